@@ -261,6 +261,7 @@ impl<S: AsyncRead + CountSent> DeadlineSocket<S> {
     /// Applies the write deadlines to the result of a flush, which waits only where a stream holds bytes itself.
     fn after_flush(&mut self, cx: &mut Context<'_>, flushed: Poll<io::Result<()>>) -> Poll<io::Result<()>> {
         if flushed.is_ready() {
+            self.slow_write = None;
             return flushed;
         }
         let sent = self.socket.get_mut().sent(0);

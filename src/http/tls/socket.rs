@@ -75,7 +75,7 @@ impl BoundedStream {
 }
 
 impl Received {
-    /// Counts received bytes, and fails if the client sends too many without content.
+    /// Counts received bytes, and fails if a handshake is too long.
     fn add(&mut self, count: usize) -> io::Result<()> {
         match self {
             Self::InHandshake { bytes, permit } => {
@@ -89,12 +89,7 @@ impl Received {
                         Some(taken.ok_or_else(|| io::Error::other("too many long TLS handshakes at once"))?);
                 }
             }
-            Self::SinceContent { bytes } => {
-                *bytes += count;
-                if *bytes > MAX_BYTES_WITHOUT_CONTENT {
-                    return Err(io::Error::new(io::ErrorKind::InvalidData, "TLS records without content"));
-                }
-            }
+            Self::SinceContent { bytes } => *bytes += count,
         }
         Ok(())
     }
@@ -214,11 +209,16 @@ impl AsyncRead for TlsSocket {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
-        ready!(Pin::new(&mut self.stream).poll_read(cx, buffer))?;
+        // One call may read many records, each with its content.
+        let read = Pin::new(&mut self.stream).poll_read(cx, buffer);
+        let received = &mut self.stream.get_mut().0.received;
         if buffer.filled().len() > before {
-            self.stream.get_mut().0.received = Received::SinceContent { bytes: 0 };
+            *received = Received::SinceContent { bytes: 0 };
+        } else if matches!(received, Received::SinceContent { bytes } if *bytes > MAX_BYTES_WITHOUT_CONTENT) {
+            let error = io::Error::new(io::ErrorKind::InvalidData, "TLS records without content");
+            return Poll::Ready(Err(error));
         }
-        Poll::Ready(Ok(()))
+        read
     }
 }
 

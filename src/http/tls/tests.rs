@@ -38,6 +38,10 @@ impl Server {
 
     fn with(settings: TlsSettings, proxy_protocol: Option<ProxyProtocol>, limits: Limits) -> Self {
         let app = tower::service_fn(|request: Request| async move {
+            if request.method() == http::Method::PUT {
+                let body = axum::body::to_bytes(request.into_body(), usize::MAX).await;
+                return Ok(Response::new(Body::from(body.expect("the body is whole").len().to_string())));
+            }
             if request.method() == http::Method::POST {
                 // Holds the body without reading it, as a request that waits for memory does.
                 std::future::pending::<()>().await;
@@ -145,4 +149,23 @@ async fn the_proxy_protocol_comes_before_tls_and_names_the_peer() {
     let mut twice = server.tcp().await;
     twice.write_all(b"PROXY TCP4 192.0.2.7 10.0.0.1 56324 443\r\nPROXY UNKNOWN\r\n").await.unwrap();
     assert!(handshake(twice, &config).await.is_err(), "the header twice");
+}
+
+#[tokio::test]
+async fn a_long_body_arrives_whole_in_large_and_in_small_records() {
+    let (authority, files) = (Authority::new("ca"), Files::new());
+    let server = Server::start(files.pair(&authority.leaf("registry.test")));
+    for (bytes, piece) in [(8 << 20, 1 << 20), (20_000, 1)] {
+        let mut stream = server.connect(&authority.trusted()).await.unwrap();
+        let head =
+            format!("PUT / HTTP/1.1\r\nHost: x\r\nContent-Length: {bytes}\r\nConnection: close\r\n\r\n");
+        stream.write_all(head.as_bytes()).await.unwrap();
+        for _ in 0..bytes / piece {
+            stream.write_all(&vec![b'x'; piece]).await.unwrap();
+        }
+        stream.flush().await.unwrap();
+        let mut response = String::new();
+        stream.read_to_string(&mut response).await.unwrap();
+        assert!(response.ends_with(&format!("\r\n\r\n{bytes}")), "{response}");
+    }
 }
