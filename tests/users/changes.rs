@@ -35,7 +35,7 @@ fn a_user_is_let_in_when_added_and_refused_in_every_way_when_removed() {
     let mut machine = Machine::start();
     let keys = machine.path("keys");
     let more = format!("quinistry:\n  keys: {{file: '{keys}'}}\n  tokens: {{enabled: true}}\n");
-    let given = Given { program: Program::Ours, port: 5000, is_tls: false, tls: "", more: &more };
+    let given = Given { program: Program::Ours, port: 5000, is_tls: false, tls: "", http: "", more: &more };
     let registry: Registry = start(&mut machine, given);
     let folder = machine.path("registry-5000");
     let (config, passwords) = (format!("{folder}/config.yml"), format!("{folder}/htpasswd"));

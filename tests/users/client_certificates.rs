@@ -45,7 +45,7 @@ fn machine(how: &str) -> (Machine, Registry) {
         // Names of certificates that are not verified cannot even be configured.
         more = more.replace("  clientcerts: {user: [commonname]}\n", "");
     }
-    let given = Given { program: Program::Ours, port: 5000, is_tls: true, tls: &tls, more: &more };
+    let given = Given { program: Program::Ours, port: 5000, is_tls: true, tls: &tls, http: "", more: &more };
     let registry = start(&mut machine, given);
     (machine, registry)
 }

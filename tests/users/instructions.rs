@@ -56,7 +56,7 @@ fn each_engine_trusts_the_registry_after_the_printed_commands() {
     let path = format!("PATH={}:/usr/local/sbin:/usr/sbin:/usr/bin:/sbin:/bin", machine.path("bin"));
     machine.run("env", &[&path, "sh", "-exc", &script]);
 
-    let given = Given { program: Program::Ours, port: 5000, is_tls: true, tls: "", more: "" };
+    let given = Given { program: Program::Ours, port: 5000, is_tls: true, tls: "", http: "", more: "" };
     let registry = start(&mut machine, given);
     let docker = Docker::serve(&mut machine);
     for registry in [registry.at(ADDRESS), registry] {

@@ -105,7 +105,7 @@ fn passwords_alone<C: Client>(abilities: Abilities) {
     }
     let mut machine = Machine::start();
     let registries = [(Program::Distribution, 5000), (Program::Ours, 5001)].map(|(program, port)| {
-        start(&mut machine, Given { program, port, is_tls: false, tls: "", more: "" })
+        start(&mut machine, Given { program, port, is_tls: false, tls: "", http: "", more: "" })
     });
     let client = C::start(&mut machine, &registries);
     for registry in &registries {
@@ -119,7 +119,8 @@ fn anonymous_pulls<C: Client>(abilities: Abilities) {
         return;
     }
     let mut machine = Machine::start();
-    let given = Given { program: Program::Ours, port: 5000, is_tls: false, tls: "", more: ANONYMOUS_PULLS };
+    let given =
+        Given { program: Program::Ours, port: 5000, is_tls: false, tls: "", http: "", more: ANONYMOUS_PULLS };
     let registry = start(&mut machine, given);
     let client = C::start(&mut machine, std::slice::from_ref(&registry));
     let verdicts = Verdicts::of(&client, &machine, &registry);
@@ -133,8 +134,10 @@ fn tls<C: Client>(abilities: Abilities) {
     }
     let mut machine = Machine::start();
     prepare_tls(&machine);
-    let registry =
-        start(&mut machine, Given { program: Program::Ours, port: 5000, is_tls: true, tls: "", more: "" });
+    let registry = start(
+        &mut machine,
+        Given { program: Program::Ours, port: 5000, is_tls: true, tls: "", http: "", more: "" },
+    );
     let registries = [registry.at(ADDRESS), registry];
     let client = C::start(&mut machine, &registries);
     for registry in &registries {

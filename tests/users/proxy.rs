@@ -1,4 +1,4 @@
-//! A registry with users behind nginx, which ends TLS and shows the registry below a path of its own.
+//! A registry with users behind nginx, which ends TLS, with the file of `docs/reverse-proxies.md`.
 
 use std::fs;
 
@@ -12,9 +12,8 @@ use crate::session::Session;
 
 const NGINX: &str = "/usr/sbin/nginx";
 
-/// As our documentation writes it, but for the files of this test.
-const NGINX_FILE: &str = r"
-user root;
+/// Parts of a whole file around that of the documentation.
+const NGINX_FILE: &str = "user root;
 pid {folder}nginx.pid;
 error_log {folder}nginx-error.log;
 events {}
@@ -25,40 +24,67 @@ http {
     fastcgi_temp_path {folder}nginx-fastcgi;
     uwsgi_temp_path {folder}nginx-uwsgi;
     scgi_temp_path {folder}nginx-scgi;
-    client_max_body_size 0;
-    proxy_request_buffering off;
-    proxy_buffering off;
-    proxy_http_version 1.1;
-    proxy_set_header Host $http_host;
-    proxy_set_header X-Forwarded-Proto $scheme;
-    proxy_set_header X-Forwarded-For $remote_addr;
-    server {
-        listen {address}:8443 ssl;
-        ssl_certificate {folder}certificates/tls.crt;
-        ssl_certificate_key {folder}certificates/tls.key;
-        location / { proxy_pass http://127.0.0.1:5000; }
-    }
+    {documented}
 }
 ";
+
+/// The only location of the documented file.
+const LOCATION: &str = "location /v2/ { proxy_pass http://127.0.0.1:5000; }";
+
+/// The same for a registry whose own URLs begin with a prefix. Docker shows its token below the `/v2/` that sent
+/// the challenge alone, so that it must not follow a `Location` with the prefix.
+const LOCATIONS_OF_PREFIX: &str = "location /v2/ {
+        proxy_pass http://127.0.0.1:5000/registry/v2/;
+        proxy_redirect /registry/v2/ /v2/;
+    }
+    location /registry/ { proxy_pass http://127.0.0.1:5000; }";
+
+/// Returns nginx's file for a machine.
+fn nginx_file(machine: &Machine, locations: &str) -> String {
+    let page = include_str!("../../docs/reverse-proxies.md");
+    let mut documented = page.split_once("```nginx\n").unwrap().1.split_once("```").unwrap().0.to_owned();
+    let folder = machine.path("certificates");
+    for (written, here) in [
+        ("listen 443 ssl;", format!("listen {ADDRESS}:8443 ssl;")),
+        ("/etc/nginx/tls.", format!("{folder}/tls.")),
+        (LOCATION, locations.to_owned()),
+    ] {
+        assert!(documented.contains(written), "{written} is not in {documented}");
+        documented = documented.replace(written, &here);
+    }
+    NGINX_FILE.replace("{folder}", &machine.path("")).replace("{documented}", &documented)
+}
 
 const RULES: &str = "quinistry:
   http: {trustedproxies: [127.0.0.0/8]}
   access:
     - {repositories: ['**'], who: [anonymous], can: [pull]}
     - {repositories: ['**'], who: [authenticated], can: [push]}
+  audit: {path: '{folder}audit.log'}
 ";
 
 #[test]
-fn docker_logs_in_pushes_and_pulls_through_nginx_with_tls() {
+fn docker_logs_in_pushes_and_pulls_through_nginx_as_documented() {
+    docker_works_through_nginx(LOCATION, "/");
+}
+
+#[test]
+fn docker_logs_in_pushes_and_pulls_through_nginx_below_a_prefix() {
+    docker_works_through_nginx(LOCATIONS_OF_PREFIX, "/registry/");
+}
+
+fn docker_works_through_nginx(locations: &str, prefix: &str) {
     if lacks(&[Docker::needs(), vec![NGINX]].concat()) {
         return;
     }
     let mut machine = Machine::start();
     prepare_tls(&machine);
-    let given = Given { program: Program::Ours, port: 5000, is_tls: false, tls: "", more: RULES };
+    let rules = RULES.replace("{folder}", &machine.path(""));
+    let keys = format!(", prefix: {prefix}");
+    let given =
+        Given { program: Program::Ours, port: 5000, is_tls: false, tls: "", http: &keys, more: &rules };
     let direct = start(&mut machine, given);
-    let file = NGINX_FILE.replace("{folder}", &machine.path("")).replace("{address}", ADDRESS);
-    fs::write(machine.path("nginx.conf"), file).unwrap();
+    fs::write(machine.path("nginx.conf"), nginx_file(&machine, locations)).unwrap();
     let mut nginx = machine.command(NGINX);
     nginx.args(["-c", &machine.path("nginx.conf"), "-g", "daemon off;"]);
     machine.daemon("nginx", nginx);
@@ -79,6 +105,12 @@ fn docker_logs_in_pushes_and_pulls_through_nginx_with_tls() {
     assert_eq!(docker.pull(&anonymous, "team/app").verdict(), Allowed);
     assert_eq!(docker.push(&anonymous, "team/other").expect("docker pushes").verdict(), Refused);
 
+    // The address is the client's, and not the proxy's.
+    machine.until("the audit log's line of the wrong password", || {
+        let text = fs::read_to_string(machine.path("audit.log")).unwrap_or_default();
+        text.lines().any(|line| line.contains("401") && line.contains(ADDRESS)).then_some(())
+    });
+
     // The realm is the proxy's, as the client sees it, and every Location is a path alone.
     let headers = |registry: &Registry, arguments: &[&str], path: &str| {
         let mut ask =
@@ -87,13 +119,16 @@ fn docker_logs_in_pushes_and_pulls_through_nginx_with_tls() {
         String::from_utf8(ask.output().unwrap().stdout).unwrap().to_lowercase()
     };
     let challenge = headers(&registry, &[], "/v2/");
-    assert!(challenge.contains(&format!("realm=\"https://{NAME}:8443/v2/_token\"")), "{challenge}");
+    assert!(challenge.contains(&format!("realm=\"https://{NAME}:8443{prefix}v2/_token\"")), "{challenge}");
     let user = right.user_and_password().unwrap();
     let forged = ["--request", "POST", "--user", &user, "--header", "X-Forwarded-Host: evil.example"];
-    for (registry, path) in [(&registry, "/v2/team/b/blobs/uploads/"), (&direct, "/v2/team/b/blobs/uploads/")]
-    {
-        let opened = headers(registry, &forged, path);
-        assert!(opened.contains("\nlocation: /v2/team/b/blobs/uploads/"), "{opened}");
+    let path = "/v2/team/b/blobs/uploads/";
+    for (registry, prefix) in [(&registry, "/"), (&direct, prefix)] {
+        let opened = headers(registry, &forged, &format!("{}{}", prefix.trim_end_matches('/'), path));
+        let location = opened.lines().find_map(|line| line.strip_prefix("location: ")).unwrap();
+        // nginx completes a path that it rewrites.
+        let path_alone = location.strip_prefix(&format!("https://{NAME}:8443")).unwrap_or(location);
+        assert!(path_alone.starts_with(&format!("{prefix}v2/team/b/blobs/uploads/")), "{opened}");
         assert!(!opened.contains("evil"), "{opened}");
     }
 }

@@ -45,6 +45,8 @@ pub(crate) struct Given<'a> {
     pub(crate) is_tls: bool,
     /// Keys behind those of the certificate, such as `, clientauth: …`.
     pub(crate) tls: &'a str,
+    /// Keys of `http` behind its address, such as `, prefix: …`.
+    pub(crate) http: &'a str,
     /// Lines behind `version`, `storage`, `http` and `auth`.
     pub(crate) more: &'a str,
 }
@@ -83,9 +85,10 @@ pub(crate) fn start(machine: &mut Machine, given: Given<'_>) -> Registry {
     let config = format!(
         "version: 0.1\nlog: {{level: info}}\n\
          storage: {{filesystem: {{rootdirectory: '{folder}/root'}}, delete: {{enabled: true}}}}\n\
-         http: {{addr: '{listen}:{port}'{tls}}}\n\
+         http: {{addr: '{listen}:{port}'{tls}{http}}}\n\
          auth: {{htpasswd: {{realm: tests, path: '{folder}/htpasswd'}}}}\n{more}",
         port = given.port,
+        http = given.http,
         more = given.more,
     );
     fs::write(format!("{folder}/config.yml"), config).unwrap();

@@ -25,7 +25,7 @@ fn machine(more: &str) -> Option<(Machine, Registry)> {
     }
     let mut machine = Machine::start();
     let more = format!("{RULES}{}", more.replace("{folder}", &machine.path("")));
-    let given = Given { program: Program::Ours, port: 5000, is_tls: false, tls: "", more: &more };
+    let given = Given { program: Program::Ours, port: 5000, is_tls: false, tls: "", http: "", more: &more };
     let registry = start(&mut machine, given);
     Some((machine, registry))
 }
