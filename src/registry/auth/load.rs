@@ -7,7 +7,7 @@ use std::sync::Arc;
 use quinistry_http::watch::ReloadFiles;
 
 use super::access_control::AccessControl;
-use super::authenticator::{Authenticator, ConnectionVerifier, CredentialVerifier};
+use super::authenticator::{Authenticator, ConnectionVerifier};
 use super::challenge::Challenge;
 use super::htpasswd::CreatedUser;
 use super::issue::TokenIssuer;
@@ -82,6 +82,9 @@ pub fn rules(access: &AccessConfig) -> Result<Rules, PatternError> {
 impl std::fmt::Debug for LoadedAccess {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let files: Vec<_> = self.files.iter().map(|file| file.name()).collect();
-        f.debug_struct("LoadedAccess").field("control", &self.control).field("files", &files).finish()
+        f.debug_struct("LoadedAccess")
+            .field("control", &self.control)
+            .field("files", &files)
+            .finish_non_exhaustive()
     }
 }

@@ -143,9 +143,11 @@ impl Error {
             }
             Self::TooManyTags(_) => (S::URI_TOO_LONG, C::NameInvalid),
             Self::Manifest(_) | Self::LayerUrl(_) => (S::BAD_REQUEST, C::ManifestInvalid),
-            Self::Class(_) => (S::FORBIDDEN, C::Denied),
+            Self::Class(_) | Self::Denied { .. } => (S::FORBIDDEN, C::Denied),
             Self::ManifestTooLong => (S::PAYLOAD_TOO_LARGE, C::ManifestInvalid),
-            Self::TooManyManifests | Self::TooManyResponses => (S::TOO_MANY_REQUESTS, C::TooManyRequests),
+            Self::TooManyManifests | Self::TooManyResponses | Self::TooManyAttempts { .. } => {
+                (S::TOO_MANY_REQUESTS, C::TooManyRequests)
+            }
             // The specification has no code for ranges. MANIFEST_INVALID would make clients try again with
             // another manifest format; this code makes no client do so.
             Self::RangeNotSatisfiable { .. } | Self::OutOfOrder { .. } => {
@@ -154,13 +156,14 @@ impl Error {
             Self::ContentRange => (S::BAD_REQUEST, C::BlobUploadInvalid),
             Self::LengthMismatch { .. } | Self::BodyTruncated => (S::BAD_REQUEST, C::SizeInvalid),
             Self::SlowBody => (S::REQUEST_TIMEOUT, C::BlobUploadInvalid),
-            Self::PageSize | Self::PageCursor | Self::TransferEncoding => (S::BAD_REQUEST, C::Unsupported),
+            Self::PageSize
+            | Self::PageCursor
+            | Self::TransferEncoding
+            | Self::RepeatedAuthorization
+            | Self::InvalidHost(_) => (S::BAD_REQUEST, C::Unsupported),
             Self::Store(error) => of_store(error),
             Self::Unhealthy => (S::SERVICE_UNAVAILABLE, C::Unavailable),
             Self::Unauthorized(_) => (S::UNAUTHORIZED, C::Unauthorized),
-            Self::Denied { .. } => (S::FORBIDDEN, C::Denied),
-            Self::RepeatedAuthorization | Self::InvalidHost(_) => (S::BAD_REQUEST, C::Unsupported),
-            Self::TooManyAttempts { .. } => (S::TOO_MANY_REQUESTS, C::TooManyRequests),
             Self::Internal => (S::INTERNAL_SERVER_ERROR, C::Unsupported),
         }
     }

@@ -122,7 +122,7 @@ const CHANGES: &[(&str, &str, &str)] = &[
 /// Smallest configuration with users.
 const HTPASSWD: &str = "auth: {htpasswd: {realm: a, path: /a}}";
 
-/// Smallest rule.
+/// Configuration of one rule, which the changes below differ from in one key.
 const RULE: &str = "quinistry: {access: [{repositories: [a], who: [a], can: [pull]}]}";
 
 /// Each implemented key of `storage`, with the section without it and with another value.
