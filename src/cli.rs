@@ -18,6 +18,7 @@ use crate::quine::LayerForm;
 use crate::shutdown::Signals;
 use crate::{nss, telemetry};
 
+mod access;
 mod bootstrap;
 mod check;
 mod cluster;
@@ -137,6 +138,8 @@ enum Command {
     Config(config::Args),
     /// Add, remove and list users of a password file
     User(user::Args),
+    /// Say what the rules of a configuration grant
+    Access(access::Args),
     /// Add, remove and list API keys of a registry
     Key(key::Args),
     /// Raise generation 0 and the operator on a Kubernetes cluster that can reach no registry
@@ -241,6 +244,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Some(Command::GarbageCollect(args)) => args.run(),
         Some(Command::Config(args)) => args.run(),
         Some(Command::User(args)) => args.run().map(done),
+        Some(Command::Access(args)) => args.run(),
         Some(Command::Key(args)) => args.run().map(done),
         Some(Command::Up(args)) => args.run().map(done),
         Some(Command::Check(args)) => args.run(),

@@ -176,7 +176,7 @@ impl SharedLines {
             }
             let written = output.write_all(&text).and_then(|()| output.flush());
             if let Err(error) = &written {
-                self.lines().dropped += text.iter().filter(|byte| **byte == b'\n').count() as u64;
+                self.lines().dropped += text.split_inclusive(|byte| *byte == b'\n').count() as u64;
                 if !is_failing {
                     tracing::error!(%error, "cannot write audit log, dropping its lines");
                 }

@@ -294,7 +294,7 @@ fn web_pages_of_the_configured_origins_may_ask_before_they_read() {
         .replace("'{addr}'}", "'{addr}', headers: {Access-Control-Allow-Origin: ['https://ui.example']}}");
     let registry = place.serve_ours(given(&file));
     let answer = registry.peer.ask("OPTIONS", "/v2/_catalog", &[], b"");
-    assert_eq!(answer.status, 200);
+    assert_eq!(answer.status, 204);
     assert_eq!(answer.header("access-control-allow-origin"), Some("https://ui.example"));
     place.write_file(FILE, registry.peer);
     registry.signal(Signal::HUP);

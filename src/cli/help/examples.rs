@@ -42,6 +42,13 @@ pub(super) const EXAMPLES: &[(&str, &[&str])] = &[
         ],
     ),
     ("key list", &["quinistry key list config.yml", "quinistry key list config.yml -o json"]),
+    (
+        "access check",
+        &[
+            "quinistry access check config.yml alice team/app",
+            "quinistry access check config.yml anonymous public/app --can pull -o json",
+        ],
+    ),
     ("gc", &["quinistry gc /srv/registry --dry-run", "quinistry gc /srv/registry --delete-untagged -o json"]),
     (
         "garbage-collect",

@@ -59,8 +59,8 @@ pub(super) fn serving(
     if storage.is_some() && !settings.read_only && !has_users && !is_local(&address) {
         tracing::warn!(
             %address,
-            "everyone who reaches this address can push, there are no users yet: listen on 127.0.0.1 and let a \
-             proxy ask for passwords, or add --read-only"
+            "everyone who reaches this address can push, there are no users: name a file of passwords in \
+             auth.htpasswd of a configuration, listen on 127.0.0.1, or add --read-only"
         );
     }
     Ok(())

@@ -1,5 +1,7 @@
 //! Reload of the configuration when SIGHUP asks for it: all of it, or nothing.
 
+use std::time::SystemTime;
+
 use anyhow::Context as _;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -7,7 +9,7 @@ use super::Flags;
 use super::plan::ServePlan;
 use super::running::Parts;
 use crate::cli::configuration::{Configuration, Refused};
-use crate::http::audit_log::AuditLog;
+use crate::http::audit_log::{AuditDecision, AuditEntry, AuditLog};
 use crate::registry::State;
 use crate::registry::auth::LoadedAccess;
 
@@ -50,12 +52,36 @@ impl Reloads {
             let read = read.unwrap_or_else(|error| Err(anyhow::Error::from(error)));
             let result = read.and_then(|(plan, access)| apply(&plan, access, &state, &mut parts));
             parts.reloaded(result.is_ok());
+            if let Some(log) = parts.audit_log() {
+                record(&log, result.as_ref().err());
+            }
             match result {
                 Ok(()) => tracing::info!(file = %self.configuration, "configuration reloaded"),
                 Err(error) => log_failure(&error),
             }
         }
     }
+}
+
+/// Records in the audit log that the configuration was read again, or refused.
+fn record(log: &AuditLog, error: Option<&anyhow::Error>) {
+    let reason = error.map(|error| format!("{error:#}"));
+    log.log(&AuditEntry {
+        time: SystemTime::now(),
+        request_id: None,
+        client: None,
+        identity: None,
+        how: "signal",
+        key: None,
+        action: "reload",
+        repository: None,
+        reference: None,
+        digest: None,
+        decision: if error.is_none() { AuditDecision::Granted } else { AuditDecision::Denied },
+        rule: None,
+        status: None,
+        reason: reason.as_deref(),
+    });
 }
 
 /// Opens the file of an audit log again, for one that was renamed.

@@ -18,15 +18,15 @@ pub enum Credentials<'a> {
     Bearer(&'a str),
 }
 
+/// Verification that is under way.
+pub type Verification<'a> =
+    std::pin::Pin<Box<dyn Future<Output = Option<Result<Identity, AuthenticationError>>> + Send + 'a>>;
+
 /// Source of identities: one kind of credentials of a registry.
 pub trait CredentialVerifier: std::fmt::Debug + Send + Sync {
     /// Verifies credentials of a client at `client`; `None` if this source does not know credentials of this form,
     /// so that another one is asked.
-    fn verify<'a>(
-        &'a self,
-        credentials: Credentials<'a>,
-        client: Option<ClientAddress>,
-    ) -> std::pin::Pin<Box<dyn Future<Output = Option<Result<Identity, AuthenticationError>>> + Send + 'a>>;
+    fn verify<'a>(&'a self, credentials: Credentials<'a>, client: Option<ClientAddress>) -> Verification<'a>;
 }
 
 /// Source of identities that a connection proves by itself, such as by a client certificate.

@@ -90,10 +90,10 @@ impl Challenge {
         };
         let mut value = format!("Bearer realm={},service={}", quoted(&realm), quoted(service));
         if let Some(scope) = scope {
-            value += &format!(",scope={}", quoted(&scope.to_string()));
+            value.extend([",scope=", &quoted(&scope.to_string())]);
         }
         if let Some(error) = error.filter(|_| request.headers.contains_key(AUTHORIZATION)) {
-            value += &format!(",error=\"{}\"", error.as_str());
+            value.extend([",error=\"", error.as_str(), "\""]);
         }
         Ok(header(&value))
     }

@@ -96,6 +96,9 @@ pub fn rules(access: &AccessConfig) -> Result<Rules, PatternError> {
 impl std::fmt::Debug for LoadedAccess {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let files: Vec<_> = self.files.iter().map(|file| file.name()).collect();
-        f.debug_struct("LoadedAccess").field("control", &self.control).field("files", &files).finish()
+        f.debug_struct("LoadedAccess")
+            .field("control", &self.control)
+            .field("files", &files)
+            .finish_non_exhaustive()
     }
 }

@@ -156,6 +156,12 @@ impl Rules {
         }
     }
 
+    /// Returns the names of a user's groups.
+    #[must_use]
+    pub fn groups_of(&self, user: &str) -> Vec<&str> {
+        self.0.as_ref().map(|compiled| compiled.groups.of(user)).unwrap_or_default()
+    }
+
     /// Returns true if a rule grants anything to clients without credentials.
     #[must_use]
     pub fn grant_to_anonymous(&self) -> bool {

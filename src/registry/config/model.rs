@@ -182,6 +182,12 @@ pub struct UrlPatterns {
 // === impl Config ===
 
 impl Config {
+    /// Returns true if there is a source of users.
+    #[must_use]
+    pub const fn has_users(&self) -> bool {
+        self.users.htpasswd.is_some() || self.users.keys_file.is_some()
+    }
+
     /// Returns the keys that differ from `new` and take effect only when the registry is started again.
     #[must_use]
     pub fn keys_that_need_a_restart(&self, new: &Self) -> Vec<&'static str> {

@@ -132,6 +132,7 @@ fn addresses(tree: &ConfigNode, findings: &mut Findings) {
     let is_open = address.is_none_or(|node| values::address(node, is_unix).is_ok_and(|is| !is.is_local()));
     if let Some(auth) = tree.at("auth").and_then(|auth| auth.entry("none"))
         && is_open
+        && tree.at("quinistry.access").is_none()
     {
         let message = "there are no users, and every client that reaches the registry can do everything; \
                        restrict access in front of it";

@@ -6,7 +6,6 @@ mod matrix;
 mod pushes;
 mod refusals;
 
-use std::pin::Pin;
 use std::sync::Arc;
 
 use axum::body::Body;
@@ -21,7 +20,7 @@ use quinistry_oci::{Digest, Manifest, RepositoryName, media_type, to_json};
 use quinistry_store::{Memory, Store, Tagged};
 
 use crate::api::dispatch::dispatch;
-use crate::auth::authenticator::{CredentialVerifier, Credentials};
+use crate::auth::authenticator::{CredentialVerifier, Credentials, Verification};
 use crate::auth::challenge::Challenge;
 use crate::auth::rules::{AccessRule, Grantee, Group, Groups};
 use crate::auth::{
@@ -59,11 +58,7 @@ impl Ceiling for PullOnly {
 }
 
 impl CredentialVerifier for TestUsers {
-    fn verify<'a>(
-        &'a self,
-        credentials: Credentials<'a>,
-        _: Option<ClientAddress>,
-    ) -> Pin<Box<dyn Future<Output = Option<Result<Identity, AuthenticationError>>> + Send + 'a>> {
+    fn verify<'a>(&'a self, credentials: Credentials<'a>, _: Option<ClientAddress>) -> Verification<'a> {
         Box::pin(async move {
             let named = |name: &str, proof| Identity { name: Some(name.into()), proof, ceiling: None };
             let limit = |repository, can_be_widened| -> Option<Arc<dyn Ceiling>> {

@@ -155,9 +155,11 @@ impl Error {
             }
             Self::TooManyTags(_) => (S::URI_TOO_LONG, C::NameInvalid),
             Self::Manifest(_) | Self::LayerUrl(_) => (S::BAD_REQUEST, C::ManifestInvalid),
-            Self::Class(_) => (S::FORBIDDEN, C::Denied),
+            Self::Class(_) | Self::Denied { .. } => (S::FORBIDDEN, C::Denied),
             Self::ManifestTooLong => (S::PAYLOAD_TOO_LARGE, C::ManifestInvalid),
-            Self::TooManyManifests | Self::TooManyResponses => (S::TOO_MANY_REQUESTS, C::TooManyRequests),
+            Self::TooManyManifests | Self::TooManyResponses | Self::TooManyAttempts { .. } => {
+                (S::TOO_MANY_REQUESTS, C::TooManyRequests)
+            }
             // The specification has no code for ranges. MANIFEST_INVALID would make clients try again with
             // another manifest format; this code makes no client do so.
             Self::RangeNotSatisfiable { .. } | Self::OutOfOrder { .. } => {
@@ -166,17 +168,17 @@ impl Error {
             Self::ContentRange => (S::BAD_REQUEST, C::BlobUploadInvalid),
             Self::LengthMismatch { .. } | Self::BodyTruncated => (S::BAD_REQUEST, C::SizeInvalid),
             Self::SlowBody => (S::REQUEST_TIMEOUT, C::BlobUploadInvalid),
-            Self::PageSize | Self::PageCursor | Self::TransferEncoding => (S::BAD_REQUEST, C::Unsupported),
-            Self::Store(error) => of_store(error),
-            Self::Unhealthy => (S::SERVICE_UNAVAILABLE, C::Unavailable),
-            Self::Unauthorized(_) => (S::UNAUTHORIZED, C::Unauthorized),
-            Self::Denied { .. } => (S::FORBIDDEN, C::Denied),
-            Self::RepeatedAuthorization
+            Self::PageSize
+            | Self::PageCursor
+            | Self::TransferEncoding
+            | Self::RepeatedAuthorization
             | Self::InvalidHost(_)
             | Self::TokenRequest(_)
             | Self::UnknownService
             | Self::GrantType => (S::BAD_REQUEST, C::Unsupported),
-            Self::TooManyAttempts { .. } => (S::TOO_MANY_REQUESTS, C::TooManyRequests),
+            Self::Store(error) => of_store(error),
+            Self::Unhealthy => (S::SERVICE_UNAVAILABLE, C::Unavailable),
+            Self::Unauthorized(_) => (S::UNAUTHORIZED, C::Unauthorized),
             Self::FormType => (S::UNSUPPORTED_MEDIA_TYPE, C::Unsupported),
             Self::FormTooLong => (S::PAYLOAD_TOO_LARGE, C::Unsupported),
             Self::Internal => (S::INTERNAL_SERVER_ERROR, C::Unsupported),

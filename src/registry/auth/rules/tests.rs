@@ -248,10 +248,10 @@ fn naive_decision(rules: &[AccessRule], groups: &[Group], who: &str, right: Righ
         *granted == right || *granted == Right::Admin || *granted == Right::Push && right == Right::Pull
     };
     rules.iter().any(|rule| {
-        let (excluded, included): (Vec<_>, Vec<_>) =
+        let (taken, added): (Vec<_>, Vec<_>) =
             rule.repositories.iter().partition(|pattern| pattern.starts_with('!'));
-        included.iter().any(|pattern| matches(pattern))
-            && !excluded.iter().any(|pattern| matches(&pattern[1..]))
+        added.iter().any(|pattern| matches(pattern))
+            && !taken.iter().any(|pattern| matches(&pattern[1..]))
             && rule.who.iter().any(is_for)
             && rule.can.iter().any(includes)
     })

@@ -102,7 +102,6 @@ fn who(rule: &ConfigNode, groups: &BTreeSet<&str>, path: &str, findings: &mut Fi
                     format!("group \"{}\" has no members: quinistry.groups does not have it", quote(group));
                 findings.warn(&node.origin, &place, message);
             }
-            Some(_) => {}
             None if text.is_empty() => {
                 findings.error(&node.origin, &place, "must not be empty".into());
             }
@@ -128,7 +127,7 @@ fn who(rule: &ConfigNode, groups: &BTreeSet<&str>, path: &str, findings: &mut Fi
                     findings.warn(&node.origin, &place, message);
                 }
             }
-            None => {}
+            Some(_) | None => {}
         }
     }
 }

@@ -170,7 +170,7 @@ const TOKEN_WITH_BUNDLE: &str = "auth: {token: {realm: 'https://a', service: a, 
 const TOKEN_OF_OWN_HOST: &str =
     "auth: {token: {realm: 'https://a', service: a, issuer: a, jwks: /jwks.json, autoredirect: true}}";
 
-/// Smallest rule.
+/// Configuration of one rule, which the changes below differ from in one key.
 const RULE: &str = "quinistry: {access: [{repositories: [a], who: [a], can: [pull]}]}";
 
 /// Each implemented key of `storage`, with the section without it and with another value.

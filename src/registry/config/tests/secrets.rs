@@ -160,7 +160,7 @@ fn no_finding_holds_a_bare_value_that_is_no_driver() {
     }
     let found = lines(&load_variables(&[("REGISTRY_AUTH", SECRET)]));
     assert!(
-        found[0].contains("auth: the value is not a known access controller, and there are no"),
+        found[0].contains("auth: the value is not a known access controller; name htpasswd"),
         "{found:?}"
     );
 }

@@ -126,7 +126,7 @@ async fn row_132_a_deletion_needs_the_right_to_delete_alone() {
 async fn a_refused_push_is_answered_before_its_body() {
     let registry = Registry::with_rules();
     for who in ["anonymous", "carol", "stranger"] {
-        // The body never comes: whoever waits for it does not answer.
+        // The body never comes, so that an answer did not wait for it.
         let body = futures_util::stream::pending::<Result<Bytes, std::io::Error>>();
         let mut request = Request::put("/v2/team/app/manifests/v1")
             .header(HOST, "registry.test")
