@@ -10,7 +10,7 @@ use serde_json::json;
 /// Time at which tokens are verified, in seconds since the epoch.
 pub const NOW: u64 = 1_800_000_000;
 
-/// The same key in each run, so that a finding can be repeated.
+/// Key of all runs, so that a finding can be repeated.
 static SIGNER: LazyLock<Ed25519KeyPair> =
     LazyLock::new(|| Ed25519KeyPair::from_seed_unchecked(&[7; 32]).unwrap());
 

@@ -195,7 +195,7 @@ fn changed_tokens_get_the_verdicts_of_distribution() {
         let bearer = format!("Bearer {token}");
         let answer = registry.peer.ask("GET", "/v2/a/tags/list", &[("Authorization", &bearer)], b"");
         match answer.status {
-            // Whoever may read learns that the repository does not exist.
+            // A client that may read learns that the repository does not exist.
             404 => true,
             401 => false,
             status => panic!("{status} for {token}"),

@@ -143,12 +143,6 @@ impl Rules {
         }
     }
 
-    /// Returns the names of a user's groups.
-    #[must_use]
-    pub fn groups_of(&self, user: &str) -> Vec<&str> {
-        self.0.as_ref().map(|compiled| compiled.groups.of(user)).unwrap_or_default()
-    }
-
     /// Returns true if an identity that may list repositories sees this one. Access to the list is a right of its
     /// own in tokens, which need not name each repository; other limits, such as of API keys, hold for each.
     #[must_use]
@@ -160,6 +154,12 @@ impl Rules {
                 identity.ceiling.as_ref().is_none_or(|ceiling| ceiling.lists(repository))
             }
         }
+    }
+
+    /// Returns the names of a user's groups.
+    #[must_use]
+    pub fn groups_of(&self, user: &str) -> Vec<&str> {
+        self.0.as_ref().map(|compiled| compiled.groups.of(user)).unwrap_or_default()
     }
 
     /// Returns true if a rule grants anything to clients without credentials.
