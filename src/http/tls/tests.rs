@@ -169,3 +169,22 @@ async fn a_long_body_arrives_whole_in_large_and_in_small_records() {
         assert!(response.ends_with(&format!("\r\n\r\n{bytes}")), "{response}");
     }
 }
+
+#[tokio::test]
+async fn every_server_name_gets_the_one_certificate() {
+    let (authority, files) = (Authority::new("ca"), Files::new());
+    let leaf = authority.leaf("registry.test");
+    let server = Server::start(files.pair(&leaf));
+    let mut without_name = (*authority.trusted()).clone();
+    without_name.enable_sni = false;
+    let mut stream = server.connect(&Arc::new(without_name)).await.unwrap();
+    assert!(request(&mut stream).await.unwrap().ends_with(" nobody"));
+    for name in ["127.0.0.1", "unknown.test"] {
+        let connector = tokio_rustls::TlsConnector::from(authority.trusted());
+        let refused = connector.connect(name.try_into().unwrap(), server.tcp().await).await.unwrap_err();
+        assert!(
+            refused.to_string().contains("not valid for name"),
+            "{refused}: the client saw the certificate"
+        );
+    }
+}
