@@ -18,6 +18,7 @@ use crate::quine::LayerForm;
 use crate::shutdown::Signals;
 use crate::{nss, telemetry};
 
+mod access;
 mod bootstrap;
 mod check;
 mod cluster;
@@ -35,6 +36,7 @@ mod gc;
 mod help;
 mod image;
 mod inspect;
+mod key;
 mod list;
 mod listen;
 mod login;
@@ -56,7 +58,9 @@ mod status;
 mod storage;
 mod tags;
 mod target;
+mod tls;
 mod up;
+mod user;
 mod verify;
 mod version;
 
@@ -133,6 +137,14 @@ enum Command {
     GarbageCollect(garbage_collect::Args),
     /// Check distribution's configuration, and list its keys
     Config(config::Args),
+    /// Add, remove and list users of a password file
+    User(user::Args),
+    /// Say what the rules of a configuration grant
+    Access(access::Args),
+    /// Add, remove and list API keys of a registry
+    Key(key::Args),
+    /// Make an own authority and a certificate for a registry
+    Tls(tls::Args),
     /// Raise generation 0 and the operator on a Kubernetes cluster that can reach no registry
     Up(up::Args),
     /// Say whether `up` can work on a cluster, and change nothing
@@ -234,6 +246,10 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Some(Command::Gc(args)) => args.run().map(done),
         Some(Command::GarbageCollect(args)) => args.run(),
         Some(Command::Config(args)) => args.run(),
+        Some(Command::User(args)) => args.run().map(done),
+        Some(Command::Access(args)) => args.run(),
+        Some(Command::Key(args)) => args.run().map(done),
+        Some(Command::Tls(args)) => args.run().map(done),
         Some(Command::Up(args)) => args.run().map(done),
         Some(Command::Check(args)) => args.run(),
         Some(Command::Status(args)) => args.run(),

@@ -19,6 +19,7 @@ mod push;
 mod pushes;
 mod reads;
 mod row;
+mod secure;
 mod starts;
 #[path = "../support/mod.rs"]
 mod support;
@@ -68,6 +69,7 @@ fn main() {
     pushes::measure(&mut comparison, &registries);
     starts::memory(&mut comparison, &data, &registries);
     reads::measure(&mut comparison, &data, &servers);
+    secure::measure(&mut comparison, &data, &servers);
 
     let took = comparison.elapsed();
     let Comparison { options, rows, skipped, .. } = comparison;

@@ -8,6 +8,26 @@ use std::process::Command;
 
 use super::support::process::{Process, free_address};
 
+/// Demands of a server on its clients, by files; none by default.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Protection<'a> {
+    /// Certificate and key.
+    pub(crate) tls: Option<(&'a Path, &'a Path)>,
+    /// An htpasswd file.
+    pub(crate) passwords: Option<&'a Path>,
+}
+
+impl Protection<'_> {
+    /// Part of the names of configuration files.
+    fn name(self) -> &'static str {
+        match (self.tls, self.passwords) {
+            (Some(_), _) => "tls",
+            (None, Some(_)) => "passwords",
+            (None, None) => "open",
+        }
+    }
+}
+
 /// A compared program. The order is that of the table's columns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Peer {
@@ -69,6 +89,36 @@ impl Peer {
         Process::start(self.command(quinistry, folder, address), address)
     }
 
+    /// Starts the program on a folder, all registries with the same file of distribution's form, and for reading
+    /// only, so that two may serve one folder. Panics for programs that cannot protect.
+    pub(crate) fn start_protected(
+        self,
+        quinistry: &Path,
+        folder: &Path,
+        protection: Protection<'_>,
+    ) -> Process {
+        let address = free_address();
+        let listen = address.to_string();
+        let program = if self == Self::Quinistry { quinistry } else { Path::new(self.program()) };
+        let mut command = Command::new(program);
+        match self {
+            Self::Quinistry | Self::DockerRegistry | Self::Distribution => {
+                let config = beside(folder, &format!("{}.yml", protection.name()));
+                let text = distribution(folder, &listen, protection);
+                let text = text.replace("maintenance: {", "maintenance: {readonly: {enabled: true}, ");
+                fs::write(&config, text).unwrap();
+                command.env("OTEL_TRACES_EXPORTER", "none").arg("serve").arg(config);
+            }
+            Self::Nginx => {
+                let config = beside(folder, &format!("{}.conf", protection.name()));
+                fs::write(&config, nginx(folder, &listen, protection)).unwrap();
+                command.arg("-p").arg(folder).arg("-c").arg(config).args(["-e", "stderr"]);
+            }
+            Self::Crane | Self::Dd => panic!("{} protects nothing", self.name()),
+        }
+        Process::start(command, address)
+    }
+
     fn command(self, quinistry: &Path, folder: &Path, address: SocketAddr) -> Command {
         let listen = address.to_string();
         let program = if self == Self::Quinistry { quinistry } else { Path::new(self.program()) };
@@ -77,14 +127,14 @@ impl Peer {
             Self::Quinistry => command.args(["serve", "--listen", &listen, "--storage"]).arg(folder),
             Self::DockerRegistry | Self::Distribution => {
                 let config = beside(folder, "yml");
-                fs::write(&config, distribution(folder, &listen)).unwrap();
+                fs::write(&config, distribution(folder, &listen, Protection::default())).unwrap();
                 // By default distribution looks for a collector of traces on this machine.
                 command.env("OTEL_TRACES_EXPORTER", "none").arg("serve").arg(config)
             }
             Self::Crane => command.args(["registry", "serve", "--address", &listen, "--disk"]).arg(folder),
             Self::Nginx => {
                 let config = beside(folder, "conf");
-                fs::write(&config, nginx(folder, &listen)).unwrap();
+                fs::write(&config, nginx(folder, &listen, Protection::default())).unwrap();
                 command.arg("-p").arg(folder).arg("-c").arg(config).args(["-e", "stderr"])
             }
             Self::Dd => panic!("dd serves nothing"),
@@ -98,7 +148,14 @@ fn beside(folder: &Path, extension: &str) -> PathBuf {
     folder.with_extension(extension)
 }
 
-fn distribution(folder: &Path, listen: &str) -> String {
+fn distribution(folder: &Path, listen: &str, protection: Protection<'_>) -> String {
+    let tls = protection.tls.map_or_else(String::new, |(certificate, key)| {
+        let (certificate, key) = (certificate.display(), key.display());
+        format!(", tls: {{certificate: '{certificate}', key: '{key}', minimumtls: tls1.3}}")
+    });
+    let auth = protection.passwords.map_or_else(String::new, |file| {
+        format!("auth: {{htpasswd: {{realm: compare, path: '{}'}}}}\n", file.display())
+    });
     format!(
         "version: 0.1
 log: {{level: error, accesslog: {{disabled: true}}}}
@@ -107,13 +164,17 @@ storage:
   cache: {{blobdescriptor: inmemory}}
   delete: {{enabled: true}}
   maintenance: {{uploadpurging: {{enabled: false}}}}
-http: {{addr: '{listen}', secret: compare}}
-",
+http: {{addr: '{listen}', secret: compare{tls}}}
+{auth}",
         folder.display()
     )
 }
 
-fn nginx(folder: &Path, listen: &str) -> String {
+fn nginx(folder: &Path, listen: &str, protection: Protection<'_>) -> String {
+    let tls = protection.tls.map_or_else(String::new, |(certificate, key)| {
+        let (certificate, key) = (certificate.display(), key.display());
+        format!(" ssl; ssl_certificate {certificate}; ssl_certificate_key {key}; ssl_protocols TLSv1.3")
+    });
     let scratch = beside(folder, "nginx");
     fs::create_dir_all(&scratch).unwrap();
     let scratch = scratch.display();
@@ -132,7 +193,7 @@ http {{
   default_type application/vnd.oci.image.manifest.v1+json;
   client_body_temp_path {scratch}; proxy_temp_path {scratch}; fastcgi_temp_path {scratch};
   uwsgi_temp_path {scratch}; scgi_temp_path {scratch};
-  server {{ listen {listen}; root {}; }}
+  server {{ listen {listen}{tls}; root {}; }}
 }}
 ",
         folder.display()

@@ -13,6 +13,7 @@ pub(crate) enum Better {
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Goal {
     AtMost(f64),
+    AtLeast(f64),
     /// At least this many times as good as another peer's median.
     RelativeTo(Peer, f64),
 }
@@ -38,6 +39,11 @@ impl Work {
 
     pub(crate) fn at_most(mut self, most: f64) -> Self {
         self.goals.push(Goal::AtMost(most));
+        self
+    }
+
+    pub(crate) fn at_least(mut self, least: f64) -> Self {
+        self.goals.push(Goal::AtLeast(least));
         self
     }
 
@@ -70,6 +76,10 @@ impl ComparisonRow {
             Goal::AtMost(most) => {
                 let median = self.spread(Peer::Quinistry)?.median();
                 Some(format!("≤ {most} {} {}", self.work.unit, verdict(median <= most)))
+            }
+            Goal::AtLeast(least) => {
+                let median = self.spread(Peer::Quinistry)?.median();
+                Some(format!("≥ {least} {} {}", self.work.unit, verdict(median >= least)))
             }
             Goal::RelativeTo(peer, times) => {
                 let ratio = self.ratio(peer)?;

@@ -33,6 +33,7 @@ mod other_digests;
 mod pod_security;
 mod ports;
 mod ports_of_nodes;
+mod private_registry;
 mod raise;
 mod removed_nodes;
 mod reroll;
@@ -60,6 +61,7 @@ fn main() -> ExitCode {
         deletion::story(),
         pod_security::story(),
         bootstrap_image::story(),
+        private_registry::story(),
         ports::story(),
         ports_of_nodes::story(),
         changes_midway::story(),

@@ -12,6 +12,7 @@
 
 pub mod configuration;
 pub mod step;
+pub mod token;
 pub mod upload;
 
 use std::ops::Range;

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use clap::{Subcommand, ValueHint};
 use serde::Serialize;
 
-use super::configuration::Configuration;
+use super::configuration::{Configuration, Files};
 use super::exit::{Exit, UsageError};
 use super::output::{self, OutputFormatArgs};
 use crate::registry::config::{self, ConfigKey, Diagnostic, KeyTreatment, Loaded, Origin, Severity};
@@ -109,7 +109,9 @@ impl CheckArgs {
                            REGISTRY_CONFIGURATION_PATH or another REGISTRY_ variable";
             return Err(UsageError(message.into()).into());
         };
-        let loaded = configuration.read()?.0;
+        let mut read = configuration.read()?.check_files();
+        read.0.check_user_files(&Files);
+        let loaded = read.0;
         let warnings = loaded.count(Severity::Warning);
         let passes = loaded.config.is_some() && !(self.strict && warnings > 0);
         output::print(if self.output.is_json() {

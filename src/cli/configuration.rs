@@ -13,6 +13,7 @@ use anyhow::Context as _;
 
 use super::output;
 use super::serve::process::leave_termination_message;
+use crate::http::tls::{LoadedTls, TlsError, TlsSettings};
 use crate::registry::config::{
     self, CONFIGURATION_PATH, Config, Diagnostic, Loaded, MAX_FILE_BYTES, ReadFile, SecretFile, Severity,
     Source, StorageConfig,
@@ -84,6 +85,18 @@ impl fmt::Display for Configuration {
 }
 
 impl ReadConfiguration {
+    /// Opens the files that the configuration names, and refuses it if one cannot be used.
+    pub(super) fn check_files(mut self) -> Self {
+        let tls = self.0.config.as_ref().and_then(|config| config.http.tls.clone());
+        if let Some(settings) = tls
+            && let Err(error) = LoadedTls::read(settings.clone())
+        {
+            let key = key_of(&error, &settings);
+            self.0.refuse(&key, format!("{:#}", anyhow::Error::from(error)));
+        }
+        self
+    }
+
     /// Returns the configuration with its remarks; fails with all findings if one is an error.
     pub(super) fn accept(mut self) -> Result<(Config, Remarks), Refused> {
         match self.0.config.take() {
@@ -156,6 +169,16 @@ impl fmt::Display for Refused {
 }
 
 impl std::error::Error for Refused {}
+
+/// Returns the key that names the file of an error.
+fn key_of(error: &TlsError, settings: &TlsSettings) -> String {
+    let path = error.path();
+    if path.is_none() || path == Some(&settings.certificate) {
+        return "http.tls.certificate".into();
+    }
+    let authority = settings.client_cas.iter().position(|authority| path == Some(authority));
+    authority.map_or_else(|| "http.tls.key".into(), |_| "http.tls.clientcas".into())
+}
 
 /// Files that a configuration names, as the process sees them.
 #[derive(Debug)]

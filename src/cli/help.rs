@@ -15,7 +15,10 @@ type Group = (&'static str, &'static [&'static str]);
 
 /// Every subcommand that is not hidden, once.
 const GROUPS: &[Group] = &[
-    ("Registry", &["serve", "config", "gc", "garbage-collect", "bootstrap", "image"]),
+    (
+        "Registry",
+        &["serve", "config", "user", "key", "access", "tls", "gc", "garbage-collect", "bootstrap", "image"],
+    ),
     (
         "Images and registries",
         &[

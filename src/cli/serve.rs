@@ -2,11 +2,14 @@
 
 mod announce;
 mod expected_digest;
+mod files;
 mod opened_storage;
 pub(super) mod plan;
 pub(super) mod process;
 mod reload;
+mod renewal;
 mod running;
+mod tls_args;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -17,6 +20,7 @@ use clap::ValueHint;
 use self::plan::ServePlan;
 use self::reload::Reloads;
 use self::running::RunningRegistry;
+use self::tls_args::TlsArgs;
 use super::LayerArg;
 use super::configuration::{Configuration, Refused};
 use super::exit::Exit;
@@ -43,6 +47,9 @@ pub(super) struct Args {
 
     #[command(flatten)]
     storage: StorageArgs,
+
+    #[command(flatten)]
+    tls: TlsArgs,
 
     /// Serve metrics and health on this address too: PORT, HOST:PORT or unix:PATH
     #[arg(long, value_name = "ADDR", value_parser = ListenAddress::from_flag)]
@@ -80,7 +87,7 @@ pub(super) struct CommandArgs {
     #[arg(
         value_name = "CONFIG",
         value_hint = ValueHint::FilePath,
-        conflicts_with_all = ["storage", "memory_limit", "upload_timeout", "allow_sparse"]
+        conflicts_with_all = ["storage", "memory_limit", "upload_timeout", "allow_sparse", "tls_cert"]
     )]
     config: Option<PathBuf>,
 

@@ -359,7 +359,7 @@ mod tests {
         let body = br#"{"errors":[{"code":"DENIED","message":"\u001b[2Jno","detail":null},{"code":"X"}]}"#;
         assert_eq!(details(&errors_in(body)), r": DENIED: \u{1b}[2Jno; X");
         assert_eq!(details(&errors_in(b"<html>")), "");
-        let long = ErrorDetail { code: "A".into(), message: "x".repeat(9999) };
+        let long = ErrorDetail { code: "A".into(), message: "x".repeat(9999), detail: None };
         assert_eq!(details(&[long]).len(), MAX_DETAIL_CHARS);
     }
 

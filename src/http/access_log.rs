@@ -5,7 +5,7 @@
 
 mod entry;
 mod format;
-mod stdout;
+pub(crate) mod stdout;
 #[cfg(test)]
 mod tests;
 

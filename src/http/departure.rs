@@ -10,24 +10,24 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::ioctl_fionread;
 
 /// Socket that can tell whether its client left.
-pub(super) trait DetectDeparture {
+pub(crate) trait DetectDeparture {
     /// Returns true if the client left: the connection was reset, or the client has ended it and fewer than
     /// `missing` bytes of its request are still to be read.
     fn has_departed(&self, missing: u64) -> bool;
 }
 
-impl<S: AsFd> DetectDeparture for S {
-    fn has_departed(&self, missing: u64) -> bool {
-        let mut fds = [PollFd::new(self, PollFlags::RDHUP)];
-        // With no time to wait, the call only asks for the state.
-        if poll(&mut fds, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })).is_err() {
-            return false;
-        }
-        let found = fds[0].revents();
-        found.intersects(PollFlags::HUP | PollFlags::ERR)
-            || (found.contains(PollFlags::RDHUP)
-                && ioctl_fionread(self).is_ok_and(|available| available < missing))
+/// Looks at the socket itself: returns true if the connection was reset, or the client has ended it and fewer than
+/// `missing` bytes are still to be read.
+pub(super) fn has_departed(socket: impl AsFd, missing: u64) -> bool {
+    let mut fds = [PollFd::new(&socket, PollFlags::RDHUP)];
+    // With no time to wait, the call only asks for the state.
+    if poll(&mut fds, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })).is_err() {
+        return false;
     }
+    let found = fds[0].revents();
+    found.intersects(PollFlags::HUP | PollFlags::ERR)
+        || (found.contains(PollFlags::RDHUP)
+            && ioctl_fionread(&socket).is_ok_and(|available| available < missing))
 }
 
 #[cfg(test)]
@@ -47,7 +47,7 @@ mod tests {
 
     async fn departs(server: &TcpStream, missing: u64) {
         let departed = async {
-            while !server.has_departed(missing) {
+            while !has_departed(server, missing) {
                 tokio::time::sleep(Duration::from_millis(1)).await;
             }
         };
@@ -59,10 +59,10 @@ mod tests {
         let (mut client, server) = pair().await;
         client.write_all(&[b'x'; 100]).await.unwrap();
         server.readable().await.unwrap();
-        assert!(!server.has_departed(101), "the client is still there");
+        assert!(!has_departed(&server, 101), "the client is still there");
         drop(client);
         departs(&server, 101).await;
-        assert!(!server.has_departed(100), "the whole request was sent");
+        assert!(!has_departed(&server, 100), "the whole request was sent");
     }
 
     #[tokio::test]
@@ -79,8 +79,8 @@ mod tests {
     async fn a_client_of_a_unix_socket_that_closed_has_departed() {
         let (mut client, server) = UnixStream::pair().unwrap();
         client.write_all(&[b'x'; 100]).await.unwrap();
-        assert!(!server.has_departed(101), "the client is still there");
+        assert!(!has_departed(&server, 101), "the client is still there");
         drop(client);
-        assert!(server.has_departed(101), "part of the request is missing");
+        assert!(has_departed(&server, 101), "part of the request is missing");
     }
 }

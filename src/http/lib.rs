@@ -1,4 +1,4 @@
-//! HTTP servers: listeners that bound their clients, admin routes, metrics, shutdown signals, watched files, and
+//! HTTP servers: listeners that bound their clients, TLS, admin routes, metrics, shutdown signals, watched files, and
 //! logs.
 //!
 //! [`serve`] puts a service behind a listener, with the deadlines and memory budgets that the open
@@ -7,6 +7,7 @@
 
 pub mod access_log;
 pub mod admin;
+pub mod audit_log;
 pub mod client_address;
 pub mod connections;
 mod departure;
@@ -16,6 +17,7 @@ pub mod memory_budget;
 pub mod metrics;
 pub mod nss;
 mod peer;
+pub mod proxy_protocol;
 pub mod request_id;
 mod response_state;
 mod server;
@@ -23,8 +25,11 @@ pub mod shutdown;
 mod socket;
 mod stream;
 pub mod telemetry;
+pub mod tls;
+mod transport;
 pub mod watch;
 
 pub use listener::{Listener, LocalAddress, SystemdError, UnixSocketError, bind};
-pub use peer::{Peer, WithPeer};
+pub use peer::{ConnectedClient, Peer, WithPeer};
 pub use server::{Limits, serve, serve_each};
+pub use transport::Transport;

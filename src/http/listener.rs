@@ -7,6 +7,7 @@ use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use socket2::{SockRef, TcpKeepalive};
@@ -15,6 +16,7 @@ use tokio::net::{TcpListener, TcpSocket, UnixListener};
 use super::peer::Peer;
 use super::server::Limits;
 use super::stream::SocketStream;
+use super::transport::Transport;
 
 pub use self::systemd::SystemdError;
 pub use self::unix::UnixSocketError;
@@ -30,7 +32,10 @@ pub(super) const MAX_UNSENT_BYTES: u32 = 128 * 1024;
 
 /// Socket that accepts the connections of a server.
 #[derive(Debug)]
-pub struct Listener(Socket);
+pub struct Listener {
+    socket: Socket,
+    transport: Option<Arc<Transport>>,
+}
 
 #[derive(Debug)]
 enum Socket {
@@ -89,7 +94,7 @@ impl Listener {
     /// file, are refused. The file is removed when the listener is dropped.
     pub fn unix(path: impl AsRef<Path>, limits: Limits) -> Result<Self, UnixSocketError> {
         let (listener, file) = unix::bind(path.as_ref(), limits)?;
-        Ok(Self(Socket::Unix { listener, _file: Some(file) }))
+        Ok(Socket::Unix { listener, _file: Some(file) }.into())
     }
 
     /// Returns the socket that systemd has opened for this process, TCP or unix, if there is one
@@ -98,9 +103,21 @@ impl Listener {
         systemd::listener()
     }
 
+    /// Puts a transport between the accepted connections and HTTP.
+    #[must_use]
+    pub fn with_transport(mut self, transport: Transport) -> Self {
+        self.transport = (!transport.is_plain()).then(|| Arc::new(transport));
+        self
+    }
+
+    /// Returns the transport of the connections, unless they carry HTTP as they are.
+    pub(super) fn transport(&self) -> Option<Arc<Transport>> {
+        self.transport.clone()
+    }
+
     /// Returns the address on which the socket listens.
     pub fn local_address(&self) -> io::Result<LocalAddress> {
-        Ok(match &self.0 {
+        Ok(match &self.socket {
             Socket::Tcp(listener) => LocalAddress::Tcp(listener.local_addr()?),
             Socket::Unix { listener, .. } => {
                 LocalAddress::Unix(listener.local_addr()?.as_pathname().map(Into::into))
@@ -112,7 +129,7 @@ impl Listener {
     /// connections, because a client repeats a dropped attempt only after a second.
     pub(super) fn adopt(&self, limits: Limits) -> io::Result<()> {
         let backlog = backlog(limits);
-        match &self.0 {
+        match &self.socket {
             Socket::Tcp(listener) => {
                 let socket = SockRef::from(listener);
                 socket.listen(backlog)?;
@@ -124,7 +141,7 @@ impl Listener {
 
     /// Accepts the next connection.
     pub(super) async fn accept(&self) -> io::Result<(SocketStream, Peer)> {
-        match &self.0 {
+        match &self.socket {
             Socket::Tcp(listener) => {
                 let (stream, address) = listener.accept().await?;
                 // Without this, the last segment of an answer waits for the client's delayed acknowledgement.
@@ -145,16 +162,22 @@ fn backlog(limits: Limits) -> i32 {
     i32::try_from(limits.connections).unwrap_or(i32::MAX)
 }
 
+impl From<Socket> for Listener {
+    fn from(socket: Socket) -> Self {
+        Self { socket, transport: None }
+    }
+}
+
 impl From<TcpListener> for Listener {
     fn from(listener: TcpListener) -> Self {
-        Self(Socket::Tcp(listener))
+        Socket::Tcp(listener).into()
     }
 }
 
 impl From<UnixListener> for Listener {
     /// Serves a socket whose file another owner removes.
     fn from(listener: UnixListener) -> Self {
-        Self(Socket::Unix { listener, _file: None })
+        Socket::Unix { listener, _file: None }.into()
     }
 }
 

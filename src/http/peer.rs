@@ -11,6 +11,8 @@ use std::task::{Context, Poll};
 use axum::extract::Request;
 use tower_service::Service;
 
+use super::tls::TlsSession;
+
 /// Other end of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Peer {
@@ -46,7 +48,24 @@ impl fmt::Display for Peer {
     }
 }
 
-/// Service of one connection that adds its [`Peer`] to the extensions of each request.
+/// Client of a connection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConnectedClient {
+    /// Other end of the connection. Behind a proxy that speaks the PROXY protocol, the client of that proxy.
+    pub peer: Peer,
+    /// Session, if the connection has TLS.
+    pub tls: Option<TlsSession>,
+}
+
+impl From<Peer> for ConnectedClient {
+    /// Makes the client of a connection without TLS.
+    fn from(peer: Peer) -> Self {
+        Self { peer, tls: None }
+    }
+}
+
+/// Service of one connection that adds its [`Peer`], and its [`TlsSession`] if it has one, to the extensions of each
+/// request.
 ///
 /// ```
 /// use axum::Extension;
@@ -56,22 +75,22 @@ impl fmt::Display for Peer {
 /// # fn example() -> std::io::Result<impl Future<Output = ()>> {
 /// let app = axum::Router::new().route("/", get(|Extension(peer): Extension<Peer>| async move { peer.to_string() }));
 /// let listener = bind("127.0.0.1:8080".parse().expect("this is an address"), Limits::default())?;
-/// let connect = move |peer| WithPeer::new(app.clone(), peer);
+/// let connect = move |client| WithPeer::new(app.clone(), client);
 /// # Ok(
 /// serve_each(listener, connect, Limits::default(), std::future::pending())
 /// # )
 /// # }
 /// ```
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct WithPeer<S> {
     service: S,
-    peer: Peer,
+    client: ConnectedClient,
 }
 
 impl<S> WithPeer<S> {
-    /// Makes the service of a connection to `peer`.
-    pub const fn new(service: S, peer: Peer) -> Self {
-        Self { service, peer }
+    /// Makes the service of a connection of `client`.
+    pub const fn new(service: S, client: ConnectedClient) -> Self {
+        Self { service, client }
     }
 }
 
@@ -85,7 +104,11 @@ impl<S: Service<Request>> Service<Request> for WithPeer<S> {
     }
 
     fn call(&mut self, mut request: Request) -> S::Future {
-        request.extensions_mut().insert(self.peer);
+        let extensions = request.extensions_mut();
+        extensions.insert(self.client.peer);
+        if let Some(session) = &self.client.tls {
+            extensions.insert(session.clone());
+        }
         self.service.call(request)
     }
 }

@@ -1,6 +1,6 @@
 //! Server loop: accepts connections, bounds them, and ends them at shutdown.
 //!
-//! HTTP/1.1 only. No container engine speaks HTTP/2 without TLS, and detecting the protocol would wait
+//! HTTP/1.1 only, also with TLS: registries gain little from HTTP/2. Without TLS, detecting the protocol would wait
 //! without a deadline for the first bytes of a silent client.
 
 use std::convert::Infallible;
@@ -8,6 +8,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::BoxError;
 use axum::extract::Request;
 use axum::response::Response;
 use hyper_util::rt::TokioIo;
@@ -18,7 +19,7 @@ use tower_service::Service;
 
 use super::connections::OpenConnection;
 use super::listener::Listener;
-use super::peer::Peer;
+use super::peer::ConnectedClient;
 use super::response_state::TrackedService;
 use super::socket::{DeadlineSocket, Deadlines};
 use super::stream::SocketStream;
@@ -28,6 +29,8 @@ use super::stream::SocketStream;
 pub struct Limits {
     /// Most connections at once; further ones wait in the listener's backlog. Each costs a few tens of KiB.
     pub connections: usize,
+    /// Longest time of a TLS handshake.
+    pub handshake: Duration,
     /// Longest time from the first byte of a request's head to its last.
     pub head: Duration,
     /// Longest time between a response and the next request on the same connection.
@@ -44,6 +47,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             connections: 4096,
+            handshake: Duration::from_secs(10),
             head: Duration::from_secs(20),
             idle: Duration::from_secs(75),
             write: Duration::from_secs(30),
@@ -67,10 +71,10 @@ pub async fn serve<S>(
     serve_each(listener, move |_| app.clone(), limits, shutdown).await;
 }
 
-/// Serves as [`serve`] does, each connection by the service that `connect` makes for its peer.
+/// Serves as [`serve`] does, each connection by the service that `connect` makes for its client.
 pub async fn serve_each<S>(
     listener: impl Into<Listener>,
-    connect: impl Fn(Peer) -> S,
+    connect: impl Fn(ConnectedClient) -> S + Clone + Send + 'static,
     limits: Limits,
     shutdown: impl Future<Output = ()>,
 ) where
@@ -83,17 +87,49 @@ pub async fn serve_each<S>(
     }
     let graceful = GracefulShutdown::new();
     let permits = Arc::new(Semaphore::new(limits.connections));
+    let transport = listener.transport();
+    // Clients that do not finish their handshake leave room to those that did.
+    let handshakes = Arc::new(Semaphore::new(limits.connections.div_ceil(2)));
+    // Dropped at shutdown, which ends handshakes.
+    let (running, _) = tokio::sync::watch::channel(());
     let mut shutdown = std::pin::pin!(shutdown);
     loop {
         let accepted = async {
             let permit = permits.clone().acquire_owned().await.expect("the semaphore is never closed");
-            (listener.accept().await, permit)
+            let handshake = match &transport {
+                None => None,
+                Some(_) => handshakes.clone().acquire_owned().await.ok(),
+            };
+            (listener.accept().await, permit, handshake)
         };
         tokio::select! {
             () = &mut shutdown => break,
-            (accepted, permit) = accepted => match accepted {
+            (accepted, permit, handshake) = accepted => match accepted {
+                Ok((stream, peer)) if let Some(transport) = transport.clone() => {
+                    let (connect, watcher) = (connect.clone(), graceful.watcher());
+                    let mut running = running.subscribe();
+                    let open = OpenConnection::begin();
+                    tokio::spawn(async move {
+                        let established = tokio::select! {
+                            established = transport.establish(stream, peer, limits) => established,
+                            _ = running.changed() => return,
+                        };
+                        drop((transport, handshake, running));
+                        let result = match established {
+                            Ok((stream, client)) => {
+                                let connection = watcher.watch(connection(stream, connect(client), limits));
+                                connection.await.map_err(BoxError::from)
+                            }
+                            Err(error) => Err(error.into()),
+                        };
+                        if let Err(error) = result {
+                            tracing::debug!(%error, "connection ended");
+                        }
+                        drop((permit, open));
+                    });
+                }
                 Ok((stream, peer)) => {
-                    let connection = graceful.watch(connection(stream, connect(peer), limits));
+                    let connection = graceful.watch(connection(stream, connect(peer.into()), limits));
                     let open = OpenConnection::begin();
                     tokio::spawn(async move {
                         // The client caused this error: it left, or exceeded a deadline.
@@ -107,7 +143,7 @@ pub async fn serve_each<S>(
             },
         }
     }
-    drop(listener);
+    drop((listener, running));
     if tokio::time::timeout(limits.drain, graceful.shutdown()).await.is_err() {
         tracing::warn!(after = ?limits.drain, "shutdown timed out, cutting off responses in progress");
     }
@@ -171,8 +207,8 @@ mod tests {
     use tokio::net::{TcpSocket, TcpStream, UnixStream};
 
     use super::*;
-    use crate::WithPeer;
     use crate::listener::{MAX_UNSENT_BYTES, bind};
+    use crate::{Peer, WithPeer};
 
     /// Body of [`BODY_BYTES`] that counts the bytes it gave.
     #[derive(Debug)]

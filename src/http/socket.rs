@@ -16,6 +16,8 @@ use super::departure::DetectDeparture;
 use super::memory_budget::{Permit, READ_BUFFERS, RESPONSES, UNBUDGETED_BYTES};
 use super::response_state::ResponseState;
 use super::server::MAX_READ_BUFFER_BYTES;
+use super::stream::CountSent;
+use super::tls::TLS_WRITES;
 
 /// Deadlines that a [`DeadlineSocket`] enforces.
 #[derive(Clone, Copy, Debug)]
@@ -184,12 +186,13 @@ impl<S: AsyncRead> DeadlineSocket<S> {
         }
     }
 
-    /// Applies the write deadlines to the result of a write of `wanted` bytes.
+    /// Applies the write deadlines to the result of a write of `wanted` bytes, in which the client took `sent`.
     fn after_write(
         &mut self,
         cx: &mut Context<'_>,
         wanted: usize,
         wrote: Poll<io::Result<usize>>,
+        sent: u64,
     ) -> Poll<io::Result<usize>> {
         let taken = match &wrote {
             Poll::Ready(Ok(taken)) => *taken,
@@ -205,7 +208,7 @@ impl<S: AsyncRead> DeadlineSocket<S> {
                 return wrote;
             }
         }
-        match self.poll_slow_write(cx, wanted, taken as u64) {
+        match self.poll_slow_write(cx, wanted, sent) {
             Poll::Ready(error) => Poll::Ready(Err(error)),
             Poll::Pending => wrote,
         }
@@ -237,8 +240,7 @@ impl<S: AsyncRead> DeadlineSocket<S> {
                 slow.long = (now, 0);
             }
             if now >= slow.short.0 + SHORT_WINDOW {
-                if holds_permit && slow.short.1 < MIN_BYTES_IN_SHORT_WINDOW && RESPONSES.is_nearly_exhausted()
-                {
+                if holds_permit && slow.short.1 < MIN_BYTES_IN_SHORT_WINDOW && responses_need_memory() {
                     return Poll::Ready(too_slow());
                 }
                 slow.short = (now, 0);
@@ -246,6 +248,27 @@ impl<S: AsyncRead> DeadlineSocket<S> {
         }
         self.slow_write = Some(slow);
         Poll::Pending
+    }
+}
+
+impl<S: AsyncRead + CountSent> DeadlineSocket<S> {
+    /// Returns the bytes that the client took in a write.
+    fn sent(&mut self, wrote: &Poll<io::Result<usize>>) -> u64 {
+        let accepted = if let Poll::Ready(Ok(accepted)) = wrote { *accepted } else { 0 };
+        self.socket.get_mut().sent(accepted)
+    }
+
+    /// Applies the write deadlines to the result of a flush, which waits only where a stream holds bytes itself.
+    fn after_flush(&mut self, cx: &mut Context<'_>, flushed: Poll<io::Result<()>>) -> Poll<io::Result<()>> {
+        if flushed.is_ready() {
+            self.slow_write = None;
+            return flushed;
+        }
+        let sent = self.socket.get_mut().sent(0);
+        match self.poll_slow_write(cx, MAX_READ_BUFFER_BYTES, sent) {
+            Poll::Ready(error) => Poll::Ready(Err(error)),
+            Poll::Pending => Poll::Pending,
+        }
     }
 }
 
@@ -274,6 +297,11 @@ impl<S: AsyncRead + DetectDeparture> DeadlineSocket<S> {
         self.departure_check = Some(check);
         Poll::Pending
     }
+}
+
+/// Returns true if little memory is left for responses.
+fn responses_need_memory() -> bool {
+    RESPONSES.is_nearly_exhausted() || TLS_WRITES.is_nearly_exhausted()
 }
 
 impl SlowWrite {
@@ -308,10 +336,11 @@ impl<S: AsyncRead + Unpin> AsyncRead for DeadlineSocket<S> {
     }
 }
 
-impl<S: AsyncRead + AsyncWrite + DetectDeparture + Unpin> AsyncWrite for DeadlineSocket<S> {
+impl<S: AsyncRead + AsyncWrite + CountSent + DetectDeparture + Unpin> AsyncWrite for DeadlineSocket<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let wrote = Pin::new(self.socket.get_mut()).poll_write(cx, bytes);
-        self.after_write(cx, bytes.len(), wrote)
+        let sent = self.sent(&wrote);
+        self.after_write(cx, bytes.len(), wrote, sent)
     }
 
     fn poll_write_vectored(
@@ -321,7 +350,8 @@ impl<S: AsyncRead + AsyncWrite + DetectDeparture + Unpin> AsyncWrite for Deadlin
     ) -> Poll<io::Result<usize>> {
         let wanted = slices.iter().map(|slice| slice.len()).sum();
         let wrote = Pin::new(self.socket.get_mut()).poll_write_vectored(cx, slices);
-        self.after_write(cx, wanted, wrote)
+        let sent = self.sent(&wrote);
+        self.after_write(cx, wanted, wrote, sent)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -334,11 +364,13 @@ impl<S: AsyncRead + AsyncWrite + DetectDeparture + Unpin> AsyncWrite for Deadlin
             return Poll::Ready(Err(error));
         }
         self.keep_armed(cx);
-        Pin::new(self.socket.get_mut()).poll_flush(cx)
+        let flushed = Pin::new(self.socket.get_mut()).poll_flush(cx);
+        self.after_flush(cx, flushed)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(self.socket.get_mut()).poll_shutdown(cx)
+        let ended = Pin::new(self.socket.get_mut()).poll_shutdown(cx);
+        self.after_flush(cx, ended)
     }
 }
 

@@ -102,12 +102,14 @@ impl FileWatch {
             if !self.differs(&found) {
                 continue;
             }
-            let settle_time = self.settle_time;
-            let found = settled(found, async || {
-                sleep(settle_time).await;
-                look(paths.clone()).await
-            })
-            .await;
+            let mut settling = Settling::new(found);
+            loop {
+                sleep(self.settle_time).await;
+                if settling.has_settled(look(paths.clone()).await) {
+                    break;
+                }
+            }
+            let found = settling.last;
             // A file may have its former fingerprint again.
             if self.differs(&found) {
                 return self.accept(found);
@@ -131,15 +133,24 @@ impl FileWatch {
     }
 }
 
-/// Calls `next` until it returns the same twice, starting with `found`, and returns that.
-async fn settled<T: PartialEq>(mut found: T, mut next: impl AsyncFnMut() -> T) -> T {
-    for _ in 0..MAX_SETTLE_LOOKS {
-        let now = next().await;
-        if std::mem::replace(&mut found, now) == found {
-            break;
-        }
+/// Value that changes until it settles.
+struct Settling<T> {
+    last: T,
+    looks: u32,
+}
+
+impl<T: PartialEq> Settling<T> {
+    const fn new(first: T) -> Self {
+        Self { last: first, looks: 0 }
     }
-    found
+
+    /// Returns true if the value is the same as before, or was looked at [`MAX_SETTLE_LOOKS`] times.
+    fn has_settled(&mut self, now: T) -> bool {
+        self.looks += 1;
+        let is_same = self.last == now;
+        self.last = now;
+        is_same || self.looks >= MAX_SETTLE_LOOKS
+    }
 }
 
 /// Looks at files on a thread that may block, as a network mount may.
@@ -236,16 +247,13 @@ mod tests {
         assert_eq!(next(&mut watch).await, [path]);
     }
 
-    #[tokio::test]
-    async fn a_file_that_is_being_written_is_waited_for_but_not_for_ever() {
-        let mut sizes = [2, 3, 3, 4].into_iter();
-        assert_eq!(settled(1, async || sizes.next().unwrap()).await, 3);
-        let mut size = 0;
-        let grown = settled(0, async || {
-            size += 1;
-            size
-        });
-        assert_eq!(grown.await, MAX_SETTLE_LOOKS);
+    #[test]
+    fn a_file_that_is_being_written_is_waited_for_but_not_for_ever() {
+        let mut settling = Settling::new(1);
+        assert_eq!([2, 3, 3].map(|size| settling.has_settled(size)), [false, false, true]);
+        let mut growing = Settling::new(0);
+        let settled = (1..).find(|size| growing.has_settled(*size));
+        assert_eq!(settled, Some(MAX_SETTLE_LOOKS));
     }
 
     #[tokio::test]

@@ -43,6 +43,9 @@ pub struct ErrorDetail<C = ErrorCode> {
     /// Text for a human reader.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub message: String,
+    /// Further data without a fixed form.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub detail: Option<serde_json::Value>,
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@
 //! the response. Mounted by the crate's [`State`](crate::State); knows the store, and nothing of listeners.
 
 mod access;
+mod authorization;
 pub(crate) mod dispatch;
 mod handlers;
 mod method;
@@ -13,4 +14,5 @@ pub(crate) mod references;
 mod request_body;
 pub(crate) mod response;
 pub(crate) mod route;
+pub(crate) mod trail;
 pub(crate) mod validation;

@@ -4,10 +4,30 @@
 //! rules then decide about the identity, the action and the repository: a pure function, asked at each request, so
 //! that a right that was removed ends at once. The request handlers never see credentials.
 
+pub mod access_control;
+pub mod api_keys;
 pub mod authenticator;
+pub(crate) mod caller;
+pub mod certificate;
+pub mod challenge;
+pub(crate) mod credentials;
+mod file_finding;
+pub mod htpasswd;
 pub mod identity;
+pub mod issue;
+pub mod load;
+pub mod password;
+pub mod realm;
+pub mod regular_file;
 pub mod right;
+pub mod rules;
+pub mod token;
 
+pub use self::access_control::AccessControl;
 pub use self::authenticator::{AuthenticationError, Authenticator};
+pub use self::file_finding::FileFinding;
 pub use self::identity::{Ceiling, Identity, IdentityProof};
-pub use self::right::Right;
+pub use self::load::LoadedAccess;
+pub use self::realm::{InvalidHost, realm};
+pub use self::right::{Right, Rights};
+pub use self::rules::{Decision, Rules};

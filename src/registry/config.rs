@@ -24,6 +24,7 @@ mod show;
 #[cfg(test)]
 mod tests;
 mod tree;
+mod user_files;
 mod values;
 mod yaml;
 
@@ -113,6 +114,7 @@ pub fn load(
     rules::drop_default_driver(&mut tree);
     check::check(&tree, &mut findings);
     rules::check(&tree, &mut findings);
+    rules::tokens::check_files(&tree, files, &mut findings);
     let is_accepted = !findings.has_errors();
     let has_storage = !findings.has_errors_of(Diagnostic::concerns_storage);
     Loaded {
@@ -139,6 +141,16 @@ impl Loaded {
             keys: 0,
             tree: None,
         }
+    }
+
+    /// Refuses the configuration for a problem with a file that it names; `key` is the key that names it. The
+    /// storage part is not concerned.
+    pub fn refuse(&mut self, key: &str, message: String) {
+        let origin = self.tree.as_ref().and_then(|tree| tree.at(key)).map(|node| node.origin.clone());
+        let origin = origin.unwrap_or(Origin::Default);
+        self.diagnostics.push(Diagnostic { origin, severity: Severity::Error, key: key.to_owned(), message });
+        self.diagnostics.sort_by(|one, other| one.origin.cmp(&other.origin));
+        self.config = None;
     }
 
     /// Counts the findings of a severity.

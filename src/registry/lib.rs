@@ -48,7 +48,7 @@ pub use quinistry_http::{Limits, serve};
 pub use self::observer::Observer;
 pub use self::prefix::{PathPrefix, PathPrefixError};
 pub use self::settings::{
-    ExtraHeaders, ExtraHeadersError, PageLimits, RepositoryClass, RequiredEntries, RequiredPlatform,
+    Audit, ExtraHeaders, ExtraHeadersError, PageLimits, RepositoryClass, RequiredEntries, RequiredPlatform,
     Settings, UploadExpiry, UrlRules, Validation,
 };
 
@@ -156,6 +156,12 @@ impl State {
     #[must_use]
     pub fn health(&self) -> Option<Health> {
         self.0.settings.current().observer.as_ref().and_then(|observer| observer.health.clone())
+    }
+
+    /// Returns true if the registry asks who its clients are, so that it needs the peers of their connections.
+    #[must_use]
+    pub fn has_users(&self) -> bool {
+        self.0.settings.current().access.is_some()
     }
 
     /// Has `observer` measure, log and gate the requests.

@@ -4,6 +4,8 @@
 //! label holds the name of a repository, a tag or a user, so that the number of series is bounded and the page
 //! tells nothing about the content.
 
+mod auth;
+mod file_reloads;
 mod labels;
 mod page;
 
@@ -13,10 +15,14 @@ use std::time::{Duration, SystemTime};
 
 use quinistry_http::access_log::AccessLog;
 use quinistry_http::metrics::{Counters, Family, Gauge, Gauges, Histogram};
+use quinistry_http::tls::TlsServer;
 use quinistry_store::{StorageAction, StorageObserver, Store};
 
+use self::file_reloads::FileReloadFailures;
 use self::labels::ActionLabel;
 
+pub(crate) use self::auth::CacheResult;
+pub use self::auth::{AuthMethod, AuthMetrics};
 pub use self::labels::Driver;
 pub(crate) use self::labels::{Code, EndpointLabel, MethodLabel};
 
@@ -53,6 +59,9 @@ pub struct RegistryMetrics {
     store: OnceLock<Store>,
     access_log: OnceLock<AccessLog>,
     reloads: OnceLock<ReloadMetrics>,
+    auth: OnceLock<Arc<AuthMetrics>>,
+    file_reload_failures: FileReloadFailures,
+    tls: OnceLock<Arc<TlsServer>>,
 }
 
 /// Metrics of requests.
@@ -109,6 +118,9 @@ impl Default for RegistryMetrics {
             store: OnceLock::new(),
             access_log: OnceLock::new(),
             reloads: OnceLock::new(),
+            auth: OnceLock::new(),
+            file_reload_failures: FileReloadFailures::default(),
+            tls: OnceLock::new(),
         }
     }
 }
@@ -134,6 +146,16 @@ impl RegistryMetrics {
         let _ = self.access_log.set(log);
     }
 
+    /// Shows the numbers of credentials. A second value is ignored.
+    pub fn watch_auth(&self, auth: Arc<AuthMetrics>) {
+        let _ = self.auth.set(auth);
+    }
+
+    /// Shows the certificate and the handshakes of a listener. A second one is ignored.
+    pub fn watch_tls(&self, tls: Arc<TlsServer>) {
+        let _ = self.tls.set(tls);
+    }
+
     /// Records that the configuration was read at the time `now`, and whether it is in use.
     pub fn reloaded(&self, is_successful: bool, now: SystemTime) {
         let reloads = self.reloads.get_or_init(ReloadMetrics::default);
@@ -143,6 +165,16 @@ impl RegistryMetrics {
             let millis = u64::try_from(since.as_millis()).unwrap_or(u64::MAX);
             reloads.success_millis.store(millis, Ordering::Relaxed);
         }
+    }
+
+    /// Shows the number of failed reloads of a watched value such as `certificate`.
+    pub fn watch_reloads_of(&self, what: &'static str) {
+        self.file_reload_failures.watch(what);
+    }
+
+    /// Counts a failed reload of a watched value.
+    pub fn reload_failed(&self, what: &'static str) {
+        self.file_reload_failures.failed(what);
     }
 
     /// Counts the begin of a request.

@@ -130,6 +130,18 @@ impl Observation {
         }))
     }
 
+    /// Returns the identifier of the request, if it has one.
+    pub(crate) fn request_id(&self) -> Option<&str> {
+        self.0.request_id.as_ref().map(RequestId::as_str)
+    }
+
+    /// Notes the user for the access log.
+    pub(crate) fn note_user(&mut self, user: &str) {
+        if let Some(entry) = &mut self.0.entry {
+            entry.identity = Some(user.to_owned());
+        }
+    }
+
     /// Observes the answer until its body was sent or dropped.
     pub(crate) fn follow(mut self, mut response: Response) -> Response {
         self.0.status = Some(response.status());

@@ -8,9 +8,11 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
+use crate::auth::AccessControl;
 use crate::observer::Observer;
 
 pub use crate::api::response::extra_headers::{ExtraHeaders, ExtraHeadersError};
+pub use crate::api::trail::Audit;
 pub use crate::api::validation::{RepositoryClass, RequiredEntries, RequiredPlatform, UrlRules, Validation};
 pub use crate::upload_expiry::UploadExpiry;
 
@@ -38,6 +40,10 @@ pub struct Settings {
     pub answers_root: bool,
     /// Expiry of upload sessions, which [`State::expire_uploads`](crate::State::expire_uploads) carries out.
     pub upload_expiry: UploadExpiry,
+    /// Users and rules; `None` if each client may do what the other settings permit.
+    pub access: Option<Arc<AccessControl>>,
+    /// Log of writes, refusals and failed logins, if there is one.
+    pub audit: Option<Audit>,
     /// Observer that measures, logs and gates the requests, if there is one.
     pub observer: Option<Arc<Observer>>,
 }
@@ -55,6 +61,8 @@ impl Default for Settings {
             classes: Vec::new(),
             answers_root: false,
             upload_expiry: UploadExpiry::default(),
+            access: None,
+            audit: None,
             observer: None,
         }
     }

@@ -1,6 +1,6 @@
 //! Errors of the store.
 
-use quinistry_oci::{Digest, RepositoryName};
+use quinistry_oci::{Digest, RepositoryName, Tag};
 
 use super::storage::StorageError;
 
@@ -16,6 +16,9 @@ pub enum StoreError {
     /// The repository has no such blob.
     #[error("blob is not known to this repository")]
     BlobUnknown,
+    /// The tag refers to another manifest, and must not be moved.
+    #[error("tag {0} exists, and refers to another manifest")]
+    TagExists(Tag),
     /// The session has ended or expired, or never existed.
     #[error("upload session is not known to this repository")]
     UploadUnknown,

@@ -73,22 +73,40 @@ impl Store {
 
     /// Returns a page of the repositories that have, or had, a manifest or a blob.
     pub fn repositories(&self, page: &Page) -> Result<PageEntries<RepositoryName>, StoreError> {
-        let mut names = Vec::new();
-        let mut more = false;
+        let (names, next) = self.listed_repositories(page, usize::MAX, &|_| true)?;
+        Ok((names, next.is_some()))
+    }
+
+    /// Returns a page of the repositories for which `is_listed` is true, and the name after which the next page
+    /// begins, if more may follow. Looks at no more than `max_seen` names, so that a page has fewer entries, or none,
+    /// where many names are not listed.
+    pub fn listed_repositories(
+        &self,
+        page: &Page,
+        max_seen: usize,
+        is_listed: &dyn Fn(&RepositoryName) -> bool,
+    ) -> Result<(Vec<RepositoryName>, Option<String>), StoreError> {
+        let mut names: Vec<RepositoryName> = Vec::new();
+        let mut next = None;
         if page.size == 0 {
-            return Ok((names, more));
+            return Ok((names, next));
         }
-        self.walk(&page.last, &["_manifests", "_layers"], &mut |name| {
+        let (mut seen, mut last_seen) = (0, String::new());
+        self.walk(&page.last, &["_manifests", "_layers"], &mut |text| {
             // Another program may allow names that are not valid here.
-            let Ok(name) = name.parse() else { return Ok(ControlFlow::Continue(())) };
-            more = names.len() >= page.size;
-            if more {
+            let name = text.parse().ok().filter(is_listed);
+            let is_full = names.len() >= page.size && name.is_some();
+            if is_full || seen >= max_seen {
+                let last_listed = names.last().map(ToString::to_string).filter(|_| is_full);
+                next = Some(last_listed.unwrap_or_else(|| std::mem::take(&mut last_seen)));
                 return Ok(ControlFlow::Break(()));
             }
-            names.push(name);
+            seen += 1;
+            last_seen = text;
+            names.extend(name);
             Ok(ControlFlow::Continue(()))
         })?;
-        Ok((names, more))
+        Ok((names, next))
     }
 }
 

@@ -170,6 +170,26 @@ fn three_generations_serve_one_digest_and_leave_nothing() {
     assert!(!pids.into_iter().any(runs));
 }
 
+/// Generations stay anonymous and in plain HTTP where the variables of another registry are set: each of these
+/// makes `serve` refuse to start, or to answer without a password or without TLS.
+#[test]
+fn variables_of_distributions_configuration_do_not_reach_a_generation() {
+    for variables in [
+        &[("REGISTRY_AUTH_HTPASSWD_REALM", "users"), ("REGISTRY_AUTH_HTPASSWD_PATH", "/nowhere/htpasswd")][..],
+        &[("REGISTRY_HTTP_TLS_CERTIFICATE", "/nowhere/crt"), ("REGISTRY_HTTP_TLS_KEY", "/nowhere/key")],
+        &[("REGISTRY_CONFIGURATION_PATH", "/nowhere/config.yml")],
+        &[("REGISTRY_QUINISTRY_ACCESS", "[]"), ("REGISTRY_HTTP_ADDR", "nowhere:1")],
+    ] {
+        let mut bootstrap = Bootstrap::new(&["--base-port", "0", "--generations", "2"]);
+        bootstrap.command.envs(variables.iter().copied());
+        let finished = bootstrap.run();
+        let stderr = String::from_utf8_lossy(&finished.output.stderr);
+        assert!(finished.output.status.success(), "{variables:?}: {stderr}");
+        assert_eq!(stderr, "", "{variables:?}");
+        assert_eq!(finished.stdout().lines().last(), Some("fixed point: yes"), "{variables:?}");
+    }
+}
+
 #[test]
 fn both_layer_forms_hold_five_deep_and_are_the_images_own() {
     for layer in ["tar", "gzip"] {

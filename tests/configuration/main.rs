@@ -6,9 +6,12 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod access;
 mod program;
 mod questions;
 mod replacement;
 mod same_answers;
 mod start;
+mod tokens;
+mod users;
 mod variables;

@@ -76,7 +76,7 @@ storage:
   filesystem: {rootdirectory: '{root}'}
   s3: {bucket: images, secretkey: verysecret}
 auth:
-  htpasswd: {realm: basic, path: /auth/htpasswd}
+  silly: {realm: basic, service: registry}
 http:
   addr: '5000'
   tls: {certificate: /tls/cert.pem, key: /tls/key.pem}
@@ -101,7 +101,7 @@ fn a_lock_in_the_environment_is_never_ignored() {
         ("REGISTRY_HTTP_TLS_CLIENTCAS_0", "/ca.pem"),
         ("REGISTRY_PROXY_REMOTEURL", "https://registry-1.docker.io"),
         ("REGISTRY_STORAGE_S3_BUCKET", "images"),
-        ("REGISTRY_QUINISTRY_ACCESS", "[]"),
+        ("REGISTRY_QUINISTRY_ACCESS", ""),
     ] {
         let given =
             Given { variables: &[("REGISTRY_HTTP_ADDR", "{addr}"), (name, value)], ..Given::default() };
@@ -109,6 +109,36 @@ fn a_lock_in_the_environment_is_never_ignored() {
         assert_eq!(code, Some(1), "{name}: {log}");
         assert!(log.contains(name), "{name} in {log}");
     }
+}
+
+#[test]
+fn rules_and_the_audit_log_follow_a_reload() {
+    let place = Place::new();
+    let audit = place.path("audit.log");
+    let rules = |right: &str| {
+        let grant = format!("{{repositories: ['open/**'], who: [anonymous], can: [{right}]}}");
+        format!("{FILE}quinistry: {{access: [{grant}], audit: {{path: '{}'}}}}\n", audit.display())
+    };
+    let (before, after) = (rules("push"), rules("pull"));
+    let registry = place.serve_ours(given(&before));
+    let post = |repository: &str| {
+        registry.peer.ask("POST", &format!("/v2/{repository}/blobs/uploads/"), &[], b"").status
+    };
+    assert_eq!((post("open/a"), post("closed/a")), (202, 403));
+    let rotated = place.path("audit.log.1");
+    fs::rename(&audit, &rotated).unwrap();
+    place.write_file(&after, registry.peer);
+    registry.signal(Signal::HUP);
+    registry.wait_for_log("configuration reloaded", 1);
+    assert_eq!(post("open/a"), 403);
+    registry.stop();
+    let (former, new) = (fs::read_to_string(rotated).unwrap(), fs::read_to_string(audit).unwrap());
+    let has =
+        |text: &str, parts: &[&str]| text.lines().any(|line| parts.iter().all(|part| line.contains(part)));
+    assert!(has(&former, &["open/a", "\"granted\"", "config.yml:", "202"]), "{former}");
+    assert!(has(&former, &["closed/a", "\"denied\"", "403"]), "{former}");
+    assert!(has(&new, &["\"action\":\"reload\"", "\"granted\""]), "{new}");
+    assert!(has(&new, &["open/a", "\"denied\"", "403"]), "{new}");
 }
 
 #[test]
@@ -317,7 +347,7 @@ fn web_pages_of_the_configured_origins_may_ask_before_they_read() {
         .replace("'{addr}'}", "'{addr}', headers: {Access-Control-Allow-Origin: ['https://ui.example']}}");
     let registry = place.serve_ours(given(&file));
     let answer = registry.peer.ask("OPTIONS", "/v2/_catalog", &[], b"");
-    assert_eq!(answer.status, 200);
+    assert_eq!(answer.status, 204);
     assert_eq!(answer.header("access-control-allow-origin"), Some("https://ui.example"));
     place.write_file(FILE, registry.peer);
     registry.signal(Signal::HUP);

@@ -34,7 +34,7 @@ fn host(machine: &Machine) -> String {
     format!("unix://{}", machine.path("docker.sock"))
 }
 
-fn docker_command(machine: &Machine) -> Command {
+pub(crate) fn docker_command(machine: &Machine) -> Command {
     let mut command = machine.command(DOCKER);
     command.args(["--host", &host(machine)]);
     command

@@ -25,3 +25,4 @@ mod program;
 mod regctl;
 mod skopeo;
 mod sub_path;
+mod tls;

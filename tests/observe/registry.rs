@@ -127,6 +127,7 @@ fn page_of(storage: impl Storage, driver: Driver, folder: &Path) -> String {
     metrics.watch_store(Store::open(storage, false).unwrap());
     let log = File::create(folder.join("log")).unwrap();
     metrics.watch_access_log(AccessLog::start(log, AccessLogFormat::Combined).unwrap());
+    metrics.watch_auth(Arc::default());
     metrics.reloaded(true, SystemTime::now());
     metrics.render()
 }

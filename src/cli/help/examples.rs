@@ -14,7 +14,48 @@ pub(super) const EXAMPLES: &[(&str, &[&str])] = &[
         "config check",
         &["quinistry config check config.yml", "quinistry config check config.yml --strict -o json"],
     ),
+    (
+        "tls init",
+        &[
+            "quinistry tls init /etc/quinistry --host registry.lan",
+            "quinistry tls init /etc/quinistry --host registry.lan --host 10.0.0.5 --port 5000",
+        ],
+    ),
     ("config keys", &["quinistry config keys", "quinistry config keys -o json"]),
+    (
+        "user add",
+        &[
+            "quinistry user add /etc/registry/htpasswd alice",
+            "quinistry user add htpasswd ci --password-stdin",
+        ],
+    ),
+    (
+        "user remove",
+        &["quinistry user remove /etc/registry/htpasswd alice", "quinistry user remove htpasswd ci"],
+    ),
+    ("user list", &["quinistry user list /etc/registry/htpasswd", "quinistry user list htpasswd -o json"]),
+    (
+        "key add",
+        &[
+            "quinistry key add config.yml --for ci --can pull --expires 90d",
+            "quinistry key add config.yml --for ci --repositories 'team/**' --can push --note build",
+        ],
+    ),
+    (
+        "key remove",
+        &[
+            "quinistry key remove config.yml 0123456789ab",
+            "quinistry key remove /etc/registry.yml 0123456789ab",
+        ],
+    ),
+    ("key list", &["quinistry key list config.yml", "quinistry key list config.yml -o json"]),
+    (
+        "access check",
+        &[
+            "quinistry access check config.yml alice team/app",
+            "quinistry access check config.yml anonymous public/app --can pull -o json",
+        ],
+    ),
     ("gc", &["quinistry gc /srv/registry --dry-run", "quinistry gc /srv/registry --delete-untagged -o json"]),
     (
         "garbage-collect",

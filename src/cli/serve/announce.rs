@@ -3,8 +3,21 @@
 use std::net::{IpAddr, SocketAddr};
 
 use super::plan::{ServePlan, StoragePlace};
+use crate::cli::output;
 use crate::http::{Listener, LocalAddress};
 use crate::quine::{Quine, REPOSITORY};
+use crate::registry::auth::htpasswd::CreatedUser;
+use crate::registry::config::Config;
+
+/// Tells the user of a password file that was created. Not a line of the log, which others collect and keep.
+pub(super) fn created_user(user: &CreatedUser, config: Option<&Config>) {
+    let file = config.and_then(|config| config.users.htpasswd.as_ref());
+    let file = file.map(|file| file.path.display().to_string()).unwrap_or_default();
+    let CreatedUser { name, password } = user;
+    output::complain(&format!(
+        "quinistry: created password file {file} with user {name} and password {password}, which is shown only now"
+    ));
+}
 
 /// Logs that the registry serves, once its storage is open.
 pub(super) fn serving(
@@ -12,10 +25,12 @@ pub(super) fn serving(
     debug_listener: Option<&Listener>,
     quine: &Quine,
     plan: &ServePlan,
+    has_users: bool,
 ) -> anyhow::Result<()> {
     let (storage, settings) = (plan.storage.as_ref(), &plan.live.settings);
     let address = listener.local_address()?;
-    tracing::info!(%address, digest = %quine.digest(), "serving {REPOSITORY}");
+    let protocol = if plan.live.tls.is_some() { " over HTTPS" } else { "" };
+    tracing::info!(%address, digest = %quine.digest(), "serving {REPOSITORY}{protocol}");
     if let Some(inside) = debug_listener {
         let inside = inside.local_address()?;
         tracing::info!(address = %inside, "serving metrics and health");
@@ -42,11 +57,11 @@ pub(super) fn serving(
             }
         }
     }
-    if storage.is_some() && !settings.read_only && !is_local(&address) {
+    if storage.is_some() && !settings.read_only && !has_users && !is_local(&address) {
         tracing::warn!(
             %address,
-            "everyone who reaches this address can push, there are no users yet: listen on 127.0.0.1 and let a \
-             proxy ask for passwords, or add --read-only"
+            "everyone who reaches this address can push, there are no users: name a file of passwords in \
+             auth.htpasswd of a configuration, listen on 127.0.0.1, or add --read-only"
         );
     }
     Ok(())

@@ -10,8 +10,10 @@ use crate::cli::exit::UsageError;
 use crate::http::Limits;
 use crate::http::access_log;
 use crate::http::client_address::TrustedProxies;
+use crate::http::tls::{LoadedTls, TlsSettings};
+use crate::registry::auth::load::{self, LoadedAccess, UserState};
 use crate::registry::config::{
-    Config, Debug as DebugListener, HealthCheck, ListenAddress, ListenHost, StorageLocation,
+    AuditConfig, Config, Debug as DebugListener, HealthCheck, ListenAddress, ListenHost, StorageLocation,
 };
 use crate::registry::{ExtraHeaders, PageLimits, PathPrefix, Settings, UploadExpiry, UrlRules, Validation};
 use crate::telemetry;
@@ -34,6 +36,8 @@ pub(super) struct ServePlan {
     pub(super) limits: Limits,
     /// Listener for metrics and health.
     pub(super) debug: Option<DebugListener>,
+    /// True if each connection begins with the PROXY protocol.
+    pub(super) proxy_protocol: bool,
     pub(super) live: Live,
     /// Configuration that the plan came from, to compare with a later one.
     pub(super) config: Option<Config>,
@@ -85,7 +89,9 @@ pub(super) struct Live {
     pub(super) settings: Settings,
     pub(super) access_log: Option<access_log::AccessLogFormat>,
     pub(super) trusted_proxies: TrustedProxies,
+    pub(super) tls: Option<TlsSettings>,
     pub(super) health: Vec<HealthCheck>,
+    pub(super) audit: Option<AuditConfig>,
 }
 
 impl ServePlan {
@@ -105,6 +111,7 @@ impl ServePlan {
             listen,
             prefix: PathPrefix::default(),
             limits: Limits::default(),
+            proxy_protocol: false,
             debug: args.metrics.clone().map(debug_listener),
             live: Live {
                 settings: Settings {
@@ -119,7 +126,9 @@ impl ServePlan {
                 },
                 access_log: args.access_log.then(|| access_log_format(log.format)),
                 trusted_proxies: TrustedProxies::default(),
+                tls: args.tls.settings(),
                 health: Vec::new(),
+                audit: None,
                 log,
             },
             storage,
@@ -141,7 +150,14 @@ impl ServePlan {
             ))
             .into());
         }
-        let (config, remarks) = configuration.read()?.accept()?;
+        if args.tls.settings().is_some() {
+            return Err(UsageError(format!(
+                "--tls-cert cannot be used with a configuration, here {configuration}: set http.tls.certificate and \
+                 http.tls.key, or REGISTRY_HTTP_TLS_CERTIFICATE and REGISTRY_HTTP_TLS_KEY"
+            ))
+            .into());
+        }
+        let (config, remarks) = configuration.read()?.check_files().accept()?;
         let mut plan = Self { remarks, ..Self::of_config(config)? };
         if args.listen_stdin {
             plan.listen = Listen::Stdin;
@@ -185,11 +201,23 @@ impl ServePlan {
             storage: Some(StoragePlan { place, access, allows_sparse: false }),
             prefix: config.http.prefix.path().parse()?,
             limits,
+            proxy_protocol: config.http.proxy_protocol,
             debug: config.http.debug.clone(),
             live: Live::of(&config)?,
             config: Some(config),
             remarks: Remarks::default(),
         })
+    }
+
+    /// Reads users and rules, with the files that the configuration names. Blocks.
+    pub(super) fn load_access(&self, users: &UserState) -> anyhow::Result<LoadedAccess> {
+        let loaded = self.config.as_ref().map(|config| load::load(config, users)).transpose();
+        Ok(loaded.map_err(anyhow::Error::from_boxed)?.unwrap_or_default())
+    }
+
+    /// Reads certificate, key and client authorities. Blocks.
+    pub(super) fn load_tls(&self) -> anyhow::Result<Option<LoadedTls>> {
+        Ok(self.live.tls.clone().map(LoadedTls::read).transpose()?)
     }
 
     /// Applies level, form and fields of the log, and logs remarks about the configuration.
@@ -240,7 +268,9 @@ impl Live {
             },
             access_log: config.log.access_log.then(|| access_log_format(log.format)),
             trusted_proxies: config.http.trusted_proxies.clone(),
+            tls: config.http.tls.clone(),
             health: config.health.clone(),
+            audit: config.access.audit.clone(),
             log,
         })
     }
@@ -254,3 +284,6 @@ fn validation(validation: &crate::registry::config::ValidationConfig) -> anyhow:
     let urls = UrlRules::new(allow.iter().map(String::as_str), deny.iter().map(String::as_str))?;
     Ok(Validation { urls: Some(urls), entries: validation.indexes.clone() })
 }
+
+#[cfg(test)]
+mod tests;

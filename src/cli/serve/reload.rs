@@ -1,5 +1,7 @@
 //! Reload of the configuration when SIGHUP asks for it: all of it, or nothing.
 
+use std::time::SystemTime;
+
 use anyhow::Context as _;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -7,7 +9,10 @@ use super::Flags;
 use super::plan::ServePlan;
 use super::running::Parts;
 use crate::cli::configuration::{Configuration, Refused};
+use crate::http::audit_log::{AuditDecision, AuditEntry, AuditLog};
+use crate::http::tls::LoadedTls;
 use crate::registry::State;
+use crate::registry::auth::LoadedAccess;
 
 /// Requests to read the configuration again.
 pub(super) struct Reloads {
@@ -28,17 +33,30 @@ impl Reloads {
     /// Reads the configuration at each signal, and exchanges the settings of `state` if it is accepted.
     pub(super) async fn run(mut self, state: State, mut parts: Parts) {
         while self.hangup.recv().await.is_some() {
+            // Also if the configuration is refused: a program that rotates logs sends the signal, too.
+            if let Some(log) = parts.audit_log() {
+                reopen(log).await;
+            }
             if !self.can_be_read_again {
                 tracing::warn!(file = %self.configuration, "SIGHUP ignored, this is not a file that can be read again");
                 continue;
             }
             let (flags, configuration) = (self.flags.clone(), self.configuration.clone());
-            let read = move || ServePlan::of_configuration(&flags, &configuration);
+            let users = parts.users.running();
+            let read = move || {
+                let plan = ServePlan::of_configuration(&flags, &configuration)?;
+                let access = plan.load_access(&users)?;
+                let tls = plan.load_tls()?;
+                Ok((plan, access, tls))
+            };
             // A file on a network may hang; requests must not wait for it.
             let read = tokio::task::spawn_blocking(read).await;
             let read = read.unwrap_or_else(|error| Err(anyhow::Error::from(error)));
-            let result = read.and_then(|plan| apply(&plan, &state, &mut parts));
+            let result = read.and_then(|(plan, access, tls)| apply(&plan, access, tls, &state, &mut parts));
             parts.reloaded(result.is_ok());
+            if let Some(log) = parts.audit_log() {
+                record(&log, result.as_ref().err());
+            }
             match result {
                 Ok(()) => tracing::info!(file = %self.configuration, "configuration reloaded"),
                 Err(error) => log_failure(&error),
@@ -47,9 +65,45 @@ impl Reloads {
     }
 }
 
+/// Records in the audit log that the configuration was read again, or refused.
+fn record(log: &AuditLog, error: Option<&anyhow::Error>) {
+    let reason = error.map(|error| format!("{error:#}"));
+    log.log(&AuditEntry {
+        time: SystemTime::now(),
+        request_id: None,
+        client: None,
+        identity: None,
+        how: "signal",
+        key: None,
+        action: "reload",
+        repository: None,
+        reference: None,
+        digest: None,
+        decision: if error.is_none() { AuditDecision::Granted } else { AuditDecision::Denied },
+        rule: None,
+        status: None,
+        reason: reason.as_deref(),
+    });
+}
+
+/// Opens the file of an audit log again, for one that was renamed.
+async fn reopen(log: AuditLog) {
+    let place = log.place().clone();
+    let reopened = tokio::task::spawn_blocking(move || log.reopen()).await;
+    if let Err(error) = reopened.map_err(std::io::Error::from).flatten() {
+        tracing::error!(%error, %place, "cannot open audit log again, keeping the former file");
+    }
+}
+
 /// Puts a plan into effect: what can fail comes first, so that all of it takes effect or nothing.
-fn apply(plan: &ServePlan, state: &State, parts: &mut Parts) -> anyhow::Result<()> {
-    let prepared = parts.prepare(&plan.live)?;
+fn apply(
+    plan: &ServePlan,
+    access: LoadedAccess,
+    tls: Option<LoadedTls>,
+    state: &State,
+    parts: &mut Parts,
+) -> anyhow::Result<()> {
+    let prepared = parts.prepare(&plan.live, access, tls)?;
     plan.start_log();
     state.replace_settings(parts.apply(&plan.live, prepared));
     for key in parts.keys_that_need_a_restart(plan.config.as_ref()) {

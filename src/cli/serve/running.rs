@@ -2,29 +2,36 @@
 
 use std::future::Future;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use anyhow::Context as _;
 use axum::Router;
 
 use super::announce;
+use super::files::{FileValues, FileWatcher, WatchedFiles};
 use super::opened_storage::OpenedStorage;
 use super::plan::{Listen, Live, ServePlan};
 use super::reload::Reloads;
+use super::renewal;
 use crate::cli::listen;
 use crate::client::{TlsFault, default_configuration};
 use crate::http::access_log::{self, AccessLog};
-use crate::http::{Limits, Listener, WithPeer, serve, serve_each};
+use crate::http::audit_log::{AuditLog, AuditPlace};
+use crate::http::proxy_protocol::ProxyProtocol;
+use crate::http::tls::{LoadedTls, TlsServer};
+use crate::http::{Limits, Listener, Transport, WithPeer, serve, serve_each};
 use crate::quine::Quine;
-use crate::registry::config::{Config, HealthCheck, HealthCheckKind};
+use crate::registry::auth::LoadedAccess;
+use crate::registry::auth::load::UserState;
+use crate::registry::config::{AuditConfig, AuditPath, Config, HealthCheck, HealthCheckKind};
 use crate::registry::debug::{self, DebugOptions};
 use crate::registry::health::{Check, Health, HttpProbe, Probe, ProbeTls};
 use crate::registry::metrics::RegistryMetrics;
-use crate::registry::{Observer, Settings, State};
+use crate::registry::{Audit, Observer, Settings, State};
 
-/// Longest time to write the last lines of the access log at the end.
-const ACCESS_LOG_FLUSH_TIMEOUT: Duration = Duration::from_secs(2);
+/// Longest time to write the last lines of a log at the end.
+const LOG_FLUSH_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Registry that is ready to serve.
 pub(super) struct RunningRegistry {
@@ -35,6 +42,7 @@ pub(super) struct RunningRegistry {
     limits: Limits,
     state: State,
     parts: Parts,
+    file_watcher: FileWatcher,
 }
 
 /// Parts of a running registry that outlive its settings.
@@ -45,8 +53,16 @@ pub(super) struct Parts {
     metrics: Option<Arc<RegistryMetrics>>,
     /// Access log, once one was configured; its thread and its queue outlive the settings.
     access_log: Arc<OnceLock<AccessLog>>,
+    /// Audit log, once one was configured; its thread and its queue outlive the settings.
+    audit: Arc<Mutex<Option<AuditLog>>>,
     /// Checks that run, and what they were made of.
     health: Option<(Vec<HealthCheck>, Health)>,
+    /// Files that are read again when they change.
+    files: WatchedFiles,
+    /// State of users and their passwords.
+    pub(super) users: UserState,
+    /// Steps of the public listener before HTTP.
+    transport: Transport,
     /// Configuration of the start, if there was one.
     config: Option<Config>,
 }
@@ -55,13 +71,19 @@ pub(super) struct Parts {
 pub(super) struct Prepared {
     checks: Vec<Check>,
     access_log: Option<AccessLog>,
+    audit: Option<Audit>,
+    access: LoadedAccess,
+    tls: Option<LoadedTls>,
+    /// Values that were read from files, to be watched.
+    file_values: FileValues,
 }
 
 impl RunningRegistry {
     /// Binds the listeners, opens the storage, and says that it serves. Must be called within a runtime.
     pub(super) fn start(plan: &ServePlan, quine: &Quine) -> anyhow::Result<Self> {
         let option = if plan.config.is_some() { "http.addr or --listen" } else { "--listen" };
-        let listener = bind(&plan.listen, plan.limits, option)?;
+        let transport = transport(plan)?;
+        let listener = bind(&plan.listen, plan.limits, option)?.with_transport(transport.clone());
         let debug_listener = plan
             .debug
             .as_ref()
@@ -78,9 +100,33 @@ impl RunningRegistry {
             }
         }
         let access_log = Arc::default();
-        let mut parts = Parts { opened, metrics, access_log, health: None, config: plan.config.clone() };
-        let prepared = parts.prepare(&plan.live)?;
-        announce::serving(&listener, debug_listener.as_ref(), quine, plan)?;
+        let (files, file_watcher) = WatchedFiles::new(metrics.clone());
+        if let Some((metrics, tls)) = metrics.as_ref().zip(transport.tls.clone()) {
+            metrics.watch_tls(tls);
+        }
+        let config = plan.config.clone();
+        let users = UserState::new().map_err(anyhow::Error::from_boxed)?;
+        if let Some(metrics) = metrics.as_ref().filter(|_| config.is_some()) {
+            metrics.watch_auth(users.metrics().clone());
+        }
+        let mut parts = Parts {
+            opened,
+            metrics,
+            access_log,
+            audit: Arc::default(),
+            health: None,
+            files,
+            users,
+            transport,
+            config,
+        };
+        let access = plan.load_access(&parts.users)?;
+        if let Some(user) = &access.created_user {
+            announce::created_user(user, plan.config.as_ref());
+        }
+        let has_users = access.control.is_some();
+        let prepared = parts.prepare(&plan.live, access, None)?;
+        announce::serving(&listener, debug_listener.as_ref(), quine, plan, has_users)?;
         state.replace_settings(parts.apply(&plan.live, prepared));
         parts.reloaded(true);
         let is_stopping = Arc::<AtomicBool>::default();
@@ -94,22 +140,26 @@ impl RunningRegistry {
             };
             (listener, debug::router(options))
         });
-        Ok(Self { listener, debug, is_stopping, limits: plan.limits, state, parts })
+        Ok(Self { listener, debug, is_stopping, limits: plan.limits, state, parts, file_watcher })
     }
 
     /// Serves until `stop` resolves, and exchanges the settings when a reload asks for it.
     pub(super) async fn serve(self, reloads: Option<Reloads>, stop: impl Future<Output = ()>) {
-        let Self { listener, debug, is_stopping, limits, state, parts } = self;
+        let Self { listener, debug, is_stopping, limits, state, parts, file_watcher } = self;
         let stop = async move {
             stop.await;
             is_stopping.store(true, Ordering::Relaxed);
         };
-        let access_log = parts.access_log.clone();
-        // Only an access log looks at the peer, and a reload may switch one on.
-        let looks_at_peers = reloads.is_some() || access_log.get().is_some();
+        let (access_log, audit) = (parts.access_log.clone(), parts.audit.clone());
+        // Only an access log and users look at the peer, and a reload may switch them on.
+        let looks_at_peers = reloads.is_some() || access_log.get().is_some() || state.has_users();
         let mut tasks = vec![tokio::spawn(state.expire_uploads())];
         if let Some((listener, router)) = debug {
             tasks.push(tokio::spawn(serve(listener, router, limits, std::future::pending())));
+        }
+        tasks.push(tokio::spawn(file_watcher.run()));
+        if let Some(tls) = &parts.transport.tls {
+            tasks.push(tokio::spawn(renewal::keep(tls.clone())));
         }
         if let Some(reloads) = reloads {
             tasks.push(tokio::spawn(reloads.run(state.clone(), parts)));
@@ -123,9 +173,26 @@ impl RunningRegistry {
             task.abort();
         }
         if let Some(log) = access_log.get() {
-            log.flush(ACCESS_LOG_FLUSH_TIMEOUT);
+            log.flush(LOG_FLUSH_TIMEOUT);
+        }
+        if let Some(log) = &*lock(&audit) {
+            log.flush(LOG_FLUSH_TIMEOUT);
         }
     }
+}
+
+fn lock(log: &Mutex<Option<AuditLog>>) -> MutexGuard<'_, Option<AuditLog>> {
+    log.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Makes the steps of the public listener before HTTP.
+fn transport(plan: &ServePlan) -> anyhow::Result<Transport> {
+    if let Some(settings) = &plan.live.tls {
+        renewal::renew(settings);
+    }
+    let tls = plan.load_tls()?.map(|loaded| Arc::new(TlsServer::new(loaded)));
+    let protocol = || Arc::new(ProxyProtocol::new(plan.live.trusted_proxies.clone()));
+    Ok(Transport { tls, proxy_protocol: plan.proxy_protocol.then(protocol) })
 }
 
 fn bind(wanted: &Listen, limits: Limits, option: &str) -> anyhow::Result<Listener> {
@@ -143,15 +210,35 @@ fn bind(wanted: &Listen, limits: Limits, option: &str) -> anyhow::Result<Listene
 
 impl Parts {
     /// Makes the checks and the access log of a plan; changes nothing that is in use.
-    pub(super) fn prepare(&self, live: &Live) -> anyhow::Result<Prepared> {
+    pub(super) fn prepare(
+        &self,
+        live: &Live,
+        mut access: LoadedAccess,
+        tls: Option<LoadedTls>,
+    ) -> anyhow::Result<Prepared> {
         let checks = live.health.iter().filter_map(|check| self.check(check).transpose());
         let checks = checks.collect::<anyhow::Result<_>>()?;
         let access_log = live.access_log.map(|format| self.access_log(format)).transpose()?;
-        Ok(Prepared { checks, access_log })
+        let audit = live.audit.as_ref().map(|audit| self.audit(audit)).transpose()?;
+        let mut file_values = FileValues::new();
+        file_values.append(&mut access.files);
+        if let Some(tls) = &self.transport.tls {
+            file_values.push(tls.clone());
+        }
+        Ok(Prepared { checks, access_log, audit, access, tls, file_values })
     }
 
     /// Returns the settings of a plan with the observer that it asks for.
-    pub(super) fn apply(&mut self, live: &Live, Prepared { checks, access_log }: Prepared) -> Settings {
+    pub(super) fn apply(&mut self, live: &Live, prepared: Prepared) -> Settings {
+        let Prepared { checks, access_log, audit, access, tls, file_values } = prepared;
+        *lock(&self.audit) = audit.as_ref().map(|audit| audit.log.clone());
+        if let Some((server, loaded)) = self.transport.tls.as_ref().zip(tls) {
+            server.replace(loaded);
+        }
+        if let Some(protocol) = &self.transport.proxy_protocol {
+            protocol.trust(live.trusted_proxies.clone());
+        }
+        self.files.replace(file_values);
         if let (Some(log), Some(format)) = (&access_log, live.access_log) {
             log.set_format(format);
         }
@@ -167,6 +254,8 @@ impl Parts {
         Settings {
             observer: is_observed.then(|| Arc::new(observer)),
             read_only: live.settings.read_only || self.is_unwritable(),
+            access: access.control,
+            audit,
             ..live.settings.clone()
         }
     }
@@ -198,6 +287,27 @@ impl Parts {
             metrics.watch_access_log(log.clone());
         }
         Ok(self.access_log.get_or_init(|| log).clone())
+    }
+
+    /// Returns the audit log, and starts it if it goes to another place than before.
+    fn audit(&self, wanted: &AuditConfig) -> anyhow::Result<Audit> {
+        let place = match &wanted.path {
+            AuditPath::Stdout => AuditPlace::Stdout,
+            AuditPath::File(path) => AuditPlace::File(path.clone()),
+        };
+        let running = lock(&self.audit).clone().filter(|log| *log.place() == place);
+        let log = match running {
+            Some(log) => log,
+            None => AuditLog::start(place.clone()).with_context(|| {
+                format!("failed to open audit log {place}; name a file that can be written")
+            })?,
+        };
+        Ok(Audit { log, pulls: wanted.pulls })
+    }
+
+    /// Returns the audit log, if there is one.
+    pub(super) fn audit_log(&self) -> Option<AuditLog> {
+        lock(&self.audit).clone()
     }
 
     /// Returns the running checks. If none has changed they go on; otherwise they start with what is known.

@@ -9,10 +9,10 @@ use rustix::event::{PollFd, PollFlags, poll};
 /// Standard output without a buffer, and without the lock of [`io::stdout`]: a thread that waits for a slow
 /// reader must not hold it.
 #[derive(Debug)]
-pub(super) struct Stdout(File);
+pub(crate) struct Stdout(File);
 
 impl Stdout {
-    pub(super) fn new() -> io::Result<Self> {
+    pub(crate) fn new() -> io::Result<Self> {
         Ok(Self(io::stdout().as_fd().try_clone_to_owned()?.into()))
     }
 }

@@ -28,6 +28,17 @@ pub(crate) enum AccessAction {
 }
 
 impl AccessAction {
+    /// Returns the name in the audit log.
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Ping => "ping",
+            Self::ListRepositories => "catalog",
+            Self::Pull => "pull",
+            Self::Push => "push",
+            Self::Delete => "delete",
+        }
+    }
+
     /// Returns the action of an endpoint's method, if the endpoint has that method. The `Allow` header of a
     /// refusal follows from this table.
     pub(crate) fn of(route: &Route, method: Method) -> Option<Self> {

@@ -1,6 +1,7 @@
 //! Dispatch of a request to the handler of its endpoint: checks route, method, name and reference, in this
 //! order.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
@@ -14,7 +15,9 @@ use http::{HeaderName, HeaderValue, StatusCode};
 use http_body::Body as _;
 use http_body_util::BodyExt as _;
 
-use super::access::{self, AccessTarget};
+use super::access::{self, AccessAction, AccessTarget};
+use super::authorization::{self, AskedAccess};
+use super::handlers::tokens::{TokenEndpoint, TokenRoute};
 use super::handlers::{blobs, listing, manifests, referrers, uploads};
 use super::method::{self, Method};
 use super::panic;
@@ -22,6 +25,9 @@ use super::query::Query;
 use super::response::body::{self, json};
 use super::response::error::Error;
 use super::route::{Route, RouteError};
+use super::trail::Trail;
+use crate::auth::AccessControl;
+use crate::auth::caller::Caller;
 use crate::builtin::Builtin;
 use crate::observer::Observation;
 use crate::{LimitedStore, Settings, State};
@@ -31,15 +37,25 @@ const API_VERSION: HeaderName = HeaderName::from_static("docker-distribution-api
 /// Answers a request, and logs the response.
 pub(crate) async fn dispatch(state: &State, mut request: Request) -> Response {
     let settings = state.0.settings.current();
-    let observation = settings
+    let mut observation = settings
         .observer
         .as_ref()
         .map(|observer| Observation::begin(observer, &state.0.prefix, &mut request));
     let (request, mut body) = request.into_parts();
+    let id = observation.as_ref().and_then(Observation::request_id);
+    let mut trail = Trail::begin(&settings, &request, id);
     let mut response = panic::isolate(async {
-        call_handler(state, &settings, &request, &mut body).await.unwrap_or_else(IntoResponse::into_response)
+        call_handler(state, &settings, &request, &mut body, &mut trail)
+            .await
+            .unwrap_or_else(IntoResponse::into_response)
     })
     .await;
+    if let Some(observation) = &mut observation
+        && let Some(user) = trail.caller.identity().and_then(|identity| identity.name.as_deref())
+    {
+        observation.note_user(user);
+    }
+    trail.end(&response);
     let headers = response.headers_mut();
     state.0.prefix.prepend_to(headers);
     settings.headers.add_to(headers);
@@ -73,6 +89,7 @@ async fn call_handler(
     settings: &Settings,
     request: &Parts,
     body: &mut Body,
+    trail: &mut Trail,
 ) -> Result<Response, Error> {
     // hyper reads no body if the head announces none.
     if !body.is_end_stream() {
@@ -86,7 +103,15 @@ async fn call_handler(
         return Ok(root());
     }
     if request.method == http::Method::OPTIONS && settings.headers.allow_other_origins() {
-        return Ok(body::empty(StatusCode::OK));
+        return Ok(body::empty(StatusCode::NO_CONTENT));
+    }
+    if let Some(control) = settings.access.as_ref()
+        && let Some(issuer) = &control.token_issuer
+        && let Some(route) = state.0.prefix.strip(path).and_then(TokenRoute::parse)
+    {
+        // On the heap, so that other requests need no memory for it. Writes elsewhere need storage; this one does not.
+        let endpoint = TokenEndpoint { control, issuer, has_builtin: state.0.builtin.is_some() };
+        return Ok(Box::pin(endpoint.handle(route, request, body, settings.body)).await);
     }
     let route = match state.0.prefix.strip(path) {
         Some(path) => Route::parse(path),
@@ -106,6 +131,16 @@ async fn call_handler(
         (None, None) => AccessTarget::NoStorage,
         (None, Some(_)) => AccessTarget::Stored(settings),
     };
+    if let Some(action) = AccessAction::of(&route, method) {
+        trail.note_subject(&route, method, action);
+    }
+    let caller = match &settings.access {
+        None => Caller::ANYONE,
+        // On the heap, so that registries without users need no memory for it.
+        Some(control) => {
+            Box::pin(admit(state, settings, control, request, (&route, method, target), trail)).await?
+        }
+    };
     access::authorize(&route, method, target)?;
     if let Some(builtin) = of_builtin {
         return handle_builtin(builtin, settings, route, request).await;
@@ -114,23 +149,44 @@ async fn call_handler(
         // On the heap, so that the memory of these handlers (7 KiB) is taken only for requests that need
         // them, and is free while the rest of a refused body is drained.
         Some(stored) => {
-            Box::pin(handle_stored(stored, settings, builtin.is_some(), route, method, request, body)).await
+            let client = (&caller, builtin.is_some());
+            Box::pin(handle_stored(stored, settings, client, route, method, request, body)).await
         }
-        None => handle_without_storage(settings, builtin.is_some(), route, request).await,
+        None => handle_without_storage(settings, builtin.is_some(), &caller, route, request).await,
     }
+}
+
+/// Finds the client of a request, and fails unless its rights suffice. What no client can do is left to the caller.
+async fn admit(
+    state: &State,
+    settings: &Settings,
+    control: &Arc<AccessControl>,
+    request: &Parts,
+    (route, method, target): (&Route, Method, AccessTarget<'_>),
+    trail: &mut Trail,
+) -> Result<Caller, Error> {
+    let is_builtin = matches!(target, AccessTarget::Builtin);
+    let action = AccessAction::of(route, method).filter(|_| !is_builtin || method == Method::Read);
+    let Some(action) = action else { return Ok(Caller::ANYONE) };
+    let caller = authorization::authenticate(control, &state.0.prefix, request, trail).await?;
+    trail.note_caller(&caller);
+    authorization::authorize(&caller, request, AskedAccess { route, method, action, is_builtin })?;
+    method.unless_read_only(settings)?;
+    Ok(caller)
 }
 
 /// Answers a request to a registry without storage, but for its built-in repository.
 async fn handle_without_storage(
     settings: &Settings,
     has_builtin: bool,
+    caller: &Caller,
     route: Route,
     request: &Parts,
 ) -> Result<Response, Error> {
     let query = Query::from_uri(&request.uri);
     match route {
         Route::Base => Ok(base()),
-        Route::Catalog => listing::catalog(None, has_builtin, query, settings.pages).await,
+        Route::Catalog => listing::catalog(None, has_builtin, caller, query, settings.pages).await,
         Route::Referrers { name, digest } => referrers::list(None, name, &digest, query).await,
         _ => Err(Error::NameUnknown),
     }
@@ -152,7 +208,7 @@ fn base() -> Response {
 async fn handle_stored(
     stored: &LimitedStore,
     settings: &Settings,
-    has_builtin: bool,
+    (caller, has_builtin): (&Caller, bool),
     route: Route,
     method: Method,
     request: &Parts,
@@ -162,7 +218,7 @@ async fn handle_stored(
     match (route, method) {
         (Route::Base, Method::Read) => Ok(base()),
         (Route::Catalog, Method::Read) => {
-            listing::catalog(Some(stored), has_builtin, query, settings.pages).await
+            listing::catalog(Some(stored), has_builtin, caller, query, settings.pages).await
         }
         (Route::Referrers { name, digest }, Method::Read) => {
             referrers::list(Some(stored), name, &digest, query).await
@@ -172,7 +228,7 @@ async fn handle_stored(
             manifests::get(stored, name, &reference, request).await
         }
         (Route::Manifest { name, reference }, Method::Put) => {
-            manifests::put(stored, settings, name, &reference, request, body).await
+            manifests::put(stored, (settings, caller), name, &reference, request, body).await
         }
         (Route::Manifest { name, reference }, Method::Delete) => {
             manifests::delete(stored, name, &reference).await
@@ -180,7 +236,7 @@ async fn handle_stored(
         (Route::Blob { name, digest }, Method::Read) => blobs::get(stored, name, &digest, request).await,
         (Route::Blob { name, digest }, Method::Delete) => blobs::delete(stored, name, &digest).await,
         (Route::Uploads { name }, Method::Post) => {
-            uploads::post(stored, settings, has_builtin, name, request, body).await
+            uploads::post(stored, settings, (caller, has_builtin), name, request, body).await
         }
         (Route::Upload { name, id }, Method::Read) => uploads::get(stored, name, &id).await,
         (Route::Upload { name, id }, Method::Patch) => {

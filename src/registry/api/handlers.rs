@@ -4,4 +4,5 @@ pub(super) mod blobs;
 pub(super) mod listing;
 pub(super) mod manifests;
 pub(super) mod referrers;
+pub(super) mod tokens;
 pub(super) mod uploads;

@@ -56,7 +56,19 @@ impl Method {
             http::Method::DELETE => Self::Delete,
             _ => return refuse("no endpoint supports this method"),
         };
-        if settings.read_only { refuse("this registry is read-only") } else { Ok(found) }
+        // With users, the client's rights are asked first, as in distribution.
+        if settings.access.is_none() {
+            found.unless_read_only(settings)?;
+        }
+        Ok(found)
+    }
+
+    /// Refuses a write to a registry that is read-only.
+    pub(crate) fn unless_read_only(self, settings: &Settings) -> Result<(), Error> {
+        if settings.read_only && self != Self::Read {
+            return Err(Error::Method { why: "this registry is read-only", allow: READ.into() });
+        }
+        Ok(())
     }
 }
 

@@ -18,22 +18,30 @@ pub enum Credentials<'a> {
     Bearer(&'a str),
 }
 
+/// Verification that is under way.
+pub type Verification<'a> =
+    std::pin::Pin<Box<dyn Future<Output = Option<Result<Identity, AuthenticationError>>> + Send + 'a>>;
+
 /// Source of identities: one kind of credentials of a registry.
 pub trait CredentialVerifier: std::fmt::Debug + Send + Sync {
     /// Verifies credentials of a client at `client`; `None` if this source does not know credentials of this form,
     /// so that another one is asked.
-    fn verify<'a>(
-        &'a self,
-        credentials: Credentials<'a>,
-        client: Option<ClientAddress>,
-    ) -> std::pin::Pin<Box<dyn Future<Output = Option<Result<Identity, AuthenticationError>>> + Send + 'a>>;
+    fn verify<'a>(&'a self, credentials: Credentials<'a>, client: Option<ClientAddress>) -> Verification<'a>;
 }
 
-/// All sources of identities of a registry, in the order in which they are asked.
+/// Source of identities that a connection proves by itself, such as by a client certificate.
+pub trait ConnectionVerifier: std::fmt::Debug + Send + Sync {
+    /// Returns the identity that the connection proves, from what it added to the extensions of the request.
+    fn identify(&self, extensions: &http::Extensions) -> Option<Identity>;
+}
+
+/// All sources of identities of a registry.
 #[derive(Debug, Default)]
 pub struct Authenticator {
-    /// Sources.
+    /// Sources that verify credentials, in the order in which they are asked.
     pub verifiers: Vec<std::sync::Arc<dyn CredentialVerifier>>,
+    /// Source for requests without credentials.
+    pub connection: Option<std::sync::Arc<dyn ConnectionVerifier>>,
 }
 
 /// Error of [`Authenticator::authenticate`].
@@ -67,6 +75,19 @@ impl std::fmt::Debug for Credentials<'_> {
 // === impl Authenticator ===
 
 impl Authenticator {
+    /// Returns true if there is any source of users.
+    #[must_use]
+    pub fn knows_users(&self) -> bool {
+        !self.verifiers.is_empty() || self.connection.is_some()
+    }
+
+    /// Returns the identity of a request without credentials: that of its connection, or none.
+    #[must_use]
+    pub fn identify_connection(&self, extensions: &http::Extensions) -> Identity {
+        let proven = self.connection.as_ref().and_then(|source| source.identify(extensions));
+        proven.unwrap_or_else(Identity::anonymous)
+    }
+
     /// Verifies credentials with the first source that knows their form.
     pub async fn authenticate(
         &self,

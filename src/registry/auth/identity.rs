@@ -42,9 +42,31 @@ pub trait Ceiling: std::fmt::Debug + Send + Sync {
     /// Returns true if the limit leaves the list of all repositories.
     fn permits_catalog(&self) -> bool;
 
+    /// Returns true if the list of all repositories shows this one, where the limit leaves that list.
+    fn lists(&self, repository: &RepositoryName) -> bool {
+        self.permits(repository, Right::Pull)
+    }
+
     /// Returns true if the client can get credentials with a wider limit by itself. A refusal is then 401 with
     /// `insufficient_scope`, and 403 otherwise.
     fn can_be_widened(&self) -> bool;
+}
+
+// === impl IdentityProof ===
+
+impl IdentityProof {
+    /// Returns the name in the audit log.
+    #[must_use]
+    pub const fn as_str(&self) -> &'static str {
+        match self {
+            Self::Anonymous => "anonymous",
+            Self::Password => "password",
+            Self::ApiKey(_) => "key",
+            Self::OwnToken => "token",
+            Self::ExternalToken => "external token",
+            Self::Certificate => "certificate",
+        }
+    }
 }
 
 // === impl Identity ===

@@ -1,5 +1,10 @@
 //! Typed configuration from a checked tree. A value that did not pass its check counts as absent.
 
+mod access;
+mod tls;
+mod tokens;
+mod users;
+
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -41,6 +46,10 @@ pub(super) fn build(tree: &ConfigNode) -> Config {
         policy_classes: classes(root),
         max_catalog_entries: page(root.integer("catalog.maxentries")),
         max_tags: page(root.integer("tags.maxtags")),
+        users: users::users(root),
+        access: access::access(root),
+        token_server: tokens::server(root),
+        tokens: tokens::own(root),
     }
 }
 
@@ -161,10 +170,15 @@ fn http(root: Section<'_>, is_unix: bool) -> Http {
     Http {
         listen: listen.unwrap_or_else(|| default_address(root)),
         prefix: prefix(root),
+        host: root.url("http.host"),
+        secret: tokens::secret(root),
         headers: root.headers("http.headers"),
         drain_timeout: (!drain.is_zero()).then_some(drain),
         trusted_proxies: trusted.and_then(|node| values::proxies(node).ok()).unwrap_or_default(),
         debug: debug(root),
+        tls: tls::tls(root),
+        proxy_protocol: root.boolean("quinistry.http.proxyprotocol"),
+        certificate_names: tls::certificate_names(root),
     }
 }
 

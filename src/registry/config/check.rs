@@ -16,8 +16,7 @@ const LOCKED: [&str; 7] =
     ["auth", "http.tls", "proxy", "validation", "storage.delete", "storage.maintenance", "quinistry"];
 
 /// Remedy for an access controller that is not known: a file without it would be open.
-const NO_USERS: &str = "there are no users yet; put a proxy that asks for passwords in front, or keep distribution for \
-                        this registry";
+const CONTROLLERS: &str = "name htpasswd or token, or keep distribution for this registry";
 
 /// Longest value that a finding quotes, in characters.
 const MAX_QUOTED_CHARACTERS: usize = 60;
@@ -148,7 +147,7 @@ impl Checker<'_> {
         let problem = format!("{subject}{problem}");
         let message = match meant {
             Some(meant) => format!("{problem}; did you mean {meant}?"),
-            None if section == "auth" => format!("{problem}, and {NO_USERS}"),
+            None if section == "auth" => format!("{problem}; {CONTROLLERS}"),
             None if is_error => format!("{problem}; remove it"),
             None => format!("{problem}, and has no effect"),
         };

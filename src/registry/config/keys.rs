@@ -3,13 +3,17 @@
 //! Sources: `configuration/configuration.go` of distribution 2.8.3 and 3.1.2, and the parameters of its storage
 //! drivers and access controllers.
 
+mod access;
 mod drivers;
+mod tls;
+mod tokens;
 mod users;
 
 use self::Kind::{
     Address, Anything, Boolean, Duration, Elements, Endpoint, Headers, Integer, Networks, OneOf, Path,
     Patterns, Section, Text, TextMap, Url, UrlPath,
 };
+pub(super) use self::users::ALGORITHMS;
 use super::schema::{ConfigKey, Kind, ReleaseLines, Unless};
 
 /// Begins a row.
@@ -19,7 +23,20 @@ const fn key(path: &'static str, kind: Kind) -> ConfigKey {
 
 /// Returns all keys, in the order of the documentation.
 pub fn all() -> impl Iterator<Item = &'static ConfigKey> {
-    let tables = [FIRST, drivers::STORAGE, users::AUTH, HTTP, users::TLS, REST, users::NOTIFICATIONS, OWN];
+    let tables = [
+        FIRST,
+        drivers::STORAGE,
+        users::AUTH,
+        HTTP,
+        tls::TLS,
+        REST,
+        users::NOTIFICATIONS,
+        OWN,
+        access::ACCESS,
+        tokens::TOKENS,
+        users::KEYS,
+        tls::OWN,
+    ];
     tables.into_iter().flatten()
 }
 
@@ -50,11 +67,12 @@ const HTTP: &[ConfigKey] = &[
     key("http.addr", Address).default(":5000").note("`:5000` when empty, where distribution takes any port"),
     key("http.net", OneOf(&["tcp", "unix"])).default("tcp").note("`unix`: `http.addr` is the socket's path"),
     key("http.prefix", UrlPath).default("/").note("path in front of `/v2/`"),
-    key("http.host", Url).silent(
-        "not needed until tokens are issued and notifications are sent; `Location` headers are paths",
-    ),
+    key("http.host", Url)
+        .note("scheme and host of the token endpoint in challenges; `Location` headers are paths"),
     key("http.relativeurls", Boolean).silent("`Location` headers are always paths"),
-    key("http.secret", Text).secret().silent("uploads need no secret"),
+    key("http.secret", Text)
+        .secret()
+        .silent("own tokens are signed with a key derived from it; uploads need none"),
     key("http.draintimeout", Duration).note("10 seconds when absent or 0, and not an end at once"),
     key("http.headers", Headers).note("on every response, and not only on those of the API"),
     key("http.debug", Section),
@@ -171,19 +189,7 @@ const OWN: &[ConfigKey] = &[
         "proxies whose `Forwarded` and `X-Forwarded-For` tell a client's address; `unix` for those that connect to a \
          unix socket",
     ),
-    key("quinistry.http.proxyprotocol", Boolean)
-        .lines(ReleaseLines::Own)
-        .refuse("the PROXY protocol is not supported yet; remove it", Unless::Idle),
-    planned(
-        "quinistry.access",
-        "rules of access are not supported yet, and everyone could do everything; remove it",
-    ),
-    planned("quinistry.groups", "users and groups are not supported yet; remove it"),
-    planned("quinistry.builtin", "access to the built-in repository cannot be set yet; remove it"),
-    planned("quinistry.tokens", "tokens are not supported yet; remove it"),
-    planned("quinistry.keys", "API keys are not supported yet; remove it"),
     planned("quinistry.oidc", "OpenID Connect is not supported yet; remove it"),
-    planned("quinistry.clientcerts", "identities from client certificates are not supported yet; remove it"),
     planned("quinistry.upstreams", "pulling through from other registries is not supported yet; remove it"),
     planned(
         "quinistry.retention",
@@ -194,7 +200,6 @@ const OWN: &[ConfigKey] = &[
         "collection while serving is not supported yet; remove it, and use `quinistry gc`",
     ),
     planned("quinistry.page", "the web page is not supported yet; remove it"),
-    planned("quinistry.audit", "the audit log is not supported yet; remove it"),
     planned("quinistry.limits", "limits cannot be set yet; remove it"),
     planned("quinistry.events", "events are not supported yet; remove it"),
 ];

@@ -2,6 +2,10 @@
 //!
 //! Every value here is valid: addresses parse, header values are single lines, and durations are not negative.
 
+mod access;
+mod tokens;
+mod users;
+
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -11,8 +15,14 @@ use http::{HeaderMap, StatusCode, Uri};
 use quinistry_http::client_address::TrustedProxies;
 
 pub use quinistry_http::telemetry::{LogFormat, LogLevel};
+pub use quinistry_http::tls::{CipherSuites, ClientAuth, TlsSettings};
 
 pub use crate::{RepositoryClass, RequiredEntries, RequiredPlatform, UploadExpiry};
+
+pub use self::access::{AccessConfig, AccessRule, AuditConfig, AuditPath, Grantee, Group};
+pub use self::tokens::{AllowedAlgorithms, KeyFiles, OwnTokens, SecretText, TokenServer};
+pub use self::users::{HtpasswdConfig, UsersConfig};
+pub use crate::auth::certificate::CertificateField;
 
 pub use super::listen_address::{ListenAddress, ListenAddressError, ListenHost};
 
@@ -35,6 +45,14 @@ pub struct Config {
     pub max_catalog_entries: NonZeroUsize,
     /// Longest page of a tag list, in tags.
     pub max_tags: NonZeroUsize,
+    /// Users and their keys.
+    pub users: UsersConfig,
+    /// Rules of access, groups and the audit log.
+    pub access: AccessConfig,
+    /// Server whose tokens are accepted.
+    pub token_server: Option<TokenServer>,
+    /// Tokens that this registry issues.
+    pub tokens: OwnTokens,
 }
 
 /// Logs.
@@ -79,6 +97,10 @@ pub struct Http {
     pub listen: ListenAddress,
     /// Path in front of `/v2/`: begins and ends with `/`.
     pub prefix: PathAndQuery,
+    /// URL whose scheme and authority clients use for this registry, if they differ from those of their requests.
+    pub host: Option<Uri>,
+    /// Secret that replicas of a registry share.
+    pub secret: Option<SecretText>,
     /// Headers of every response.
     pub headers: HeaderMap,
     /// Longest time that requests may go on after a signal to stop; `None` stands for the program's default.
@@ -87,6 +109,12 @@ pub struct Http {
     pub trusted_proxies: TrustedProxies,
     /// Listener for health and metrics.
     pub debug: Option<Debug>,
+    /// TLS, if the public listener has it.
+    pub tls: Option<TlsSettings>,
+    /// True if each connection begins with the PROXY protocol.
+    pub proxy_protocol: bool,
+    /// Names in a client certificate that can be a user's, in the order in which they are looked for.
+    pub certificate_names: Vec<CertificateField>,
 }
 
 /// Listener for health and metrics.
@@ -163,6 +191,12 @@ pub struct UrlPatterns {
 // === impl Config ===
 
 impl Config {
+    /// Returns true if there is a source of users.
+    #[must_use]
+    pub const fn has_users(&self) -> bool {
+        self.users.htpasswd.is_some() || self.users.keys_file.is_some()
+    }
+
     /// Returns the keys that differ from `new` and take effect only when the registry is started again.
     #[must_use]
     pub fn keys_that_need_a_restart(&self, new: &Self) -> Vec<&'static str> {
@@ -174,6 +208,8 @@ impl Config {
             ("http.prefix", http.prefix != other.prefix),
             ("http.draintimeout", http.drain_timeout != other.drain_timeout),
             ("http.debug", http.debug != other.debug),
+            ("http.tls", http.tls.is_some() != other.tls.is_some()),
+            ("quinistry.http.proxyprotocol", http.proxy_protocol != other.proxy_protocol),
         ]
         .into_iter()
         .filter_map(|(key, differs)| differs.then_some(key))

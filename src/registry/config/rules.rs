@@ -1,5 +1,10 @@
 //! Rules over several keys, and findings that depend on a value.
 
+pub(super) mod access;
+mod tls;
+pub(super) mod tokens;
+mod users;
+
 use std::time::Duration;
 
 use super::findings::Findings;
@@ -50,6 +55,10 @@ pub(super) fn check(tree: &ConfigNode, findings: &mut Findings) {
     deletion(tree, findings);
     purging(tree, findings);
     indexes(tree, findings);
+    users::check(tree, findings);
+    access::check(tree, findings);
+    tokens::check(tree, findings);
+    tls::check(tree, findings);
     if tree.at("http.draintimeout").is_some_and(is_zero) {
         note(tree, "http.draintimeout", "0 stands for 10 seconds, and not for an end at once", findings);
     }
@@ -123,6 +132,7 @@ fn addresses(tree: &ConfigNode, findings: &mut Findings) {
     let is_open = address.is_none_or(|node| values::address(node, is_unix).is_ok_and(|is| !is.is_local()));
     if let Some(auth) = tree.at("auth").and_then(|auth| auth.entry("none"))
         && is_open
+        && tree.at("quinistry.access").is_none()
     {
         let message = "there are no users, and every client that reaches the registry can do everything; \
                        restrict access in front of it";

@@ -65,6 +65,8 @@ pub enum Kind {
     Headers,
     /// Map from any name to a text.
     TextMap,
+    /// Map from any name to a list of texts.
+    TextsMap,
     /// The only version of the format.
     Version,
     /// Value that is not examined.
@@ -230,6 +232,7 @@ impl Kind {
             Self::Networks => "list of networks, addresses and `unix`".into(),
             Self::Headers => "map from header to list of values".into(),
             Self::TextMap => "map from name to text".into(),
+            Self::TextsMap => "map from name to list of texts".into(),
             Self::Version => "version".into(),
             Self::Anything => "any".into(),
         }

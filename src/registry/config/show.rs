@@ -29,13 +29,14 @@ pub(super) fn show(tree: &ConfigNode) -> String {
 }
 
 fn add_defaults(tree: &mut ConfigNode) {
-    let has_folder = tree.at("storage.filesystem").is_some();
+    // Sections whose presence asks for something.
+    let absent = ["storage.filesystem.", "auth.token."]
+        .map(|section| (section, tree.at(section.trim_end_matches('.')).is_none()));
     let implemented =
         keys::all().filter(|key| key.outcome == KeyTreatment::Implement && !key.default.is_empty());
     for key in implemented {
-        let is_other_driver = key.path.starts_with("storage.filesystem.") && !has_folder;
-        if key.path.contains("[]") || is_other_driver || tree.at(key.path).is_some_and(|node| !node.is_null())
-        {
+        let is_absent = absent.iter().any(|(section, is_absent)| *is_absent && key.path.starts_with(section));
+        if key.path.contains("[]") || is_absent || tree.at(key.path).is_some_and(|node| !node.is_null()) {
             continue;
         }
         let mut node = &mut *tree;

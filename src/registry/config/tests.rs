@@ -1,5 +1,6 @@
 //! Tests by the text of files and variables.
 
+mod access;
 mod documentation;
 mod files;
 mod health;
@@ -9,6 +10,9 @@ mod parts;
 mod samples;
 mod secrets;
 mod shown;
+mod tls;
+mod tokens;
+mod users;
 mod values;
 mod variables;
 

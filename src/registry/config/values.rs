@@ -56,6 +56,7 @@ pub(super) fn check(kind: Kind, node: &ConfigNode) -> CheckedValue<'_, ()> {
         Kind::Networks => proxies(node).map(drop),
         Kind::Headers => headers(node).map(drop),
         Kind::TextMap => text_map(node).map(drop),
+        Kind::TextsMap => texts_map(node).map(drop),
         Kind::Version => version(node),
     }
 }
@@ -90,6 +91,12 @@ pub(super) fn one_of<'a>(
     let text = text(node)?;
     let found = options.iter().find(|option| option.eq_ignore_ascii_case(text));
     found.copied().ok_or_else(|| problem(node, format!("must be one of {}", options.join(", "))))
+}
+
+/// Returns the name of a signature algorithm, which configurations may write in any case.
+pub(super) fn algorithm(text: &str) -> &str {
+    let names = super::keys::ALGORITHMS;
+    names.iter().find(|name| name.eq_ignore_ascii_case(text)).copied().unwrap_or(text)
 }
 
 /// Reads an address to listen on.
@@ -218,6 +225,20 @@ fn text_entry(entry: &TreeEntry) -> CheckedValue<'_, (String, String)> {
         Some(text) => Ok((entry.key.to_string(), text.to_owned())),
         None => Err(Problem { node: &entry.value, name: Some(&entry.key), message: "must be text".into() }),
     }
+}
+
+pub(super) fn texts_map(node: &ConfigNode) -> CheckedValue<'_, Vec<(String, Vec<String>)>> {
+    if !matches!(node.kind, NodeKind::Map(_)) {
+        return Err(problem(node, "must be a map from a name to a list of texts"));
+    }
+    let mut all = Vec::new();
+    for one in node.entries() {
+        match texts(&one.value) {
+            Ok(texts) => all.push((one.key.to_string(), texts.into_iter().map(str::to_owned).collect())),
+            Err(problem) => return Err(Problem { name: Some(&one.key), ..problem }),
+        }
+    }
+    Ok(all)
 }
 
 /// Reads a number of failures, of which 0 stands for 1.

@@ -5,15 +5,18 @@ use std::sync::atomic::Ordering;
 use quinistry_http::connections;
 use quinistry_http::memory_budget::{MemoryBudget, READ_BUFFERS, RESPONSES};
 use quinistry_http::metrics::{Exposition, LabelValue as _};
+use quinistry_http::tls::{HANDSHAKES, TLS_WRITES, TlsServer};
 use quinistry_store::Store;
 
 use super::{HttpMetrics, RegistryMetrics, ReloadMetrics, StorageMetrics};
 use crate::memory_budgets::{MANIFEST_BEGINNINGS, MANIFEST_REMAINDERS, UPLOAD_BATCHES};
 
 /// Budgets of memory, by their names.
-static BUDGETS: [(&str, &MemoryBudget); 5] = [
+static BUDGETS: [(&str, &MemoryBudget); 7] = [
     ("read_buffers", &READ_BUFFERS),
     ("responses", &RESPONSES),
+    ("tls_handshakes", &HANDSHAKES),
+    ("tls_writes", &TLS_WRITES),
     ("upload_batches", &UPLOAD_BATCHES),
     ("manifest_beginnings", &MANIFEST_BEGINNINGS),
     ("manifest_remainders", &MANIFEST_REMAINDERS),
@@ -45,8 +48,15 @@ impl RegistryMetrics {
                 log.dropped(),
             );
         }
+        if let Some(auth) = self.auth.get() {
+            auth.write(&mut page);
+        }
         if let Some(reloads) = self.reloads.get() {
             reloads.write(&mut page);
+        }
+        self.file_reload_failures.write(&mut page);
+        if let Some(tls) = self.tls.get() {
+            write_tls(&mut page, tls);
         }
         page.into_text()
     }
@@ -166,4 +176,23 @@ fn write_store(page: &mut Exposition, store: &Store) {
         }
         Err(error) => tracing::debug!(%error, "cannot read the room in the storage"),
     }
+}
+
+fn write_tls(page: &mut Exposition, tls: &TlsServer) {
+    if let Some(expiry) = tls.expiry() {
+        page.gauge(
+            "quinistry_tls_certificate_expiry_timestamp_seconds",
+            "End of the validity of the certificate in use.",
+            expiry,
+        );
+    }
+    let results = |(success, failure): (u64, u64)| {
+        [([("result", "success")], success), ([("result", "failure")], failure)]
+    };
+    page.counter_series(
+        "quinistry_tls_reloads_total",
+        "Exchanges of the certificate or the client authorities, and failures to exchange them.",
+        results(tls.reloads()),
+    );
+    page.counter_series("quinistry_tls_handshakes_total", "TLS handshakes.", results(tls.handshakes()));
 }

@@ -30,8 +30,33 @@ impl Store {
         manifest: &Manifest,
         tagged: Tagged<'_>,
     ) -> Result<(), StoreError> {
+        self.put_manifest_if(name, bytes, manifest, tagged, || Ok(()))
+    }
+
+    /// Commits a manifest as [`Self::put_manifest`] does, but moves no tag: fails if one of the tags refers to another
+    /// manifest.
+    pub fn put_manifest_by_new_tags(
+        &self,
+        name: &RepositoryName,
+        bytes: &Bytes,
+        manifest: &Manifest,
+        tagged: Tagged<'_>,
+    ) -> Result<(), StoreError> {
+        self.put_manifest_if(name, bytes, manifest, tagged, || self.check_unmoved(name, bytes, tagged))
+    }
+
+    /// Commits a manifest if `check` succeeds under the repository's lock.
+    fn put_manifest_if(
+        &self,
+        name: &RepositoryName,
+        bytes: &Bytes,
+        manifest: &Manifest,
+        tagged: Tagged<'_>,
+        check: impl FnOnce() -> Result<(), StoreError>,
+    ) -> Result<(), StoreError> {
         let canonical = Digest::sha256(bytes);
         self.changing_manifests(name, || {
+            check()?;
             if !self.0.allows_sparse {
                 self.check_parts(name, manifest)?;
             }
@@ -72,6 +97,23 @@ impl Store {
                 }),
             }
         })
+    }
+
+    /// Fails if one of the tags refers to another manifest than that with these bytes.
+    fn check_unmoved(
+        &self,
+        name: &RepositoryName,
+        bytes: &Bytes,
+        tagged: Tagged<'_>,
+    ) -> Result<(), StoreError> {
+        for tag in tagged.tags {
+            let Some(target) = self.link(&RepositoryKeys(name).tag_link(tag))? else { continue };
+            // A manifest may have been pushed by another hash before.
+            if target != *tagged.digest && !target.matches(bytes) {
+                return Err(StoreError::TagExists(tag.clone()));
+            }
+        }
+        Ok(())
     }
 
     /// Removes a tag from a repository; its manifest stays.

@@ -53,6 +53,32 @@ fn pods_satisfy_restricted_in_all_but_the_port_and_the_probes_host() {
     }
 }
 
+/// Variables such as `REGISTRY_AUTH_HTPASSWD_PATH` configure `serve`: of a Service named `registry`, service links
+/// would make some.
+#[test]
+fn no_variable_configures_a_generation() {
+    let executable = Digest::sha256(b"executable");
+    let zero = SeedInput { carrier: "main", executable: &executable, part_count: 3 };
+    for mode in ["HostPort", "HostNetwork"] {
+        for (generation, seed) in [(0, Some(zero)), (1, None), (2, None)] {
+            let resource = quinistry(&json!({"network": {"mode": mode}}));
+            let input = BuildInput { generation, image: IMAGE, digest: None, max_unavailable: 1, seed };
+            let set = serde_json::to_value(daemon_set(&resource, &input)).unwrap();
+            let pod = pod_of(&set);
+            assert_eq!(pod["enableServiceLinks"], false, "generation {generation}");
+            for key in ["initContainers", "ephemeralContainers"] {
+                assert_eq!(pod.get(key), None, "generation {generation}: {key}");
+            }
+            for container in pod["containers"].as_array().unwrap() {
+                for key in ["env", "envFrom"] {
+                    assert_eq!(container.get(key), None, "generation {generation}: {key}");
+                }
+            }
+            assert!(!set.to_string().contains("REGISTRY_"), "generation {generation}");
+        }
+    }
+}
+
 #[test]
 fn no_mesh_adds_a_sidecar_to_a_generation() {
     let metadata = &built(&json!({}), 2, None)["spec"]["template"]["metadata"];

@@ -1,5 +1,7 @@
 //! Lists of tags and of repositories, in pages (distribution-spec, section Listing Tags).
 
+mod cursor;
+
 use axum::response::Response;
 use http::HeaderValue;
 use http::header::LINK;
@@ -11,7 +13,12 @@ use serde::Serialize;
 use crate::api::query::Query;
 use crate::api::response::body::json_within_budget;
 use crate::api::response::error::Error;
+use crate::auth::caller::Caller;
+use crate::builtin::Builtin;
 use crate::{LimitedStore, PageLimits};
+
+/// Most names of repositories that are looked at for one page of a client that may not read all of them.
+const MAX_SEEN_NAMES: usize = 1000;
 
 #[derive(Serialize)]
 struct TagListResponse<'a> {
@@ -51,33 +58,55 @@ pub(crate) async fn tags(
     tag_list(&name, &tags, more, &page).await
 }
 
-/// Lists the repositories, including the built-in one.
+/// Lists the repositories that the client may read, including the built-in one.
 pub(crate) async fn catalog(
     stored: Option<&LimitedStore>,
     has_builtin: bool,
+    caller: &Caller,
     query: Query<'_>,
     limits: PageLimits,
 ) -> Result<Response, Error> {
-    let page = parse_page(query, limits.repositories)?;
-    let (mut repositories, mut more): (Vec<String>, bool) = (Vec::new(), false);
+    let mut page = parse_page(query, limits.repositories)?;
+    if caller.known().is_some()
+        && let Some(hidden) = cursor::open(&page.last)?
+    {
+        page.last = hidden;
+    }
+    let lists_builtin = has_builtin && caller.may_read_builtin(&builtin_name());
+    let (mut repositories, mut next): (Vec<String>, Option<String>) = (Vec::new(), None);
     let mut _permit = None;
     if let Some(stored) = stored {
         _permit = Some(stored.list_permits.acquire().await.expect("the semaphore is never closed"));
-        let wanted = page.clone();
-        let (names, rest) = stored.run(move |store: &Store| store.repositories(&wanted)).await?;
-        (repositories, more) = (names.into_iter().map(String::from).collect(), rest);
+        let (wanted, caller) = (page.clone(), caller.clone());
+        let list = move |store: &Store| {
+            let max_seen = if caller.known().is_some() { MAX_SEEN_NAMES } else { usize::MAX };
+            store.listed_repositories(&wanted, max_seen, &|name| {
+                // The built-in repository hides content that was pushed under its name before.
+                if has_builtin && Builtin::is_builtin(name) { lists_builtin } else { caller.lists(name) }
+            })
+        };
+        let (names, rest) = stored.run(list).await?;
+        (repositories, next) = (names.into_iter().map(String::from).collect(), rest);
     }
-    if has_builtin
+    if lists_builtin
         && REPOSITORY > page.last.as_str()
+        && next.as_deref().is_none_or(|next| REPOSITORY <= next)
         && let Err(position) = repositories.binary_search_by(|name| name.as_str().cmp(REPOSITORY))
-        && (position < repositories.len() || !more)
     {
         repositories.insert(position, REPOSITORY.into());
-        more |= repositories.len() > page.size && page.size > 0;
-        repositories.truncate(page.size);
+        if repositories.len() > page.size {
+            repositories.truncate(page.size);
+            next = repositories.last().cloned();
+        }
     }
-    let next = next_link("/v2/_catalog", &page, repositories.last().filter(|_| more));
-    Ok(with_link(json_within_budget(&CatalogResponse { repositories }).await?, next))
+    // The page may end behind a name that the client must not learn.
+    let next = next.map(|next| if repositories.last() == Some(&next) { next } else { cursor::seal(&next) });
+    let link = next_link("/v2/_catalog", &page, next.as_ref());
+    Ok(with_link(json_within_budget(&CatalogResponse { repositories }).await?, link))
+}
+
+fn builtin_name() -> RepositoryName {
+    REPOSITORY.parse().expect("the name of the built-in repository is valid")
 }
 
 async fn tag_list<T: ToString>(

@@ -14,6 +14,7 @@ use quinistry_oci::{Algorithm, Digest, Manifest, Reference, ReferenceError, Repo
 use quinistry_store::{StoreError, Tagged};
 use tokio::time::Instant;
 
+use crate::api::authorization::unless_permitted;
 use crate::api::query::Query;
 use crate::api::references;
 use crate::api::request_body::{RequestBody, content_length};
@@ -21,6 +22,8 @@ use crate::api::response::body;
 use crate::api::response::error::Error;
 use crate::api::response::served_content::{DIGEST, ServedContent, ascii};
 use crate::api::validation;
+use crate::auth::Right;
+use crate::auth::caller::Caller;
 use crate::memory_budgets::{
     LONG_MANIFEST_BUDGETS, MANIFEST_BEGINNINGS, MANIFEST_REMAINDERS, MAX_MANIFEST_BEGINNING_BYTES,
     SHORT_MANIFEST_BUDGETS,
@@ -74,7 +77,7 @@ async fn load(
 /// Answers PUT, by tag or digest, with further tags in the query.
 pub(crate) async fn put(
     stored: &LimitedStore,
-    settings: &Settings,
+    (settings, caller): (&Settings, &Caller),
     name: RepositoryName,
     reference: &str,
     request: &Parts,
@@ -124,14 +127,27 @@ pub(crate) async fn put(
         tags.insert(0, tag);
     }
     let repository = name.clone();
-    stored
+    let may_move_tags = tags.is_empty() || caller.has(&name, Right::Overwrite);
+    let written = stored
         .write_locked(&repository, move |store| {
             // The bytes stay in memory until this call ends, even if the client leaves before.
             let _permits = permits;
-            store.put_manifest(&name, &bytes, &manifest, Tagged { digest: &digest, tags: &tags })
+            let tagged = Tagged { digest: &digest, tags: &tags };
+            if may_move_tags {
+                store.put_manifest(&name, &bytes, &manifest, tagged)
+            } else {
+                store.put_manifest_by_new_tags(&name, &bytes, &manifest, tagged)
+            }
         })
-        .await?;
-    Ok(response)
+        .await;
+    match written {
+        Ok(()) => Ok(response),
+        Err(Error::Store(StoreError::TagExists(tag))) => {
+            unless_permitted(caller, request, &repository, &[Right::Overwrite])?;
+            Err(StoreError::TagExists(tag).into())
+        }
+        Err(error) => Err(error),
+    }
 }
 
 /// Answers DELETE: a tag deletes only that tag, a digest the manifest with all of its tags.
@@ -259,7 +275,10 @@ mod tests {
         let (request, ()) = request.body(()).unwrap().into_parts();
         let mut body = Body::from(format!("{index:length$}"));
         let settings = Settings::default();
-        put(stored, &settings, "a/b".parse().unwrap(), "x", &request, &mut body).await.unwrap().status()
+        put(stored, (&settings, &Caller::ANYONE), "a/b".parse().unwrap(), "x", &request, &mut body)
+            .await
+            .unwrap()
+            .status()
     }
 
     #[tokio::test]
@@ -303,7 +322,9 @@ mod tests {
             let mut body = Body::from(r#"{"schemaVersion":2,"manifests":[]}"#);
             let name: RepositoryName = "a/b".parse().unwrap();
             let response =
-                put(&stored, &Settings::default(), name.clone(), "x", &request, &mut body).await.unwrap();
+                put(&stored, (&Settings::default(), &Caller::ANYONE), name.clone(), "x", &request, &mut body)
+                    .await
+                    .unwrap();
             assert_eq!(response.headers().get_all(TAG).iter().count(), 1);
             let digest = response.headers()[DIGEST].to_str().unwrap().to_owned();
             delete(&stored, name, &digest).await.unwrap();

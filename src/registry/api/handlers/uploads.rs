@@ -10,7 +10,7 @@ use http::header::{CONTENT_RANGE, LOCATION, RANGE};
 use http::request::Parts;
 use http::{HeaderName, StatusCode};
 use quinistry_oci::{Digest, RepositoryName};
-use quinistry_store::{Claimed, Receiver, Session, StoreError, UploadId};
+use quinistry_store::{Claimed, Receiver, Session, Store, StoreError, UploadId};
 
 use crate::api::access;
 use crate::api::query::Query;
@@ -18,6 +18,8 @@ use crate::api::request_body::{Batch, RequestBody, content_length};
 use crate::api::response::body;
 use crate::api::response::error::Error;
 use crate::api::response::served_content::{DIGEST, ascii};
+use crate::auth::Right;
+use crate::auth::caller::Caller;
 use crate::{LimitedStore, Settings, run_blocking, run_to_completion};
 
 const UPLOAD_UUID: HeaderName = HeaderName::from_static("docker-upload-uuid");
@@ -26,7 +28,7 @@ const UPLOAD_UUID: HeaderName = HeaderName::from_static("docker-upload-uuid");
 pub(crate) async fn post(
     stored: &LimitedStore,
     settings: &Settings,
-    has_builtin: bool,
+    (caller, has_builtin): (&Caller, bool),
     name: RepositoryName,
     request: &Parts,
     body: &mut Body,
@@ -38,8 +40,12 @@ pub(crate) async fn post(
         if let (Ok(digest), Ok(from)) = (mount.parse::<Digest>(), from.transpose())
             && access::permits_mount(from.as_ref(), has_builtin)
         {
-            let (target, wanted) = (name.clone(), digest.clone());
-            if stored.write(move |store| store.mount(&target, &wanted, from.as_ref())).await? {
+            let (target, wanted, caller) = (name.clone(), digest.clone(), caller.clone());
+            let mount = move |store: &Store| {
+                let is_readable = |name: &RepositoryName| caller.has(name, Right::Pull);
+                store.mount_readable(&target, &wanted, from.as_ref(), &is_readable)
+            };
+            if stored.write(mount).await? {
                 return Ok(created_response(&name, &digest));
             }
         }
@@ -325,7 +331,7 @@ fn range(session: &Session) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use quinistry_store::{Memory, Store};
+    use quinistry_store::Memory;
 
     #[tokio::test]
     async fn a_session_is_cancelled_even_if_the_client_leaves() {

@@ -8,6 +8,7 @@ use axum::body::Body;
 use axum::response::{IntoResponse, Response};
 use http::header::{
     ALLOW, CONNECTION, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, LOCATION, RANGE, RETRY_AFTER,
+    WWW_AUTHENTICATE,
 };
 use http::{HeaderValue, StatusCode};
 use quinistry_oci::{
@@ -17,6 +18,8 @@ use quinistry_store::{StorageError, StoreError};
 
 use super::served_content::ascii;
 use crate::api::route::RouteError;
+use crate::auth::InvalidHost;
+use crate::auth::issue::TokenRequestError;
 
 /// Seconds after which a client may repeat a request that exceeded a limit or could not be stored.
 const RETRY_AFTER_SECONDS: HeaderValue = HeaderValue::from_static("5");
@@ -77,14 +80,61 @@ pub(crate) enum Error {
     BodyTruncated,
     #[error("page size 'n' is not a number")]
     PageSize,
+    /// Cursor of a list from another start of the registry.
+    #[error("cursor 'last' is not known any more; begin with the first page again")]
+    PageCursor,
     #[error(transparent)]
     Store(#[from] StoreError),
     /// A health check fails. Clients learn no more.
     #[error("a health check of this registry fails; its operator finds the reason at /debug/health")]
     Unhealthy,
+    /// Client that must log in, or whose credentials do not suffice.
+    #[error("{}", .0.message)]
+    Unauthorized(Box<Unauthorized>),
+    /// Client that is known, and may not do what it asks for.
+    #[error("{message}")]
+    Denied { message: &'static str, asked: Vec<AskedAction> },
+    #[error("request has more than one Authorization header")]
+    RepeatedAuthorization,
+    /// Challenge whose URL depends on a host that the request does not name.
+    #[error(transparent)]
+    InvalidHost(#[from] InvalidHost),
+    #[error("too many attempts to log in; try again in {retry_after_seconds} s")]
+    TooManyAttempts { retry_after_seconds: u32 },
+    #[error(transparent)]
+    TokenRequest(TokenRequestError),
+    #[error("tokens for this service are not issued here")]
+    UnknownService,
+    /// Grant of another kind (RFC 6749, 5.2).
+    #[error("unsupported_grant_type: send grant_type=password with user name and password")]
+    GrantType,
+    #[error("Content-Type is not application/x-www-form-urlencoded")]
+    FormType,
+    #[error("form is longer than 8 KiB")]
+    FormTooLong,
     /// Fault of the server.
     #[error("internal error; see the server's log")]
     Internal,
+}
+
+/// Refusal of a client that can help itself by other credentials.
+#[derive(Debug)]
+pub(crate) struct Unauthorized {
+    pub(crate) message: &'static str,
+    /// Value of `WWW-Authenticate`.
+    pub(crate) challenge: HeaderValue,
+    pub(crate) asked: Vec<AskedAction>,
+}
+
+/// Action that a refused request asks for, in the form of distribution's errors.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "PascalCase")]
+pub(crate) struct AskedAction {
+    #[serde(rename = "Type")]
+    pub(crate) kind: &'static str,
+    pub(crate) class: &'static str,
+    pub(crate) name: String,
+    pub(crate) action: &'static str,
 }
 
 impl Error {
@@ -105,9 +155,11 @@ impl Error {
             }
             Self::TooManyTags(_) => (S::URI_TOO_LONG, C::NameInvalid),
             Self::Manifest(_) | Self::LayerUrl(_) => (S::BAD_REQUEST, C::ManifestInvalid),
-            Self::Class(_) => (S::FORBIDDEN, C::Denied),
+            Self::Class(_) | Self::Denied { .. } => (S::FORBIDDEN, C::Denied),
             Self::ManifestTooLong => (S::PAYLOAD_TOO_LARGE, C::ManifestInvalid),
-            Self::TooManyManifests | Self::TooManyResponses => (S::TOO_MANY_REQUESTS, C::TooManyRequests),
+            Self::TooManyManifests | Self::TooManyResponses | Self::TooManyAttempts { .. } => {
+                (S::TOO_MANY_REQUESTS, C::TooManyRequests)
+            }
             // The specification has no code for ranges. MANIFEST_INVALID would make clients try again with
             // another manifest format; this code makes no client do so.
             Self::RangeNotSatisfiable { .. } | Self::OutOfOrder { .. } => {
@@ -116,16 +168,26 @@ impl Error {
             Self::ContentRange => (S::BAD_REQUEST, C::BlobUploadInvalid),
             Self::LengthMismatch { .. } | Self::BodyTruncated => (S::BAD_REQUEST, C::SizeInvalid),
             Self::SlowBody => (S::REQUEST_TIMEOUT, C::BlobUploadInvalid),
-            Self::PageSize | Self::TransferEncoding => (S::BAD_REQUEST, C::Unsupported),
+            Self::PageSize
+            | Self::PageCursor
+            | Self::TransferEncoding
+            | Self::RepeatedAuthorization
+            | Self::InvalidHost(_)
+            | Self::TokenRequest(_)
+            | Self::UnknownService
+            | Self::GrantType => (S::BAD_REQUEST, C::Unsupported),
             Self::Store(error) => of_store(error),
             Self::Unhealthy => (S::SERVICE_UNAVAILABLE, C::Unavailable),
+            Self::Unauthorized(_) => (S::UNAUTHORIZED, C::Unauthorized),
+            Self::FormType => (S::UNSUPPORTED_MEDIA_TYPE, C::Unsupported),
+            Self::FormTooLong => (S::PAYLOAD_TOO_LARGE, C::Unsupported),
             Self::Internal => (S::INTERNAL_SERVER_ERROR, C::Unsupported),
         }
     }
 
     /// Returns the details for the client, which contain no paths of the server.
     fn details(&self, code: ErrorCode) -> Vec<ErrorDetail> {
-        let detail = |message: String| ErrorDetail { code, message };
+        let detail = |message: String| ErrorDetail { code, message, detail: None };
         match self {
             Self::Store(StoreError::Missing(digests)) => {
                 digests.iter().map(|digest| detail(format!("{digest} is not in this repository"))).collect()
@@ -134,6 +196,13 @@ impl Error {
                 vec![detail(error.to_string())]
             }
             Self::Store(StoreError::Storage(_)) => vec![detail(Self::Internal.to_string())],
+            Self::Unauthorized(refused) => vec![ErrorDetail {
+                detail: serde_json::to_value(&refused.asked).ok(),
+                ..detail(self.to_string())
+            }],
+            Self::Denied { asked, .. } => {
+                vec![ErrorDetail { detail: serde_json::to_value(asked).ok(), ..detail(self.to_string()) }]
+            }
             error => vec![detail(error.to_string())],
         }
     }
@@ -150,6 +219,8 @@ fn of_store(error: &StoreError) -> (StatusCode, ErrorCode) {
         StoreError::BlobUnknown => (S::NOT_FOUND, C::BlobUnknown),
         StoreError::UploadUnknown => (S::NOT_FOUND, C::BlobUploadUnknown),
         StoreError::UploadBusy => (S::RANGE_NOT_SATISFIABLE, C::BlobUploadInvalid),
+        // Handlers answer it by what the client may do.
+        StoreError::TagExists(_) => (S::FORBIDDEN, C::Denied),
         StoreError::TooManyUploads => (S::TOO_MANY_REQUESTS, C::TooManyRequests),
         StoreError::Differs { .. } => (S::BAD_REQUEST, C::DigestInvalid),
         StoreError::Missing(_) => (S::BAD_REQUEST, C::ManifestBlobUnknown),
@@ -193,6 +264,12 @@ impl IntoResponse for Error {
             Self::OutOfOrder { location, range } => {
                 headers.insert(LOCATION, ascii(location));
                 headers.insert(RANGE, ascii(range));
+            }
+            Self::Unauthorized(refused) => {
+                headers.insert(WWW_AUTHENTICATE, refused.challenge);
+            }
+            Self::TooManyAttempts { retry_after_seconds } => {
+                headers.insert(RETRY_AFTER, retry_after_seconds.into());
             }
             Self::SlowBody | Self::BodyTruncated | Self::TransferEncoding => {
                 headers.insert(CONNECTION, HeaderValue::from_static("close"));

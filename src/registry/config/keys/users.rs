@@ -1,69 +1,53 @@
-//! Keys of `auth`, `http.tls` and `notifications`.
+//! Keys of `auth` and `notifications`.
 
 use super::Kind::{
-    Anything, Boolean, Duration, Elements, Headers, Integer, ListOf, OneOf, Path, Section, Text, Texts, Url,
-    UrlPath,
+    Anything, Boolean, Duration, Elements, Headers, Integer, ListOf, Path, Section, Text, Texts, Url, UrlPath,
 };
 use super::{ConfigKey, ReleaseLines, Unless, key};
 
 /// Algorithms of distribution's token verification.
-const ALGORITHMS: &[&str] = &[
+pub(in super::super) const ALGORITHMS: &[&str] = &[
     "EdDSA", "HS256", "HS384", "HS512", "RS256", "RS384", "RS512", "ES256", "ES384", "ES512", "PS256",
     "PS384", "PS512",
-];
-
-const CLIENT_AUTH: &[&str] = &[
-    "request-client-cert",
-    "require-any-client-cert",
-    "verify-client-cert-if-given",
-    "require-and-verify-client-cert",
 ];
 
 pub(super) const AUTH: &[ConfigKey] = &[
     key("auth", Section).note("one controller, as a section or as its bare name"),
     key("auth.none", Anything).silent("no users; warned about when `http.addr` is not local"),
-    key("auth.silly", Section)
-        .refuse("it lets in every request with any Authorization header; use another controller", Unless::Never),
+    key("auth.silly", Section).refuse(
+        "it lets in every request with any Authorization header; use another controller",
+        Unless::Never,
+    ),
     key("auth.silly.realm", Text).within(),
     key("auth.silly.service", Text).within(),
-    key("auth.htpasswd", Section).refuse(
-        "users are not supported yet, and everyone could do everything; put a proxy that asks for passwords in front, \
-         or keep distribution for this registry",
-        Unless::Never,
+    key("auth.htpasswd", Section),
+    key("auth.htpasswd.realm", Text).required().note("name of the protected space, which clients show"),
+    key("auth.htpasswd.path", Path).required().note(
+        "bcrypt hashes alone; read again when it changes, and created with one user if it does not exist",
     ),
-    key("auth.htpasswd.realm", Text).within().required(),
-    key("auth.htpasswd.path", Path).within().required(),
-    key("auth.token", Section).refuse(
-        "tokens are not verified yet, and everyone could do everything; keep distribution for this registry",
-        Unless::Never,
+    key("auth.token", Section).note("tokens of another server"),
+    key("auth.token.realm", Text).required().note("URL of the server"),
+    key("auth.token.service", Text).required(),
+    key("auth.token.issuer", Text).required(),
+    key("auth.token.rootcertbundle", Path).note(
+        "certificates in PEM; tokens name them by `x5c`, RFC 7638 thumbprint or libtrust id; this or `jwks` is needed",
     ),
-    key("auth.token.realm", Text).within().required(),
-    key("auth.token.service", Text).within().required(),
-    key("auth.token.issuer", Text).within().required(),
-    key("auth.token.rootcertbundle", Path).within(),
-    key("auth.token.jwks", Path).within().lines(ReleaseLines::Three),
-    key("auth.token.signingalgorithms", ListOf(ALGORITHMS)).within().lines(ReleaseLines::Three),
-    key("auth.token.autoredirect", Boolean).within(),
-    key("auth.token.autoredirectpath", UrlPath).within().lines(ReleaseLines::Three).default("/auth/token"),
+    key("auth.token.jwks", Path).lines(ReleaseLines::Three).note("read again when it changes, as `rootcertbundle` is"),
+    key("auth.token.signingalgorithms", ListOf(ALGORITHMS))
+        .lines(ReleaseLines::Three)
+        .note("without the key all but HS256, HS384, HS512; ES512 is not supported"),
+    key("auth.token.autoredirect", Boolean)
+        .default("false")
+        .note("the realm is on this registry's own host; its scheme is that of the request"),
+    key("auth.token.autoredirectpath", UrlPath).lines(ReleaseLines::Three).default("/auth/token"),
 ];
 
-pub(super) const TLS: &[ConfigKey] = &[
-    key("http.tls", Section).refuse(
-        "TLS is not supported yet, and passwords and images would travel in clear; let a proxy in front end TLS, and \
-         remove the section",
-        Unless::Idle,
-    ),
-    key("http.tls.certificate", Path).within(),
-    key("http.tls.key", Path).within(),
-    key("http.tls.clientcas", Texts).within(),
-    key("http.tls.clientauth", OneOf(CLIENT_AUTH)).within().lines(ReleaseLines::Three),
-    key("http.tls.minimumtls", OneOf(&["tls1.0", "tls1.1", "tls1.2", "tls1.3"])).within().default("tls1.2"),
-    key("http.tls.ciphersuites", Texts).within(),
-    key("http.tls.letsencrypt", Section).within(),
-    key("http.tls.letsencrypt.cachefile", Path).within(),
-    key("http.tls.letsencrypt.email", Text).within(),
-    key("http.tls.letsencrypt.hosts", Texts).within(),
-    key("http.tls.letsencrypt.directoryurl", Url).within().lines(ReleaseLines::Three),
+pub(super) const KEYS: &[ConfigKey] = &[
+    key("quinistry.keys", Section).lines(ReleaseLines::Own),
+    key("quinistry.keys.file", Path)
+        .required()
+        .lines(ReleaseLines::Own)
+        .note("API keys, which `quinistry key` changes; read again when it changes"),
 ];
 
 pub(super) const NOTIFICATIONS: &[ConfigKey] = &[

@@ -186,9 +186,8 @@ auth:
         "c.yml:11:17: error: http.draintimeout: \"5 s\" is not a duration; write it like 30s, 1h30m or 1.5s",
         "c.yml:12:9: error: http.host: \"r.example.com\" must be a URL like https://HOST:PORT",
         "c.yml:14:21: error: http.headers.Content-Length: must not be set: it frames the message",
-        "c.yml:15:3: error: http.tls: TLS is not supported yet",
+        "c.yml:16:18: error: http.tls.key: is missing, and the certificate cannot be used",
         "c.yml:18:40: error: health.http[0].statuscode: must be a status from 100 to 599",
-        "c.yml:20:3: error: auth.htpasswd: users are not supported yet",
         "c.yml:20:3: error: auth.htpasswd.path: is missing",
     ];
     let lines = lines(&loaded);

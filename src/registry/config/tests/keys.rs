@@ -2,8 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use super::{SMALLEST, accepted, load_text, load_variables};
-use crate::config::{KeyTreatment, Kind, all_keys};
+use super::{Loaded, SMALLEST, accepted, environment, load_variables, tokens};
+use crate::config::{KeyTreatment, Kind, Source, all_keys, load};
 
 /// Each implemented key with a configuration without it, and one in which it has another value.
 const CHANGES: &[(&str, &str, &str)] = &[
@@ -17,6 +17,46 @@ const CHANGES: &[(&str, &str, &str)] = &[
     ("http.prefix", "", "http: {prefix: /a/}"),
     ("http.draintimeout", "", "http: {draintimeout: 1s}"),
     ("http.headers", "", "http: {headers: {a: [b]}}"),
+    (
+        "http.tls.certificate",
+        "http: {tls: {certificate: /c, key: /k}}",
+        "http: {tls: {certificate: /other, key: /k}}",
+    ),
+    (
+        "http.tls.key",
+        "http: {tls: {certificate: /c, key: /k}}",
+        "http: {tls: {certificate: /c, key: /other}}",
+    ),
+    (
+        "http.tls.clientcas",
+        "http: {tls: {certificate: /c, key: /k}}",
+        "http: {tls: {certificate: /c, key: /k, clientcas: [/a]}}",
+    ),
+    (
+        "http.tls.clientauth",
+        "http: {tls: {certificate: /c, key: /k, clientcas: [/a]}}",
+        "http: {tls: {certificate: /c, key: /k, clientcas: [/a], clientauth: request-client-cert}}",
+    ),
+    (
+        "http.tls.minimumtls",
+        "http: {tls: {certificate: /c, key: /k}}",
+        "http: {tls: {certificate: /c, key: /k, minimumtls: tls1.3}}",
+    ),
+    (
+        "http.tls.ciphersuites",
+        "http: {tls: {certificate: /c, key: /k}}",
+        "http: {tls: {certificate: /c, key: /k, ciphersuites: [TLS_AES_128_GCM_SHA256]}}",
+    ),
+    (
+        "quinistry.http.proxyprotocol",
+        "quinistry: {http: {trustedproxies: [10.0.0.1]}}",
+        "quinistry: {http: {trustedproxies: [10.0.0.1], proxyprotocol: true}}",
+    ),
+    (
+        "quinistry.clientcerts.user",
+        "http: {tls: {certificate: /c, key: /k, clientcas: [/a]}}",
+        "http: {tls: {certificate: /c, key: /k, clientcas: [/a]}}\nquinistry: {clientcerts: {user: [email]}}",
+    ),
     ("http.debug.addr", "", "http: {debug: {addr: ':1'}}"),
     (
         "http.debug.prometheus.enabled",
@@ -98,8 +138,80 @@ const CHANGES: &[(&str, &str, &str)] = &[
     ("policy.repository.classes", "", "policy: {repository: {classes: [plugin]}}"),
     ("catalog.maxentries", "", "catalog: {maxentries: 1}"),
     ("tags.maxtags", "", "tags: {maxtags: 1}"),
+    (
+        "quinistry.access[].repositories",
+        RULE,
+        "quinistry: {access: [{repositories: [b], who: [a], can: [pull]}]}",
+    ),
+    ("quinistry.access[].who", RULE, "quinistry: {access: [{repositories: [a], who: [b], can: [pull]}]}"),
+    ("quinistry.access[].can", RULE, "quinistry: {access: [{repositories: [a], who: [a], can: [push]}]}"),
+    ("quinistry.groups", "", "quinistry: {groups: {a: [b]}}"),
+    ("quinistry.builtin.anonymous", "", "quinistry: {builtin: {anonymous: false}}"),
+    ("quinistry.audit.path", "", "quinistry: {audit: {path: stdout}}"),
+    ("quinistry.audit.pulls", "quinistry: {audit: {path: a}}", "quinistry: {audit: {path: a, pulls: true}}"),
+    ("auth.htpasswd.realm", HTPASSWD, "auth: {htpasswd: {realm: b, path: /a}}"),
+    ("auth.htpasswd.path", HTPASSWD, "auth: {htpasswd: {realm: a, path: /b}}"),
+    (
+        "quinistry.keys.file",
+        HTPASSWD,
+        "auth: {htpasswd: {realm: a, path: /a}}\nquinistry: {keys: {file: /k}}",
+    ),
+    (
+        "auth.token.realm",
+        TOKEN,
+        "auth: {token: {realm: 'http://[::1]', service: a, issuer: a, jwks: /jwks.json}}",
+    ),
+    (
+        "auth.token.service",
+        TOKEN,
+        "auth: {token: {realm: 'https://a', service: b, issuer: a, jwks: /jwks.json}}",
+    ),
+    (
+        "auth.token.issuer",
+        TOKEN,
+        "auth: {token: {realm: 'https://a', service: a, issuer: b, jwks: /jwks.json}}",
+    ),
+    ("auth.token.rootcertbundle", TOKEN, TOKEN_WITH_BUNDLE),
+    (
+        "auth.token.jwks",
+        "auth: {token: {realm: 'https://a', service: a, issuer: a, rootcertbundle: /bundle.pem}}",
+        TOKEN_WITH_BUNDLE,
+    ),
+    (
+        "auth.token.signingalgorithms",
+        TOKEN,
+        "auth: {token: {realm: 'https://a', service: a, issuer: a, jwks: /jwks.json, signingalgorithms: [ES256]}}",
+    ),
+    ("auth.token.autoredirect", TOKEN, TOKEN_OF_OWN_HOST),
+    (
+        "auth.token.autoredirectpath",
+        TOKEN_OF_OWN_HOST,
+        "auth: {token: {realm: 'https://a', service: a, issuer: a, jwks: /jwks.json, autoredirect: true, \
+         autoredirectpath: /b}}",
+    ),
+    ("http.host", "", "http: {host: 'https://a'}"),
+    ("quinistry.tokens.enabled", "", "quinistry: {tokens: {enabled: true}}"),
+    ("quinistry.tokens.lifetime", "", "quinistry: {tokens: {lifetime: 1m}}"),
+    ("quinistry.tokens.key", "", "quinistry: {tokens: {key: /token.pem}}"),
+    (
+        "quinistry.tokens.services",
+        "quinistry: {tokens: {key: /token.pem}}",
+        "quinistry: {tokens: {key: /token.pem, services: [a]}}",
+    ),
     ("quinistry.http.trustedproxies", "", "quinistry: {http: {trustedproxies: ['10.0.0.0/8']}}"),
 ];
+
+/// Smallest configuration with users.
+const HTPASSWD: &str = "auth: {htpasswd: {realm: a, path: /a}}";
+
+/// Smallest configuration with a token server, and others.
+const TOKEN: &str = "auth: {token: {realm: 'https://a', service: a, issuer: a, jwks: /jwks.json}}";
+const TOKEN_WITH_BUNDLE: &str = "auth: {token: {realm: 'https://a', service: a, issuer: a, jwks: /jwks.json, rootcertbundle: /bundle.pem}}";
+const TOKEN_OF_OWN_HOST: &str =
+    "auth: {token: {realm: 'https://a', service: a, issuer: a, jwks: /jwks.json, autoredirect: true}}";
+
+/// Configuration of one rule, which the changes below differ from in one key.
+const RULE: &str = "quinistry: {access: [{repositories: [a], who: [a], can: [pull]}]}";
 
 /// Each implemented key of `storage`, with the section without it and with another value.
 const STORAGE_CHANGES: &[(&str, &str, &str)] = &[
@@ -132,6 +244,12 @@ const STORAGE_CHANGES: &[(&str, &str, &str)] = &[
     ),
 ];
 
+/// Loads a file beside those that it may name.
+fn load_with_files(text: &str) -> Loaded {
+    let source = Source { name: "c.yml", bytes: text.as_bytes() };
+    load(Some(source), environment(&[]), &tokens::files())
+}
+
 #[test]
 fn every_implemented_key_changes_the_configuration() {
     let mut seen = BTreeSet::new();
@@ -142,7 +260,7 @@ fn every_implemented_key_changes_the_configuration() {
         (*key, format!("version: 0.1\nstorage: {before}\n"), format!("version: 0.1\nstorage: {after}\n"))
     });
     for (key, before, after) in texts.chain(storage) {
-        let [before, after] = [before, after].map(|text| accepted(&load_text(&text, &[])).clone());
+        let [before, after] = [before, after].map(|text| accepted(&load_with_files(&text)).clone());
         assert_ne!(before, after, "{key}");
         assert!(seen.insert(key), "{key} is given twice");
     }

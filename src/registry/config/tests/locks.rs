@@ -44,10 +44,8 @@ fn an_unknown_controller_is_not_told_to_be_removed() {
     let found = lines(&load_text(&format!("{SMALLEST}auth: {{ldap: {{a: b}}}}\n"), &[]));
     assert_eq!(
         found,
-        [
-            "c.yml:3:8: error: auth.ldap: is not a known access controller, and there are no users yet; put a proxy that \
-          asks for passwords in front, or keep distribution for this registry"
-        ]
+        ["c.yml:3:8: error: auth.ldap: is not a known access controller; name htpasswd or token, or keep \
+          distribution for this registry"]
     );
 }
 

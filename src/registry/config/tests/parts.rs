@@ -7,8 +7,8 @@ use crate::config::{Diagnostic, StorageLocation};
 fn the_storage_is_known_although_other_parts_are_refused() {
     let storage = "version: 0.1\nstorage: {filesystem: {rootdirectory: /r}}\n";
     for other in [
-        "auth: {htpasswd: {realm: a, path: /b}}",
-        "http: {tls: {certificate: /c, key: /k}}",
+        "auth: {htpasswd: {realm: a}}",
+        "http: {tls: {certificate: /c}}",
         "proxy: {remoteurl: 'https://registry-1.docker.io'}",
         "log: {level: loud}",
         "notifications: {endpoints: [{name: a, url: 'http://a'}]}",
@@ -54,5 +54,8 @@ fn keys_that_a_reload_cannot_change_are_named() {
         change("http: {addr: 'localhost:1'}\n", "http: {addr: /q.sock, net: unix}\n"),
         ["http.addr", "http.net"]
     );
+    assert_eq!(change("", "http: {tls: {certificate: /c, key: /k}}\n"), ["http.tls"]);
+    let other = "http: {tls: {certificate: /d, key: /k}}\n";
+    assert_eq!(change("http: {tls: {certificate: /c, key: /k}}\n", other), [""; 0]);
     assert_eq!(change("", "log: {level: error}\nhttp: {headers: {A: [b]}}\n"), [""; 0]);
 }

@@ -29,7 +29,7 @@ fn no_finding_holds_the_value_of_a_secret() {
             "{SMALLEST}notifications: {{endpoints: [{{name: a, url: 'x://u:{SECRET}@h', headers: {{A: {SECRET}}}}}]}}\n"
         ),
         format!("{SMALLEST}middleware: {{storage: [{{name: a, options: {{privatekey: {SECRET}}}}}]}}\n"),
-        format!("{SMALLEST}quinistry: {{keys: {SECRET}, tokens: {{key: {SECRET}}}}}\n"),
+        format!("{SMALLEST}quinistry: {{keys: {SECRET}, tokens: {SECRET}}}\n"),
         format!(
             "version: 0.1\nstorage: {{s3: {{accesskey: [{SECRET}], secretkey: {{a: {SECRET}}}, secret_key: {SECRET}}}}}\n"
         ),
@@ -160,7 +160,7 @@ fn no_finding_holds_a_bare_value_that_is_no_driver() {
     }
     let found = lines(&load_variables(&[("REGISTRY_AUTH", SECRET)]));
     assert!(
-        found[0].contains("auth: the value is not a known access controller, and there are no"),
+        found[0].contains("auth: the value is not a known access controller; name htpasswd"),
         "{found:?}"
     );
 }

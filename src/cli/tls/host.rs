@@ -1,0 +1,83 @@
+//! Name or address of a registry on the command line.
+
+use std::fmt;
+use std::net::IpAddr;
+
+/// Longest DNS name, in bytes (RFC 1035, 2.3.4).
+const MAX_NAME_BYTES: usize = 253;
+
+/// Longest label of a DNS name, in bytes (RFC 1035, 2.3.4).
+const MAX_LABEL_BYTES: usize = 63;
+
+/// Name or address under which clients reach a registry.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Host {
+    Name(String),
+    Address(IpAddr),
+}
+
+impl Host {
+    /// Parses a DNS name, which may begin with `*.`, or an IP address with or without brackets.
+    pub(super) fn parse(text: &str) -> Result<Self, String> {
+        let inner = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(text);
+        if let Ok(address) = inner.parse::<IpAddr>() {
+            return Ok(Self::Address(address));
+        }
+        let is_label = |label: &str| {
+            !label.is_empty()
+                && label.len() <= MAX_LABEL_BYTES
+                && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
+                && !label.starts_with('-')
+                && !label.ends_with('-')
+        };
+        let name = text.strip_prefix("*.").unwrap_or(text);
+        // A last label of digits alone is a mistyped address (WHATWG URL, host parsing).
+        let is_number =
+            name.rsplit('.').next().is_some_and(|label| label.bytes().all(|byte| byte.is_ascii_digit()));
+        if name.len() <= MAX_NAME_BYTES && name.split('.').all(is_label) && !is_number {
+            Ok(Self::Name(text.to_ascii_lowercase()))
+        } else {
+            Err("must be a DNS name such as registry.lan, or an IP address, without scheme and port".into())
+        }
+    }
+
+    /// Returns the host with a port, as image names have it.
+    pub(super) fn with_port(&self, port: u16) -> String {
+        match self {
+            Self::Address(IpAddr::V6(address)) => format!("[{address}]:{port}"),
+            other => format!("{other}:{port}"),
+        }
+    }
+
+    /// Returns true if the host stands for many names.
+    pub(super) fn is_wildcard(&self) -> bool {
+        matches!(self, Self::Name(name) if name.starts_with("*."))
+    }
+}
+
+impl fmt::Display for Host {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Name(name) => f.write_str(name),
+            Self::Address(address) => address.fmt(f),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_and_addresses_are_told_apart() {
+        assert_eq!(Host::parse("Reg.LAN"), Ok(Host::Name("reg.lan".into())));
+        assert_eq!(Host::parse("*.reg.lan"), Ok(Host::Name("*.reg.lan".into())));
+        assert_eq!(Host::parse("10.0.0.5").unwrap().with_port(5000), "10.0.0.5:5000");
+        assert_eq!(Host::parse("[fd00::1]").unwrap().with_port(5000), "[fd00::1]:5000");
+        for text in
+            ["", "https://reg.lan", "reg.lan:5000", "10.0.0.256", "a..b", "-a", "a b", "a/b", "*.*.a", "x\ny"]
+        {
+            assert!(Host::parse(text).is_err(), "{text:?}");
+        }
+    }
+}

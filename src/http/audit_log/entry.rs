@@ -1,0 +1,109 @@
+//! Event of the audit log, and its line. Pure.
+
+use std::time::SystemTime;
+
+use jiff::Timestamp;
+
+use crate::client_address::ClientAddress;
+use crate::json_line::{self, JsonLine};
+
+/// Longest user name in a line, in characters: a client may have sent a password in its place.
+const MAX_USER_CHARACTERS: usize = 64;
+
+/// Longest form of other text in a line, in bytes.
+const MAX_TEXT_BYTES: usize = 384;
+
+/// Beginnings of secrets that clients send as user names by mistake: API keys of this program and JSON Web Tokens.
+const SECRET_BEGINNINGS: [&str; 2] = ["qk_", "eyJ"];
+
+/// Text in place of a secret.
+const SECRET: &str = "***";
+
+/// Event. Texts may be untrusted; they are escaped and cut.
+#[derive(Clone, Debug)]
+pub struct AuditEntry<'a> {
+    /// Time at which the request began.
+    pub time: SystemTime,
+    /// Identifier of the request.
+    pub request_id: Option<&'a str>,
+    /// Address of the client.
+    pub client: Option<ClientAddress>,
+    /// Name of the user; of a login that failed, the name that the client claims.
+    pub identity: Option<&'a str>,
+    /// Evidence of the name.
+    pub how: &'a str,
+    /// Identifier of the API key, which is no secret.
+    pub key: Option<&'a str>,
+    /// Action, such as `push`.
+    pub action: &'a str,
+    /// Repository.
+    pub repository: Option<&'a str>,
+    /// Tag, digest or upload session.
+    pub reference: Option<&'a str>,
+    /// Digest that the response is about.
+    pub digest: Option<&'a str>,
+    /// Decision.
+    pub decision: AuditDecision,
+    /// Place of the rule that granted the action.
+    pub rule: Option<&'a str>,
+    /// Status of the response, if there is one.
+    pub status: Option<u16>,
+    /// Reason of a failed login or reload, without any secret.
+    pub reason: Option<&'a str>,
+}
+
+/// Decision about an action.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AuditDecision {
+    /// The client may do it. Its status tells whether it worked.
+    Granted,
+    /// The client may not do it.
+    Denied,
+}
+
+// === impl AuditEntry ===
+
+impl AuditEntry<'_> {
+    /// Appends the line.
+    pub(super) fn append_to(&self, text: &mut Vec<u8>) {
+        let cut = |value: Option<&str>| value.map(|value| json_line::cut(value, MAX_TEXT_BYTES).to_owned());
+        let client = self.client.map(|client| client.to_string());
+        let mut line = JsonLine::begin(text);
+        line.field("time", &format!("{:.6}", Timestamp::try_from(self.time).unwrap_or_default()));
+        line.optional("request_id", cut(self.request_id).as_deref());
+        line.optional("client", client.as_deref());
+        line.optional("identity", self.identity.map(without_secret));
+        line.field("how", self.how);
+        line.optional("key", cut(self.key).as_deref());
+        line.field("action", self.action);
+        line.optional("repository", cut(self.repository).as_deref());
+        line.optional("reference", cut(self.reference).as_deref());
+        line.optional("digest", cut(self.digest).as_deref());
+        line.field("decision", self.decision.as_str());
+        line.optional("rule", cut(self.rule).as_deref());
+        if let Some(status) = self.status {
+            line.field("status", &status);
+        }
+        line.optional("reason", cut(self.reason).as_deref());
+        line.end();
+    }
+}
+
+/// Returns a user name cut to its greatest length, or a mask if it looks like a secret.
+fn without_secret(user: &str) -> &str {
+    if SECRET_BEGINNINGS.iter().any(|beginning| user.starts_with(beginning)) {
+        return SECRET;
+    }
+    user.char_indices().nth(MAX_USER_CHARACTERS).map_or(user, |(end, _)| &user[..end])
+}
+
+// === impl AuditDecision ===
+
+impl AuditDecision {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Granted => "granted",
+            Self::Denied => "denied",
+        }
+    }
+}

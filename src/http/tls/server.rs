@@ -1,0 +1,228 @@
+//! TLS of one listener: the configuration in use, and its exchange without an end of connections.
+
+use std::fs::File;
+use std::io::{self, Read as _};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::SystemTime;
+
+use jiff::Timestamp;
+use rustls::pki_types::CertificateDer;
+use rustls::server::NoServerSessionStorage;
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
+use rustls::{RootCertStore, ServerConfig};
+
+use super::client_auth;
+use super::error::TlsError;
+use super::fields::CertificateFields;
+use super::files::{parse_client_cas, parse_pair};
+use super::settings::{ClientAuth, TlsSettings};
+use crate::metrics::Counter;
+use crate::watch::ReloadFiles;
+
+/// Longest file with certificates or a key, in bytes. The bundle of all public authorities has 250 KB.
+const MAX_FILE_BYTES: u64 = 4 * 1024 * 1024;
+
+/// TLS of one listener. Connections keep the configuration of their handshake.
+#[derive(Debug)]
+pub struct TlsServer {
+    current: RwLock<LoadedTls>,
+    pub(super) handshakes: HandshakeCounts,
+    reloads: Counter,
+    failed_reloads: Counter,
+}
+
+/// Numbers of handshakes.
+#[derive(Debug, Default)]
+pub(super) struct HandshakeCounts {
+    pub(super) completed: Counter,
+    pub(super) failed: Counter,
+}
+
+/// Settings with what was read from their files, ready to be used.
+#[derive(Clone, Debug)]
+pub struct LoadedTls {
+    settings: TlsSettings,
+    config: Arc<ServerConfig>,
+    /// Certificates of this server and of the authorities, to see whether a reload changes something.
+    certificates: Vec<CertificateDer<'static>>,
+    /// End of the leaf's validity in seconds since 1970, if its fields could be read.
+    expiry: Option<u64>,
+}
+
+// === impl LoadedTls ===
+
+impl LoadedTls {
+    /// Reads the files of `settings`. Blocks.
+    pub fn read(settings: TlsSettings) -> Result<Self, TlsError> {
+        let chain = read(&settings.certificate)?;
+        let key = read(&settings.key)?;
+        let pair = parse_pair((&settings.certificate, &chain), (&settings.key, &key))?;
+        let mut authorities = RootCertStore::empty();
+        let mut certificates = pair.cert.clone();
+        for path in &settings.client_cas {
+            let bytes = read(path)?;
+            parse_client_cas(path, &bytes, &mut authorities)?;
+            certificates.extend(super::parse_certificates(path, &bytes)?);
+        }
+        let expiry = pair.cert.first().and_then(CertificateFields::parse).map(|fields| fields.not_after);
+        let config = server_config(&settings, pair, authorities)?;
+        Ok(Self { settings, config: Arc::new(config), certificates, expiry })
+    }
+
+    /// Returns the settings.
+    #[must_use]
+    pub const fn settings(&self) -> &TlsSettings {
+        &self.settings
+    }
+
+    fn has_expired(&self, now: SystemTime) -> bool {
+        let now = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
+        self.expiry.is_some_and(|expiry| expiry < now)
+    }
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, TlsError> {
+    let read = || {
+        let mut bytes = Vec::new();
+        File::open(path)?.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes)?;
+        if bytes.len() as u64 > MAX_FILE_BYTES {
+            return Err(io::Error::new(io::ErrorKind::FileTooLarge, "longer than 4 MiB"));
+        }
+        Ok(bytes)
+    };
+    read().map_err(|source| TlsError::Read { path: path.to_owned(), source })
+}
+
+fn server_config(
+    settings: &TlsSettings,
+    pair: CertifiedKey,
+    authorities: RootCertStore,
+) -> Result<ServerConfig, TlsError> {
+    let mut provider = rustls::crypto::ring::default_provider();
+    provider.cipher_suites.retain(|suite| settings.cipher_suites.has(*suite));
+    let provider = Arc::new(provider);
+    let versions: &[_] = if settings.requires_tls13 || !settings.cipher_suites.allow_tls12() {
+        &[&rustls::version::TLS13]
+    } else {
+        &[&rustls::version::TLS13, &rustls::version::TLS12]
+    };
+    let failed = |error: rustls::Error| TlsError::Settings(error.to_string());
+    let verifier = client_auth::verifier(settings.client_auth, authorities, &provider)?;
+    let mut config = ServerConfig::builder_with_provider(provider)
+        .with_protocol_versions(versions)
+        .map_err(failed)?
+        .with_client_cert_verifier(verifier)
+        .with_cert_resolver(Arc::new(SingleCertAndKey::from(pair)));
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    if settings.client_auth == ClientAuth::None {
+        config.ticketer = rustls::crypto::ring::Ticketer::new().map_err(failed)?;
+    } else {
+        // A resumed session skips the check of the certificate, which may have expired since.
+        config.session_storage = Arc::new(NoServerSessionStorage {});
+        config.send_tls13_tickets = 0;
+    }
+    Ok(config)
+}
+
+// === impl TlsServer ===
+
+impl TlsServer {
+    /// Makes the TLS of a listener.
+    #[must_use]
+    pub fn new(loaded: LoadedTls) -> Self {
+        warn_of_expiry(&loaded, SystemTime::now());
+        Self {
+            current: RwLock::new(loaded),
+            handshakes: HandshakeCounts::default(),
+            reloads: Counter::default(),
+            failed_reloads: Counter::default(),
+        }
+    }
+
+    /// Puts other settings into effect for the handshakes that follow.
+    pub fn replace(&self, loaded: LoadedTls) {
+        let is_same = {
+            let current = self.current.read().unwrap_or_else(PoisonError::into_inner);
+            current.settings == loaded.settings && current.certificates == loaded.certificates
+        };
+        if !is_same {
+            warn_of_expiry(&loaded, SystemTime::now());
+            *self.current.write().unwrap_or_else(PoisonError::into_inner) = loaded;
+            self.reloads.increment();
+        }
+    }
+
+    /// Returns the settings in use.
+    #[must_use]
+    pub fn settings(&self) -> TlsSettings {
+        self.current.read().unwrap_or_else(PoisonError::into_inner).settings.clone()
+    }
+
+    /// Returns the end of the certificate's validity in seconds since 1970, if it is known.
+    #[must_use]
+    pub fn expiry(&self) -> Option<u64> {
+        self.current.read().unwrap_or_else(PoisonError::into_inner).expiry
+    }
+
+    /// Returns the numbers of exchanged certificates, and of reloads that failed.
+    #[must_use]
+    pub fn reloads(&self) -> (u64, u64) {
+        (self.reloads.get(), self.failed_reloads.get())
+    }
+
+    /// Returns the numbers of handshakes that were completed, and that failed.
+    #[must_use]
+    pub fn handshakes(&self) -> (u64, u64) {
+        (self.handshakes.completed.get(), self.handshakes.failed.get())
+    }
+
+    /// Returns the configuration for a handshake, and the demand for client certificates that it has.
+    pub(super) fn config(&self) -> (Arc<ServerConfig>, ClientAuth) {
+        let current = self.current.read().unwrap_or_else(PoisonError::into_inner);
+        (Arc::clone(&current.config), current.settings.client_auth)
+    }
+
+    /// Reads the files again, at the time `now`.
+    pub(super) fn reload_at(&self, now: SystemTime) -> Result<(), TlsError> {
+        let current = self.current.read().unwrap_or_else(PoisonError::into_inner).clone();
+        let loaded = LoadedTls::read(current.settings.clone())?;
+        if loaded.has_expired(now) && !current.has_expired(now) {
+            let path = loaded.settings.certificate;
+            return Err(TlsError::Expired { path, expiry: date(loaded.expiry) });
+        }
+        self.replace(loaded);
+        Ok(())
+    }
+}
+
+impl ReloadFiles for TlsServer {
+    fn name(&self) -> &'static str {
+        "tls"
+    }
+
+    fn paths(&self) -> Vec<PathBuf> {
+        let current = self.current.read().unwrap_or_else(PoisonError::into_inner);
+        let TlsSettings { certificate, key, client_cas, .. } = &current.settings;
+        [certificate, key].into_iter().chain(client_cas).cloned().collect()
+    }
+
+    fn reload(&self) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+        self.reload_at(SystemTime::now()).map_err(|error| {
+            self.failed_reloads.increment();
+            error.into()
+        })
+    }
+}
+
+fn warn_of_expiry(loaded: &LoadedTls, now: SystemTime) {
+    if loaded.has_expired(now) {
+        let (file, expiry) = (loaded.settings.certificate.display(), date(loaded.expiry));
+        tracing::warn!(%file, expiry, "certificate has expired, clients will refuse it");
+    }
+}
+
+fn date(seconds: Option<u64>) -> String {
+    let timestamp = seconds.and_then(|seconds| Timestamp::from_second(i64::try_from(seconds).ok()?).ok());
+    timestamp.map(|timestamp| timestamp.to_string()).unwrap_or_default()
+}

@@ -1,0 +1,86 @@
+//! Client certificates: four demands, and certificates that are good, expired, foreign or an authority's.
+
+use rcgen::{DnType, IsCa, SanType, date_time_ymd};
+
+use super::pki::{Authority, Files, Leaf, named};
+use super::*;
+
+/// Starts a server that makes a demand of clients.
+fn demanding(files: &Files, server: &Authority, clients: &Authority, client_auth: ClientAuth) -> Server {
+    let client_cas = vec![files.write("clients.crt", clients.pem())];
+    let settings = files.pair(&server.leaf("registry.test"));
+    Server::start(TlsSettings { client_cas, client_auth, ..settings })
+}
+
+/// Returns the name that the server saw, or `refused`, over both versions of TLS.
+async fn seen(server: &Server, authority: &Authority, identity: Option<&Leaf>) -> String {
+    let mut seen = Vec::new();
+    for version in [&rustls::version::TLS12, &rustls::version::TLS13] {
+        let answer = server.ask(&authority.trusted_by(&[version], &[], identity)).await;
+        seen.push(match answer {
+            Ok(body) => body.split(' ').nth(1).unwrap_or("refused").to_owned(),
+            Err(_) => "refused".into(),
+        });
+    }
+    assert_eq!(seen[0], seen[1], "both versions agree");
+    seen.swap_remove(0)
+}
+
+#[tokio::test]
+async fn only_a_verified_certificate_is_an_identity() {
+    let (authority, clients, files) = (Authority::new("ca"), Authority::new("clients"), Files::new());
+    let good = clients.leaf("alice");
+    let mut params = named("old");
+    (params.not_before, params.not_after) = (date_time_ymd(2001, 1, 1), date_time_ymd(2002, 1, 1));
+    let expired = clients.sign(&params);
+    let foreign = Authority::new("clients").leaf("admin");
+    let mut params = named("sub");
+    params.is_ca = IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    let sub_authority = clients.sign(&params);
+    let certificates = [None, Some(&good), Some(&expired), Some(&foreign), Some(&sub_authority)];
+    let expected = [
+        (ClientAuth::None, ["nobody"; 5]),
+        (ClientAuth::Request, ["nobody"; 5]),
+        (ClientAuth::RequireAny, ["refused", "nobody", "nobody", "nobody", "nobody"]),
+        (ClientAuth::VerifyIfGiven, ["nobody", "alice", "refused", "refused", "refused"]),
+        (ClientAuth::RequireAndVerify, ["refused", "alice", "refused", "refused", "refused"]),
+    ];
+    for (demand, expected) in expected {
+        let server = demanding(&files, &authority, &clients, demand);
+        for (identity, expected) in certificates.iter().zip(expected) {
+            assert_eq!(seen(&server, &authority, *identity).await, expected, "{demand:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn names_that_are_ambiguous_or_no_text_are_nobodys() {
+    let (authority, clients, files) = (Authority::new("ca"), Authority::new("clients"), Files::new());
+    let server = demanding(&files, &authority, &clients, ClientAuth::VerifyIfGiven);
+    let nul = clients.sign(&named("alice\0.example.com"));
+    assert_eq!(seen(&server, &authority, Some(&nul)).await, "ambiguous");
+    let long = clients.sign(&named(&"a".repeat(300)));
+    assert_eq!(seen(&server, &authority, Some(&long)).await, "ambiguous");
+    let mut params = named("alice");
+    params.distinguished_name.push(DnType::CustomDnType(vec![2, 5, 4, 3, 1]), "x");
+    params.distinguished_name.push(DnType::OrganizationName, "admin");
+    assert_eq!(seen(&server, &authority, Some(&clients.sign(&params))).await, "alice");
+    let mut params = named("alice");
+    params.distinguished_name.push(DnType::CustomDnType(vec![2, 5, 4, 3]), "admin");
+    assert_eq!(
+        seen(&server, &authority, Some(&clients.sign(&params))).await,
+        "ambiguous",
+        "two common names"
+    );
+}
+
+#[tokio::test]
+async fn a_megabyte_of_names_is_refused() {
+    let (authority, clients, files) = (Authority::new("ca"), Authority::new("clients"), Files::new());
+    let server = demanding(&files, &authority, &clients, ClientAuth::VerifyIfGiven);
+    let mut params = named("alice");
+    let name = |number: u32| SanType::DnsName(format!("{number:0>100}.example.com").try_into().unwrap());
+    params.subject_alt_names = (0..10_000).map(name).collect();
+    assert_eq!(seen(&server, &authority, Some(&clients.sign(&params))).await, "refused");
+    assert_eq!(seen(&server, &authority, Some(&clients.leaf("alice"))).await, "alice");
+}

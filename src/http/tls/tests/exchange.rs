@@ -1,0 +1,81 @@
+//! Exchange of certificates without an end of connections.
+
+use std::time::{Duration, SystemTime};
+
+use rcgen::date_time_ymd;
+
+use super::pki::{Authority, Files, Leaf, named};
+use super::*;
+use crate::watch::ReloadFiles as _;
+
+/// Returns the certificate that a new handshake shows.
+async fn shown(server: &Server, authority: &Authority) -> Vec<u8> {
+    let stream = server.connect(&authority.trusted()).await.unwrap();
+    stream.get_ref().1.peer_certificates().unwrap()[0].to_vec()
+}
+
+#[tokio::test]
+async fn a_new_pair_serves_new_handshakes_and_open_connections_go_on() {
+    let (authority, files) = (Authority::new("ca"), Files::new());
+    let server = Server::start(files.pair(&authority.leaf("registry.test")));
+    let mut open = server.connect(&authority.trusted()).await.unwrap();
+    let next = authority.leaf("registry.test");
+    files.pair(&next);
+    server.tls.reload().unwrap();
+    assert_eq!(shown(&server, &authority).await, next.certificate.der().as_ref());
+    assert!(request(&mut open).await.unwrap().ends_with(" nobody"));
+    assert_eq!(server.tls.reloads(), (1, 0));
+    server.tls.reload().unwrap();
+    assert_eq!(server.tls.reloads(), (1, 0), "the same certificate is no exchange");
+}
+
+#[tokio::test]
+async fn a_key_of_another_certificate_keeps_the_former_pair_until_both_fit() {
+    let (authority, files) = (Authority::new("ca"), Files::new());
+    let first = authority.leaf("registry.test");
+    let server = Server::start(files.pair(&first));
+    let next = authority.leaf("registry.test");
+    files.write("tls.key", next.key.serialize_pem());
+    let error = server.tls.reload().unwrap_err().to_string();
+    assert!(error.contains("tls.key is not the key of the certificate in"), "{error}");
+    assert_eq!(shown(&server, &authority).await, first.certificate.der().as_ref());
+    files.write("tls.crt", next.certificate.pem());
+    server.tls.reload().unwrap();
+    assert_eq!(shown(&server, &authority).await, next.certificate.der().as_ref());
+    assert_eq!(server.tls.reloads(), (1, 1));
+}
+
+#[test]
+fn an_expired_certificate_replaces_only_one_that_has_expired_too() {
+    let (authority, files) = (Authority::new("ca"), Files::new());
+    let until = |year| -> Leaf {
+        let mut params = named("registry.test");
+        params.not_after = date_time_ymd(year, 1, 1);
+        authority.sign(&params)
+    };
+    let at = |year: u64| SystemTime::UNIX_EPOCH + Duration::from_secs((year - 1970) * 31_557_600);
+    let server = TlsServer::new(LoadedTls::read(files.pair(&until(2030))).unwrap());
+    let expiry = server.expiry();
+    files.pair(&until(2029));
+    let error = server.reload_at(at(2029) + Duration::from_secs(86_400 * 30)).unwrap_err().to_string();
+    assert!(error.contains("expired at 2029-01-01T00:00:00Z, keeping the certificate in use"), "{error}");
+    assert_eq!(server.expiry(), expiry);
+    server.reload_at(at(2032)).unwrap();
+    assert!(server.expiry() < expiry, "both have expired");
+}
+
+#[tokio::test]
+async fn new_client_authorities_count_for_new_handshakes() {
+    let (authority, old, new, files) =
+        (Authority::new("ca"), Authority::new("old"), Authority::new("new"), Files::new());
+    let client_cas = vec![files.write("clients.crt", old.pem())];
+    let settings = files.pair(&authority.leaf("registry.test"));
+    let server =
+        Server::start(TlsSettings { client_cas, client_auth: ClientAuth::RequireAndVerify, ..settings });
+    let alice = old.leaf("alice");
+    let client = authority.trusted_by(rustls::ALL_VERSIONS, &[], Some(&alice));
+    assert!(server.ask(&client).await.unwrap().ends_with(" alice"));
+    files.write("clients.crt", new.pem());
+    server.tls.reload().unwrap();
+    assert!(server.ask(&client).await.is_err(), "no session is resumed past the check");
+}

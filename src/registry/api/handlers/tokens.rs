@@ -1,0 +1,262 @@
+//! Endpoint of this registry's own tokens (distribution's token specification, and its OAuth 2 variant).
+
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::response::{IntoResponse, Response};
+use http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use http::request::Parts;
+use http::{HeaderValue, Method};
+use http_body_util::{BodyExt as _, LengthLimitError, Limited};
+use jiff::Timestamp;
+use serde::Serialize;
+
+use super::super::authorization::client_address;
+use super::super::request_body::content_length;
+use super::super::response::body::json;
+use super::super::response::error::{Error, Unauthorized};
+use crate::auth::authenticator::Credentials;
+use crate::auth::challenge::TOKEN_PATH;
+use crate::auth::credentials::{AuthorizationError, AuthorizationField};
+use crate::auth::issue::{GrantType, TokenIssuer, TokenRequest};
+use crate::auth::token::access::{AccessEntry, RequestedScope};
+use crate::auth::{AccessControl, AuthenticationError, Identity, IdentityProof, Right};
+use crate::builtin::Builtin;
+
+/// Longest form, in bytes.
+const MAX_FORM_BYTES: usize = 8 * 1024;
+
+/// Longest time in which a form is received.
+const FORM_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Methods of the endpoint that issues tokens.
+const METHODS: &str = "GET, HEAD, POST";
+
+/// Endpoint of tokens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum TokenRoute {
+    /// Issue a token.
+    Token,
+    /// List the public keys.
+    Keys,
+}
+
+#[derive(Serialize)]
+struct TokenResponse<'a> {
+    token: &'a str,
+    access_token: &'a str,
+    expires_in: u64,
+    issued_at: String,
+    scope: String,
+}
+
+impl TokenRoute {
+    /// Parses a path below the prefix.
+    pub(crate) fn parse(path: &str) -> Option<Self> {
+        match path.strip_prefix(TOKEN_PATH)? {
+            "" => Some(Self::Token),
+            "/jwks.json" => Some(Self::Keys),
+            _ => None,
+        }
+    }
+}
+
+/// Endpoint with what it asks about its clients.
+#[derive(Clone, Copy)]
+pub(crate) struct TokenEndpoint<'a> {
+    pub(crate) control: &'a AccessControl,
+    pub(crate) issuer: &'a TokenIssuer,
+    /// True if the registry has the built-in repository.
+    pub(crate) has_builtin: bool,
+}
+
+// === impl TokenEndpoint ===
+
+impl TokenEndpoint<'_> {
+    /// Answers a request, whose body must arrive within `timeout`.
+    pub(crate) async fn handle(
+        self,
+        route: TokenRoute,
+        request: &Parts,
+        body: &mut Body,
+        timeout: Duration,
+    ) -> Response {
+        let response = match (route, &request.method) {
+            (TokenRoute::Keys, &Method::GET | &Method::HEAD) => return json(&self.issuer.jwk_set()),
+            (TokenRoute::Keys, _) => Err(method_not_allowed("GET, HEAD")),
+            (TokenRoute::Token, &Method::GET | &Method::HEAD) => self.issue_by_query(request).await,
+            (TokenRoute::Token, &Method::POST) => self.issue_by_form(request, body, timeout).await,
+            (TokenRoute::Token, _) => Err(method_not_allowed(METHODS)),
+        };
+        let mut response = response.unwrap_or_else(IntoResponse::into_response);
+        // A token is a secret of its client, and a refusal is one of this moment.
+        response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        response
+    }
+
+    /// Issues a token to the client of a query, whose credentials are in its `Authorization` field.
+    async fn issue_by_query(self, request: &Parts) -> Result<Response, Error> {
+        let query = request.uri.query().unwrap_or_default();
+        let asked = TokenRequest::parse(query.as_bytes()).map_err(Error::TokenRequest)?;
+        let field = match AuthorizationField::parse(&request.headers) {
+            Ok(field) => field,
+            Err(AuthorizationError::Repeated) => return Err(Error::RepeatedAuthorization),
+            Err(_) => return Err(self.unauthorized()),
+        };
+        let identity = match field.credentials() {
+            None => Identity::anonymous(),
+            Some(credentials) => self.authenticate(request, credentials).await?,
+        };
+        self.issue(asked, &identity)
+    }
+
+    /// Issues a token to the client of a form, which holds user name and password.
+    async fn issue_by_form(
+        self,
+        request: &Parts,
+        body: &mut Body,
+        timeout: Duration,
+    ) -> Result<Response, Error> {
+        let form = form(request, body, timeout).await?;
+        let asked = TokenRequest::parse(&form).map_err(Error::TokenRequest)?;
+        if asked.grant_type != Some(GrantType::Password) {
+            return Err(Error::GrantType);
+        }
+        let (Some(user), Some(password)) = (&asked.username, &asked.password) else {
+            return Err(self.unauthorized());
+        };
+        if user.chars().any(|c| c.is_control() || c == ':') {
+            return Err(self.unauthorized());
+        }
+        let credentials = Credentials::Basic { user, password: password.as_bytes() };
+        let identity = self.authenticate(request, credentials).await?;
+        self.issue(asked, &identity)
+    }
+
+    async fn authenticate(self, request: &Parts, credentials: Credentials<'_>) -> Result<Identity, Error> {
+        let client = client_address(self.control, request);
+        match self.control.authenticator.authenticate(credentials, client).await {
+            Ok(identity) => Ok(identity),
+            Err(AuthenticationError::Invalid { reason }) => {
+                tracing::debug!(%reason, "login refused");
+                Err(self.unauthorized())
+            }
+            Err(AuthenticationError::TooManyAttempts { retry_after_seconds }) => {
+                Err(Error::TooManyAttempts { retry_after_seconds })
+            }
+        }
+    }
+
+    fn issue(self, asked: TokenRequest, identity: &Identity) -> Result<Response, Error> {
+        let service = self.issuer.find_service(asked.service.as_deref()).ok_or(Error::UnknownService)?;
+        if identity.proof == IdentityProof::Anonymous && !self.control.serves_anonymous() {
+            return Err(self.unauthorized());
+        }
+        let access = granted(self.control, self.has_builtin, identity, asked.scopes);
+        let issued = self.issuer.issue(identity, service, &access).ok_or_else(|| self.unauthorized())?;
+        let issued_at = i64::try_from(issued.issued).ok().and_then(|time| Timestamp::from_second(time).ok());
+        Ok(json(&TokenResponse {
+            token: &issued.token,
+            access_token: &issued.token,
+            expires_in: issued.lifetime,
+            issued_at: issued_at.unwrap_or_default().to_string(),
+            scope: scope_text(&access),
+        }))
+    }
+
+    /// Returns the refusal of wrong credentials. They never give an anonymous token, which clients would take for
+    /// a successful login.
+    fn unauthorized(self) -> Error {
+        let service = self.issuer.service.replace(['\\', '"'], "");
+        let challenge = HeaderValue::try_from(format!("Basic realm=\"{service}\""));
+        Error::Unauthorized(Box::new(Unauthorized {
+            message: "authentication required",
+            challenge: challenge.unwrap_or(HeaderValue::from_static("Basic realm=\"quinistry\"")),
+            asked: Vec::new(),
+        }))
+    }
+}
+
+fn method_not_allowed(allow: &'static str) -> Error {
+    Error::Method { why: "this endpoint does not support this method", allow: allow.into() }
+}
+
+/// Receives a form.
+async fn form(request: &Parts, body: &mut Body, timeout: Duration) -> Result<Vec<u8>, Error> {
+    let kind = request.headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let kind = kind.split(';').next().unwrap_or_default().trim();
+    if !kind.eq_ignore_ascii_case("application/x-www-form-urlencoded") {
+        return Err(Error::FormType);
+    }
+    if content_length(request).is_some_and(|length| length > MAX_FORM_BYTES as u64) {
+        return Err(Error::FormTooLong);
+    }
+    let receive = Limited::new(body, MAX_FORM_BYTES).collect();
+    match tokio::time::timeout(timeout.min(FORM_TIMEOUT), receive).await {
+        Err(_) => Err(Error::SlowBody),
+        Ok(Ok(received)) => Ok(received.to_bytes().to_vec()),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(Error::FormTooLong),
+        Ok(Err(_)) => Err(Error::BodyTruncated),
+    }
+}
+
+/// Returns the access that the rules grant of what a client asks for. Other actions are left out.
+fn granted(
+    control: &AccessControl,
+    has_builtin: bool,
+    identity: &Identity,
+    scopes: Vec<RequestedScope>,
+) -> Vec<AccessEntry> {
+    let mut access: Vec<AccessEntry> = Vec::new();
+    for scope in scopes {
+        let (kind, name, actions) = match scope {
+            RequestedScope::Catalog => {
+                let permits = identity.ceiling.as_ref().is_none_or(|ceiling| ceiling.permits_catalog());
+                ("registry", "catalog".to_owned(), if permits { vec!["*".to_owned()] } else { Vec::new() })
+            }
+            RequestedScope::Repository { name, actions } => {
+                let is_public = has_builtin && Builtin::is_builtin(&name) && control.builtin_is_public;
+                let has = |right| {
+                    is_public && right == Right::Pull
+                        || control.rules.decide(identity, right, &name).is_granted()
+                };
+                ("repository", name.to_string(), granted_actions(&actions, has))
+            }
+        };
+        if actions.is_empty() {
+            continue;
+        }
+        match access.iter_mut().find(|entry| entry.kind == kind && entry.name == name) {
+            None => access.push(AccessEntry { kind: kind.into(), name, actions }),
+            Some(entry) => {
+                let new = actions.into_iter().filter(|action| !entry.actions.contains(action));
+                let new: Vec<String> = new.collect();
+                entry.actions.extend(new);
+            }
+        }
+    }
+    access
+}
+
+/// Returns those of the actions that a client has the right to. `*` stands for each of them.
+fn granted_actions(asked: &[String], has: impl Fn(Right) -> bool) -> Vec<String> {
+    let of = |action: &str| match action {
+        "pull" => has(Right::Pull),
+        "push" => has(Right::Push),
+        "delete" => has(Right::Delete),
+        _ => has(Right::Admin),
+    };
+    let asks_all = asked.iter().any(|action| action == "*");
+    let actions = ["pull", "push", "delete", "*"].into_iter();
+    let is_asked = |action: &&str| asks_all || asked.iter().any(|asked| asked == action);
+    actions.filter(is_asked).filter(|action| of(action)).map(str::to_owned).collect()
+}
+
+/// Writes access as scopes (RFC 6749, 3.3).
+fn scope_text(access: &[AccessEntry]) -> String {
+    let scope = |entry: &AccessEntry| format!("{}:{}:{}", entry.kind, entry.name, entry.actions.join(","));
+    access.iter().map(scope).collect::<Vec<_>>().join(" ")
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,254 @@
+//! An htpasswd file that is in use.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, PoisonError, RwLock};
+
+use quinistry_http::watch::ReloadFiles;
+use ring::digest::{SHA256, digest};
+use ring::hmac;
+
+use super::create::{self, CreateError, CreatedUser};
+use super::parse::{self, HtpasswdError, MAX_FILE_BYTES, Users};
+use crate::auth::file_finding::{self, FileFinding};
+use crate::auth::regular_file;
+
+/// Label of the versions of users. Their secrecy rests on the salts of the hashes, so that all replicas of a registry
+/// that share the file also share the versions.
+const VERSION_LABEL: &[u8] = b"quinistry htpasswd line";
+
+/// Users of a file, which is read again while it is in use.
+#[derive(Debug)]
+pub struct HtpasswdFile {
+    path: PathBuf,
+    current: RwLock<Current>,
+}
+
+#[derive(Debug)]
+struct Current {
+    users: Arc<Users>,
+    /// SHA-256 of the file, to log its findings once.
+    digest: [u8; 32],
+}
+
+/// Error of reading or creating the file.
+#[derive(Debug, thiserror::Error)]
+pub enum HtpasswdFileError {
+    /// File that cannot be read.
+    #[error("failed to read password file {}: {error}", path.display())]
+    Read {
+        /// Path as it was given.
+        path: PathBuf,
+        /// Reason.
+        error: io::Error,
+    },
+    /// File that cannot be created.
+    #[error(
+        "failed to create password file {}: {error}; create it with `quinistry user add`",
+        path.display()
+    )]
+    Create {
+        /// Path as it was given.
+        path: PathBuf,
+        /// Reason.
+        error: CreateError,
+    },
+    /// File that is no list of users.
+    #[error("password file {}, {error}", path.display())]
+    Parse {
+        /// Path as it was given.
+        path: PathBuf,
+        /// Place and problem.
+        error: HtpasswdError,
+    },
+}
+
+// === impl HtpasswdFile ===
+
+impl HtpasswdFile {
+    /// Reads a file, and logs what is found in it. Blocks.
+    pub fn open(path: impl Into<PathBuf>) -> Result<Self, HtpasswdFileError> {
+        let path = path.into();
+        let bytes = read(&path)?;
+        let (users, findings) = parse(&path, &bytes)?;
+        let current = Current { users: Arc::new(users), digest: sha256(&bytes) };
+        report(&path, &current.users, &findings);
+        Ok(Self { path, current: RwLock::new(current) })
+    }
+
+    /// Reads a file as [`HtpasswdFile::open`] does. If there is none, creates it with one user, as distribution does;
+    /// the caller tells the password, but not to the log.
+    pub fn open_or_create(
+        path: impl Into<PathBuf>,
+    ) -> Result<(Self, Option<CreatedUser>), HtpasswdFileError> {
+        let path = path.into();
+        let is_missing = |error: &HtpasswdFileError| matches!(error, HtpasswdFileError::Read { error, .. } if error.kind() == io::ErrorKind::NotFound);
+        let created = match Self::open(&path) {
+            Err(error) if is_missing(&error) => match create::create(&path) {
+                Ok(user) => Some(user),
+                // Another process created the file.
+                Err(CreateError::Write(error)) if error.kind() == io::ErrorKind::AlreadyExists => None,
+                Err(error) => return Err(HtpasswdFileError::Create { path, error }),
+            },
+            opened => return opened.map(|file| (file, None)),
+        };
+        Ok((Self::open(path)?, created))
+    }
+
+    /// Returns the path.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Returns the users of now.
+    #[must_use]
+    pub fn users(&self) -> Arc<Users> {
+        self.current.read().unwrap_or_else(PoisonError::into_inner).users.clone()
+    }
+
+    /// Returns a value that changes with the user's line; `None` if there is no such user. A token that holds the
+    /// value ends when the line changes.
+    #[must_use]
+    pub fn version_of(&self, user: &str) -> Option<[u8; 8]> {
+        let users = self.users();
+        let text = &users.get(user)?.text.0;
+        let mut context = hmac::Context::with_key(&hmac::Key::new(hmac::HMAC_SHA256, VERSION_LABEL));
+        context.update(&(user.len() as u64).to_be_bytes());
+        context.update(user.as_bytes());
+        context.update(text.as_bytes());
+        let tag = context.sign();
+        Some(*tag.as_ref().first_chunk().expect("a tag has 32 bytes"))
+    }
+}
+
+impl ReloadFiles for HtpasswdFile {
+    fn name(&self) -> &'static str {
+        "htpasswd"
+    }
+
+    fn paths(&self) -> Vec<PathBuf> {
+        vec![self.path.clone()]
+    }
+
+    fn reload(&self) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+        let bytes = read(&self.path)?;
+        let digest = sha256(&bytes);
+        if self.current.read().unwrap_or_else(PoisonError::into_inner).digest == digest {
+            return Ok(());
+        }
+        let (users, findings) = parse(&self.path, &bytes)?;
+        report(&self.path, &users, &findings);
+        let new = Current { users: Arc::new(users), digest };
+        *self.current.write().unwrap_or_else(PoisonError::into_inner) = new;
+        Ok(())
+    }
+}
+
+/// Reads a file of at most [`MAX_FILE_BYTES`]. Blocks.
+pub fn read(path: &Path) -> Result<Vec<u8>, HtpasswdFileError> {
+    let read = regular_file::read(path, MAX_FILE_BYTES);
+    let read = read.map_err(|error| HtpasswdFileError::Read { path: path.into(), error })?;
+    Ok(read.bytes)
+}
+
+fn parse(path: &Path, bytes: &[u8]) -> Result<(Users, Vec<FileFinding>), HtpasswdFileError> {
+    parse::parse(bytes).map_err(|error| HtpasswdFileError::Parse { path: path.into(), error })
+}
+
+fn report(path: &Path, users: &Users, findings: &[FileFinding]) {
+    file_finding::log(path, findings);
+    if users.is_empty() {
+        tracing::warn!(file = %path.display(), "password file has no users, no password is accepted");
+    }
+}
+
+fn sha256(bytes: &[u8]) -> [u8; 32] {
+    *digest(&SHA256, bytes).as_ref().first_chunk().expect("SHA-256 has 32 bytes")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+
+    const HASH: &str = "$2a$06$If6bvum7DFjUnE9p2uDeDu0YHzrHM6tf.iqN8.yx.jNN1ILEf7h0i";
+
+    fn names(file: &HtpasswdFile) -> Vec<String> {
+        file.users().sorted().iter().map(|(name, _)| (*name).to_owned()).collect()
+    }
+
+    fn mode(path: &Path) -> u32 {
+        path.metadata().unwrap().permissions().mode() & 0o777
+    }
+
+    #[test]
+    fn a_missing_file_is_created_with_one_user() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a/b/htpasswd");
+        let (file, user) = HtpasswdFile::open_or_create(&path).unwrap();
+        let user = user.unwrap();
+        assert_eq!((names(&file), user.name), (vec!["docker".to_owned()], "docker"));
+        assert_eq!(user.password.len(), 43, "32 bytes in base64url");
+        assert!(file.users().get("docker").unwrap().hash.as_ref().unwrap().matches(user.password.as_bytes()));
+        assert_eq!((mode(&path), mode(path.parent().unwrap())), (0o600, 0o700));
+        assert!(!format!("{user:?}").contains(&user.password));
+        let (again, user) = HtpasswdFile::open_or_create(&path).unwrap();
+        assert_eq!((names(&again), user.is_none()), (vec!["docker".to_owned()], true));
+    }
+
+    #[test]
+    fn an_empty_file_is_left_and_has_no_users() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let (opened, user) = HtpasswdFile::open_or_create(file.path()).unwrap();
+        assert!(opened.users().is_empty() && user.is_none());
+        assert_eq!(fs::read(file.path()).unwrap(), b"");
+    }
+
+    #[test]
+    fn a_folder_that_cannot_be_made_is_told() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let error = HtpasswdFile::open_or_create(file.path().join("htpasswd")).unwrap_err().to_string();
+        assert!(error.starts_with("failed to read password file /"), "{error}");
+        let proc = HtpasswdFile::open_or_create("/proc/none/htpasswd").unwrap_err().to_string();
+        assert!(proc.starts_with("failed to create password file /proc/none/htpasswd: "), "{proc}");
+    }
+
+    #[test]
+    fn row_107_a_removed_file_keeps_the_users_and_an_emptied_one_removes_them() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("htpasswd");
+        fs::write(&path, format!("alice:{HASH}\n")).unwrap();
+        let file = HtpasswdFile::open(&path).unwrap();
+        fs::remove_file(&path).unwrap();
+        let error = file.reload().unwrap_err().to_string();
+        assert!(error.contains("No such file"), "{error}");
+        assert_eq!(names(&file), ["alice"]);
+        fs::create_dir(&path).unwrap();
+        assert!(file.reload().unwrap_err().to_string().contains("not a regular file"));
+        fs::remove_dir(&path).unwrap();
+        fs::write(&path, "no colon\n").unwrap();
+        let error = file.reload().unwrap_err().to_string();
+        assert!(error.ends_with("htpasswd, line 1: has no colon between user name and hash"), "{error}");
+        assert_eq!(names(&file), ["alice"]);
+        fs::write(&path, "").unwrap();
+        file.reload().unwrap();
+        assert!(file.users().is_empty());
+    }
+
+    #[test]
+    fn the_version_of_a_user_changes_with_the_line() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        fs::write(file.path(), format!("alice:{HASH}\nbob:{HASH}\n")).unwrap();
+        let users = HtpasswdFile::open(file.path()).unwrap();
+        let (alice, bob) = (users.version_of("alice"), users.version_of("bob"));
+        assert!(alice.is_some() && alice != bob && users.version_of("nemo").is_none());
+        fs::write(file.path(), format!("# comment\nbob:{HASH}\nalice:{}\n", HASH.replace("If6", "If7")))
+            .unwrap();
+        users.reload().unwrap();
+        assert_ne!(users.version_of("alice"), alice);
+        assert_eq!(users.version_of("bob"), bob);
+    }
+}

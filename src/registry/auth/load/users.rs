@@ -1,0 +1,91 @@
+//! Users of an htpasswd file, and API keys, from a configuration.
+
+use std::sync::Arc;
+
+use quinistry_http::watch::ReloadFiles;
+
+use super::LoadError;
+use super::tokens::UserVersions;
+use crate::auth::api_keys::{ApiKeyVerifier, ApiKeysFile};
+use crate::auth::authenticator::CredentialVerifier;
+use crate::auth::htpasswd::{CreatedUser, HtpasswdFile};
+use crate::auth::password::{PasswordChecks, PasswordVerifier};
+use crate::config::UsersConfig;
+use crate::metrics::AuthMetrics;
+
+/// State of users that outlives a configuration: passwords that were right, failures, and metrics.
+#[derive(Debug)]
+pub struct UserState {
+    passwords: Arc<PasswordChecks>,
+    metrics: Arc<AuthMetrics>,
+    /// Treatment of a password file that does not exist.
+    is_created_if_missing: bool,
+}
+
+/// Sources of users.
+#[derive(Default)]
+pub(super) struct LoadedUsers {
+    pub(super) verifiers: Vec<Arc<dyn CredentialVerifier>>,
+    pub(super) files: Vec<Arc<dyn ReloadFiles>>,
+    pub(super) realm: Option<String>,
+    pub(super) created_user: Option<CreatedUser>,
+    /// Versions of the credentials, by which tokens end; `None` without users.
+    pub(super) versions: Option<Arc<UserVersions>>,
+}
+
+// === impl UserState ===
+
+impl UserState {
+    /// Makes the state of a registry that starts: a password file that does not exist is created. Fails if the
+    /// system has no random numbers.
+    pub fn new() -> Result<Self, LoadError> {
+        let metrics = Arc::new(AuthMetrics::default());
+        let passwords =
+            PasswordChecks::new(metrics.clone()).map_err(|_| "the system gives no random numbers")?;
+        Ok(Self { passwords: Arc::new(passwords), metrics, is_created_if_missing: true })
+    }
+
+    /// Returns the same state for a registry that runs: a password file that does not exist is an error then, since
+    /// it may be about to come back.
+    #[must_use]
+    pub fn running(&self) -> Self {
+        Self {
+            passwords: self.passwords.clone(),
+            metrics: self.metrics.clone(),
+            is_created_if_missing: false,
+        }
+    }
+
+    /// Returns the metrics of credentials.
+    #[must_use]
+    pub fn metrics(&self) -> &Arc<AuthMetrics> {
+        &self.metrics
+    }
+}
+
+/// Reads the files of users and keys. Blocks.
+pub(super) fn load(config: &UsersConfig, state: &UserState) -> Result<LoadedUsers, LoadError> {
+    let Some(htpasswd) = &config.htpasswd else { return Ok(LoadedUsers::default()) };
+    let (file, created_user) = if state.is_created_if_missing {
+        HtpasswdFile::open_or_create(&htpasswd.path)?
+    } else {
+        (HtpasswdFile::open(&htpasswd.path)?, None)
+    };
+    let file = Arc::new(file);
+    let (mut verifiers, mut files) =
+        (Vec::<Arc<dyn CredentialVerifier>>::new(), Vec::<Arc<dyn ReloadFiles>>::new());
+    // Keys first: they are recognised by their form, and need no computation of bcrypt.
+    let mut keys_verifier = None;
+    if let Some(path) = &config.keys_file {
+        let keys = Arc::new(ApiKeysFile::open(path)?);
+        let verifier = Arc::new(ApiKeyVerifier::new(keys.clone(), file.clone(), state.metrics.clone()));
+        keys_verifier = Some(verifier.clone());
+        verifiers.push(verifier);
+        files.push(keys);
+    }
+    let versions = Arc::new(UserVersions { users: file.clone(), keys: keys_verifier });
+    verifiers.push(Arc::new(PasswordVerifier::new(file.clone(), state.passwords.clone())));
+    files.push(file);
+    let realm = Some(htpasswd.realm.clone());
+    Ok(LoadedUsers { verifiers, files, realm, created_user, versions: Some(versions) })
+}

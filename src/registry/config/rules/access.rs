@@ -1,0 +1,146 @@
+//! Checks of rules and groups.
+
+use std::collections::BTreeSet;
+
+use quinistry_oci::RepositoryName;
+
+use super::super::check::quote;
+use super::super::findings::Findings;
+use super::super::tree::ConfigNode;
+use crate::auth::rules::check_pattern;
+
+/// Prefix of a group among the identities of a rule.
+pub(in super::super) const GROUP: &str = "group:";
+
+/// Rights that change content.
+const WRITES: [&str; 4] = ["push", "overwrite", "delete", "admin"];
+
+/// Checks rules and groups.
+pub(super) fn check(tree: &ConfigNode, findings: &mut Findings) {
+    groups(tree, findings);
+    let Some(access) = tree.at("quinistry").and_then(|own| own.entry("access")) else { return };
+    if access.value.is_null() {
+        let message = "is empty; write [] to deny everything, or remove it to let every user do everything";
+        return findings.error(&access.origin, "quinistry.access", message.into());
+    }
+    let Some(rules) = access.value.as_list() else { return };
+    if rules.is_empty() {
+        let message = "there is no rule, and no client may do anything; add rules, or remove it";
+        findings.warn(&access.value.origin, "quinistry.access", message.into());
+    }
+    let groups: BTreeSet<&str> = tree.at("quinistry.groups").map(names).unwrap_or_default();
+    for (index, rule) in rules.iter().enumerate() {
+        let path = format!("quinistry.access[{index}]");
+        repositories(rule, &format!("{path}.repositories"), findings);
+        who(rule, &groups, &path, findings);
+        if texts(rule, "can").is_some_and(|rights| rights.is_empty()) {
+            findings.warn(&rule.origin, &format!("{path}.can"), "grants nothing; name a right".into());
+        }
+    }
+}
+
+fn names(map: &ConfigNode) -> BTreeSet<&str> {
+    map.entries().iter().map(|entry| &*entry.key).collect()
+}
+
+/// Returns the elements of a list of texts; `None` if the key is absent or has another form.
+fn texts<'a>(node: &'a ConfigNode, key: &str) -> Option<Vec<(&'a ConfigNode, &'a str)>> {
+    let items = node.entry(key)?.value.as_list()?;
+    items.iter().map(|item| Some((item, item.as_text()?))).collect()
+}
+
+fn repositories(rule: &ConfigNode, path: &str, findings: &mut Findings) {
+    let Some(patterns) = texts(rule, "repositories") else { return };
+    for (node, text) in &patterns {
+        let pattern = text.strip_prefix('!').unwrap_or(text);
+        let problem = match check_pattern(pattern, true) {
+            Ok(()) => unmatchable(pattern).map(str::to_owned),
+            Err(error) => Some(error.to_string()),
+        };
+        if let Some(problem) = problem {
+            findings.error(&node.origin, path, format!("\"{}\" {problem}", quote(text)));
+        }
+    }
+    if !patterns.iter().any(|(_, text)| !text.starts_with('!')) {
+        let message = "matches no repository; begin with a pattern without !, such as **";
+        findings.error(&rule.origin, path, message.into());
+    }
+}
+
+/// Returns the reason for which a pattern matches no name of a repository, if it is a frequent mistake.
+fn unmatchable(pattern: &str) -> Option<&'static str> {
+    let is_pattern = |byte: u8| b"*?[]{},!^\\".contains(&byte);
+    let is_name = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"._-/".contains(&byte);
+    if pattern.bytes().any(|byte| byte.is_ascii_uppercase()) {
+        Some("matches no repository: names have lower-case letters")
+    } else if pattern.starts_with('/') || pattern.ends_with('/') {
+        Some("matches no repository: names do not begin or end with /")
+    } else if !pattern.bytes().all(|byte| is_pattern(byte) || is_name(byte)) {
+        Some("matches no repository: names consist of lower-case letters, digits, ., _, - and /")
+    } else if pattern.bytes().all(is_name) && pattern.parse::<RepositoryName>().is_err() {
+        Some("is not a valid name of a repository")
+    } else {
+        None
+    }
+}
+
+fn who(rule: &ConfigNode, groups: &BTreeSet<&str>, path: &str, findings: &mut Findings) {
+    let Some(grantees) = texts(rule, "who") else { return };
+    let place = format!("{path}.who");
+    if grantees.is_empty() {
+        findings.warn(
+            &rule.origin,
+            &place,
+            "grants nothing; name a user, group:NAME, authenticated or anonymous".into(),
+        );
+    }
+    for (node, text) in &grantees {
+        let text = *text;
+        match text.strip_prefix(GROUP) {
+            Some(group) if !groups.contains(group) => {
+                let message =
+                    format!("group \"{}\" has no members: quinistry.groups does not have it", quote(group));
+                findings.warn(&node.origin, &place, message);
+            }
+            None if text.is_empty() => {
+                findings.error(&node.origin, &place, "must not be empty".into());
+            }
+            None if text.contains('*') => {
+                let message = format!(
+                    "\"{}\" is the name of one user; patterns belong in quinistry.groups",
+                    quote(text)
+                );
+                findings.warn(&node.origin, &place, message);
+            }
+            None if text == "anonymous" => {
+                let rights = texts(rule, "can").unwrap_or_default();
+                let writes: Vec<&str> = rights
+                    .iter()
+                    .map(|(_, right)| *right)
+                    .filter(|right| WRITES.iter().any(|write| write.eq_ignore_ascii_case(right)))
+                    .collect();
+                if !writes.is_empty() {
+                    let message = format!(
+                        "every client that reaches the registry can {} without credentials",
+                        writes.join(", ")
+                    );
+                    findings.warn(&node.origin, &place, message);
+                }
+            }
+            Some(_) | None => {}
+        }
+    }
+}
+
+fn groups(tree: &ConfigNode, findings: &mut Findings) {
+    let Some(groups) = tree.at("quinistry.groups") else { return };
+    for group in groups.entries() {
+        let path = format!("quinistry.groups.{}", super::super::yaml::name(&group.key));
+        let members = group.value.as_list().unwrap_or_default();
+        for (node, text) in members.iter().filter_map(|node| Some((node, node.as_text()?))) {
+            if let Err(problem) = check_pattern(text, false) {
+                findings.error(&node.origin, &path, format!("\"{}\" {problem}", quote(text)));
+            }
+        }
+    }
+}

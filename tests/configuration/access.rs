@@ -1,0 +1,108 @@
+//! `quinistry access check`, and the page about users and rules as written.
+
+use std::path::Path;
+use std::process::{Command, Output};
+
+use serde_json::Value;
+
+const PAGE: &str = include_str!("../../docs/users.md");
+
+/// Returns the blocks of code in a language.
+fn blocks(language: &str) -> Vec<&'static str> {
+    let begin = format!("```{language}\n");
+    PAGE.split(begin.as_str()).skip(1).map(|rest| rest.split_once("```").unwrap().0).collect()
+}
+
+fn quinistry(folder: &Path, arguments: &str) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_quinistry"));
+    command.args(arguments.split_whitespace()).current_dir(folder).env_clear().output().unwrap()
+}
+
+/// Returns a folder with a configuration.
+fn folder(config: &str) -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("config.yml"), config).unwrap();
+    folder
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).unwrap()
+}
+
+#[test]
+fn the_commands_of_the_page_print_what_it_says() {
+    let folder = folder(blocks("yaml")[0]);
+    let commands = blocks("console");
+    assert!(commands.len() >= 3, "{}", commands.len());
+    for block in commands.into_iter().filter(|block| block.contains("access check")) {
+        let (command, expected) = block.strip_prefix("$ quinistry ").unwrap().split_once('\n').unwrap();
+        let output = quinistry(folder.path(), command);
+        assert_eq!(text(&output.stdout), expected, "{command}: {}", text(&output.stderr));
+        assert_eq!(output.status.code(), Some(0), "{command}");
+    }
+}
+
+#[test]
+fn the_files_of_the_page_have_no_findings() {
+    for config in blocks("yaml") {
+        // The page names files of the reader's machine.
+        let folder = folder("");
+        let users = folder.path().join("htpasswd");
+        std::fs::write(&users, "alice:$2y$10$iHuUcM2Jh8gTNPlRLJ0Cw.BXWYsTuBXAGTVnNjBmp0rRpWwoMjyK2\n")
+            .unwrap();
+        let config = config.replace("/etc/quinistry/htpasswd", users.to_str().unwrap());
+        std::fs::write(folder.path().join("config.yml"), &config).unwrap();
+        let output = quinistry(folder.path(), "config check config.yml --strict");
+        let is_ok = output.status.success() && text(&output.stdout).starts_with("ok: ");
+        assert!(is_ok, "{}{}{config}", text(&output.stdout), text(&output.stderr));
+    }
+}
+
+#[test]
+fn the_exit_code_tells_whether_a_right_is_granted() {
+    let folder = folder(blocks("yaml")[0]);
+    for (arguments, expected) in [
+        ("access check config.yml bob team/app --can push", 0),
+        ("access check config.yml bob team/secret/app --can pull", 1),
+        ("access check config.yml bob team/secret/app", 0),
+        ("access check config.yml bob Team/App", 2),
+        ("access check config.yml bob team/app --can read", 2),
+        ("access check absent.yml bob team/app", 1),
+    ] {
+        let output = quinistry(folder.path(), arguments);
+        assert_eq!(output.status.code(), Some(expected), "{arguments}: {}", text(&output.stderr));
+    }
+}
+
+#[test]
+fn programs_get_the_rights_with_their_rules() {
+    let folder = folder(blocks("yaml")[0]);
+    let output = quinistry(folder.path(), "access check config.yml bob team/app -o json");
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!((&report["user"], &report["repository"]), (&"bob".into(), &"team/app".into()));
+    assert_eq!(report["groups"], serde_json::json!(["dev"]));
+    assert_eq!(
+        report["rights"][1],
+        serde_json::json!({
+            "right": "push", "granted": true, "rule": {"file": "config.yml", "line": 16, "variable": null},
+        })
+    );
+    assert_eq!(report["rights"][4], serde_json::json!({"right": "admin", "granted": false, "rule": null}));
+    let output = quinistry(folder.path(), "access check config.yml anonymous public/app -o json");
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!((&report["user"], &report["rights"][0]["granted"]), (&Value::Null, &true.into()));
+}
+
+#[test]
+fn without_rules_the_command_says_who_may_do_everything() {
+    let open = folder("version: 0.1\nstorage: inmemory\n");
+    let output = quinistry(open.path(), "access check config.yml anonymous app");
+    assert!(text(&output.stdout).contains("pull       yes  there are neither users nor rules"));
+    let users = "version: 0.1\nstorage: inmemory\nauth: {htpasswd: {realm: r, path: /x}}\n";
+    let users = folder(users);
+    let output = quinistry(users.path(), "access check config.yml bob app");
+    let expected = "pull       yes  there are no rules, and every user may do everything";
+    assert!(text(&output.stdout).contains(expected), "{output:?}");
+    let output = quinistry(users.path(), "access check config.yml anonymous app --can pull");
+    assert_eq!(output.status.code(), Some(1));
+}

@@ -1,0 +1,80 @@
+//! One command of a client, and what the registry's answer made of it.
+
+use std::io::Write as _;
+use std::process::{Command, Stdio};
+
+use crate::support::process::spawn;
+
+/// Words by which clients say that a registry refused them for who they are.
+const REFUSALS: [&str; 11] = [
+    "unauthorized",
+    "authorization failed",
+    "authentication required",
+    "authentication failed",
+    "no basic auth credentials",
+    "basic credential not found",
+    "invalid username/password",
+    "requires credentials",
+    "denied",
+    "401",
+    "403",
+];
+
+/// Result of a client's command.
+#[derive(Clone, Debug)]
+pub(crate) struct Attempt {
+    succeeded: bool,
+    stdout: String,
+    said: String,
+}
+
+/// Decision of a registry, as a client shows it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    Allowed,
+    Refused,
+}
+
+impl Attempt {
+    /// Runs a command with `input` on its standard input.
+    pub(crate) fn run(mut command: Command, input: &str) -> Self {
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = spawn(&mut command);
+        // A program that reads nothing may have ended.
+        let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
+        let output = child.wait_with_output().unwrap();
+        let [stdout, stderr] =
+            [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
+        let said = format!("{command:?}: {}\n{stdout}{stderr}", output.status);
+        Self { succeeded: output.status.success(), stdout, said }
+    }
+
+    /// Returns the verdict. Panics if the command failed for another reason than a refusal, since such a
+    /// failure proves nothing.
+    #[track_caller]
+    pub(crate) fn verdict(&self) -> Verdict {
+        if self.succeeded {
+            return Verdict::Allowed;
+        }
+        // The command itself, the first line, names tags and users.
+        let answer = self.said.split_once('\n').map_or("", |(_, answer)| answer).to_lowercase();
+        assert!(REFUSALS.iter().any(|words| answer.contains(words)), "another failure: {}", self.said);
+        Verdict::Refused
+    }
+
+    /// Standard output.
+    pub(crate) fn stdout(&self) -> &str {
+        &self.stdout
+    }
+
+    /// Everything that the command printed, behind the command itself.
+    pub(crate) fn said(&self) -> &str {
+        &self.said
+    }
+
+    /// Asserts that the registry allowed it.
+    #[track_caller]
+    pub(crate) fn allowed(&self) {
+        assert!(self.succeeded, "{}", self.said);
+    }
+}
