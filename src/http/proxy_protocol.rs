@@ -239,7 +239,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn only_the_header_is_read_and_only_of_a_trusted_peer() {
+    async fn row_146_only_the_header_is_read_and_only_of_a_trusted_peer() {
         let v2 = v2(0x21, 0x11, &[192, 0, 2, 7, 10, 0, 0, 1, 0xdc, 0x04, 0x01, 0xbb]);
         for header in [b"PROXY TCP4 192.0.2.7 10.0.0.1 56324 443\r\n".to_vec(), v2] {
             let bytes = [&header[..], b"GET / HTTP/1.1"].concat();
@@ -254,7 +254,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn long_and_cut_off_headers_are_refused() {
+    async fn row_146_long_and_cut_off_headers_are_refused() {
         let endless = [b"PROXY TCP4 ".to_vec(), vec![b'1'; 100_000]].concat();
         assert_eq!(accepted(&endless, "127.0.0.1:9").await.0.unwrap_err().kind(), io::ErrorKind::InvalidData);
         let extensions = v2(0x21, 0x11, &[0; 521]);

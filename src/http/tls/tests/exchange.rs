@@ -30,7 +30,7 @@ async fn a_new_pair_serves_new_handshakes_and_open_connections_go_on() {
 }
 
 #[tokio::test]
-async fn a_key_of_another_certificate_keeps_the_former_pair_until_both_fit() {
+async fn row_141_a_key_of_another_certificate_keeps_the_former_pair_until_both_fit() {
     let (authority, files) = (Authority::new("ca"), Files::new());
     let first = authority.leaf("registry.test");
     let server = Server::start(files.pair(&first));
