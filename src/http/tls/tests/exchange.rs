@@ -79,3 +79,48 @@ async fn new_client_authorities_count_for_new_handshakes() {
     server.tls.reload().unwrap();
     assert!(server.ask(&client).await.is_err(), "no session is resumed past the check");
 }
+
+/// Exchanges a pair by a way that certificate managers have: by renames, in place, or by the link of a volume.
+fn exchange(files: &Files, leaf: &Leaf, round: usize) {
+    let pair = [("tls.crt", leaf.certificate.pem()), ("tls.key", leaf.key.serialize_pem())];
+    match round % 3 {
+        0 => {
+            for (name, content) in pair {
+                let new = files.write("new", content);
+                std::fs::rename(new, files.path().join(name)).unwrap();
+            }
+        }
+        1 => drop(files.pair(leaf)),
+        _ => {
+            let folder = files.path().join(format!("..{round}"));
+            std::fs::create_dir(&folder).unwrap();
+            for (name, content) in pair {
+                std::fs::write(folder.join(name), content).unwrap();
+                let link = files.path().join("link");
+                std::os::unix::fs::symlink(folder.join(name), &link).unwrap();
+                std::fs::rename(link, files.path().join(name)).unwrap();
+            }
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_handshake_fails_during_a_hundred_exchanges() {
+    let (authority, files) = (Authority::new("ca"), Files::new());
+    let server = Server::start(files.pair(&authority.leaf("registry.test")));
+    let config = authority.trusted();
+    let handshakes = async {
+        for _ in 0..1000 {
+            server.connect(&config).await.expect("the handshake succeeds");
+        }
+    };
+    let exchanges = async {
+        for round in 0..100 {
+            exchange(&files, &authority.leaf("registry.test"), round);
+            let tls = server.tls.clone();
+            tokio::task::spawn_blocking(move || tls.reload().unwrap()).await.unwrap();
+        }
+    };
+    tokio::join!(handshakes, exchanges);
+    assert_eq!(server.tls.reloads(), (100, 0));
+}
