@@ -57,7 +57,7 @@ fn an_expired_certificate_replaces_only_one_that_has_expired_too() {
     let server = TlsServer::new(LoadedTls::read(files.pair(&until(2030))).unwrap());
     let expiry = server.expiry();
     files.pair(&until(2029));
-    let error = server.reload_at(at(2029) + Duration::from_secs(86_400 * 30)).unwrap_err().to_string();
+    let error = server.reload_at(at(2029) + Duration::from_hours(24 * 30)).unwrap_err().to_string();
     assert!(error.contains("expired at 2029-01-01T00:00:00Z, keeping the certificate in use"), "{error}");
     assert_eq!(server.expiry(), expiry);
     server.reload_at(at(2032)).unwrap();
