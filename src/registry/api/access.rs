@@ -1,8 +1,9 @@
 //! Access: the action that a request asks for, and the decision whether it is permitted. Pure.
 //!
 //! The decision for each endpoint and method is made here; a method that no endpoint of the registry has was
-//! refused before ([`Method::from_http`]). The registry has no users: what its settings permit, everybody may
-//! do. A mount also reads the repository that it names, which [`permits_mount`] decides.
+//! refused before ([`Method::from_http`]). Decides what the settings permit to all clients; in a registry with users
+//! the rules were asked before ([`authorization`](super::authorization)). A mount also reads the repository that it
+//! names, which [`permits_mount`] and the rules decide.
 
 use quinistry_oci::RepositoryName;
 
@@ -69,7 +70,7 @@ pub(crate) enum AccessTarget<'a> {
     Stored(&'a Settings),
 }
 
-/// Fails unless everybody may do what the request asks for.
+/// Fails unless the settings permit what the request asks for.
 pub(crate) fn authorize(
     route: &Route,
     method: Method,
