@@ -48,49 +48,49 @@ fn changed(signer: &Signer) -> Vec<Changed> {
     let mut add = |name, token, (accepted_by_distribution, accepted_here)| {
         all.push(Changed { name, token, accepted_by_distribution, accepted_here });
     };
-    let header = || json!({"typ": "JWT", "alg": "EdDSA", "kid": "ed"});
+    let usual_header = || json!({"typ": "JWT", "alg": "EdDSA", "kid": "ed"});
     let with = |name: &str, value: Value| {
         let mut claims = claims();
         claims[name] = value;
-        signer.sign(&header(), &claims)
+        signer.sign(&usual_header(), &claims)
     };
-    let headed = |name: &str, value: Value| {
-        let mut header = header();
+    let with_header = |name: &str, value: Value| {
+        let mut header = usual_header();
         header[name] = value;
         signer.sign(&header, &claims())
     };
-    let without = |name: &str| {
+    let lacking = |name: &str| {
         let mut claims = claims();
         claims.as_object_mut().unwrap().remove(name);
-        signer.sign(&header(), &claims)
+        signer.sign(&usual_header(), &claims)
     };
     let both = |is: bool| (is, is);
-    let valid = signer.sign(&header(), &claims());
+    let valid = signer.sign(&usual_header(), &claims());
     let parts: Vec<&str> = valid.split('.').collect();
     let other = Signer::random();
     let jwk = json!({"kty": "OKP", "crv": "Ed25519", "x": encode(&other.public())});
 
     add("unchanged", valid.clone(), both(true));
-    add("without nbf", without("nbf"), both(true));
-    add("without iat", without("iat"), both(true));
-    add("without jti", without("jti"), both(true));
+    add("without nbf", lacking("nbf"), both(true));
+    add("without iat", lacking("iat"), both(true));
+    add("without jti", lacking("jti"), both(true));
     add("of an anonymous client", with("sub", json!("")), both(true));
     add("with an unknown claim", with("extra", json!({"a": [1]})), both(true));
     add("with an audience of several", with("aud", json!(["other", "registry"])), both(true));
     add("expired within the leeway", with("exp", json!(now() - 30)), both(true));
     add("valid within the leeway", with("nbf", json!(now() + 30)), both(true));
-    add("with a typ of its own", headed("typ", json!("at+jwt")), both(true));
+    add("with a typ of its own", with_header("typ", json!("at+jwt")), both(true));
     add("another issuer", with("iss", json!("other")), both(false));
-    add("without an issuer", without("iss"), both(false));
+    add("without an issuer", lacking("iss"), both(false));
     add("another audience", with("aud", json!("other")), both(false));
-    add("without an audience", without("aud"), both(false));
+    add("without an audience", lacking("aud"), both(false));
     add("an empty list of audiences", with("aud", json!([])), both(false));
     add("an audience that is an object", with("aud", json!({})), both(false));
     add("expired", with("exp", json!(now() - 3600)), both(false));
-    add("without an end", without("exp"), both(false));
+    add("without an end", lacking("exp"), both(false));
     add("an end that is a text", with("exp", json!("1")), both(false));
     add("not valid yet", with("nbf", json!(now() + 3600)), both(false));
-    add("without access", without("access"), both(false));
+    add("without access", lacking("access"), both(false));
     add(
         "access to another repository",
         with("access", json!([{"type": "repository", "name": "b", "actions": ["pull"]}])),
@@ -114,18 +114,18 @@ fn changed(signer: &Signer) -> Vec<Changed> {
     add("access that is null", with("access", json!(null)), both(false));
     add("access that is a text", with("access", json!("*")), both(false));
     add("no algorithm", format!("{}.{}.", encode(br#"{"alg":"none","kid":"ed"}"#), parts[1]), both(false));
-    add("no algorithm, with a signature", headed("alg", json!("none")), both(false));
-    add("another algorithm", headed("alg", json!("ES256")), both(false));
+    add("no algorithm, with a signature", with_header("alg", json!("none")), both(false));
+    add("another algorithm", with_header("alg", json!("ES256")), both(false));
     add(
         "an HMAC over the public key",
         signer.sign_as_secret(&json!({"alg": "HS256", "kid": "ed"}), &claims()),
         both(false),
     );
-    add("an unknown kid", headed("kid", json!("other")), both(false));
-    add("a kid that is a path", headed("kid", json!("../../etc/passwd")), both(false));
-    add("a kid that is a number", headed("kid", json!(1)), both(false));
+    add("an unknown kid", with_header("kid", json!("other")), both(false));
+    add("a kid that is a path", with_header("kid", json!("../../etc/passwd")), both(false));
+    add("a kid that is a number", with_header("kid", json!(1)), both(false));
     add("no kid", signer.sign(&json!({"alg": "EdDSA"}), &claims()), both(false));
-    add("a signature of another key", other.sign(&header(), &claims()), both(false));
+    add("a signature of another key", other.sign(&usual_header(), &claims()), both(false));
     add(
         "the attacker's key in the token",
         other.sign(&json!({"alg": "EdDSA", "jwk": jwk}), &claims()),
@@ -141,7 +141,7 @@ fn changed(signer: &Signer) -> Vec<Changed> {
         other.sign(&json!({"alg": "EdDSA", "x5c": ["AAAA"]}), &claims()),
         both(false),
     );
-    add("a critical extension", headed("crit", json!(["exp"])), both(false));
+    add("a critical extension", with_header("crit", json!(["exp"])), both(false));
     add("a signature that is cut", valid[..valid.len() - 4].to_owned(), both(false));
     add("no signature", format!("{}.{}.", parts[0], parts[1]), both(false));
     add("two parts", format!("{}.{}", parts[0], parts[1]), both(false));
@@ -161,7 +161,7 @@ fn changed(signer: &Signer) -> Vec<Changed> {
     add(
         "a name that stands twice",
         signer.sign_text(
-            &header().to_string(),
+            &usual_header().to_string(),
             &claims().to_string().replacen('{', r#"{"aud":"registry","#, 1),
         ),
         both(false),
@@ -323,7 +323,7 @@ fn a_removed_user_and_a_changed_password_end_a_token() {
 fn clients_push_and_pull_by_the_tokens_of_a_server_as_docker_auth_forms_them() {
     let server = TokenServer::start("alice", "password");
     let place = Place::new();
-    fs::write(place.path("bundle.pem"), server.certificate()).unwrap();
+    fs::write(place.path("bundle.pem"), token_server::CERTIFICATE).unwrap();
     let file = format!(
         "version: 0.1\nlog: {{accesslog: {{disabled: true}}}}\n\
          storage: {{filesystem: {{rootdirectory: '{{root}}'}}}}\nhttp: {{addr: '{{addr}}'}}\n\

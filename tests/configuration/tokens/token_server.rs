@@ -15,7 +15,8 @@ use serde_json::{Value, json};
 
 use super::signer::{encode, message, now};
 
-const CERTIFICATE: &str = include_str!("../../../src/registry/auth/token/tests/rsa.pem");
+/// Certificate of the key that signs.
+pub(super) const CERTIFICATE: &str = include_str!("../../../src/registry/auth/token/tests/rsa.pem");
 const KEY: &str = include_str!("../../../src/registry/auth/token/tests/rsa.key");
 
 /// The libtrust id of the certificate's key: `openssl x509 -in rsa.pem -pubkey -noout | openssl pkey -pubin -outform
@@ -46,10 +47,6 @@ impl TokenServer {
 
     pub(super) const fn address(&self) -> SocketAddr {
         self.address
-    }
-
-    pub(super) const fn certificate(&self) -> &str {
-        CERTIFICATE
     }
 
     pub(super) fn requests(&self) -> usize {
