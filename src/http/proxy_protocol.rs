@@ -1,6 +1,6 @@
 //! PROXY protocol, versions 1 and 2: a proxy tells the address of its client before the first byte of that client.
 //!
-//! Source: `doc/proxy-protocol.txt` of HAProxy. Only trusted proxies may speak it, and must: a connection without
+//! Source: `doc/proxy-protocol.txt` of `HAProxy`. Only trusted proxies may speak it, and must: a connection without
 //! the header could be from a client that the proxy hides.
 
 use std::io;
@@ -40,6 +40,15 @@ pub struct ProxyProtocol {
     has_warned: AtomicBool,
 }
 
+/// Address in a header.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum HeaderAddress {
+    /// Address of the proxy's client.
+    Client(SocketAddr),
+    /// The header has none, as that of a proxy's own health check.
+    Absent,
+}
+
 // === impl ProxyProtocol ===
 
 impl ProxyProtocol {
@@ -73,7 +82,10 @@ impl ProxyProtocol {
         let header = timeout(HEADER_TIMEOUT, read_header(stream)).await;
         let header = header.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))?;
         let named = parse(&header).ok_or_else(malformed)?;
-        Ok(named.map_or(peer, Peer::from))
+        Ok(match named {
+            HeaderAddress::Client(address) => address.into(),
+            HeaderAddress::Absent => peer,
+        })
     }
 }
 
@@ -109,20 +121,20 @@ async fn read_header<S: AsyncRead + Unpin>(stream: &mut S) -> io::Result<Vec<u8>
     Ok(header)
 }
 
-/// Parses a whole header. Returns `None` if it is malformed, and `Some(None)` if it has no address of a client.
-fn parse(header: &[u8]) -> Option<Option<SocketAddr>> {
+/// Parses a whole header. Returns `None` if it is malformed, and [`HeaderAddress::Absent`] if it has no address.
+fn parse(header: &[u8]) -> Option<HeaderAddress> {
     match header.strip_prefix(V2_SIGNATURE) {
         Some(rest) => parse_v2(rest),
         None => parse_v1(std::str::from_utf8(header).ok()?),
     }
 }
 
-fn parse_v1(line: &str) -> Option<Option<SocketAddr>> {
+fn parse_v1(line: &str) -> Option<HeaderAddress> {
     let line = line.strip_suffix("\r\n")?.strip_prefix("PROXY ")?;
     let mut words = line.split(' ');
     let family = words.next()?;
     if family == "UNKNOWN" {
-        return Some(None);
+        return Some(HeaderAddress::Absent);
     }
     let [source, destination, source_port, destination_port] =
         [words.next()?, words.next()?, words.next()?, words.next()?];
@@ -138,15 +150,15 @@ fn parse_v1(line: &str) -> Option<Option<SocketAddr>> {
     };
     let _: u16 = destination_port.parse().ok()?;
     let port = source_port.parse().ok()?;
-    words.next().is_none().then_some(Some(SocketAddr::new(address, port)))
+    words.next().is_none().then_some(HeaderAddress::Client(SocketAddr::new(address, port)))
 }
 
 /// Parses version 2 after its signature. Extensions (TLVs) after the addresses are not looked at.
-fn parse_v2(rest: &[u8]) -> Option<Option<SocketAddr>> {
+fn parse_v2(rest: &[u8]) -> Option<HeaderAddress> {
     let [version_and_command, family_and_protocol, _, _, addresses @ ..] = rest else { return None };
     match version_and_command {
         // LOCAL: the proxy checks the health of this server.
-        0x20 => return Some(None),
+        0x20 => return Some(HeaderAddress::Absent),
         0x21 => {}
         _ => return None,
     }
@@ -156,16 +168,16 @@ fn parse_v2(rest: &[u8]) -> Option<Option<SocketAddr>> {
             let address: [u8; 4] = addresses.get(..4)?.try_into().ok()?;
             let port = port(addresses.get(8..10)?)?;
             addresses.get(10..12)?;
-            Some(Some((Ipv4Addr::from(address), port).into()))
+            Some(HeaderAddress::Client((Ipv4Addr::from(address), port).into()))
         }
         0x21 => {
             let address: [u8; 16] = addresses.get(..16)?.try_into().ok()?;
             let port = port(addresses.get(32..34)?)?;
             addresses.get(34..36)?;
-            Some(Some((Ipv6Addr::from(address), port).into()))
+            Some(HeaderAddress::Client((Ipv6Addr::from(address), port).into()))
         }
         // UNSPEC, and clients of a unix socket of the proxy.
-        0x00 | 0x31 | 0x32 => Some(None),
+        0x00 | 0x31 | 0x32 => Some(HeaderAddress::Absent),
         _ => None,
     }
 }
@@ -179,16 +191,17 @@ mod tests {
         [&V2_SIGNATURE[..], &[command, family], &length, addresses].concat()
     }
 
-    fn address(text: &str) -> Option<Option<SocketAddr>> {
-        Some(Some(text.parse().unwrap()))
+    #[expect(clippy::unnecessary_wraps, reason = "compared with the result of a parser")]
+    fn address(text: &str) -> Option<HeaderAddress> {
+        Some(HeaderAddress::Client(text.parse().unwrap()))
     }
 
     #[test]
     fn a_line_of_version_1_names_the_client() {
         assert_eq!(parse(b"PROXY TCP4 192.0.2.7 10.0.0.1 56324 443\r\n"), address("192.0.2.7:56324"));
         assert_eq!(parse(b"PROXY TCP6 2001:db8::7 ::1 5 443\r\n"), address("[2001:db8::7]:5"));
-        assert_eq!(parse(b"PROXY UNKNOWN\r\n"), Some(None));
-        assert_eq!(parse(b"PROXY UNKNOWN 2001:db8::7 ::1 5 443\r\n"), Some(None));
+        assert_eq!(parse(b"PROXY UNKNOWN\r\n"), Some(HeaderAddress::Absent));
+        assert_eq!(parse(b"PROXY UNKNOWN 2001:db8::7 ::1 5 443\r\n"), Some(HeaderAddress::Absent));
     }
 
     #[test]
@@ -216,9 +229,9 @@ mod tests {
         assert_eq!(parse(&v2(0x21, 0x11, &with_extensions)), address("192.0.2.7:56324"));
         let v6 = [&[0x20, 1, 0xd, 0xb8][..], &[0; 11], &[7], &[0; 15], &[1], &[0, 5, 1, 0xbb]].concat();
         assert_eq!(parse(&v2(0x21, 0x21, &v6)), address("[2001:db8::7]:5"));
-        assert_eq!(parse(&v2(0x20, 0x11, &v4)), Some(None), "LOCAL");
-        assert_eq!(parse(&v2(0x21, 0x00, &[])), Some(None), "UNSPEC");
-        assert_eq!(parse(&v2(0x21, 0x31, &[b'/'; 216])), Some(None), "unix socket");
+        assert_eq!(parse(&v2(0x20, 0x11, &v4)), Some(HeaderAddress::Absent), "LOCAL");
+        assert_eq!(parse(&v2(0x21, 0x00, &[])), Some(HeaderAddress::Absent), "UNSPEC");
+        assert_eq!(parse(&v2(0x21, 0x31, &[b'/'; 216])), Some(HeaderAddress::Absent), "unix socket");
     }
 
     #[test]
@@ -239,7 +252,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn only_the_header_is_read_and_only_of_a_trusted_peer() {
+    async fn row_146_only_the_header_is_read_and_only_of_a_trusted_peer() {
         let v2 = v2(0x21, 0x11, &[192, 0, 2, 7, 10, 0, 0, 1, 0xdc, 0x04, 0x01, 0xbb]);
         for header in [b"PROXY TCP4 192.0.2.7 10.0.0.1 56324 443\r\n".to_vec(), v2] {
             let bytes = [&header[..], b"GET / HTTP/1.1"].concat();
@@ -254,7 +267,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn long_and_cut_off_headers_are_refused() {
+    async fn row_146_long_and_cut_off_headers_are_refused() {
         let endless = [b"PROXY TCP4 ".to_vec(), vec![b'1'; 100_000]].concat();
         assert_eq!(accepted(&endless, "127.0.0.1:9").await.0.unwrap_err().kind(), io::ErrorKind::InvalidData);
         let extensions = v2(0x21, 0x11, &[0; 521]);

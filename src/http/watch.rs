@@ -252,7 +252,7 @@ mod tests {
         let mut settling = Settling::new(1);
         assert_eq!([2, 3, 3].map(|size| settling.has_settled(size)), [false, false, true]);
         let mut growing = Settling::new(0);
-        let settled = (1..).find(|size| growing.has_settled(*size));
+        let settled = (1..=2 * MAX_SETTLE_LOOKS).find(|size| growing.has_settled(*size));
         assert_eq!(settled, Some(MAX_SETTLE_LOOKS));
     }
 

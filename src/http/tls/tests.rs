@@ -122,20 +122,20 @@ async fn tls_1_3_alone_refuses_tls_1_2() {
 }
 
 #[tokio::test]
-async fn early_data_is_off_and_tickets_are_issued_unless_clients_have_certificates() {
+async fn row_139_early_data_is_off_and_tickets_are_issued_unless_clients_have_certificates() {
     let (authority, files) = (Authority::new("ca"), Files::new());
     let settings = files.pair(&authority.leaf("registry.test"));
     let (config, _) = TlsServer::new(LoadedTls::read(settings.clone()).unwrap()).config();
     assert_eq!(config.max_early_data_size, 0);
     assert!(config.ticketer.enabled());
-    let client_cas = vec![files.write("clients.crt", &authority.pem())];
+    let client_cas = vec![files.write("clients.crt", authority.pem())];
     let settings = TlsSettings { client_cas, client_auth: ClientAuth::VerifyIfGiven, ..settings };
     let (config, _) = TlsServer::new(LoadedTls::read(settings).unwrap()).config();
     assert!(!config.ticketer.enabled() && !config.session_storage.can_cache());
 }
 
 #[tokio::test]
-async fn the_proxy_protocol_comes_before_tls_and_names_the_peer() {
+async fn row_146_the_proxy_protocol_comes_before_tls_and_names_the_peer() {
     let (authority, files) = (Authority::new("ca"), Files::new());
     let trusted = crate::client_address::TrustedProxies::parse(["127.0.0.1"]).unwrap();
     let settings = files.pair(&authority.leaf("registry.test"));
@@ -171,7 +171,7 @@ async fn a_long_body_arrives_whole_in_large_and_in_small_records() {
 }
 
 #[tokio::test]
-async fn every_server_name_gets_the_one_certificate() {
+async fn row_142_every_server_name_gets_the_one_certificate() {
     let (authority, files) = (Authority::new("ca"), Files::new());
     let leaf = authority.leaf("registry.test");
     let server = Server::start(files.pair(&leaf));

@@ -27,7 +27,7 @@ async fn seen(server: &Server, authority: &Authority, identity: Option<&Leaf>) -
 }
 
 #[tokio::test]
-async fn only_a_verified_certificate_is_an_identity() {
+async fn row_140_only_a_verified_certificate_is_an_identity() {
     let (authority, clients, files) = (Authority::new("ca"), Authority::new("clients"), Files::new());
     let good = clients.leaf("alice");
     let mut params = named("old");
@@ -54,7 +54,7 @@ async fn only_a_verified_certificate_is_an_identity() {
 }
 
 #[tokio::test]
-async fn names_that_are_ambiguous_or_no_text_are_nobodys() {
+async fn row_140_names_that_are_ambiguous_or_no_text_are_nobodys() {
     let (authority, clients, files) = (Authority::new("ca"), Authority::new("clients"), Files::new());
     let server = demanding(&files, &authority, &clients, ClientAuth::VerifyIfGiven);
     let nul = clients.sign(&named("alice\0.example.com"));
@@ -75,7 +75,7 @@ async fn names_that_are_ambiguous_or_no_text_are_nobodys() {
 }
 
 #[tokio::test]
-async fn a_megabyte_of_names_is_refused() {
+async fn row_140_a_megabyte_of_names_is_refused() {
     let (authority, clients, files) = (Authority::new("ca"), Authority::new("clients"), Files::new());
     let server = demanding(&files, &authority, &clients, ClientAuth::VerifyIfGiven);
     let mut params = named("alice");

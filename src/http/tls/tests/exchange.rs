@@ -30,7 +30,7 @@ async fn a_new_pair_serves_new_handshakes_and_open_connections_go_on() {
 }
 
 #[tokio::test]
-async fn a_key_of_another_certificate_keeps_the_former_pair_until_both_fit() {
+async fn row_141_a_key_of_another_certificate_keeps_the_former_pair_until_both_fit() {
     let (authority, files) = (Authority::new("ca"), Files::new());
     let first = authority.leaf("registry.test");
     let server = Server::start(files.pair(&first));
@@ -57,7 +57,7 @@ fn an_expired_certificate_replaces_only_one_that_has_expired_too() {
     let server = TlsServer::new(LoadedTls::read(files.pair(&until(2030))).unwrap());
     let expiry = server.expiry();
     files.pair(&until(2029));
-    let error = server.reload_at(at(2029) + Duration::from_secs(86_400 * 30)).unwrap_err().to_string();
+    let error = server.reload_at(at(2029) + Duration::from_hours(24 * 30)).unwrap_err().to_string();
     assert!(error.contains("expired at 2029-01-01T00:00:00Z, keeping the certificate in use"), "{error}");
     assert_eq!(server.expiry(), expiry);
     server.reload_at(at(2032)).unwrap();
@@ -78,4 +78,49 @@ async fn new_client_authorities_count_for_new_handshakes() {
     files.write("clients.crt", new.pem());
     server.tls.reload().unwrap();
     assert!(server.ask(&client).await.is_err(), "no session is resumed past the check");
+}
+
+/// Exchanges a pair by a way that certificate managers have: by renames, in place, or by the link of a volume.
+fn exchange(files: &Files, leaf: &Leaf, round: usize) {
+    let pair = [("tls.crt", leaf.certificate.pem()), ("tls.key", leaf.key.serialize_pem())];
+    match round % 3 {
+        0 => {
+            for (name, content) in pair {
+                let new = files.write("new", content);
+                std::fs::rename(new, files.path().join(name)).unwrap();
+            }
+        }
+        1 => drop(files.pair(leaf)),
+        _ => {
+            let folder = files.path().join(format!("..{round}"));
+            std::fs::create_dir(&folder).unwrap();
+            for (name, content) in pair {
+                std::fs::write(folder.join(name), content).unwrap();
+                let link = files.path().join("link");
+                std::os::unix::fs::symlink(folder.join(name), &link).unwrap();
+                std::fs::rename(link, files.path().join(name)).unwrap();
+            }
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_handshake_fails_during_a_hundred_exchanges() {
+    let (authority, files) = (Authority::new("ca"), Files::new());
+    let server = Server::start(files.pair(&authority.leaf("registry.test")));
+    let config = authority.trusted();
+    let handshakes = async {
+        for _ in 0..1000 {
+            server.connect(&config).await.expect("the handshake succeeds");
+        }
+    };
+    let exchanges = async {
+        for round in 0..100 {
+            exchange(&files, &authority.leaf("registry.test"), round);
+            let tls = server.tls.clone();
+            tokio::task::spawn_blocking(move || tls.reload().unwrap()).await.unwrap();
+        }
+    };
+    tokio::join!(handshakes, exchanges);
+    assert_eq!(server.tls.reloads(), (100, 0));
 }

@@ -1,4 +1,4 @@
-//! Files that cannot be used, and errors that say why (hostile row 141).
+//! Files that cannot be used, and errors that say why.
 
 use std::path::Path;
 
@@ -12,7 +12,7 @@ fn failure(settings: TlsSettings) -> (TlsError, String) {
 }
 
 #[test]
-fn a_file_that_cannot_be_used_is_named_with_its_problem() {
+fn row_141_a_file_that_cannot_be_used_is_named_with_its_problem() {
     let (authority, files) = (Authority::new("ca"), Files::new());
     let leaf = authority.leaf("registry.test");
     let settings = files.pair(&leaf);

@@ -10,7 +10,7 @@ use tempfile::TempDir;
 
 use crate::tls::TlsSettings;
 
-/// Authority.
+/// Authority that signs the certificates of a test.
 pub(super) struct Authority {
     certificate: rcgen::Certificate,
     issuer: Issuer<'static, KeyPair>,
