@@ -101,8 +101,8 @@ impl Authority {
     pub(super) fn create(names: &Names, now: SystemTime) -> anyhow::Result<Self> {
         let key = KeyPair::generate().context("failed to make the key of the authority")?;
         // Two authorities of one name would confuse clients that trust the former one.
-        let id = &key.public_key_raw()[1..5];
-        let id: String = id.iter().map(|byte| format!("{byte:02x}")).collect();
+        let id = key.public_key_raw()[1..5].iter().fold(0_u32, |id, byte| id << 8 | u32::from(*byte));
+        let id = format!("{id:08x}");
         let mut params = Self::params(&format!("{NAME_PREFIX}{id}"));
         params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
         params.name_constraints = Some(names.constraints());

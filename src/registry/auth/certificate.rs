@@ -74,6 +74,8 @@ impl ConnectionVerifier for CertificateUsers {
 
 #[cfg(test)]
 mod tests {
+    use CertificateField::{CommonName, Dns, Email};
+
     use super::*;
 
     #[test]
@@ -84,7 +86,6 @@ mod tests {
         let user = |fields: &[CertificateField], names: &CertificateNames| {
             CertificateUsers(fields.to_vec()).user(names).map(str::to_owned)
         };
-        use CertificateField::{CommonName, Dns, Email};
         assert_eq!(user(&[Email, CommonName, Dns], &names).as_deref(), Some("c"));
         assert_eq!(user(&[Email, Dns], &names).as_deref(), Some("d"));
         assert_eq!(user(&[Email], &names), None);

@@ -194,7 +194,10 @@ impl Config {
     /// Returns true if there is a source of users.
     #[must_use]
     pub const fn has_users(&self) -> bool {
-        self.users.htpasswd.is_some() || self.users.keys_file.is_some()
+        self.users.htpasswd.is_some()
+            || self.users.keys_file.is_some()
+            || self.token_server.is_some()
+            || !self.http.certificate_names.is_empty()
     }
 
     /// Returns the keys that differ from `new` and take effect only when the registry is started again.

@@ -173,25 +173,26 @@ mod tests {
         assert!(!catalog(r#"{"type":"repository","name":"catalog","actions":["*"]}"#));
     }
 
+    #[derive(Debug)]
+    struct KeyOfA;
+    impl Ceiling for KeyOfA {
+        fn permits(&self, repository: &RepositoryName, _: Right) -> bool {
+            repository.as_str() == "a"
+        }
+        fn permits_catalog(&self) -> bool {
+            true
+        }
+        fn can_be_widened(&self) -> bool {
+            false
+        }
+    }
+
     #[test]
     fn a_token_for_the_catalog_leaves_all_that_its_credentials_do() {
         let catalog = r#"[{"type":"registry","name":"catalog","actions":["*"]}]"#;
         let (a, b) = ("a".parse().unwrap(), "b".parse().unwrap());
         let of_password = ceiling(catalog);
         assert!(of_password.lists(&a) && !of_password.permits(&a, Right::Pull));
-        #[derive(Debug)]
-        struct KeyOfA;
-        impl Ceiling for KeyOfA {
-            fn permits(&self, repository: &RepositoryName, _: Right) -> bool {
-                repository.as_str() == "a"
-            }
-            fn permits_catalog(&self) -> bool {
-                true
-            }
-            fn can_be_widened(&self) -> bool {
-                false
-            }
-        }
         let of_key = TokenCeiling::new(serde_json::from_str(catalog).unwrap(), Some(Arc::new(KeyOfA)));
         assert!(of_key.lists(&a) && !of_key.lists(&b));
     }

@@ -6,7 +6,7 @@ use crate::config::{CertificateField, CipherSuites, ClientAuth};
 fn found(tls: &str) -> Vec<String> {
     let text = format!("{SMALLEST}http: {{tls: {{{tls}}}}}\n");
     let without_place =
-        |line: &String| line.splitn(2, ": ").nth(1).expect("a finding begins with its place").to_owned();
+        |line: &String| line.split_once(": ").expect("a finding begins with its place").1.to_owned();
     lines(&load_text(&text, &[])).iter().map(without_place).collect()
 }
 
