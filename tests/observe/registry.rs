@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use quinistry::http::access_log::{AccessLog, AccessLogFormat};
+use quinistry::http::tls::{LoadedTls, TlsServer, TlsSettings};
 use quinistry::oci::Digest;
 use quinistry::registry::metrics::{Driver, RegistryMetrics};
 use quinistry::registry::{Limits, Observer, Settings, State};
@@ -128,6 +129,19 @@ fn page_of(storage: impl Storage, driver: Driver, folder: &Path) -> String {
     let log = File::create(folder.join("log")).unwrap();
     metrics.watch_access_log(AccessLog::start(log, AccessLogFormat::Combined).unwrap());
     metrics.watch_auth(Arc::default());
+    metrics.watch_tls(Arc::new(TlsServer::new(LoadedTls::read(tls_settings(folder)).unwrap())));
+    for what in ["tls", "htpasswd", "keys", "token_keys", "token_signing_key"] {
+        metrics.watch_reloads_of(what);
+    }
     metrics.reloaded(true, SystemTime::now());
     metrics.render()
+}
+
+/// Makes a certificate, and returns the settings of a listener with it.
+fn tls_settings(folder: &Path) -> TlsSettings {
+    let (certificate, key) = (folder.join("server.pem"), folder.join("server.key"));
+    let pair = rcgen::generate_simple_self_signed(["registry.example".to_owned()]).unwrap();
+    fs::write(&certificate, pair.cert.pem()).unwrap();
+    fs::write(&key, pair.signing_key.serialize_pem()).unwrap();
+    TlsSettings::new(certificate, key)
 }

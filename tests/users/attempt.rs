@@ -62,7 +62,7 @@ impl Attempt {
         Verdict::Refused
     }
 
-    /// Standard output.
+    /// Returns the standard output of the command.
     pub(crate) fn stdout(&self) -> &str {
         &self.stdout
     }

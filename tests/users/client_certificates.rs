@@ -10,7 +10,7 @@ use crate::program::lacks;
 use crate::registry::{Given, Program, Registry, start};
 use crate::session::Session;
 
-/// The holder of a certificate pushes, and nobody else does.
+/// Rules by which only the holder of a certificate pushes.
 const RULES: &str = "quinistry:
   clientcerts: {user: [commonname]}
   access:

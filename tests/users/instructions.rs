@@ -1,5 +1,5 @@
-//! What `quinistry tls init` prints, pasted into a shell: afterwards each engine trusts the registry without
-//! any option.
+//! Commands that `quinistry tls init` prints, pasted into a shell: afterwards each engine trusts the registry
+//! without any option.
 
 use std::fs;
 

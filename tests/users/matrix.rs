@@ -98,7 +98,7 @@ enum PasswordUse {
 
 const ALL: Abilities = Abilities { password: PasswordUse::CheckedLogin, pushes: true };
 
-/// The same file gives the same verdicts with distribution and with this program.
+/// Checks that one password file gives equal verdicts with distribution and with this program.
 fn passwords_alone<C: Client>(abilities: Abilities) {
     if lacks(&[C::needs(), vec![Program::Distribution.path()]].concat()) {
         return;

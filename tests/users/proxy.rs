@@ -31,7 +31,7 @@ http {
 /// The only location of the documented file.
 const LOCATION: &str = "location /v2/ { proxy_pass http://127.0.0.1:5000; }";
 
-/// The same for a registry whose own URLs begin with a prefix. Docker shows its token below the `/v2/` that sent
+/// Locations of a registry whose own URLs begin with a prefix. Docker shows its token below the `/v2/` that sent
 /// the challenge alone, so that it must not follow a `Location` with the prefix.
 const LOCATIONS_OF_PREFIX: &str = "location /v2/ {
         proxy_pass http://127.0.0.1:5000/registry/v2/;

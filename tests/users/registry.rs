@@ -20,7 +20,7 @@ pub(crate) struct Login {
 
 /// The user that every password file of these tests has.
 pub(crate) const ALICE: Login = Login { user: "alice", password: "right-ox4Kq" };
-/// The same user with another password.
+/// That user with another password.
 pub(crate) const WRONG: Login = Login { user: "alice", password: "wrong-pT9vb" };
 /// A second user.
 pub(crate) const BOB: Login = Login { user: "bob", password: "builder-T7wzn" };
@@ -116,7 +116,7 @@ impl Registry {
         format!("{scheme}://{}{path}", self.host)
     }
 
-    /// The same registry under another name.
+    /// Returns this registry under another name.
     pub(crate) fn at(&self, name: &str) -> Self {
         let (_, port) = self.host.rsplit_once(':').unwrap();
         Self { host: format!("{name}:{port}"), authority: self.authority.clone() }

@@ -113,7 +113,7 @@ fn a_mount_from_an_unreadable_repository_becomes_an_upload_and_reveals_nothing()
     bob.attempt(crane(&bob, &["copy", &copy[0], &copy[1]])).allowed();
 }
 
-/// Docker offers the repository that it has seen the layers in, whoever was logged in then.
+/// Docker offers the repository that it has seen the layers in, also if another user was logged in then.
 #[test]
 fn docker_uploads_the_layers_that_it_may_not_mount() {
     if lacks(&Docker::needs()) {
