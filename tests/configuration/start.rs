@@ -79,7 +79,7 @@ auth:
   silly: {realm: basic, service: registry}
 http:
   addr: '5000'
-  tls: {certificate: /tls/cert.pem, key: /tls/key.pem}
+  tls: {certificate: /tls/cert.pem}
 proxy: {remoteurl: 'https://registry-1.docker.io', password: hidden}
 ";
     let (code, log) = Place::new().refuse_ours(given(file));

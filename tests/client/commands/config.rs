@@ -45,12 +45,12 @@ fn an_accepted_configuration_is_counted() {
 fn a_refused_configuration_ends_with_exit_code_1() {
     let folder = Folder::new();
     let file =
-        folder.file("c.yml", "version: 0.1\nstorage: inmemory\nauth: {htpasswd: {realm: a, path: /b}}\n");
+        folder.file("c.yml", "version: 0.1\nstorage: inmemory\nauth: {silly: {realm: a, service: b}}\n");
     let refused = output(&mut quinistry(&["config", "check", &file])).unwrap();
     assert_eq!(refused.status.code(), Some(1));
     let text = stdout(&refused);
     assert!(
-        text.starts_with(&format!("{file}:3:8: error: auth.htpasswd: ")) && text.lines().count() == 1,
+        text.starts_with(&format!("{file}:3:8: error: auth.silly: ")) && text.lines().count() == 1,
         "{text}"
     );
     let json = output(&mut quinistry(&["config", "check", &file, "-o", "json"])).unwrap();
