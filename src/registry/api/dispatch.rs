@@ -141,6 +141,7 @@ async fn call_handler(
             Box::pin(admit(state, settings, control, request, (&route, method, target), trail)).await?
         }
     };
+    trail.note_admitted();
     access::authorize(&route, method, target)?;
     if let Some(builtin) = of_builtin {
         return handle_builtin(builtin, settings, route, request).await;
@@ -171,6 +172,7 @@ async fn admit(
     let caller = authorization::authenticate(control, &state.0.prefix, request, trail).await?;
     trail.note_caller(&caller);
     authorization::authorize(&caller, request, AskedAccess { route, method, action, is_builtin })?;
+    trail.note_admitted();
     method.unless_read_only(settings)?;
     Ok(caller)
 }

@@ -60,6 +60,8 @@ struct Record {
     client: Option<ClientAddress>,
     subject: Option<Subject>,
     caller: Caller,
+    /// True once the client was found and may do what the request asks for.
+    is_admitted: bool,
     failed_login: Option<FailedLogin>,
     status: Option<StatusCode>,
     digest: Option<String>,
@@ -93,6 +95,7 @@ impl Trail {
                 client: peer.map(|peer| ClientAddress::find(peer, &request.headers, trusted)),
                 subject: None,
                 caller: Caller::ANYONE,
+                is_admitted: false,
                 failed_login: None,
                 status: None,
                 digest: None,
@@ -124,6 +127,13 @@ impl Trail {
         self.caller = caller.clone();
         if let Some(record) = &mut self.record {
             record.caller = caller.clone();
+        }
+    }
+
+    /// Notes that the client may do what the request asks for.
+    pub(crate) fn note_admitted(&mut self) {
+        if let Some(record) = &mut self.record {
+            record.is_admitted = true;
         }
     }
 
@@ -160,6 +170,14 @@ impl Record {
             || matches!(self.status, Some(StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN))
     }
 
+    fn decision(&self) -> AuditDecision {
+        match (self.is_denied(), self.is_admitted) {
+            (true, _) => AuditDecision::Denied,
+            (false, true) => AuditDecision::Granted,
+            (false, false) => AuditDecision::Unknown,
+        }
+    }
+
     fn write(&self) {
         let identity = self.caller.identity();
         let (how, key) = match identity.map(|identity| &identity.proof) {
@@ -168,7 +186,7 @@ impl Record {
             Some(proof) => (proof.as_str(), None),
         };
         let subject = self.subject.as_ref();
-        let decision = if self.is_denied() { AuditDecision::Denied } else { AuditDecision::Granted };
+        let decision = self.decision();
         let repository = subject.and_then(|subject| subject.repository.as_ref());
         let rule = subject.zip(repository).filter(|_| decision == AuditDecision::Granted);
         let rule =

@@ -69,6 +69,8 @@ impl CredentialVerifier for TestUsers {
                 Credentials::Basic { user: "slow", .. } => {
                     Err(AuthenticationError::TooManyAttempts { retry_after_seconds: 3 })
                 }
+                // A check that does not end.
+                Credentials::Basic { user: "pending", .. } => std::future::pending().await,
                 Credentials::Basic { user: user @ ("alice" | "bob" | "carol" | "ci-7"), password }
                     if password == PASSWORD.as_bytes() =>
                 {

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use futures_util::FutureExt as _;
 use quinistry_http::audit_log::{AuditLog, AuditPlace};
 use serde_json::Value;
 
@@ -19,7 +20,13 @@ async fn record(pulls: bool, session: &[(&str, &str, &str)]) -> Vec<Value> {
     registry.fill("public/app", &["v1"]);
     for (who, method, path) in session {
         let body = if *method == "PUT" { Body::from(manifest(2)) } else { Body::empty() };
-        registry.send(method, path, who, body).await;
+        let answer = registry.send(method, path, who, body);
+        if *who == "pending" {
+            // The client leaves.
+            assert!(answer.now_or_never().is_none());
+        } else {
+            answer.await;
+        }
     }
     log.flush(Duration::from_mins(1));
     let text = std::fs::read_to_string(path).unwrap();
@@ -68,6 +75,12 @@ async fn writes_refusals_failed_logins_and_keys_are_recorded() {
     assert_eq!(lines[6]["key"], "k1");
     assert_eq!(lines[1]["reason"], "unknown");
     assert_eq!(lines[2]["digest"], Digest::sha256(&manifest(2)).to_string());
+}
+
+#[tokio::test]
+async fn a_request_that_ends_before_the_decision_was_not_granted() {
+    let session = [("pending", "PUT", "/v2/team/app/manifests/new")];
+    assert_eq!(brief(&record(false, &session).await), ["- none push team/app new unknown - 499"]);
 }
 
 #[tokio::test]
