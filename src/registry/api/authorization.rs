@@ -78,16 +78,7 @@ async fn identify(
     match control.authenticator.authenticate(credentials, client_address(control, request)).await {
         Ok(identity) => Ok(identity),
         Err(error) => {
-            let user = match credentials {
-                Credentials::Basic { user, .. } => Some(user.to_owned()),
-                Credentials::Bearer(_) => None,
-            };
-            let reason = match &error {
-                AuthenticationError::Invalid { reason } => reason.clone(),
-                AuthenticationError::TooManyAttempts { .. } => error.to_string(),
-            };
-            tracing::debug!(%reason, "login refused");
-            *failed = Some(FailedLogin { user, reason });
+            *failed = Some(FailedLogin::new(credentials, &error));
             match error {
                 AuthenticationError::Invalid { .. } => refuse(),
                 AuthenticationError::TooManyAttempts { retry_after_seconds } => {

@@ -110,8 +110,13 @@ async fn call_handler(
         && let Some(route) = state.0.prefix.strip(path).and_then(TokenRoute::parse)
     {
         // On the heap, so that other requests need no memory for it. Writes elsewhere need storage; this one does not.
-        let endpoint = TokenEndpoint { control, issuer, has_builtin: state.0.builtin.is_some() };
-        return Ok(Box::pin(endpoint.handle(route, request, body, settings.body)).await);
+        let endpoint = TokenEndpoint {
+            control,
+            issuer,
+            prefix: &state.0.prefix,
+            has_builtin: state.0.builtin.is_some(),
+        };
+        return Ok(Box::pin(endpoint.handle(route, request, body, settings.body, trail)).await);
     }
     let route = match state.0.prefix.strip(path) {
         Some(path) => Route::parse(path),

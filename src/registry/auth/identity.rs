@@ -27,7 +27,10 @@ pub enum IdentityProof {
     /// API key with this identifier, which is no secret.
     ApiKey(Arc<str>),
     /// Token that this registry issued.
-    OwnToken,
+    OwnToken {
+        /// Identifier of the API key that the token was issued for, if it was one.
+        key: Option<Arc<str>>,
+    },
     /// Token of the server that `auth.token` names.
     ExternalToken,
     /// Client certificate that was verified in the handshake.
@@ -62,9 +65,19 @@ impl IdentityProof {
             Self::Anonymous => "anonymous",
             Self::Password => "password",
             Self::ApiKey(_) => "key",
-            Self::OwnToken => "token",
+            Self::OwnToken { .. } => "token",
             Self::ExternalToken => "external token",
             Self::Certificate => "certificate",
+        }
+    }
+
+    /// Returns the identifier of the API key behind the identity, also of one that gave a token.
+    #[must_use]
+    pub fn api_key(&self) -> Option<&str> {
+        match self {
+            Self::ApiKey(id) => Some(id),
+            Self::OwnToken { key } => key.as_deref(),
+            _ => None,
         }
     }
 }

@@ -235,7 +235,7 @@ impl TokenIssuer {
         }
         Ok(Identity {
             name: token.subject.map(Into::into),
-            proof: IdentityProof::OwnToken,
+            proof: IdentityProof::OwnToken { key: token.api_key.map(Into::into) },
             ceiling: Some(Arc::new(TokenCeiling::new(token.access, inner))),
         })
     }

@@ -78,14 +78,14 @@ impl CredentialVerifier for TestUsers {
                 }
                 Credentials::Bearer("token-of-alice") => Ok(Identity {
                     ceiling: limit("team/app", true),
-                    ..named("alice", IdentityProof::OwnToken)
+                    ..named("alice", IdentityProof::OwnToken { key: Some("k2".into()) })
                 }),
                 Credentials::Bearer("key-of-alice") => Ok(Identity {
                     ceiling: limit("team/app", false),
                     ..named("alice", IdentityProof::ApiKey("k1".into()))
                 }),
                 Credentials::Bearer("anonymous-token") => {
-                    Ok(Identity { proof: IdentityProof::OwnToken, ..Identity::anonymous() })
+                    Ok(Identity { proof: IdentityProof::OwnToken { key: None }, ..Identity::anonymous() })
                 }
                 _ => invalid(),
             })

@@ -61,12 +61,15 @@ fn use_token(issuer: &TokenIssuer, token: &str) -> Option<Result<Identity, Authe
 fn a_token_gives_its_user_within_the_granted_access() {
     let (issuer, _) = issuer(b"secret");
     let identity = use_token(&issuer, &issue(&issuer, &alice())).unwrap().unwrap();
-    assert_eq!((identity.name.as_deref(), identity.proof), (Some("alice"), IdentityProof::OwnToken));
+    assert_eq!(
+        (identity.name.as_deref(), identity.proof),
+        (Some("alice"), IdentityProof::OwnToken { key: None })
+    );
     let ceiling = identity.ceiling.unwrap();
     assert!(ceiling.permits(&"a".parse().unwrap(), Right::Pull) && ceiling.can_be_widened());
     assert!(!ceiling.permits(&"a".parse().unwrap(), Right::Push));
     let anonymous = use_token(&issuer, &issue(&issuer, &Identity::anonymous())).unwrap().unwrap();
-    assert_eq!((anonymous.name, anonymous.proof), (None, IdentityProof::OwnToken));
+    assert_eq!((anonymous.name, anonymous.proof), (None, IdentityProof::OwnToken { key: None }));
     assert!(anonymous.ceiling.is_some());
 }
 
@@ -120,6 +123,7 @@ fn a_token_lives_as_long_as_configured_and_no_longer_than_its_key() {
     let issued = registry.issue_at(&by_key, "registry.example", &both, NOW).unwrap();
     assert_eq!(issued.lifetime, 20);
     let identity = use_token(&registry, &issued.token).unwrap().unwrap();
+    assert_eq!(identity.proof.api_key(), Some("k1"));
     let ceiling = identity.ceiling.unwrap();
     assert!(ceiling.permits(&"a".parse().unwrap(), Right::Pull), "granted by token and key");
     assert!(!ceiling.permits(&"b".parse().unwrap(), Right::Pull), "the key does not reach so far");
@@ -135,7 +139,9 @@ fn a_token_lives_as_long_as_configured_and_no_longer_than_its_key() {
 #[test]
 fn tokens_and_certificates_do_not_give_new_tokens() {
     let (issuer, _) = issuer(b"secret");
-    for proof in [IdentityProof::OwnToken, IdentityProof::ExternalToken, IdentityProof::Certificate] {
+    for proof in
+        [IdentityProof::OwnToken { key: None }, IdentityProof::ExternalToken, IdentityProof::Certificate]
+    {
         let identity = Identity { proof, ..alice() };
         assert!(issuer.issue_at(&identity, "registry.example", &[], NOW).is_none());
     }

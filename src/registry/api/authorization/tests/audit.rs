@@ -60,6 +60,8 @@ async fn writes_refusals_failed_logins_and_keys_are_recorded() {
         ("bob", "GET", "/v2/team/secret/app/manifests/v1"),
         ("bob", "DELETE", "/v2/team/app/manifests/new"),
         ("key-of-alice", "GET", "/v2/team/app/manifests/old"),
+        // A token that was issued for a key.
+        ("token-of-alice", "GET", "/v2/team/app/manifests/old"),
     ];
     let lines = record(false, &session).await;
     let expected = [
@@ -70,9 +72,10 @@ async fn writes_refusals_failed_logins_and_keys_are_recorded() {
         "bob password pull team/secret/app v1 denied - 403",
         "bob password delete team/app new granted c.yml:4:5 202",
         "alice key pull team/app old granted c.yml:3:5 200",
+        "alice token pull team/app old granted c.yml:3:5 200",
     ];
     assert_eq!(brief(&lines), expected);
-    assert_eq!(lines[6]["key"], "k1");
+    assert_eq!((&lines[6]["key"], &lines[7]["key"]), (&"k1".into(), &"k2".into()));
     assert_eq!(lines[1]["reason"], "unknown");
     assert_eq!(lines[2]["digest"], Digest::sha256(&manifest(2)).to_string());
 }

@@ -40,6 +40,11 @@ impl CredentialVerifier for OneUser {
                 proof: IdentityProof::Password,
                 ceiling: None,
             })),
+            Credentials::Basic { user: "key", password: b"right" } => Some(Ok(Identity {
+                name: Some("alice".into()),
+                proof: IdentityProof::ApiKey("k1".into()),
+                ceiling: None,
+            })),
             Credentials::Basic { .. } => Some(Err(AuthenticationError::Invalid { reason: "wrong".into() })),
             Credentials::Bearer(_) => None,
         }))
@@ -51,8 +56,10 @@ impl CredentialVersions for OneUser {
         (user == "alice").then_some([1; 8])
     }
 
-    fn api_key(&self, _: &str) -> Option<KeyUser> {
-        None
+    fn api_key(&self, id: &str) -> Option<KeyUser> {
+        let ceiling = Arc::new(crate::auth::token::access::TokenCeiling::default());
+        let key = KeyUser { owner: "alice".into(), ceiling, expires: None, version: [2; 8] };
+        (id == "k1").then_some(key)
     }
 }
 
@@ -165,6 +172,39 @@ async fn row_110_wrong_credentials_never_give_an_anonymous_token() {
     let (_, body) = get(&state, path, Some(&basic("right"))).await;
     let token = format!("Bearer {}", body["token"].as_str().unwrap());
     assert_eq!(get(&state, path, Some(&token)).await.0.status(), StatusCode::UNAUTHORIZED);
+}
+
+#[tokio::test]
+async fn failed_logins_and_uses_of_keys_are_in_the_audit_log() {
+    use quinistry_http::audit_log::{AuditLog, AuditPlace};
+
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("audit.log");
+    let log = AuditLog::start(AuditPlace::File(path.clone())).unwrap();
+    let state = public_and_team();
+    let current = state.0.settings.current();
+    let audit = Some(crate::Audit { log: log.clone(), pulls: false });
+    state.replace_settings(Settings { audit, ..Settings::clone(&current) });
+    get(&state, "/v2/_token", None).await;
+    let (_, body) = get(&state, "/v2/_token", Some(&basic("right"))).await;
+    let token = format!("Bearer {}", body["token"].as_str().unwrap());
+    for field in [&basic("wrong"), "Basic *", &token, &format!("Basic {}", STANDARD.encode("key:right"))] {
+        get(&state, "/v2/_token", Some(field)).await;
+    }
+    post(&state, "grant_type=password&username=mallory&password=wrong").await;
+    log.flush(Duration::from_mins(1));
+    let text = std::fs::read_to_string(path).unwrap();
+    let lines: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let fields = ["identity", "key", "action", "decision", "status"];
+    let brief = |line: &Value| fields.map(|field| line[field].to_string()).join(" ").replace('"', "");
+    let expected = [
+        "alice null login denied 401",
+        "null null login denied 401",
+        "alice null login denied 401",
+        "alice k1 login granted 200",
+        "mallory null login denied 401",
+    ];
+    assert_eq!(lines.iter().map(brief).collect::<Vec<_>>(), expected);
 }
 
 #[tokio::test]
