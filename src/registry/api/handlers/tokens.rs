@@ -168,7 +168,7 @@ impl TokenEndpoint<'_> {
         if identity.proof == IdentityProof::Anonymous && !self.control.serves_anonymous() {
             return Err(self.unauthorized());
         }
-        let access = granted(self.control, self.has_builtin, &identity, asked.scopes);
+        let access = granted(self.control, self.target(service), &identity, asked.scopes);
         let Some(issued) = self.issuer.issue(&identity, service, &access) else {
             let reason = "no token is issued for these credentials".to_owned();
             trail.failed_login =
@@ -186,6 +186,14 @@ impl TokenEndpoint<'_> {
             issued_at: issued_at.unwrap_or_default().to_string(),
             scope: scope_text(&access),
         }))
+    }
+
+    fn target(self, service: &str) -> TokenTarget {
+        if service == self.issuer.service {
+            TokenTarget::Own { has_builtin: self.has_builtin }
+        } else {
+            TokenTarget::Other
+        }
     }
 
     /// Returns the refusal of wrong credentials. They never give an anonymous token, which clients would take for
@@ -224,10 +232,22 @@ async fn form(request: &Parts, body: &mut Body, timeout: Duration) -> Result<Vec
     }
 }
 
+/// Registry that a token is for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum TokenTarget {
+    /// This registry.
+    Own {
+        /// True if the registry has the built-in repository.
+        has_builtin: bool,
+    },
+    /// Another one, which knows neither this registry's rules nor its built-in repository.
+    Other,
+}
+
 /// Returns the access that the rules grant of what a client asks for. Other actions are left out.
 fn granted(
     control: &AccessControl,
-    has_builtin: bool,
+    target: TokenTarget,
     identity: &Identity,
     scopes: Vec<RequestedScope>,
 ) -> Vec<AccessEntry> {
@@ -235,10 +255,17 @@ fn granted(
     for scope in scopes {
         let (kind, name, actions) = match scope {
             RequestedScope::Catalog => {
-                let permits = identity.ceiling.as_ref().is_none_or(|ceiling| ceiling.permits_catalog());
+                let permits = match target {
+                    // This registry shows each client what the rules let it read.
+                    TokenTarget::Own { .. } => {
+                        identity.ceiling.as_ref().is_none_or(|ceiling| ceiling.permits_catalog())
+                    }
+                    TokenTarget::Other => control.rules.administers_all(identity),
+                };
                 ("registry", "catalog".to_owned(), if permits { vec!["*".to_owned()] } else { Vec::new() })
             }
             RequestedScope::Repository { name, actions } => {
+                let has_builtin = target == TokenTarget::Own { has_builtin: true };
                 let is_public = has_builtin && Builtin::is_builtin(&name) && control.builtin_is_public;
                 let has = |right| {
                     is_public && right == Right::Pull

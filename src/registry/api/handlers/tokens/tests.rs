@@ -245,6 +245,42 @@ async fn row_112_nothing_is_granted_that_the_rules_do_not_grant() {
 }
 
 #[tokio::test]
+async fn another_registry_gets_no_access_that_no_rule_grants() {
+    let rules = [
+        rule("public/**", Grantee::Anonymous, &[Right::Pull]),
+        rule("team/**", Grantee::User("alice".into()), &[Right::Admin]),
+    ];
+    let admin = rule("**", Grantee::User("alice".into()), &[Right::Admin]);
+    let asked = "scope=registry:catalog:*&scope=repository:quinistry:pull";
+    let scope = async |state: &State, query: &str, field: Option<&str>| {
+        let (response, body) = get(state, &format!("/v2/_token?{query}&{asked}"), field).await;
+        assert_eq!(response.status(), StatusCode::OK);
+        body["scope"].as_str().unwrap().to_owned()
+    };
+    let (limited, full) = (registry(&rules), registry(&[admin]));
+    let user = basic("right");
+    for field in [None, Some(&*user)] {
+        assert_eq!(scope(&limited, "service=other.example", field).await, "");
+        assert_eq!(scope(&limited, "service=registry.example", field).await, "registry:catalog:*");
+    }
+    let all = "registry:catalog:* repository:quinistry:pull";
+    assert_eq!(scope(&full, "service=other.example", Some(&user)).await, all);
+}
+
+#[test]
+fn the_built_in_repository_is_public_in_this_registry_alone() {
+    let state = public_and_team();
+    let control = state.0.settings.current().access.clone().unwrap();
+    let access = |target| {
+        let scope = RequestedScope::parse("repository:quinistry:pull").unwrap();
+        granted(&control, target, &Identity::anonymous(), vec![scope]).len()
+    };
+    assert_eq!(access(TokenTarget::Own { has_builtin: true }), 1);
+    assert_eq!(access(TokenTarget::Own { has_builtin: false }), 0);
+    assert_eq!(access(TokenTarget::Other), 0);
+}
+
+#[tokio::test]
 async fn row_113_only_short_forms_are_read() {
     let state = public_and_team();
     let form = "grant_type=password&username=alice&password=right&service=registry.example\
