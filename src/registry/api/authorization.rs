@@ -177,7 +177,7 @@ impl Refusal<'_> {
     }
 
     fn beyond_ceiling(self, identity: &Identity, scope: Scope<'_>) -> Error {
-        if identity.ceiling.as_ref().is_some_and(|ceiling| ceiling.can_be_widened()) {
+        if identity.ceiling.as_ref().is_some_and(|ceiling| ceiling.can_be_widened(scope)) {
             self.unauthorized(INSUFFICIENT, Some(scope), Some(ChallengeError::InsufficientScope))
         } else {
             denied(Some(scope))

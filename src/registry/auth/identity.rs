@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use quinistry_oci::RepositoryName;
 
+use super::challenge::Scope;
 use super::right::Right;
 
 /// Identity of a client, as its credentials prove it.
@@ -50,9 +51,9 @@ pub trait Ceiling: std::fmt::Debug + Send + Sync {
         self.permits(repository, Right::Pull)
     }
 
-    /// Returns true if the client can get credentials with a wider limit by itself. A refusal is then 401 with
-    /// `insufficient_scope`, and 403 otherwise.
-    fn can_be_widened(&self) -> bool;
+    /// Returns true if the client can get credentials by itself whose limit leaves the rights that it needs. A
+    /// refusal is then 401 with `insufficient_scope`, and 403 otherwise.
+    fn can_be_widened(&self, needed: Scope<'_>) -> bool;
 }
 
 // === impl IdentityProof ===

@@ -52,7 +52,7 @@ impl Ceiling for PullOnly {
         false
     }
 
-    fn can_be_widened(&self) -> bool {
+    fn can_be_widened(&self, _: crate::auth::challenge::Scope<'_>) -> bool {
         self.can_be_widened
     }
 }

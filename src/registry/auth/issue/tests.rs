@@ -66,7 +66,10 @@ fn a_token_gives_its_user_within_the_granted_access() {
         (Some("alice"), IdentityProof::OwnToken { key: None })
     );
     let ceiling = identity.ceiling.unwrap();
-    assert!(ceiling.permits(&"a".parse().unwrap(), Right::Pull) && ceiling.can_be_widened());
+    assert!(
+        ceiling.permits(&"a".parse().unwrap(), Right::Pull)
+            && ceiling.can_be_widened(crate::auth::challenge::Scope::Catalog)
+    );
     assert!(!ceiling.permits(&"a".parse().unwrap(), Right::Push));
     let anonymous = use_token(&issuer, &issue(&issuer, &Identity::anonymous())).unwrap().unwrap();
     assert_eq!((anonymous.name, anonymous.proof), (None, IdentityProof::OwnToken { key: None }));

@@ -139,7 +139,7 @@ fn a_ceiling_takes_away_and_never_adds() {
         fn permits_catalog(&self) -> bool {
             false
         }
-        fn can_be_widened(&self) -> bool {
+        fn can_be_widened(&self, _: crate::auth::challenge::Scope<'_>) -> bool {
             true
         }
     }

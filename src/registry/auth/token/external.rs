@@ -232,7 +232,10 @@ mod tests {
         let identity = tokens.identify(&token(&signer, "alice"), NOW, Instant::now()).unwrap();
         assert_eq!((identity.name.as_deref(), identity.proof), (Some("alice"), IdentityProof::ExternalToken));
         let ceiling = identity.ceiling.unwrap();
-        assert!(ceiling.permits(&"a".parse().unwrap(), Right::Pull) && ceiling.can_be_widened());
+        assert!(
+            ceiling.permits(&"a".parse().unwrap(), Right::Pull)
+                && ceiling.can_be_widened(crate::auth::challenge::Scope::Catalog)
+        );
         assert!(!ceiling.permits(&"a".parse().unwrap(), Right::Push));
         assert!(!ceiling.permits(&"b".parse().unwrap(), Right::Pull));
         let anonymous = tokens.identify(&token(&signer, ""), NOW, Instant::now()).unwrap();
