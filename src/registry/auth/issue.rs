@@ -199,7 +199,7 @@ impl TokenIssuer {
                 };
                 match verification::verify_own(token, &policy, current.key.verification(), now) {
                     Ok(verified) => {
-                        current.verified.insert(cache_key, verified.clone(), instant);
+                        current.verified.insert(cache_key, token.len(), verified.clone(), instant);
                         verified
                     }
                     Err(error) => return Some(Err(invalid(&error))),

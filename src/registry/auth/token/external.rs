@@ -116,7 +116,7 @@ impl ExternalTokens {
     fn identify(&self, token: &str, now: u64, instant: Instant) -> Result<Identity, AuthenticationError> {
         let invalid = |reason: String| AuthenticationError::Invalid { reason };
         let current = self.current();
-        let key = TokenCache::<KnownToken>::key(token);
+        let (key, length) = (TokenCache::<KnownToken>::key(token), token.len());
         if let Some(known) = current.verified.get(&key, instant) {
             known.validity.check(now).map_err(|error| invalid(error.to_string()))?;
             return Ok(known.identity);
@@ -129,7 +129,7 @@ impl ExternalTokens {
             ceiling: Some(Arc::new(TokenCeiling::new(token.access, None))),
         };
         let known = KnownToken { identity: identity.clone(), validity: token.validity };
-        current.verified.insert(key, known, instant);
+        current.verified.insert(key, length, known, instant);
         Ok(identity)
     }
 }
