@@ -184,7 +184,7 @@ impl TokenEndpoint<'_> {
             access_token: &issued.token,
             expires_in: issued.lifetime,
             issued_at: issued_at.unwrap_or_default().to_string(),
-            scope: scope_text(&access),
+            scope: scope_text(&access[..issued.entries]),
         }))
     }
 

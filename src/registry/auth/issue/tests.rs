@@ -151,6 +151,18 @@ fn tokens_and_certificates_do_not_give_new_tokens() {
 }
 
 #[test]
+fn a_token_has_no_more_scopes_than_the_registry_accepts() {
+    let (issuer, _) = issuer(b"secret");
+    let access: Vec<AccessEntry> =
+        (10..74).flat_map(|number| pull(&format!("{number}{}", "a".repeat(250)))).collect();
+    let issued = issuer.issue_at(&alice(), "registry.example", &access, NOW).unwrap();
+    assert!((30..64).contains(&issued.entries), "{}", issued.entries);
+    let ceiling = use_token(&issuer, &issued.token).unwrap().unwrap().ceiling.unwrap();
+    let permits = |index: usize| ceiling.permits(&access[index].name.parse().unwrap(), Right::Pull);
+    assert!(permits(0) && permits(issued.entries - 1) && !permits(issued.entries));
+}
+
+#[test]
 fn only_known_services_get_tokens() {
     let (issuer, _) = issuer(b"secret");
     assert_eq!(issuer.find_service(None), Some("registry.example"));
