@@ -56,7 +56,7 @@ pub fn load(config: &Config, users: &UserState) -> Result<LoadedAccess, LoadErro
     }
     let mut external: Option<Challenge> = None;
     if let Some(server) = &config.token_server {
-        let (verifier, challenge) = tokens::external(server)?;
+        let (verifier, challenge) = tokens::external(server, config.http.host.clone())?;
         verifiers.push(Arc::new(tokens::Counted::new(verifier.clone(), user_metrics)));
         files.push(verifier);
         external = Some(challenge);

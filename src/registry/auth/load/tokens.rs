@@ -3,6 +3,7 @@
 use std::pin::Pin;
 use std::sync::Arc;
 
+use http::Uri;
 use quinistry_http::client_address::ClientAddress;
 
 use crate::auth::api_keys::{ApiKeyVerifier, KeyUser};
@@ -64,7 +65,10 @@ impl<V: CredentialVerifier> CredentialVerifier for Counted<V> {
 }
 
 /// Reads the keys of another server, and makes the challenge that sends clients there.
-pub(super) fn external(server: &TokenServer) -> Result<(Arc<ExternalTokens>, Challenge), KeyFilesError> {
+pub(super) fn external(
+    server: &TokenServer,
+    host: Option<Uri>,
+) -> Result<(Arc<ExternalTokens>, Challenge), KeyFilesError> {
     let policy = TokenPolicy {
         algorithms: server.algorithms.clone(),
         issuer: server.issuer.clone(),
@@ -75,6 +79,7 @@ pub(super) fn external(server: &TokenServer) -> Result<(Arc<ExternalTokens>, Cha
         realm: server.realm.clone(),
         service: server.service.clone(),
         own_path: server.own_path.clone(),
+        host,
     };
     Ok((Arc::new(tokens), challenge))
 }
