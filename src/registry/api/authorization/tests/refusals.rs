@@ -112,6 +112,13 @@ async fn row_143_a_host_that_is_no_host_is_not_reflected() {
 }
 
 #[tokio::test]
+async fn a_challenge_is_not_cached() {
+    let answer = Registry::with_rules().ask("GET", "/v2/", "anonymous").await;
+    assert!(answer.challenge().contains("registry.test:5000"), "the Host is reflected");
+    assert_eq!(answer.headers["cache-control"], "no-store");
+}
+
+#[tokio::test]
 async fn the_path_for_another_servers_tokens_is_on_the_configured_host() {
     let challenge = |host: Option<&str>| Challenge::ExternalToken {
         realm: "https://auth.example/token".into(),
