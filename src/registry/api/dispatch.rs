@@ -162,7 +162,8 @@ async fn call_handler(
     }
 }
 
-/// Finds the client of a request, and fails unless its rights suffice. What no client can do is left to the caller.
+/// Finds the client of a request, and fails unless its rights suffice. Methods that no client may use are left to
+/// [`access::authorize`].
 async fn admit(
     state: &State,
     settings: &Settings,

@@ -20,7 +20,7 @@ pub const TOKEN_PATH: &str = "/v2/_token";
 /// Challenge of a registry.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Challenge {
-    /// None: there are no users, and a client that may not do something can do nothing about it.
+    /// No challenge: the registry has no users, so that no credentials help a client that is refused.
     #[default]
     Impossible,
     /// User name and password, with each request.
