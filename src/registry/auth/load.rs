@@ -63,8 +63,10 @@ pub fn load(config: &Config, users: &UserState) -> Result<LoadedAccess, LoadErro
     }
     // Client certificates (`quinistry.clientcerts`).
     let fields = &config.http.certificate_names;
-    let connection = (!fields.is_empty())
-        .then(|| Arc::new(CertificateUsers(fields.clone())) as Arc<dyn ConnectionVerifier>);
+    let connection = (!fields.is_empty()).then(|| {
+        let users = Arc::new(CertificateUsers(fields.clone()));
+        Arc::new(tokens::Counted::new(users, user_metrics)) as Arc<dyn ConnectionVerifier>
+    });
     let authenticator = Authenticator { verifiers, connection };
     if !authenticator.knows_users() && config.access.rules.is_none() {
         return Ok(LoadedAccess::default());

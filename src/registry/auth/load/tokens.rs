@@ -7,7 +7,7 @@ use http::Uri;
 use quinistry_http::client_address::ClientAddress;
 
 use crate::auth::api_keys::{ApiKeyVerifier, KeyUser};
-use crate::auth::authenticator::{CredentialVerifier, Credentials};
+use crate::auth::authenticator::{ConnectionVerifier, CredentialVerifier, Credentials};
 use crate::auth::challenge::Challenge;
 use crate::auth::htpasswd::HtpasswdFile;
 use crate::auth::issue::{CredentialVersions, SigningKeyError, TokenIssuer, TokenSettings};
@@ -37,7 +37,7 @@ impl CredentialVersions for UserVersions {
     }
 }
 
-/// Verifier of tokens whose results are counted.
+/// Verifier whose results are counted: of tokens, or of client certificates.
 #[derive(Debug)]
 pub(super) struct Counted<V> {
     verifier: Arc<V>,
@@ -47,6 +47,14 @@ pub(super) struct Counted<V> {
 impl<V> Counted<V> {
     pub(super) fn new(verifier: Arc<V>, metrics: &Arc<AuthMetrics>) -> Self {
         Self { verifier, metrics: metrics.clone() }
+    }
+}
+
+impl<V: ConnectionVerifier> ConnectionVerifier for Counted<V> {
+    fn identify(&self, extensions: &http::Extensions) -> Option<Identity> {
+        let identity = self.verifier.identify(extensions)?;
+        self.metrics.attempted(AuthMethod::Certificate, &Ok(identity.clone()));
+        Some(identity)
     }
 }
 
@@ -98,4 +106,33 @@ pub(super) fn issuer(
     };
     let secret = config.http.secret.as_ref().map(|secret| secret.0.as_bytes());
     TokenIssuer::open(settings, secret, versions).map(Arc::new)
+}
+
+#[cfg(test)]
+mod tests {
+    use quinistry_http::metrics::Exposition;
+
+    use super::*;
+    use crate::auth::IdentityProof;
+
+    #[derive(Debug)]
+    struct OneCertificate;
+
+    impl ConnectionVerifier for OneCertificate {
+        fn identify(&self, _: &http::Extensions) -> Option<Identity> {
+            Some(Identity { proof: IdentityProof::Certificate, ..Identity::anonymous() })
+        }
+    }
+
+    #[test]
+    fn uses_of_client_certificates_are_counted() {
+        let metrics = Arc::<AuthMetrics>::default();
+        let counted = Counted::new(Arc::new(OneCertificate), &metrics);
+        assert!(counted.identify(&http::Extensions::new()).is_some());
+        let mut page = Exposition::default();
+        metrics.write(&mut page);
+        let text = page.into_text();
+        let line = "quinistry_auth_attempts_total{how=\"certificate\",result=\"success\"} 1";
+        assert!(text.contains(line), "{text}");
+    }
 }
