@@ -107,6 +107,15 @@ impl HtpasswdFile {
         self.current.read().unwrap_or_else(PoisonError::into_inner).users.clone()
     }
 
+    /// Returns a value that changes with the user's password; `None` if there is no such user, or no password matches
+    /// the line. A token of a password ends then, and a forged one finds no user.
+    #[must_use]
+    pub fn version_of_password(&self, user: &str) -> Option<[u8; 8]> {
+        let users = self.users();
+        users.get(user)?.hash.as_ref()?;
+        self.version_of(user)
+    }
+
     /// Returns a value that changes with the user's line; `None` if there is no such user. A token that holds the
     /// value ends when the line changes.
     #[must_use]
@@ -236,6 +245,19 @@ mod tests {
         fs::write(&path, "").unwrap();
         file.reload().unwrap();
         assert!(file.users().is_empty());
+    }
+
+    #[test]
+    fn a_user_whose_line_no_password_matches_has_no_version_of_a_password() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        fs::write(file.path(), format!("alice:{HASH}\nbob:!\ncarol:\n")).unwrap();
+        let users = HtpasswdFile::open(file.path()).unwrap();
+        assert_eq!(users.version_of_password("alice"), users.version_of("alice"));
+        for user in ["bob", "carol"] {
+            assert_eq!(users.version_of_password(user), None, "{user}");
+            assert!(users.version_of(user).is_some(), "{user} may own API keys");
+        }
+        assert_eq!(users.version_of_password("nemo"), None);
     }
 
     #[test]

@@ -20,6 +20,9 @@ use crate::metrics::{AuthMethod, AuthMetrics};
 /// Name of a registry in its own tokens, unless `http.host` names it.
 const DEFAULT_SERVICE: &str = "quinistry";
 
+/// Shortest secret that is not warned about, in bytes: hexadecimal digits of 128 bits.
+const MIN_SECRET_BYTES: usize = 32;
+
 /// Versions of passwords and API keys, from the files of now.
 #[derive(Debug)]
 pub(super) struct UserVersions {
@@ -29,7 +32,7 @@ pub(super) struct UserVersions {
 
 impl CredentialVersions for UserVersions {
     fn version_of_user(&self, user: &str) -> Option<[u8; 8]> {
-        self.users.version_of(user)
+        self.users.version_of_password(user)
     }
 
     fn api_key(&self, id: &str) -> Option<KeyUser> {
@@ -92,6 +95,11 @@ pub(super) fn external(
     Ok((Arc::new(tokens), challenge))
 }
 
+/// Returns true for a secret that can be guessed by trying, with one token to compare.
+fn is_weak(secret: &[u8]) -> bool {
+    secret.len() < MIN_SECRET_BYTES
+}
+
 /// Makes the issuer of this registry's own tokens.
 pub(super) fn issuer(
     config: &Config,
@@ -105,6 +113,12 @@ pub(super) fn issuer(
         key_file: config.tokens.key.clone(),
     };
     let secret = config.http.secret.as_ref().map(|secret| secret.0.as_bytes());
+    if settings.key_file.is_none() && secret.is_some_and(is_weak) {
+        tracing::warn!(
+            minimum = MIN_SECRET_BYTES,
+            "http.secret is short and signs tokens, a client that guesses it can forge them; set a longer one"
+        );
+    }
     TokenIssuer::open(settings, secret, versions).map(Arc::new)
 }
 
@@ -122,6 +136,19 @@ mod tests {
         fn identify(&self, _: &http::Extensions) -> Option<Identity> {
             Some(Identity { proof: IdentityProof::Certificate, ..Identity::anonymous() })
         }
+    }
+
+    #[test]
+    fn secrets_of_fewer_than_32_characters_are_weak() {
+        assert!(is_weak(b"") && is_weak(&[b'a'; 31]) && !is_weak(&[b'a'; 32]));
+    }
+
+    #[test]
+    fn tokens_of_passwords_need_a_line_that_a_password_matches() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), "bob:!\n").unwrap();
+        let users = Arc::new(HtpasswdFile::open(file.path()).unwrap());
+        assert_eq!(UserVersions { users, keys: None }.version_of_user("bob"), None);
     }
 
     #[test]
