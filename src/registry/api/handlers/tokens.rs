@@ -235,7 +235,7 @@ async fn form(request: &Parts, body: &mut Body, timeout: Duration) -> Result<Vec
 /// Registry that a token is for.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum TokenTarget {
-    /// This registry.
+    /// Registry that issues the token.
     Own {
         /// True if the registry has the built-in repository.
         has_builtin: bool,
