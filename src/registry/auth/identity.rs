@@ -24,7 +24,10 @@ pub enum IdentityProof {
     /// None: the client sent no credentials.
     Anonymous,
     /// Password of the htpasswd file.
-    Password,
+    Password {
+        /// Version of the line that was verified, for tokens; `None` if none was.
+        version: Option<[u8; 8]>,
+    },
     /// API key with this identifier, which is no secret.
     ApiKey(Arc<str>),
     /// Token that this registry issued.
@@ -64,7 +67,7 @@ impl IdentityProof {
     pub const fn as_str(&self) -> &'static str {
         match self {
             Self::Anonymous => "anonymous",
-            Self::Password => "password",
+            Self::Password { .. } => "password",
             Self::ApiKey(_) => "key",
             Self::OwnToken { .. } => "token",
             Self::ExternalToken => "external token",

@@ -158,7 +158,11 @@ impl TokenIssuer {
         let mut expires = now.saturating_add(self.settings.lifetime.max(MIN_LIFETIME).as_secs());
         let (version, key) = match (&identity.proof, name) {
             (IdentityProof::Anonymous, None) => (None, None),
-            (IdentityProof::Password, Some(user)) => (Some(self.versions.version_of_user(user)?), None),
+            // The password may have changed since it was verified.
+            (IdentityProof::Password { version }, Some(user)) => {
+                let current = self.versions.version_of_user(user)?;
+                (Some(version.filter(|version| *version == current)?), None)
+            }
             (IdentityProof::ApiKey(id), Some(_)) => {
                 let key = self.versions.api_key(id).filter(|key| is_valid(key, now))?;
                 expires = expires.min(end_of(&key));

@@ -74,7 +74,7 @@ impl CredentialVerifier for TestUsers {
                 Credentials::Basic { user: user @ ("alice" | "bob" | "carol" | "ci-7"), password }
                     if password == PASSWORD.as_bytes() =>
                 {
-                    Ok(named(user, IdentityProof::Password))
+                    Ok(named(user, IdentityProof::Password { version: None }))
                 }
                 Credentials::Bearer("token-of-alice") => Ok(Identity {
                     ceiling: limit("team/app", true),

@@ -111,9 +111,14 @@ impl HtpasswdFile {
     /// the line. A token of a password ends then, and a forged one finds no user.
     #[must_use]
     pub fn version_of_password(&self, user: &str) -> Option<[u8; 8]> {
-        let users = self.users();
-        users.get(user)?.hash.as_ref()?;
-        self.version_of(user)
+        Self::version_of_password_in(&self.users(), user)
+    }
+
+    /// Returns what [`HtpasswdFile::version_of_password`] does, of users that the file had or has.
+    #[must_use]
+    pub fn version_of_password_in(users: &Users, user: &str) -> Option<[u8; 8]> {
+        let line = users.get(user).filter(|line| line.hash.is_some())?;
+        Some(version(user, &line.text.0))
     }
 
     /// Returns a value that changes with the user's line; `None` if there is no such user. A token that holds the
@@ -121,14 +126,18 @@ impl HtpasswdFile {
     #[must_use]
     pub fn version_of(&self, user: &str) -> Option<[u8; 8]> {
         let users = self.users();
-        let text = &users.get(user)?.text.0;
-        let mut context = hmac::Context::with_key(&hmac::Key::new(hmac::HMAC_SHA256, VERSION_LABEL));
-        context.update(&(user.len() as u64).to_be_bytes());
-        context.update(user.as_bytes());
-        context.update(text.as_bytes());
-        let tag = context.sign();
-        Some(*tag.as_ref().first_chunk().expect("a tag has 32 bytes"))
+        Some(version(user, &users.get(user)?.text.0))
     }
+}
+
+/// Returns the version of a user's line.
+fn version(user: &str, hash: &str) -> [u8; 8] {
+    let mut context = hmac::Context::with_key(&hmac::Key::new(hmac::HMAC_SHA256, VERSION_LABEL));
+    context.update(&(user.len() as u64).to_be_bytes());
+    context.update(user.as_bytes());
+    context.update(hash.as_bytes());
+    let tag = context.sign();
+    *tag.as_ref().first_chunk().expect("a tag has 32 bytes")
 }
 
 impl ReloadFiles for HtpasswdFile {

@@ -42,7 +42,11 @@ fn issuer(secret: &[u8]) -> (TokenIssuer, Arc<Versions>) {
 }
 
 fn alice() -> Identity {
-    Identity { name: Some("alice".into()), proof: IdentityProof::Password, ceiling: None }
+    Identity {
+        name: Some("alice".into()),
+        proof: IdentityProof::Password { version: Some([1; 8]) },
+        ceiling: None,
+    }
 }
 
 fn pull(name: &str) -> Vec<AccessEntry> {
@@ -160,6 +164,14 @@ fn a_token_has_no_more_scopes_than_the_registry_accepts() {
     let ceiling = use_token(&issuer, &issued.token).unwrap().unwrap().ceiling.unwrap();
     let permits = |index: usize| ceiling.permits(&access[index].name.parse().unwrap(), Right::Pull);
     assert!(permits(0) && permits(issued.entries - 1) && !permits(issued.entries));
+}
+
+#[test]
+fn a_password_that_changed_after_its_verification_gives_no_token() {
+    let (issuer, versions) = issuer(b"secret");
+    let verified = alice();
+    versions.users.lock().unwrap().insert("alice".into(), [2; 8]);
+    assert!(issuer.issue_at(&verified, "registry.example", &[], NOW).is_none());
 }
 
 #[test]

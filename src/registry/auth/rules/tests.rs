@@ -27,7 +27,11 @@ fn rule(line: u32, repositories: &[&str], who: &[&str], can: &[Right]) -> Access
 fn identity(name: &str) -> Identity {
     match name {
         "anonymous" => Identity::anonymous(),
-        name => Identity { name: Some(name.into()), proof: IdentityProof::Password, ceiling: None },
+        name => Identity {
+            name: Some(name.into()),
+            proof: IdentityProof::Password { version: None },
+            ceiling: None,
+        },
     }
 }
 

@@ -37,7 +37,7 @@ impl CredentialVerifier for OneUser {
         Box::pin(std::future::ready(match credentials {
             Credentials::Basic { user: "alice", password: b"right" } => Some(Ok(Identity {
                 name: Some("alice".into()),
-                proof: IdentityProof::Password,
+                proof: IdentityProof::Password { version: Some([1; 8]) },
                 ceiling: None,
             })),
             Credentials::Basic { user: "key", password: b"right" } => Some(Ok(Identity {
