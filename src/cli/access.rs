@@ -103,7 +103,11 @@ impl CheckArgs {
         let rules = load::rules(&config.access).context("failed to compile the rules")?;
         let identity = match self.user.as_str() {
             ANONYMOUS => Identity::anonymous(),
-            user => Identity { name: Some(user.into()), proof: IdentityProof::Password, ceiling: None },
+            user => Identity {
+                name: Some(user.into()),
+                proof: IdentityProof::Password { version: None },
+                ceiling: None,
+            },
         };
         let is_open = is_open(&config);
         let decide = |right| {

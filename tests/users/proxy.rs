@@ -108,7 +108,7 @@ fn docker_works_through_nginx(locations: &str, prefix: &str) {
     // The address is the client's, and not the proxy's.
     machine.until("the audit log's line of the wrong password", || {
         let text = fs::read_to_string(machine.path("audit.log")).unwrap_or_default();
-        text.lines().any(|line| line.contains("401") && line.contains(ADDRESS)).then_some(())
+        text.lines().any(|line| line.contains("\"status\":401") && line.contains(ADDRESS)).then_some(())
     });
 
     // The realm is the proxy's, as the client sees it, and every Location is a path alone.

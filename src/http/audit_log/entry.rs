@@ -59,6 +59,8 @@ pub enum AuditDecision {
     Granted,
     /// The client may not do it.
     Denied,
+    /// Request that ended before a decision, such as that of a client that left while its password was checked.
+    Unknown,
 }
 
 // === impl AuditEntry ===
@@ -104,6 +106,7 @@ impl AuditDecision {
         match self {
             Self::Granted => "granted",
             Self::Denied => "denied",
+            Self::Unknown => "unknown",
         }
     }
 }

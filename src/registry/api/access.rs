@@ -1,9 +1,8 @@
 //! Access: the action that a request asks for, and the decision whether it is permitted. Pure.
 //!
-//! The decision for each endpoint and method is made here; a method that no endpoint of the registry has was
-//! refused before ([`Method::from_http`]). Decides what the settings permit to all clients; in a registry with users
-//! the rules were asked before ([`authorization`](super::authorization)). A mount also reads the repository that it
-//! names, which [`permits_mount`] and the rules decide.
+//! Decides what the settings permit to all clients. [`Method::from_http`] has refused methods that no endpoint has, and
+//! in a registry with users [`authorization`](super::authorization) has asked the rules. A mount also reads the
+//! repository that the request names, which [`permits_mount`] and the rules decide.
 
 use quinistry_oci::RepositoryName;
 
@@ -64,9 +63,9 @@ impl AccessAction {
 pub(crate) enum AccessTarget<'a> {
     /// The built-in repository.
     Builtin,
-    /// Any other, in a registry without storage.
+    /// Another repository, in a registry without storage.
     NoStorage,
-    /// Any other, in a registry with storage.
+    /// Another repository, in a registry with storage.
     Stored(&'a Settings),
 }
 

@@ -14,7 +14,6 @@ use super::response::error::{AskedAction, Error, Unauthorized};
 use super::route::Route;
 use super::trail::{FailedLogin, Trail};
 use crate::PathPrefix;
-use crate::auth::authenticator::Credentials;
 use crate::auth::caller::{Caller, KnownCaller};
 use crate::auth::challenge::{ChallengeError, Scope};
 use crate::auth::credentials::{AuthorizationError, AuthorizationField};
@@ -78,16 +77,7 @@ async fn identify(
     match control.authenticator.authenticate(credentials, client_address(control, request)).await {
         Ok(identity) => Ok(identity),
         Err(error) => {
-            let user = match credentials {
-                Credentials::Basic { user, .. } => Some(user.to_owned()),
-                Credentials::Bearer(_) => None,
-            };
-            let reason = match &error {
-                AuthenticationError::Invalid { reason } => reason.clone(),
-                AuthenticationError::TooManyAttempts { .. } => error.to_string(),
-            };
-            tracing::debug!(%reason, "login refused");
-            *failed = Some(FailedLogin { user, reason });
+            *failed = Some(FailedLogin::new(credentials, &error));
             match error {
                 AuthenticationError::Invalid { .. } => refuse(),
                 AuthenticationError::TooManyAttempts { retry_after_seconds } => {
@@ -186,7 +176,7 @@ impl Refusal<'_> {
     }
 
     fn beyond_ceiling(self, identity: &Identity, scope: Scope<'_>) -> Error {
-        if identity.ceiling.as_ref().is_some_and(|ceiling| ceiling.can_be_widened()) {
+        if identity.ceiling.as_ref().is_some_and(|ceiling| ceiling.can_be_widened(scope)) {
             self.unauthorized(INSUFFICIENT, Some(scope), Some(ChallengeError::InsufficientScope))
         } else {
             denied(Some(scope))

@@ -110,8 +110,13 @@ async fn call_handler(
         && let Some(route) = state.0.prefix.strip(path).and_then(TokenRoute::parse)
     {
         // On the heap, so that other requests need no memory for it. Writes elsewhere need storage; this one does not.
-        let endpoint = TokenEndpoint { control, issuer, has_builtin: state.0.builtin.is_some() };
-        return Ok(Box::pin(endpoint.handle(route, request, body, settings.body)).await);
+        let endpoint = TokenEndpoint {
+            control,
+            issuer,
+            prefix: &state.0.prefix,
+            has_builtin: state.0.builtin.is_some(),
+        };
+        return Ok(Box::pin(endpoint.handle(route, request, body, settings.body, trail)).await);
     }
     let route = match state.0.prefix.strip(path) {
         Some(path) => Route::parse(path),
@@ -141,6 +146,7 @@ async fn call_handler(
             Box::pin(admit(state, settings, control, request, (&route, method, target), trail)).await?
         }
     };
+    trail.note_admitted();
     access::authorize(&route, method, target)?;
     if let Some(builtin) = of_builtin {
         return handle_builtin(builtin, settings, route, request).await;
@@ -156,7 +162,8 @@ async fn call_handler(
     }
 }
 
-/// Finds the client of a request, and fails unless its rights suffice. What no client can do is left to the caller.
+/// Finds the client of a request, and fails unless its rights suffice. Methods that no client may use are left to
+/// [`access::authorize`].
 async fn admit(
     state: &State,
     settings: &Settings,
@@ -171,6 +178,7 @@ async fn admit(
     let caller = authorization::authenticate(control, &state.0.prefix, request, trail).await?;
     trail.note_caller(&caller);
     authorization::authorize(&caller, request, AskedAccess { route, method, action, is_builtin })?;
+    trail.note_admitted();
     method.unless_read_only(settings)?;
     Ok(caller)
 }

@@ -17,8 +17,9 @@ use super::method::Method;
 use super::response::served_content::DIGEST;
 use super::route::Route;
 use crate::Settings;
+use crate::auth::authenticator::Credentials;
 use crate::auth::caller::Caller;
-use crate::auth::{IdentityProof, Right};
+use crate::auth::{AuthenticationError, IdentityProof, Right};
 
 /// Status of a request whose client left before the answer, as nginx has it.
 const CLIENT_LEFT: u16 = 499;
@@ -60,6 +61,8 @@ struct Record {
     client: Option<ClientAddress>,
     subject: Option<Subject>,
     caller: Caller,
+    /// True once the client was found and may do what the request asks for.
+    is_admitted: bool,
     failed_login: Option<FailedLogin>,
     status: Option<StatusCode>,
     digest: Option<String>,
@@ -74,6 +77,24 @@ struct Subject {
     reference: Option<String>,
     /// Right that the rules are asked for.
     right: Right,
+}
+
+// === impl FailedLogin ===
+
+impl FailedLogin {
+    /// Makes the note of credentials that were refused, and logs the reason.
+    pub(crate) fn new(credentials: Credentials<'_>, error: &AuthenticationError) -> Self {
+        let user = match credentials {
+            Credentials::Basic { user, .. } => Some(user.to_owned()),
+            Credentials::Bearer(_) => None,
+        };
+        let reason = match error {
+            AuthenticationError::Invalid { reason } => reason.clone(),
+            AuthenticationError::TooManyAttempts { .. } => error.to_string(),
+        };
+        tracing::debug!(%reason, "login refused");
+        Self { user, reason }
+    }
 }
 
 // === impl Trail ===
@@ -93,6 +114,7 @@ impl Trail {
                 client: peer.map(|peer| ClientAddress::find(peer, &request.headers, trusted)),
                 subject: None,
                 caller: Caller::ANYONE,
+                is_admitted: false,
                 failed_login: None,
                 status: None,
                 digest: None,
@@ -127,6 +149,13 @@ impl Trail {
         }
     }
 
+    /// Notes that the client may do what the request asks for.
+    pub(crate) fn note_admitted(&mut self) {
+        if let Some(record) = &mut self.record {
+            record.is_admitted = true;
+        }
+    }
+
     /// Ends the trail with the answer.
     pub(crate) fn end(self, response: &Response) {
         let Some(mut record) = self.record else { return };
@@ -143,9 +172,8 @@ impl Record {
     /// Returns true if the log has a line for the request.
     fn is_logged(&self) -> bool {
         let is_denied = self.is_denied();
-        let Some(subject) = &self.subject else { return self.failed_login.is_some() };
-        let by_key =
-            self.caller.identity().is_some_and(|identity| matches!(identity.proof, IdentityProof::ApiKey(_)));
+        let by_key = self.caller.identity().is_some_and(|identity| identity.proof.api_key().is_some());
+        let Some(subject) = &self.subject else { return self.failed_login.is_some() || by_key };
         // Every client begins with a request to `/v2/` that is refused.
         let is_first_contact = subject.repository.is_none() && subject.action == AccessAction::Ping.as_str();
         self.failed_login.is_some()
@@ -160,15 +188,21 @@ impl Record {
             || matches!(self.status, Some(StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN))
     }
 
+    fn decision(&self) -> AuditDecision {
+        match (self.is_denied(), self.is_admitted) {
+            (true, _) => AuditDecision::Denied,
+            (false, true) => AuditDecision::Granted,
+            (false, false) => AuditDecision::Unknown,
+        }
+    }
+
     fn write(&self) {
         let identity = self.caller.identity();
-        let (how, key) = match identity.map(|identity| &identity.proof) {
-            None => ("none", None),
-            Some(IdentityProof::ApiKey(id)) => (IdentityProof::ApiKey(id.clone()).as_str(), Some(&**id)),
-            Some(proof) => (proof.as_str(), None),
-        };
+        let proof = identity.map(|identity| &identity.proof);
+        let (how, key) =
+            (proof.map_or("none", IdentityProof::as_str), proof.and_then(IdentityProof::api_key));
         let subject = self.subject.as_ref();
-        let decision = if self.is_denied() { AuditDecision::Denied } else { AuditDecision::Granted };
+        let decision = self.decision();
         let repository = subject.and_then(|subject| subject.repository.as_ref());
         let rule = subject.zip(repository).filter(|_| decision == AuditDecision::Granted);
         let rule =

@@ -20,7 +20,7 @@ pub const TOKEN_PATH: &str = "/v2/_token";
 /// Challenge of a registry.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Challenge {
-    /// None: there are no users, and a client that may not do something can do nothing about it.
+    /// No challenge: the registry has no users, so that no credentials help a client that is refused.
     #[default]
     Impossible,
     /// User name and password, with each request.
@@ -43,6 +43,8 @@ pub enum Challenge {
         service: String,
         /// Path on this registry's own host that stands in for `realm`, if the configuration asks for one.
         own_path: Option<String>,
+        /// URL of this registry's host for that path, if `http.host` names it; else each request's `Host` does.
+        host: Option<Uri>,
     },
 }
 
@@ -83,10 +85,10 @@ impl Challenge {
                 let url = realm(host.as_ref(), &request.headers, is_tls(request), prefix, TOKEN_PATH)?;
                 (url, service)
             }
-            Self::ExternalToken { realm, service, own_path: None } => (realm.clone(), service),
-            Self::ExternalToken { service, own_path: Some(path), .. } => {
+            Self::ExternalToken { realm, service, own_path: None, .. } => (realm.clone(), service),
+            Self::ExternalToken { service, own_path: Some(path), host, .. } => {
                 let root = PathPrefix::default();
-                (realm(None, &request.headers, is_tls(request), &root, path)?, service)
+                (realm(host.as_ref(), &request.headers, is_tls(request), &root, path)?, service)
             }
         };
         let mut value = format!("Bearer realm={},service={}", quoted(&realm), quoted(service));

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use quinistry_oci::RepositoryName;
 
+use super::challenge::Scope;
 use super::right::Right;
 
 /// Identity of a client, as its credentials prove it.
@@ -23,11 +24,17 @@ pub enum IdentityProof {
     /// None: the client sent no credentials.
     Anonymous,
     /// Password of the htpasswd file.
-    Password,
+    Password {
+        /// Version of the line that was verified, for tokens; `None` if none was.
+        version: Option<[u8; 8]>,
+    },
     /// API key with this identifier, which is no secret.
     ApiKey(Arc<str>),
     /// Token that this registry issued.
-    OwnToken,
+    OwnToken {
+        /// Identifier of the API key that the token was issued for, if it was one.
+        key: Option<Arc<str>>,
+    },
     /// Token of the server that `auth.token` names.
     ExternalToken,
     /// Client certificate that was verified in the handshake.
@@ -47,9 +54,9 @@ pub trait Ceiling: std::fmt::Debug + Send + Sync {
         self.permits(repository, Right::Pull)
     }
 
-    /// Returns true if the client can get credentials with a wider limit by itself. A refusal is then 401 with
-    /// `insufficient_scope`, and 403 otherwise.
-    fn can_be_widened(&self) -> bool;
+    /// Returns true if the client can get credentials by itself whose limit leaves the rights that it needs. A
+    /// refusal is then 401 with `insufficient_scope`, and 403 otherwise.
+    fn can_be_widened(&self, needed: Scope<'_>) -> bool;
 }
 
 // === impl IdentityProof ===
@@ -60,11 +67,21 @@ impl IdentityProof {
     pub const fn as_str(&self) -> &'static str {
         match self {
             Self::Anonymous => "anonymous",
-            Self::Password => "password",
+            Self::Password { .. } => "password",
             Self::ApiKey(_) => "key",
-            Self::OwnToken => "token",
+            Self::OwnToken { .. } => "token",
             Self::ExternalToken => "external token",
             Self::Certificate => "certificate",
+        }
+    }
+
+    /// Returns the identifier of the API key behind the identity, also of one that gave a token.
+    #[must_use]
+    pub fn api_key(&self) -> Option<&str> {
+        match self {
+            Self::ApiKey(id) => Some(id),
+            Self::OwnToken { key } => key.as_deref(),
+            _ => None,
         }
     }
 }

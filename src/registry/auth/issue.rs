@@ -23,7 +23,7 @@ use super::identity::{Identity, IdentityProof};
 use super::token::access::{AccessEntry, TokenCeiling};
 use super::token::cache::TokenCache;
 use super::token::external::seconds_since_epoch;
-use super::token::verification::{self, TokenPolicy, VerifiedToken};
+use super::token::verification::{self, MAX_TOKEN_BYTES, TokenPolicy, VerifiedToken};
 use super::{AuthenticationError, Ceiling};
 
 /// Issuer in this registry's tokens.
@@ -84,6 +84,8 @@ pub struct IssuedToken {
     pub issued: u64,
     /// Lifetime in seconds.
     pub lifetime: u64,
+    /// Number of entries of the access that the token holds, from the first on.
+    pub entries: usize,
 }
 
 #[derive(Serialize)]
@@ -137,7 +139,8 @@ impl TokenIssuer {
         serde_json::json!({ "keys": self.current().key.public_jwk().into_iter().collect::<Vec<_>>() })
     }
 
-    /// Issues a token; `None` if the identity is not one of a password, of an API key or of an anonymous client, or
+    /// Issues a token. The last entries of an access that no longer fit into [`MAX_TOKEN_BYTES`] are left out: the
+    /// registry itself would refuse a longer token. `None` if the identity is not one of a password, of an API key or of an anonymous client, or
     /// its credentials have just ended.
     #[must_use]
     pub fn issue(&self, identity: &Identity, service: &str, access: &[AccessEntry]) -> Option<IssuedToken> {
@@ -155,7 +158,11 @@ impl TokenIssuer {
         let mut expires = now.saturating_add(self.settings.lifetime.max(MIN_LIFETIME).as_secs());
         let (version, key) = match (&identity.proof, name) {
             (IdentityProof::Anonymous, None) => (None, None),
-            (IdentityProof::Password, Some(user)) => (Some(self.versions.version_of_user(user)?), None),
+            // The password may have changed since it was verified.
+            (IdentityProof::Password { version }, Some(user)) => {
+                let current = self.versions.version_of_user(user)?;
+                (Some(version.filter(|version| *version == current)?), None)
+            }
             (IdentityProof::ApiKey(id), Some(_)) => {
                 let key = self.versions.api_key(id).filter(|key| is_valid(key, now))?;
                 expires = expires.min(end_of(&key));
@@ -163,7 +170,7 @@ impl TokenIssuer {
             }
             _ => return None,
         };
-        let claims = IssuedClaims {
+        let mut claims = IssuedClaims {
             iss: ISSUER,
             aud: service,
             sub: name.unwrap_or_default(),
@@ -175,8 +182,15 @@ impl TokenIssuer {
             ver: version.map(|version| signing::encode(&version)).unwrap_or_default(),
             key,
         };
-        let token = self.current().key.sign(&claims)?;
-        Some(IssuedToken { token, issued: now, lifetime: expires.saturating_sub(now) })
+        let current = self.current();
+        let mut token = current.key.sign(&claims)?;
+        while token.len() > MAX_TOKEN_BYTES {
+            let (_, rest) = claims.access.split_last()?;
+            claims.access = rest;
+            token = current.key.sign(&claims)?;
+        }
+        let entries = claims.access.len();
+        Some(IssuedToken { token, issued: now, lifetime: expires.saturating_sub(now), entries })
     }
 
     /// Verifies a token at `now`, in seconds since the epoch; `None` if it does not name this registry's key.
@@ -199,7 +213,7 @@ impl TokenIssuer {
                 };
                 match verification::verify_own(token, &policy, current.key.verification(), now) {
                     Ok(verified) => {
-                        current.verified.insert(cache_key, verified.clone(), instant);
+                        current.verified.insert(cache_key, token.len(), verified.clone(), instant);
                         verified
                     }
                     Err(error) => return Some(Err(invalid(&error))),
@@ -235,7 +249,7 @@ impl TokenIssuer {
         }
         Ok(Identity {
             name: token.subject.map(Into::into),
-            proof: IdentityProof::OwnToken,
+            proof: IdentityProof::OwnToken { key: token.api_key.map(Into::into) },
             ceiling: Some(Arc::new(TokenCeiling::new(token.access, inner))),
         })
     }

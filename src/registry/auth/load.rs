@@ -56,15 +56,17 @@ pub fn load(config: &Config, users: &UserState) -> Result<LoadedAccess, LoadErro
     }
     let mut external: Option<Challenge> = None;
     if let Some(server) = &config.token_server {
-        let (verifier, challenge) = tokens::external(server)?;
+        let (verifier, challenge) = tokens::external(server, config.http.host.clone())?;
         verifiers.push(Arc::new(tokens::Counted::new(verifier.clone(), user_metrics)));
         files.push(verifier);
         external = Some(challenge);
     }
     // Client certificates (`quinistry.clientcerts`).
     let fields = &config.http.certificate_names;
-    let connection = (!fields.is_empty())
-        .then(|| Arc::new(CertificateUsers(fields.clone())) as Arc<dyn ConnectionVerifier>);
+    let connection = (!fields.is_empty()).then(|| {
+        let users = Arc::new(CertificateUsers(fields.clone()));
+        Arc::new(tokens::Counted::new(users, user_metrics)) as Arc<dyn ConnectionVerifier>
+    });
     let authenticator = Authenticator { verifiers, connection };
     if !authenticator.knows_users() && config.access.rules.is_none() {
         return Ok(LoadedAccess::default());

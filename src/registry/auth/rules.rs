@@ -63,6 +63,8 @@ struct Compiled {
 struct CompiledRule {
     who: Vec<Grantee>,
     rights: Rights,
+    /// True for a rule whose patterns match all repositories.
+    is_for_all: bool,
     place: Origin,
 }
 
@@ -113,6 +115,8 @@ impl Rules {
         let compile = |rule: &AccessRule| CompiledRule {
             who: rule.who.clone(),
             rights: rule.can.iter().copied().collect(),
+            is_for_all: rule.repositories.iter().any(|pattern| pattern == "**")
+                && !rule.repositories.iter().any(|pattern| pattern.starts_with('!')),
             place: rule.place.clone(),
         };
         Ok(Self(Some(Compiled {
@@ -156,6 +160,21 @@ impl Rules {
         }
     }
 
+    /// Returns true if an identity without a ceiling is an administrator of all repositories: by a rule for `**`
+    /// without exceptions, or for want of rules.
+    #[must_use]
+    pub fn administers_all(&self, identity: &Identity) -> bool {
+        if identity.ceiling.is_some() {
+            return false;
+        }
+        match &self.0 {
+            None => !identity.is_anonymous(),
+            Some(compiled) => compiled.rules.iter().any(|rule| {
+                rule.is_for_all && rule.rights.has(Right::Admin) && compiled.names(rule, identity)
+            }),
+        }
+    }
+
     /// Returns the names of a user's groups.
     #[must_use]
     pub fn groups_of(&self, user: &str) -> Vec<&str> {
@@ -177,6 +196,25 @@ impl Rules {
 // === impl Compiled ===
 
 impl Compiled {
+    /// Returns true if a rule is for an identity, in whatever repository.
+    fn names(&self, rule: &CompiledRule, identity: &Identity) -> bool {
+        let mut groups = None;
+        rule.who.iter().any(|who| self.includes(who, identity, &mut groups))
+    }
+
+    /// Returns true if `who` includes an identity, whose groups are kept in `groups` once they are known.
+    fn includes<'a>(&'a self, who: &Grantee, identity: &Identity, groups: &mut Option<Vec<&'a str>>) -> bool {
+        match (who, &identity.name) {
+            (Grantee::Anonymous, name) => name.is_none(),
+            (Grantee::Authenticated, name) => name.is_some(),
+            (_, None) => false,
+            (Grantee::User(user), Some(name)) => user == name,
+            (Grantee::Group(group), Some(name)) => {
+                groups.get_or_insert_with(|| self.groups.of(name)).contains(&&**group)
+            }
+        }
+    }
+
     /// Returns the place of the first rule that grants a right.
     fn granting(&self, identity: &Identity, right: Right, repository: &RepositoryName) -> Option<&Origin> {
         let mut candidates = self.included.find(repository.as_str());
@@ -186,19 +224,10 @@ impl Compiled {
         let excluded = self.excluded.find(repository.as_str());
         candidates.retain(|index| excluded.binary_search(index).is_err());
         // Computed only for a rule that names a group, and once for all of them.
-        let mut groups: Option<Vec<&str>> = None;
-        let mut is_for = |grantee: &Grantee| match (grantee, &identity.name) {
-            (Grantee::Anonymous, name) => name.is_none(),
-            (Grantee::Authenticated, name) => name.is_some(),
-            (_, None) => false,
-            (Grantee::User(user), Some(name)) => user == name,
-            (Grantee::Group(group), Some(name)) => {
-                groups.get_or_insert_with(|| self.groups.of(name)).contains(&&**group)
-            }
-        };
+        let mut groups = None;
         let rules = candidates.into_iter().map(|index| &self.rules[index]);
-        rules
-            .filter(|rule| rule.rights.has(right))
-            .find_map(|rule| rule.who.iter().any(&mut is_for).then_some(&rule.place))
+        rules.filter(|rule| rule.rights.has(right)).find_map(|rule| {
+            rule.who.iter().any(|who| self.includes(who, identity, &mut groups)).then_some(&rule.place)
+        })
     }
 }

@@ -85,7 +85,7 @@ impl AuthMetrics {
         self.bcrypt.count()
     }
 
-    pub(super) fn write(&self, page: &mut Exposition) {
+    pub(crate) fn write(&self, page: &mut Exposition) {
         page.family(
             "quinistry_auth_attempts_total",
             "Credentials that were verified.",

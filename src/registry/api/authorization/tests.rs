@@ -52,7 +52,7 @@ impl Ceiling for PullOnly {
         false
     }
 
-    fn can_be_widened(&self) -> bool {
+    fn can_be_widened(&self, _: crate::auth::challenge::Scope<'_>) -> bool {
         self.can_be_widened
     }
 }
@@ -69,21 +69,23 @@ impl CredentialVerifier for TestUsers {
                 Credentials::Basic { user: "slow", .. } => {
                     Err(AuthenticationError::TooManyAttempts { retry_after_seconds: 3 })
                 }
+                // A check that does not end.
+                Credentials::Basic { user: "pending", .. } => std::future::pending().await,
                 Credentials::Basic { user: user @ ("alice" | "bob" | "carol" | "ci-7"), password }
                     if password == PASSWORD.as_bytes() =>
                 {
-                    Ok(named(user, IdentityProof::Password))
+                    Ok(named(user, IdentityProof::Password { version: None }))
                 }
                 Credentials::Bearer("token-of-alice") => Ok(Identity {
                     ceiling: limit("team/app", true),
-                    ..named("alice", IdentityProof::OwnToken)
+                    ..named("alice", IdentityProof::OwnToken { key: Some("k2".into()) })
                 }),
                 Credentials::Bearer("key-of-alice") => Ok(Identity {
                     ceiling: limit("team/app", false),
                     ..named("alice", IdentityProof::ApiKey("k1".into()))
                 }),
                 Credentials::Bearer("anonymous-token") => {
-                    Ok(Identity { proof: IdentityProof::OwnToken, ..Identity::anonymous() })
+                    Ok(Identity { proof: IdentityProof::OwnToken { key: None }, ..Identity::anonymous() })
                 }
                 _ => invalid(),
             })

@@ -1,5 +1,6 @@
 //! Endpoint of this registry's own tokens (distribution's token specification, and its OAuth 2 variant).
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
@@ -15,7 +16,10 @@ use super::super::authorization::client_address;
 use super::super::request_body::content_length;
 use super::super::response::body::json;
 use super::super::response::error::{Error, Unauthorized};
+use super::super::trail::{FailedLogin, Trail};
+use crate::PathPrefix;
 use crate::auth::authenticator::Credentials;
+use crate::auth::caller::{Caller, KnownCaller};
 use crate::auth::challenge::TOKEN_PATH;
 use crate::auth::credentials::{AuthorizationError, AuthorizationField};
 use crate::auth::issue::{GrantType, TokenIssuer, TokenRequest};
@@ -64,8 +68,9 @@ impl TokenRoute {
 /// Endpoint with what it asks about its clients.
 #[derive(Clone, Copy)]
 pub(crate) struct TokenEndpoint<'a> {
-    pub(crate) control: &'a AccessControl,
+    pub(crate) control: &'a Arc<AccessControl>,
     pub(crate) issuer: &'a TokenIssuer,
+    pub(crate) prefix: &'a PathPrefix,
     /// True if the registry has the built-in repository.
     pub(crate) has_builtin: bool,
 }
@@ -80,12 +85,16 @@ impl TokenEndpoint<'_> {
         request: &Parts,
         body: &mut Body,
         timeout: Duration,
+        trail: &mut Trail,
     ) -> Response {
         let response = match (route, &request.method) {
             (TokenRoute::Keys, &Method::GET | &Method::HEAD) => return json(&self.issuer.jwk_set()),
             (TokenRoute::Keys, _) => Err(method_not_allowed("GET, HEAD")),
-            (TokenRoute::Token, &Method::GET | &Method::HEAD) => self.issue_by_query(request).await,
-            (TokenRoute::Token, &Method::POST) => self.issue_by_form(request, body, timeout).await,
+            (TokenRoute::Token, &Method::GET | &Method::HEAD) => self.issue_by_query(request, trail).await,
+            (TokenRoute::Token, &Method::POST) => match form(request, body, timeout).await {
+                Ok(form) => self.issue_by_form(request, &form, trail).await,
+                Err(error) => Err(error),
+            },
             (TokenRoute::Token, _) => Err(method_not_allowed(METHODS)),
         };
         let mut response = response.unwrap_or_else(IntoResponse::into_response);
@@ -95,30 +104,28 @@ impl TokenEndpoint<'_> {
     }
 
     /// Issues a token to the client of a query, whose credentials are in its `Authorization` field.
-    async fn issue_by_query(self, request: &Parts) -> Result<Response, Error> {
+    async fn issue_by_query(self, request: &Parts, trail: &mut Trail) -> Result<Response, Error> {
         let query = request.uri.query().unwrap_or_default();
         let asked = TokenRequest::parse(query.as_bytes()).map_err(Error::TokenRequest)?;
         let field = match AuthorizationField::parse(&request.headers) {
             Ok(field) => field,
             Err(AuthorizationError::Repeated) => return Err(Error::RepeatedAuthorization),
-            Err(_) => return Err(self.unauthorized()),
+            Err(error) => {
+                let reason = error.to_string();
+                trail.failed_login = Some(FailedLogin { user: error.into_user(), reason });
+                return Err(self.unauthorized());
+            }
         };
         let identity = match field.credentials() {
             None => Identity::anonymous(),
-            Some(credentials) => self.authenticate(request, credentials).await?,
+            Some(credentials) => self.authenticate(request, credentials, trail).await?,
         };
-        self.issue(asked, &identity)
+        self.issue(asked, identity, trail)
     }
 
     /// Issues a token to the client of a form, which holds user name and password.
-    async fn issue_by_form(
-        self,
-        request: &Parts,
-        body: &mut Body,
-        timeout: Duration,
-    ) -> Result<Response, Error> {
-        let form = form(request, body, timeout).await?;
-        let asked = TokenRequest::parse(&form).map_err(Error::TokenRequest)?;
+    async fn issue_by_form(self, request: &Parts, form: &[u8], trail: &mut Trail) -> Result<Response, Error> {
+        let asked = TokenRequest::parse(form).map_err(Error::TokenRequest)?;
         if asked.grant_type != Some(GrantType::Password) {
             return Err(Error::GrantType);
         }
@@ -126,42 +133,67 @@ impl TokenEndpoint<'_> {
             return Err(self.unauthorized());
         };
         if user.chars().any(|c| c.is_control() || c == ':') {
+            let reason = "user name has a control character or a colon".to_owned();
+            trail.failed_login = Some(FailedLogin { user: Some(user.clone()), reason });
             return Err(self.unauthorized());
         }
         let credentials = Credentials::Basic { user, password: password.as_bytes() };
-        let identity = self.authenticate(request, credentials).await?;
-        self.issue(asked, &identity)
+        let identity = self.authenticate(request, credentials, trail).await?;
+        self.issue(asked, identity, trail)
     }
 
-    async fn authenticate(self, request: &Parts, credentials: Credentials<'_>) -> Result<Identity, Error> {
+    async fn authenticate(
+        self,
+        request: &Parts,
+        credentials: Credentials<'_>,
+        trail: &mut Trail,
+    ) -> Result<Identity, Error> {
         let client = client_address(self.control, request);
         match self.control.authenticator.authenticate(credentials, client).await {
             Ok(identity) => Ok(identity),
-            Err(AuthenticationError::Invalid { reason }) => {
-                tracing::debug!(%reason, "login refused");
-                Err(self.unauthorized())
-            }
-            Err(AuthenticationError::TooManyAttempts { retry_after_seconds }) => {
-                Err(Error::TooManyAttempts { retry_after_seconds })
+            Err(error) => {
+                trail.failed_login = Some(FailedLogin::new(credentials, &error));
+                match error {
+                    AuthenticationError::Invalid { .. } => Err(self.unauthorized()),
+                    AuthenticationError::TooManyAttempts { retry_after_seconds } => {
+                        Err(Error::TooManyAttempts { retry_after_seconds })
+                    }
+                }
             }
         }
     }
 
-    fn issue(self, asked: TokenRequest, identity: &Identity) -> Result<Response, Error> {
+    fn issue(self, asked: TokenRequest, identity: Identity, trail: &mut Trail) -> Result<Response, Error> {
         let service = self.issuer.find_service(asked.service.as_deref()).ok_or(Error::UnknownService)?;
         if identity.proof == IdentityProof::Anonymous && !self.control.serves_anonymous() {
             return Err(self.unauthorized());
         }
-        let access = granted(self.control, self.has_builtin, identity, asked.scopes);
-        let issued = self.issuer.issue(identity, service, &access).ok_or_else(|| self.unauthorized())?;
+        let access = granted(self.control, self.target(service), &identity, asked.scopes);
+        let Some(issued) = self.issuer.issue(&identity, service, &access) else {
+            let reason = "no token is issued for these credentials".to_owned();
+            trail.failed_login =
+                Some(FailedLogin { user: identity.name.as_deref().map(str::to_owned), reason });
+            return Err(self.unauthorized());
+        };
+        let caller = KnownCaller { control: self.control.clone(), identity, prefix: self.prefix.clone() };
+        trail.note_caller(&Caller::new(caller));
+        trail.note_admitted();
         let issued_at = i64::try_from(issued.issued).ok().and_then(|time| Timestamp::from_second(time).ok());
         Ok(json(&TokenResponse {
             token: &issued.token,
             access_token: &issued.token,
             expires_in: issued.lifetime,
             issued_at: issued_at.unwrap_or_default().to_string(),
-            scope: scope_text(&access),
+            scope: scope_text(&access[..issued.entries]),
         }))
+    }
+
+    fn target(self, service: &str) -> TokenTarget {
+        if service == self.issuer.service {
+            TokenTarget::Own { has_builtin: self.has_builtin }
+        } else {
+            TokenTarget::Other
+        }
     }
 
     /// Returns the refusal of wrong credentials. They never give an anonymous token, which clients would take for
@@ -200,10 +232,22 @@ async fn form(request: &Parts, body: &mut Body, timeout: Duration) -> Result<Vec
     }
 }
 
+/// Registry that a token is for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum TokenTarget {
+    /// Registry that issues the token.
+    Own {
+        /// True if the registry has the built-in repository.
+        has_builtin: bool,
+    },
+    /// Another one, which knows neither this registry's rules nor its built-in repository.
+    Other,
+}
+
 /// Returns the access that the rules grant of what a client asks for. Other actions are left out.
 fn granted(
     control: &AccessControl,
-    has_builtin: bool,
+    target: TokenTarget,
     identity: &Identity,
     scopes: Vec<RequestedScope>,
 ) -> Vec<AccessEntry> {
@@ -211,10 +255,17 @@ fn granted(
     for scope in scopes {
         let (kind, name, actions) = match scope {
             RequestedScope::Catalog => {
-                let permits = identity.ceiling.as_ref().is_none_or(|ceiling| ceiling.permits_catalog());
+                let permits = match target {
+                    // This registry shows each client what the rules let it read.
+                    TokenTarget::Own { .. } => {
+                        identity.ceiling.as_ref().is_none_or(|ceiling| ceiling.permits_catalog())
+                    }
+                    TokenTarget::Other => control.rules.administers_all(identity),
+                };
                 ("registry", "catalog".to_owned(), if permits { vec!["*".to_owned()] } else { Vec::new() })
             }
             RequestedScope::Repository { name, actions } => {
+                let has_builtin = target == TokenTarget::Own { has_builtin: true };
                 let is_public = has_builtin && Builtin::is_builtin(&name) && control.builtin_is_public;
                 let has = |right| {
                     is_public && right == Right::Pull

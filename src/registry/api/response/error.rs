@@ -7,8 +7,8 @@ use std::borrow::Cow;
 use axum::body::Body;
 use axum::response::{IntoResponse, Response};
 use http::header::{
-    ALLOW, CONNECTION, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, LOCATION, RANGE, RETRY_AFTER,
-    WWW_AUTHENTICATE,
+    ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, LOCATION, RANGE,
+    RETRY_AFTER, WWW_AUTHENTICATE,
 };
 use http::{HeaderValue, StatusCode};
 use quinistry_oci::{
@@ -266,6 +266,8 @@ impl IntoResponse for Error {
                 headers.insert(RANGE, ascii(range));
             }
             Self::Unauthorized(refused) => {
+                // The challenge may reflect the Host of this request.
+                headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
                 headers.insert(WWW_AUTHENTICATE, refused.challenge);
             }
             Self::TooManyAttempts { retry_after_seconds } => {

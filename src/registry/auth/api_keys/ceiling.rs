@@ -2,6 +2,7 @@
 
 use quinistry_oci::RepositoryName;
 
+use crate::auth::challenge::Scope;
 use crate::auth::identity::{Ceiling, Identity};
 use crate::auth::right::{Right, Rights};
 use crate::auth::rules::{AccessRule, Grantee, Groups, PatternError, Rules};
@@ -42,7 +43,7 @@ impl Ceiling for KeyCeiling {
         self.rights.has(Right::Pull)
     }
 
-    fn can_be_widened(&self) -> bool {
+    fn can_be_widened(&self, _needed: Scope<'_>) -> bool {
         false
     }
 }
@@ -67,7 +68,7 @@ mod tests {
         assert_eq!(permitted(&ceiling, "team/app"), ["pull", "push"]);
         assert!(permitted(&ceiling, "team/secret").is_empty());
         assert!(permitted(&ceiling, "other").is_empty());
-        assert!(ceiling.permits_catalog() && !ceiling.can_be_widened());
+        assert!(ceiling.permits_catalog() && !ceiling.can_be_widened(Scope::Catalog));
     }
 
     #[test]

@@ -107,19 +107,37 @@ impl HtpasswdFile {
         self.current.read().unwrap_or_else(PoisonError::into_inner).users.clone()
     }
 
+    /// Returns a value that changes with the user's password; `None` if there is no such user, or no password matches
+    /// the line. A token of a password ends then, and a forged one finds no user.
+    #[must_use]
+    pub fn version_of_password(&self, user: &str) -> Option<[u8; 8]> {
+        Self::version_of_password_in(&self.users(), user)
+    }
+
+    /// Returns what [`HtpasswdFile::version_of_password`] does, of users that the file had or has.
+    #[must_use]
+    pub fn version_of_password_in(users: &Users, user: &str) -> Option<[u8; 8]> {
+        let line = users.get(user).filter(|line| line.hash.is_some())?;
+        Some(version(user, &line.text.0))
+    }
+
     /// Returns a value that changes with the user's line; `None` if there is no such user. A token that holds the
     /// value ends when the line changes.
     #[must_use]
     pub fn version_of(&self, user: &str) -> Option<[u8; 8]> {
         let users = self.users();
-        let text = &users.get(user)?.text.0;
-        let mut context = hmac::Context::with_key(&hmac::Key::new(hmac::HMAC_SHA256, VERSION_LABEL));
-        context.update(&(user.len() as u64).to_be_bytes());
-        context.update(user.as_bytes());
-        context.update(text.as_bytes());
-        let tag = context.sign();
-        Some(*tag.as_ref().first_chunk().expect("a tag has 32 bytes"))
+        Some(version(user, &users.get(user)?.text.0))
     }
+}
+
+/// Returns the version of a user's line.
+fn version(user: &str, hash: &str) -> [u8; 8] {
+    let mut context = hmac::Context::with_key(&hmac::Key::new(hmac::HMAC_SHA256, VERSION_LABEL));
+    context.update(&(user.len() as u64).to_be_bytes());
+    context.update(user.as_bytes());
+    context.update(hash.as_bytes());
+    let tag = context.sign();
+    *tag.as_ref().first_chunk().expect("a tag has 32 bytes")
 }
 
 impl ReloadFiles for HtpasswdFile {
@@ -236,6 +254,19 @@ mod tests {
         fs::write(&path, "").unwrap();
         file.reload().unwrap();
         assert!(file.users().is_empty());
+    }
+
+    #[test]
+    fn a_user_whose_line_no_password_matches_has_no_version_of_a_password() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        fs::write(file.path(), format!("alice:{HASH}\nbob:!\ncarol:\n")).unwrap();
+        let users = HtpasswdFile::open(file.path()).unwrap();
+        assert_eq!(users.version_of_password("alice"), users.version_of("alice"));
+        for user in ["bob", "carol"] {
+            assert_eq!(users.version_of_password(user), None, "{user}");
+            assert!(users.version_of(user).is_some(), "{user} may own API keys");
+        }
+        assert_eq!(users.version_of_password("nemo"), None);
     }
 
     #[test]

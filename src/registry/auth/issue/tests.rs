@@ -42,7 +42,11 @@ fn issuer(secret: &[u8]) -> (TokenIssuer, Arc<Versions>) {
 }
 
 fn alice() -> Identity {
-    Identity { name: Some("alice".into()), proof: IdentityProof::Password, ceiling: None }
+    Identity {
+        name: Some("alice".into()),
+        proof: IdentityProof::Password { version: Some([1; 8]) },
+        ceiling: None,
+    }
 }
 
 fn pull(name: &str) -> Vec<AccessEntry> {
@@ -61,12 +65,18 @@ fn use_token(issuer: &TokenIssuer, token: &str) -> Option<Result<Identity, Authe
 fn a_token_gives_its_user_within_the_granted_access() {
     let (issuer, _) = issuer(b"secret");
     let identity = use_token(&issuer, &issue(&issuer, &alice())).unwrap().unwrap();
-    assert_eq!((identity.name.as_deref(), identity.proof), (Some("alice"), IdentityProof::OwnToken));
+    assert_eq!(
+        (identity.name.as_deref(), identity.proof),
+        (Some("alice"), IdentityProof::OwnToken { key: None })
+    );
     let ceiling = identity.ceiling.unwrap();
-    assert!(ceiling.permits(&"a".parse().unwrap(), Right::Pull) && ceiling.can_be_widened());
+    assert!(
+        ceiling.permits(&"a".parse().unwrap(), Right::Pull)
+            && ceiling.can_be_widened(crate::auth::challenge::Scope::Catalog)
+    );
     assert!(!ceiling.permits(&"a".parse().unwrap(), Right::Push));
     let anonymous = use_token(&issuer, &issue(&issuer, &Identity::anonymous())).unwrap().unwrap();
-    assert_eq!((anonymous.name, anonymous.proof), (None, IdentityProof::OwnToken));
+    assert_eq!((anonymous.name, anonymous.proof), (None, IdentityProof::OwnToken { key: None }));
     assert!(anonymous.ceiling.is_some());
 }
 
@@ -120,6 +130,7 @@ fn a_token_lives_as_long_as_configured_and_no_longer_than_its_key() {
     let issued = registry.issue_at(&by_key, "registry.example", &both, NOW).unwrap();
     assert_eq!(issued.lifetime, 20);
     let identity = use_token(&registry, &issued.token).unwrap().unwrap();
+    assert_eq!(identity.proof.api_key(), Some("k1"));
     let ceiling = identity.ceiling.unwrap();
     assert!(ceiling.permits(&"a".parse().unwrap(), Right::Pull), "granted by token and key");
     assert!(!ceiling.permits(&"b".parse().unwrap(), Right::Pull), "the key does not reach so far");
@@ -135,10 +146,32 @@ fn a_token_lives_as_long_as_configured_and_no_longer_than_its_key() {
 #[test]
 fn tokens_and_certificates_do_not_give_new_tokens() {
     let (issuer, _) = issuer(b"secret");
-    for proof in [IdentityProof::OwnToken, IdentityProof::ExternalToken, IdentityProof::Certificate] {
+    for proof in
+        [IdentityProof::OwnToken { key: None }, IdentityProof::ExternalToken, IdentityProof::Certificate]
+    {
         let identity = Identity { proof, ..alice() };
         assert!(issuer.issue_at(&identity, "registry.example", &[], NOW).is_none());
     }
+}
+
+#[test]
+fn a_token_has_no_more_scopes_than_the_registry_accepts() {
+    let (issuer, _) = issuer(b"secret");
+    let access: Vec<AccessEntry> =
+        (10..74).flat_map(|number| pull(&format!("{number}{}", "a".repeat(250)))).collect();
+    let issued = issuer.issue_at(&alice(), "registry.example", &access, NOW).unwrap();
+    assert!((30..64).contains(&issued.entries), "{}", issued.entries);
+    let ceiling = use_token(&issuer, &issued.token).unwrap().unwrap().ceiling.unwrap();
+    let permits = |index: usize| ceiling.permits(&access[index].name.parse().unwrap(), Right::Pull);
+    assert!(permits(0) && permits(issued.entries - 1) && !permits(issued.entries));
+}
+
+#[test]
+fn a_password_that_changed_after_its_verification_gives_no_token() {
+    let (issuer, versions) = issuer(b"secret");
+    let verified = alice();
+    versions.users.lock().unwrap().insert("alice".into(), [2; 8]);
+    assert!(issuer.issue_at(&verified, "registry.example", &[], NOW).is_none());
 }
 
 #[test]

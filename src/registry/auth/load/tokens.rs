@@ -3,10 +3,11 @@
 use std::pin::Pin;
 use std::sync::Arc;
 
+use http::Uri;
 use quinistry_http::client_address::ClientAddress;
 
 use crate::auth::api_keys::{ApiKeyVerifier, KeyUser};
-use crate::auth::authenticator::{CredentialVerifier, Credentials};
+use crate::auth::authenticator::{ConnectionVerifier, CredentialVerifier, Credentials};
 use crate::auth::challenge::Challenge;
 use crate::auth::htpasswd::HtpasswdFile;
 use crate::auth::issue::{CredentialVersions, SigningKeyError, TokenIssuer, TokenSettings};
@@ -19,6 +20,9 @@ use crate::metrics::{AuthMethod, AuthMetrics};
 /// Name of a registry in its own tokens, unless `http.host` names it.
 const DEFAULT_SERVICE: &str = "quinistry";
 
+/// Shortest secret that is not warned about, in bytes: hexadecimal digits of 128 bits.
+const MIN_SECRET_BYTES: usize = 32;
+
 /// Versions of passwords and API keys, from the files of now.
 #[derive(Debug)]
 pub(super) struct UserVersions {
@@ -28,7 +32,7 @@ pub(super) struct UserVersions {
 
 impl CredentialVersions for UserVersions {
     fn version_of_user(&self, user: &str) -> Option<[u8; 8]> {
-        self.users.version_of(user)
+        self.users.version_of_password(user)
     }
 
     fn api_key(&self, id: &str) -> Option<KeyUser> {
@@ -36,7 +40,7 @@ impl CredentialVersions for UserVersions {
     }
 }
 
-/// Verifier of tokens whose results are counted.
+/// Verifier whose results are counted: of tokens, or of client certificates.
 #[derive(Debug)]
 pub(super) struct Counted<V> {
     verifier: Arc<V>,
@@ -46,6 +50,14 @@ pub(super) struct Counted<V> {
 impl<V> Counted<V> {
     pub(super) fn new(verifier: Arc<V>, metrics: &Arc<AuthMetrics>) -> Self {
         Self { verifier, metrics: metrics.clone() }
+    }
+}
+
+impl<V: ConnectionVerifier> ConnectionVerifier for Counted<V> {
+    fn identify(&self, extensions: &http::Extensions) -> Option<Identity> {
+        let identity = self.verifier.identify(extensions)?;
+        self.metrics.attempted(AuthMethod::Certificate, &Ok(identity.clone()));
+        Some(identity)
     }
 }
 
@@ -64,7 +76,10 @@ impl<V: CredentialVerifier> CredentialVerifier for Counted<V> {
 }
 
 /// Reads the keys of another server, and makes the challenge that sends clients there.
-pub(super) fn external(server: &TokenServer) -> Result<(Arc<ExternalTokens>, Challenge), KeyFilesError> {
+pub(super) fn external(
+    server: &TokenServer,
+    host: Option<Uri>,
+) -> Result<(Arc<ExternalTokens>, Challenge), KeyFilesError> {
     let policy = TokenPolicy {
         algorithms: server.algorithms.clone(),
         issuer: server.issuer.clone(),
@@ -75,8 +90,14 @@ pub(super) fn external(server: &TokenServer) -> Result<(Arc<ExternalTokens>, Cha
         realm: server.realm.clone(),
         service: server.service.clone(),
         own_path: server.own_path.clone(),
+        host,
     };
     Ok((Arc::new(tokens), challenge))
+}
+
+/// Returns true for a secret that can be guessed by trying, with one token to compare.
+fn is_weak(secret: &[u8]) -> bool {
+    secret.len() < MIN_SECRET_BYTES
 }
 
 /// Makes the issuer of this registry's own tokens.
@@ -92,5 +113,53 @@ pub(super) fn issuer(
         key_file: config.tokens.key.clone(),
     };
     let secret = config.http.secret.as_ref().map(|secret| secret.0.as_bytes());
+    if settings.key_file.is_none() && secret.is_some_and(is_weak) {
+        tracing::warn!(
+            minimum = MIN_SECRET_BYTES,
+            "http.secret is short and signs tokens, a client that guesses it can forge them; set a longer one"
+        );
+    }
     TokenIssuer::open(settings, secret, versions).map(Arc::new)
+}
+
+#[cfg(test)]
+mod tests {
+    use quinistry_http::metrics::Exposition;
+
+    use super::*;
+    use crate::auth::IdentityProof;
+
+    #[derive(Debug)]
+    struct OneCertificate;
+
+    impl ConnectionVerifier for OneCertificate {
+        fn identify(&self, _: &http::Extensions) -> Option<Identity> {
+            Some(Identity { proof: IdentityProof::Certificate, ..Identity::anonymous() })
+        }
+    }
+
+    #[test]
+    fn secrets_of_fewer_than_32_characters_are_weak() {
+        assert!(is_weak(b"") && is_weak(&[b'a'; 31]) && !is_weak(&[b'a'; 32]));
+    }
+
+    #[test]
+    fn tokens_of_passwords_need_a_line_that_a_password_matches() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), "bob:!\n").unwrap();
+        let users = Arc::new(HtpasswdFile::open(file.path()).unwrap());
+        assert_eq!(UserVersions { users, keys: None }.version_of_user("bob"), None);
+    }
+
+    #[test]
+    fn uses_of_client_certificates_are_counted() {
+        let metrics = Arc::<AuthMetrics>::default();
+        let counted = Counted::new(Arc::new(OneCertificate), &metrics);
+        assert!(counted.identify(&http::Extensions::new()).is_some());
+        let mut page = Exposition::default();
+        metrics.write(&mut page);
+        let text = page.into_text();
+        let line = "quinistry_auth_attempts_total{how=\"certificate\",result=\"success\"} 1";
+        assert!(text.contains(line), "{text}");
+    }
 }

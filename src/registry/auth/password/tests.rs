@@ -60,7 +60,10 @@ impl Fixture {
         let credentials = Credentials::Basic { user, password };
         match self.verifier.verify(credentials, Some(client)).await.expect("passwords are known here") {
             Ok(identity) => {
-                assert_eq!(identity.proof, IdentityProof::Password);
+                // Without a reload, the version is that of the file.
+                let version = self.verifier.version_of(user);
+                assert!(version.is_some());
+                assert_eq!(identity.proof, IdentityProof::Password { version });
                 Answer::User(identity.name.unwrap().to_string())
             }
             Err(AuthenticationError::Invalid { .. }) => Answer::Invalid,

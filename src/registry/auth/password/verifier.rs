@@ -58,7 +58,9 @@ impl PasswordVerifier {
         if !self.file.users().holds(user, line) {
             return invalid("password has changed");
         }
-        Ok(Identity { name: Some(user.into()), proof: IdentityProof::Password, ceiling: None })
+        // Of the users that the password was checked against: the file may have been read again.
+        let proof = IdentityProof::Password { version: HtpasswdFile::version_of_password_in(&users, user) };
+        Ok(Identity { name: Some(user.into()), proof, ceiling: None })
     }
 }
 

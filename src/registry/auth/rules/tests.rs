@@ -27,7 +27,11 @@ fn rule(line: u32, repositories: &[&str], who: &[&str], can: &[Right]) -> Access
 fn identity(name: &str) -> Identity {
     match name {
         "anonymous" => Identity::anonymous(),
-        name => Identity { name: Some(name.into()), proof: IdentityProof::Password, ceiling: None },
+        name => Identity {
+            name: Some(name.into()),
+            proof: IdentityProof::Password { version: None },
+            ceiling: None,
+        },
     }
 }
 
@@ -139,7 +143,7 @@ fn a_ceiling_takes_away_and_never_adds() {
         fn permits_catalog(&self) -> bool {
             false
         }
-        fn can_be_widened(&self) -> bool {
+        fn can_be_widened(&self, _: crate::auth::challenge::Scope<'_>) -> bool {
             true
         }
     }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use quinistry_oci::RepositoryName;
 use serde::{Deserialize, Serialize};
 
+use crate::auth::challenge::Scope;
 use crate::auth::{Ceiling, Right};
 
 /// Most scopes of a request for a token. One of a client is for one or two repositories.
@@ -90,8 +91,12 @@ impl Ceiling for TokenCeiling {
         self.permits_catalog() && self.inner.as_ref().is_none_or(|inner| inner.lists(repository))
     }
 
-    fn can_be_widened(&self) -> bool {
-        true
+    fn can_be_widened(&self, needed: Scope<'_>) -> bool {
+        // Another token of the same credentials has their limit, too.
+        self.inner.as_ref().is_none_or(|inner| match needed {
+            Scope::Repository(name, rights) => rights.iter().all(|right| inner.permits(name, *right)),
+            Scope::Catalog => inner.permits_catalog(),
+        })
     }
 }
 
@@ -182,9 +187,23 @@ mod tests {
         fn permits_catalog(&self) -> bool {
             true
         }
-        fn can_be_widened(&self) -> bool {
+        fn can_be_widened(&self, _: Scope<'_>) -> bool {
             false
         }
+    }
+
+    #[test]
+    fn a_token_cannot_be_widened_beyond_its_credentials() {
+        let (a, b) = ("a".parse().unwrap(), "b".parse().unwrap());
+        let of_key = TokenCeiling::new(Vec::new(), Some(Arc::new(KeyOfA)));
+        assert!(of_key.can_be_widened(Scope::Repository(&a, &[Right::Pull, Right::Push])));
+        assert!(!of_key.can_be_widened(Scope::Repository(&b, &[Right::Pull])));
+        assert!(of_key.can_be_widened(Scope::Catalog));
+        let of_puller = ceiling(r#"[{"type":"repository","name":"a","actions":["pull"]}]"#);
+        let of_puller = TokenCeiling::new(Vec::new(), Some(Arc::new(of_puller)));
+        assert!(!of_puller.can_be_widened(Scope::Repository(&a, &[Right::Overwrite])));
+        assert!(!of_puller.can_be_widened(Scope::Catalog));
+        assert!(TokenCeiling::default().can_be_widened(Scope::Repository(&b, &[Right::Delete])));
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Claims of a token (RFC 7519, 4, and distribution's `access`). Pure.
 
 use serde::Deserialize;
+use serde_json::Value;
 
 use super::access::AccessEntry;
 
@@ -15,16 +16,16 @@ const MAX_TIME: f64 = 9_007_199_254_740_991.0;
 pub(super) struct Claims {
     /// One text; a list of issuers is not a claim of this type (RFC 7519, 4.1.1).
     pub(super) iss: String,
-    #[serde(default)]
-    pub(super) sub: String,
+    pub(super) sub: Option<String>,
     exp: f64,
     nbf: Option<f64>,
     pub(super) access: Option<Vec<AccessEntry>>,
-    /// Version of the credentials that an own token was issued for.
+    /// Version of the credentials that an own token was issued for. Other servers may mean something else.
     #[serde(default)]
-    pub(super) ver: String,
-    /// API key that an own token was issued for.
-    pub(super) key: Option<String>,
+    ver: Value,
+    /// API key that an own token was issued for. Other servers may mean something else.
+    #[serde(default)]
+    key: Value,
 }
 
 /// Time in which a token is valid, in seconds since the epoch.
@@ -53,6 +54,15 @@ pub enum TimeError {
 // === impl Claims ===
 
 impl Claims {
+    /// Returns version and API key of an own token; `None` if they are not texts.
+    pub(super) fn own(&self) -> Option<(String, Option<String>)> {
+        let key = match &self.key {
+            Value::Null => None,
+            key => Some(key.as_str()?.to_owned()),
+        };
+        Some((self.ver.as_str()?.to_owned(), key))
+    }
+
     pub(super) fn validity(&self) -> Result<TokenValidity, TimeError> {
         let not_before = self.nbf.map_or(Ok(0), seconds)?;
         Ok(TokenValidity { not_before, expires: seconds(self.exp)? })

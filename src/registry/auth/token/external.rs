@@ -116,7 +116,7 @@ impl ExternalTokens {
     fn identify(&self, token: &str, now: u64, instant: Instant) -> Result<Identity, AuthenticationError> {
         let invalid = |reason: String| AuthenticationError::Invalid { reason };
         let current = self.current();
-        let key = TokenCache::<KnownToken>::key(token);
+        let (key, length) = (TokenCache::<KnownToken>::key(token), token.len());
         if let Some(known) = current.verified.get(&key, instant) {
             known.validity.check(now).map_err(|error| invalid(error.to_string()))?;
             return Ok(known.identity);
@@ -129,7 +129,7 @@ impl ExternalTokens {
             ceiling: Some(Arc::new(TokenCeiling::new(token.access, None))),
         };
         let known = KnownToken { identity: identity.clone(), validity: token.validity };
-        current.verified.insert(key, known, instant);
+        current.verified.insert(key, length, known, instant);
         Ok(identity)
     }
 }
@@ -232,7 +232,10 @@ mod tests {
         let identity = tokens.identify(&token(&signer, "alice"), NOW, Instant::now()).unwrap();
         assert_eq!((identity.name.as_deref(), identity.proof), (Some("alice"), IdentityProof::ExternalToken));
         let ceiling = identity.ceiling.unwrap();
-        assert!(ceiling.permits(&"a".parse().unwrap(), Right::Pull) && ceiling.can_be_widened());
+        assert!(
+            ceiling.permits(&"a".parse().unwrap(), Right::Pull)
+                && ceiling.can_be_widened(crate::auth::challenge::Scope::Catalog)
+        );
         assert!(!ceiling.permits(&"a".parse().unwrap(), Right::Push));
         assert!(!ceiling.permits(&"b".parse().unwrap(), Right::Pull));
         let anonymous = tokens.identify(&token(&signer, ""), NOW, Instant::now()).unwrap();

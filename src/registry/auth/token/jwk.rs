@@ -102,7 +102,7 @@ impl Jwk {
 
     fn point(&self) -> Result<Vec<u8>, KeyError> {
         let (x, y) = (field(self.x.as_deref())?, field(self.y.as_deref())?);
-        // Of two lengths that only fit together, the halves would be split at another place.
+        // The key joins both coordinates. If one were shorter and the other longer, the boundary would move.
         if x.len() != y.len() {
             return Err(KeyError::Malformed);
         }

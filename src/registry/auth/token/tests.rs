@@ -329,6 +329,25 @@ fn row_124_a_chain_leads_to_the_bundle_or_is_refused() {
 }
 
 #[test]
+fn claims_that_only_own_tokens_have_are_ignored_in_others() {
+    for (name, value) in [("ver", json!(1)), ("key", json!({"a": 1})), ("ver", json!("1.0"))] {
+        let token = verified(|_, claims| claims[name] = value).unwrap();
+        assert_eq!((token.version.as_str(), token.api_key), ("", None));
+    }
+    assert_eq!(verified(|_, claims| claims["sub"] = Value::Null).unwrap().subject, None);
+    let signer = Signer::ed25519();
+    let keys = keys(&signer);
+    let own = |value: Value| {
+        let mut claims = claims();
+        claims["ver"] = value;
+        let token = signer.sign(&json!({"alg": "EdDSA", "kid": "ed"}), &claims);
+        super::verification::verify_own(&token, &policy(), keys.find("ed").unwrap(), NOW)
+    };
+    assert_eq!(own("v".into()).unwrap().version, "v");
+    assert_eq!(own(1.into()).unwrap_err(), TokenError::Claims);
+}
+
+#[test]
 fn row_127_a_subject_is_a_user_name() {
     for name in ["alice", "alice@example.com", "Zo\u{eb} X", "a/b"] {
         let token = verified(|_, claims| claims["sub"] = name.into()).unwrap();

@@ -123,7 +123,7 @@ pub fn verify(
         }
         Signer::Id(id) => keys.find(id).ok_or(TokenError::UnknownKey)?,
     };
-    let token = parsed.check(policy, key, now)?;
+    let (token, _) = parsed.check(policy, key, now)?;
     // A colon ends a user name in Basic credentials, and lists in logs and rules are separated by commas.
     let is_name = |c: char| !c.is_control() && !matches!(c, ':' | ',');
     if token.subject.iter().any(|name| name.len() > MAX_SUBJECT_BYTES || !name.chars().all(is_name)) {
@@ -139,7 +139,9 @@ pub(in crate::auth) fn verify_own(
     key: &VerificationKey,
     now: u64,
 ) -> Result<VerifiedToken, TokenError> {
-    ParsedToken::parse(token, policy)?.check(policy, key, now)
+    let (token, claims) = ParsedToken::parse(token, policy)?.check(policy, key, now)?;
+    let (version, api_key) = claims.own().ok_or(TokenError::Claims)?;
+    Ok(VerifiedToken { version, api_key, ..token })
 }
 
 /// Returns true if a token names the key with an id. Says nothing about its signature.
@@ -183,24 +185,25 @@ impl<'a> ParsedToken<'a> {
         policy: &TokenPolicy,
         key: &VerificationKey,
         now: u64,
-    ) -> Result<VerifiedToken, TokenError> {
+    ) -> Result<(VerifiedToken, Claims), TokenError> {
         if !key.fits(self.header.algorithm) {
             return Err(TokenError::KeyType);
         }
-        let claims = check_signature(self.text, key, self.header.algorithm, policy)?;
+        let mut claims = check_signature(self.text, key, self.header.algorithm, policy)?;
         if claims.iss != policy.issuer {
             return Err(TokenError::Issuer);
         }
         let validity = claims.validity()?;
         validity.check(now)?;
-        Ok(VerifiedToken {
+        let token = VerifiedToken {
             // Anonymous clients have the empty subject.
-            subject: (!claims.sub.is_empty()).then_some(claims.sub),
-            access: claims.access.unwrap_or_default(),
+            subject: claims.sub.take().filter(|subject| !subject.is_empty()),
+            access: claims.access.take().unwrap_or_default(),
             validity,
-            version: claims.ver,
-            api_key: claims.key,
-        })
+            version: String::new(),
+            api_key: None,
+        };
+        Ok((token, claims))
     }
 }
 

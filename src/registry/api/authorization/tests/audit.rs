@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use futures_util::FutureExt as _;
 use quinistry_http::audit_log::{AuditLog, AuditPlace};
 use serde_json::Value;
 
@@ -19,7 +20,13 @@ async fn record(pulls: bool, session: &[(&str, &str, &str)]) -> Vec<Value> {
     registry.fill("public/app", &["v1"]);
     for (who, method, path) in session {
         let body = if *method == "PUT" { Body::from(manifest(2)) } else { Body::empty() };
-        registry.send(method, path, who, body).await;
+        let answer = registry.send(method, path, who, body);
+        if *who == "pending" {
+            // The client leaves.
+            assert!(answer.now_or_never().is_none());
+        } else {
+            answer.await;
+        }
     }
     log.flush(Duration::from_mins(1));
     let text = std::fs::read_to_string(path).unwrap();
@@ -53,6 +60,8 @@ async fn writes_refusals_failed_logins_and_keys_are_recorded() {
         ("bob", "GET", "/v2/team/secret/app/manifests/v1"),
         ("bob", "DELETE", "/v2/team/app/manifests/new"),
         ("key-of-alice", "GET", "/v2/team/app/manifests/old"),
+        // A token that was issued for a key.
+        ("token-of-alice", "GET", "/v2/team/app/manifests/old"),
     ];
     let lines = record(false, &session).await;
     let expected = [
@@ -63,11 +72,18 @@ async fn writes_refusals_failed_logins_and_keys_are_recorded() {
         "bob password pull team/secret/app v1 denied - 403",
         "bob password delete team/app new granted c.yml:4:5 202",
         "alice key pull team/app old granted c.yml:3:5 200",
+        "alice token pull team/app old granted c.yml:3:5 200",
     ];
     assert_eq!(brief(&lines), expected);
-    assert_eq!(lines[6]["key"], "k1");
+    assert_eq!((&lines[6]["key"], &lines[7]["key"]), (&"k1".into(), &"k2".into()));
     assert_eq!(lines[1]["reason"], "unknown");
     assert_eq!(lines[2]["digest"], Digest::sha256(&manifest(2)).to_string());
+}
+
+#[tokio::test]
+async fn a_request_that_ends_before_the_decision_was_not_granted() {
+    let session = [("pending", "PUT", "/v2/team/app/manifests/new")];
+    assert_eq!(brief(&record(false, &session).await), ["- none push team/app new unknown - 499"]);
 }
 
 #[tokio::test]

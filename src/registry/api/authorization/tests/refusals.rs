@@ -112,6 +112,30 @@ async fn row_143_a_host_that_is_no_host_is_not_reflected() {
 }
 
 #[tokio::test]
+async fn a_challenge_is_not_cached() {
+    let answer = Registry::with_rules().ask("GET", "/v2/", "anonymous").await;
+    assert!(answer.challenge().contains("registry.test:5000"), "the Host is reflected");
+    assert_eq!(answer.headers["cache-control"], "no-store");
+}
+
+#[tokio::test]
+async fn the_path_for_another_servers_tokens_is_on_the_configured_host() {
+    let challenge = |host: Option<&str>| Challenge::ExternalToken {
+        realm: "https://auth.example/token".into(),
+        service: "s".into(),
+        own_path: Some("/auth/token".into()),
+        host: host.map(|host| host.parse().unwrap()),
+    };
+    for (host, url) in [
+        (None, "http://registry.test:5000"),
+        (Some("https://registry.example.com"), "https://registry.example.com"),
+    ] {
+        let answer = Registry::new(settings(rules(), challenge(host))).ask("GET", "/v2/", "anonymous").await;
+        assert_eq!(answer.challenge(), format!("Bearer realm=\"{url}/auth/token\",service=\"s\""));
+    }
+}
+
+#[tokio::test]
 async fn without_rules_users_may_do_everything_and_others_nothing() {
     let registry = Registry::new(settings(Rules::default(), basic()));
     registry.fill("a", &["v1"]);

@@ -37,7 +37,12 @@ impl CredentialVerifier for OneUser {
         Box::pin(std::future::ready(match credentials {
             Credentials::Basic { user: "alice", password: b"right" } => Some(Ok(Identity {
                 name: Some("alice".into()),
-                proof: IdentityProof::Password,
+                proof: IdentityProof::Password { version: Some([1; 8]) },
+                ceiling: None,
+            })),
+            Credentials::Basic { user: "key", password: b"right" } => Some(Ok(Identity {
+                name: Some("alice".into()),
+                proof: IdentityProof::ApiKey("k1".into()),
                 ceiling: None,
             })),
             Credentials::Basic { .. } => Some(Err(AuthenticationError::Invalid { reason: "wrong".into() })),
@@ -51,8 +56,10 @@ impl CredentialVersions for OneUser {
         (user == "alice").then_some([1; 8])
     }
 
-    fn api_key(&self, _: &str) -> Option<KeyUser> {
-        None
+    fn api_key(&self, id: &str) -> Option<KeyUser> {
+        let ceiling = Arc::new(crate::auth::token::access::TokenCeiling::default());
+        let key = KeyUser { owner: "alice".into(), ceiling, expires: None, version: [2; 8] };
+        (id == "k1").then_some(key)
     }
 }
 
@@ -168,6 +175,39 @@ async fn row_110_wrong_credentials_never_give_an_anonymous_token() {
 }
 
 #[tokio::test]
+async fn failed_logins_and_uses_of_keys_are_in_the_audit_log() {
+    use quinistry_http::audit_log::{AuditLog, AuditPlace};
+
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("audit.log");
+    let log = AuditLog::start(AuditPlace::File(path.clone())).unwrap();
+    let state = public_and_team();
+    let current = state.0.settings.current();
+    let audit = Some(crate::Audit { log: log.clone(), pulls: false });
+    state.replace_settings(Settings { audit, ..Settings::clone(&current) });
+    get(&state, "/v2/_token", None).await;
+    let (_, body) = get(&state, "/v2/_token", Some(&basic("right"))).await;
+    let token = format!("Bearer {}", body["token"].as_str().unwrap());
+    for field in [&basic("wrong"), "Basic *", &token, &format!("Basic {}", STANDARD.encode("key:right"))] {
+        get(&state, "/v2/_token", Some(field)).await;
+    }
+    post(&state, "grant_type=password&username=mallory&password=wrong").await;
+    log.flush(Duration::from_mins(1));
+    let text = std::fs::read_to_string(path).unwrap();
+    let lines: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let fields = ["identity", "key", "action", "decision", "status"];
+    let brief = |line: &Value| fields.map(|field| line[field].to_string()).join(" ").replace('"', "");
+    let expected = [
+        "alice null login denied 401",
+        "null null login denied 401",
+        "alice null login denied 401",
+        "alice k1 login granted 200",
+        "mallory null login denied 401",
+    ];
+    assert_eq!(lines.iter().map(brief).collect::<Vec<_>>(), expected);
+}
+
+#[tokio::test]
 async fn clients_without_credentials_get_a_token_only_if_they_may_do_something() {
     let closed = registry(&[rule("**", Grantee::Authenticated, &[Right::Admin])]);
     assert_eq!(get(&closed, "/v2/_token", None).await.0.status(), StatusCode::UNAUTHORIZED);
@@ -202,6 +242,42 @@ async fn row_112_nothing_is_granted_that_the_rules_do_not_grant() {
     assert_eq!(scopes("service=third.example").await.0, 400);
     let twice = "scope=repository:team/a:pull&scope=repository:team/a:pull,push";
     assert_eq!(scopes(twice).await, (200, "repository:team/a:pull,push".into()));
+}
+
+#[tokio::test]
+async fn another_registry_gets_no_access_that_no_rule_grants() {
+    let rules = [
+        rule("public/**", Grantee::Anonymous, &[Right::Pull]),
+        rule("team/**", Grantee::User("alice".into()), &[Right::Admin]),
+    ];
+    let admin = rule("**", Grantee::User("alice".into()), &[Right::Admin]);
+    let asked = "scope=registry:catalog:*&scope=repository:quinistry:pull";
+    let scope = async |state: &State, query: &str, field: Option<&str>| {
+        let (response, body) = get(state, &format!("/v2/_token?{query}&{asked}"), field).await;
+        assert_eq!(response.status(), StatusCode::OK);
+        body["scope"].as_str().unwrap().to_owned()
+    };
+    let (limited, full) = (registry(&rules), registry(&[admin]));
+    let user = basic("right");
+    for field in [None, Some(&*user)] {
+        assert_eq!(scope(&limited, "service=other.example", field).await, "");
+        assert_eq!(scope(&limited, "service=registry.example", field).await, "registry:catalog:*");
+    }
+    let all = "registry:catalog:* repository:quinistry:pull";
+    assert_eq!(scope(&full, "service=other.example", Some(&user)).await, all);
+}
+
+#[test]
+fn the_built_in_repository_is_public_in_this_registry_alone() {
+    let state = public_and_team();
+    let control = state.0.settings.current().access.clone().unwrap();
+    let access = |target| {
+        let scope = RequestedScope::parse("repository:quinistry:pull").unwrap();
+        granted(&control, target, &Identity::anonymous(), vec![scope]).len()
+    };
+    assert_eq!(access(TokenTarget::Own { has_builtin: true }), 1);
+    assert_eq!(access(TokenTarget::Own { has_builtin: false }), 0);
+    assert_eq!(access(TokenTarget::Other), 0);
 }
 
 #[tokio::test]
