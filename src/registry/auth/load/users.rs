@@ -8,7 +8,7 @@ use super::LoadError;
 use super::tokens::UserVersions;
 use crate::auth::api_keys::{ApiKeyVerifier, ApiKeysFile};
 use crate::auth::authenticator::CredentialVerifier;
-use crate::auth::htpasswd::{CreatedUser, HtpasswdFile};
+use crate::auth::htpasswd::HtpasswdFile;
 use crate::auth::password::{PasswordChecks, PasswordVerifier};
 use crate::config::UsersConfig;
 use crate::metrics::AuthMetrics;
@@ -28,7 +28,8 @@ pub(super) struct LoadedUsers {
     pub(super) verifiers: Vec<Arc<dyn CredentialVerifier>>,
     pub(super) files: Vec<Arc<dyn ReloadFiles>>,
     pub(super) realm: Option<String>,
-    pub(super) created_user: Option<CreatedUser>,
+    /// Password file that is to be created after everything else that can fail: its password is told once.
+    pub(super) missing: Option<Arc<HtpasswdFile>>,
     /// Versions of the credentials, by which tokens end; `None` without users.
     pub(super) versions: Option<Arc<UserVersions>>,
 }
@@ -66,12 +67,13 @@ impl UserState {
 /// Reads the files of users and keys. Blocks.
 pub(super) fn load(config: &UsersConfig, state: &UserState) -> Result<LoadedUsers, LoadError> {
     let Some(htpasswd) = &config.htpasswd else { return Ok(LoadedUsers::default()) };
-    let (file, created_user) = if state.is_created_if_missing {
-        HtpasswdFile::open_or_create(&htpasswd.path)?
+    let opened = if state.is_created_if_missing {
+        HtpasswdFile::open_if_exists(&htpasswd.path)?
     } else {
-        (HtpasswdFile::open(&htpasswd.path)?, None)
+        Some(HtpasswdFile::open(&htpasswd.path)?)
     };
-    let file = Arc::new(file);
+    let is_missing = opened.is_none();
+    let file = Arc::new(opened.unwrap_or_else(|| HtpasswdFile::to_be_created(&htpasswd.path)));
     let (mut verifiers, mut files) =
         (Vec::<Arc<dyn CredentialVerifier>>::new(), Vec::<Arc<dyn ReloadFiles>>::new());
     // Keys first: they are recognised by their form, and need no computation of bcrypt.
@@ -85,7 +87,8 @@ pub(super) fn load(config: &UsersConfig, state: &UserState) -> Result<LoadedUser
     }
     let versions = Arc::new(UserVersions { users: file.clone(), keys: keys_verifier });
     verifiers.push(Arc::new(PasswordVerifier::new(file.clone(), state.passwords.clone())));
-    files.push(file);
+    files.push(file.clone());
     let realm = Some(htpasswd.realm.clone());
-    Ok(LoadedUsers { verifiers, files, realm, created_user, versions: Some(versions) })
+    let missing = is_missing.then_some(file);
+    Ok(LoadedUsers { verifiers, files, realm, missing, versions: Some(versions) })
 }
