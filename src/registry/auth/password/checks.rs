@@ -130,6 +130,8 @@ impl PasswordChecks {
         self.metrics.looked_up(CacheResult::Miss);
         let (sender, result) = watch::channel(None);
         flights.insert(key, result.clone());
+        // A runtime that ends drops the task at once, and the flight with it, which then leaves the table.
+        drop(flights);
         let flight = Flight { checks: self.clone(), key, result: sender };
         tokio::spawn(flight.run(begun, permit, attempt.hash.clone(), attempt.password.into()));
         Ok(Some(result))
