@@ -10,7 +10,7 @@ mod key;
 mod record;
 mod verifier;
 
-pub use self::file::{ApiKeysFile, ApiKeysFileError, check_file};
+pub use self::file::{ApiKeysFile, ApiKeysFileError, SeenFiles, check_file};
 pub use self::key::{KeyId, NewKey};
 pub use self::record::{ApiKeys, KeyRecord, MAX_FILE_BYTES, RecordError, add_record, parse, remove_record};
 pub use self::verifier::{ApiKeyVerifier, KeyUser};

@@ -41,3 +41,17 @@ fn the_password_file_is_created_after_everything_that_can_fail() {
     let again = load(&config, &UserState::new().unwrap()).unwrap();
     assert!(again.created_user.is_none());
 }
+
+#[test]
+fn a_file_of_keys_that_is_missing_while_a_registry_runs_refuses_a_configuration_only_if_it_was_there() {
+    let folder = tempfile::tempdir().unwrap();
+    let (config, keys) = (config(folder.path()), folder.path().join("keys"));
+    let users = UserState::new().unwrap();
+    load(&config, &users).unwrap();
+    load(&config, &users.running()).expect("the file was never there");
+    fs::write(&keys, "").unwrap();
+    load(&config, &users.running()).unwrap();
+    fs::remove_file(&keys).unwrap();
+    let error = load(&config, &users.running()).unwrap_err().to_string();
+    assert!(error.contains("failed to read API keys"), "{error}");
+}

@@ -6,7 +6,7 @@ use quinistry_http::watch::ReloadFiles;
 
 use super::LoadError;
 use super::tokens::UserVersions;
-use crate::auth::api_keys::{ApiKeyVerifier, ApiKeysFile};
+use crate::auth::api_keys::{ApiKeyVerifier, ApiKeysFile, SeenFiles};
 use crate::auth::authenticator::CredentialVerifier;
 use crate::auth::htpasswd::HtpasswdFile;
 use crate::auth::password::{PasswordChecks, PasswordVerifier};
@@ -18,6 +18,8 @@ use crate::metrics::AuthMetrics;
 pub struct UserState {
     passwords: Arc<PasswordChecks>,
     metrics: Arc<AuthMetrics>,
+    /// Files of API keys that existed: without one of them, a new configuration is refused.
+    key_files: SeenFiles,
     /// Treatment of a password file that does not exist.
     is_created_if_missing: bool,
 }
@@ -43,7 +45,8 @@ impl UserState {
         let metrics = Arc::new(AuthMetrics::default());
         let passwords =
             PasswordChecks::new(metrics.clone()).map_err(|_| "the system gives no random numbers")?;
-        Ok(Self { passwords: Arc::new(passwords), metrics, is_created_if_missing: true })
+        let passwords = Arc::new(passwords);
+        Ok(Self { passwords, metrics, key_files: SeenFiles::default(), is_created_if_missing: true })
     }
 
     /// Returns the same state for a registry that runs: a password file that does not exist is an error then, since
@@ -53,6 +56,7 @@ impl UserState {
         Self {
             passwords: self.passwords.clone(),
             metrics: self.metrics.clone(),
+            key_files: self.key_files.clone(),
             is_created_if_missing: false,
         }
     }
@@ -79,7 +83,7 @@ pub(super) fn load(config: &UsersConfig, state: &UserState) -> Result<LoadedUser
     // Keys first: they are recognised by their form, and need no computation of bcrypt.
     let mut keys_verifier = None;
     if let Some(path) = &config.keys_file {
-        let keys = Arc::new(ApiKeysFile::open(path)?);
+        let keys = Arc::new(ApiKeysFile::open(path, state.key_files.clone())?);
         let verifier = Arc::new(ApiKeyVerifier::new(keys.clone(), file.clone(), state.metrics.clone()));
         keys_verifier = Some(verifier.clone());
         verifiers.push(verifier);
