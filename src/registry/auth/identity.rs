@@ -47,8 +47,8 @@ pub trait Ceiling: std::fmt::Debug + Send + Sync {
         self.permits(repository, Right::Pull)
     }
 
-    /// Returns true if the client can get credentials with a wider limit by itself. A refusal is then 401 with
-    /// `insufficient_scope`, and 403 otherwise.
+    /// Returns true if the client can get credentials with a wider limit by itself. A refusal is then 401
+    /// with `insufficient_scope`, and 403 otherwise.
     fn can_be_widened(&self) -> bool;
 }
 

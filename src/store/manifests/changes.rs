@@ -33,8 +33,8 @@ impl Store {
         self.put_manifest_if(name, bytes, manifest, tagged, || Ok(()))
     }
 
-    /// Commits a manifest as [`Self::put_manifest`] does, but changes nothing that is served: fails if one of the tags
-    /// refers to another manifest, or if the manifest exists with another media type.
+    /// Commits a manifest as [`Self::put_manifest`] does, but changes nothing that is served: fails if one of
+    /// the tags refers to another manifest, or if the manifest exists with another media type.
     pub fn put_manifest_without_overwrite(
         &self,
         name: &RepositoryName,
@@ -120,8 +120,8 @@ impl Store {
         Ok(())
     }
 
-    /// Fails if the repository has the manifest with another media type. Only bytes that do not tell their type can be
-    /// pushed with two.
+    /// Fails if the repository has the manifest with another media type. Only bytes that do not tell their
+    /// type can be pushed with two.
     fn check_same_type(
         &self,
         name: &RepositoryName,

@@ -57,8 +57,9 @@ pub(crate) async fn post(
     Ok(session_response(StatusCode::ACCEPTED, &name, &session))
 }
 
-/// Returns true if the client may read the source of a mount. Without a source, the time of a search would tell whether
-/// the blob lies in a repository that the client may not read, so that a registry with users does not search.
+/// Returns true if the client may read the source of a mount. Without a source, the time of a search would
+/// tell whether the blob lies in a repository that the client may not read, so that a registry with users
+/// does not search.
 fn may_read_source(caller: &Caller, source: Option<&RepositoryName>) -> bool {
     match source {
         Some(source) => caller.has(source, Right::Pull),

@@ -24,8 +24,8 @@ pub struct ApiKeysFile {
     seen: SeenFiles,
 }
 
-/// Paths of the files that this process has read. A file that was there and is missing must not end its keys, while one
-/// that `quinistry key add` has yet to create has none.
+/// Paths of the files that this process has read. A file that was there and is missing must not end its keys,
+/// while one that `quinistry key add` has yet to create has none.
 #[derive(Clone, Debug, Default)]
 pub struct SeenFiles(Arc<Mutex<BTreeSet<PathBuf>>>);
 

@@ -13,8 +13,8 @@ use super::parse::{self, HtpasswdError, MAX_FILE_BYTES, Users};
 use crate::auth::file_finding::{self, FileFinding};
 use crate::auth::regular_file;
 
-/// Label of the versions of users. Their secrecy rests on the salts of the hashes, so that all replicas of a registry
-/// that share the file also share the versions.
+/// Label of the versions of users. Their secrecy rests on the salts of the hashes, so that all replicas of a
+/// registry that share the file also share the versions.
 const VERSION_LABEL: &[u8] = b"quinistry htpasswd line";
 
 /// Users of a file, which is read again while it is in use.
@@ -91,8 +91,8 @@ impl HtpasswdFile {
         Self { path: path.into(), current: RwLock::new(current) }
     }
 
-    /// Creates the file with one user, as distribution does, and reads it. Returns the user, whose password the caller
-    /// tells, but not to the log; `None` if another process has created the file. Blocks.
+    /// Creates the file with one user, as distribution does, and reads it. Returns the user, whose password
+    /// the caller tells, but not to the log; `None` if another process has created the file. Blocks.
     pub fn create(&self) -> Result<Option<CreatedUser>, HtpasswdFileError> {
         let created = match create::create(&self.path) {
             Ok(user) => Some(user),
@@ -115,8 +115,8 @@ impl HtpasswdFile {
         self.current.read().unwrap_or_else(PoisonError::into_inner).users.clone()
     }
 
-    /// Returns a value that changes with the user's line; `None` if there is no such user. A token that holds the
-    /// value ends when the line changes.
+    /// Returns a value that changes with the user's line; `None` if there is no such user. A token that holds
+    /// the value ends when the line changes.
     #[must_use]
     pub fn version_of(&self, user: &str) -> Option<[u8; 8]> {
         let users = self.users();

@@ -39,8 +39,8 @@ pub(super) struct LoadedUsers {
 // === impl UserState ===
 
 impl UserState {
-    /// Makes the state of a registry that starts: a password file that does not exist is created. Fails if the
-    /// system has no random numbers.
+    /// Makes the state of a registry that starts: a password file that does not exist is created. Fails if
+    /// the system has no random numbers.
     pub fn new() -> Result<Self, LoadError> {
         let metrics = Arc::new(AuthMetrics::default());
         let passwords =
@@ -49,8 +49,8 @@ impl UserState {
         Ok(Self { passwords, metrics, key_files: SeenFiles::default(), is_created_if_missing: true })
     }
 
-    /// Returns the same state for a registry that runs: a password file that does not exist is an error then, since
-    /// it may be about to come back.
+    /// Returns the same state for a registry that runs: a password file that does not exist is an error then,
+    /// since it may be about to come back.
     #[must_use]
     pub fn running(&self) -> Self {
         Self {

@@ -1,8 +1,8 @@
 //! Limit of wrong passwords by network and user. Pure but for the lock; the caller has the clock.
 //!
-//! A limit by user alone would let a stranger lock a user out, so each limit is that of a network. A user who has
-//! logged in from a network before is not subject to the limit of that network as a whole: neighbours behind the
-//! same address cannot lock that user out.
+//! A limit by user alone would let a stranger lock a user out, so each limit is that of a network. A user who
+//! has logged in from a network before is not subject to the limit of that network as a whole: neighbours
+//! behind the same address cannot lock that user out.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher as _, Hash, RandomState};
@@ -20,8 +20,8 @@ const SLOW_INTERVAL: Duration = Duration::from_secs(3);
 /// Time without a failure after which failures are forgotten.
 const DECAY_TIME: Duration = Duration::from_mins(5);
 
-/// Attempts of one network that are checked at once. More than the free failures: behind one address there may be many
-/// users whose passwords are right.
+/// Attempts of one network that are checked at once. More than the free failures: behind one address there
+/// may be many users whose passwords are right.
 const MAX_NETWORK_ATTEMPTS_IN_FLIGHT: u32 = 32;
 
 /// Capacity of each table of failures, in entries of about 64 bytes.
@@ -160,8 +160,8 @@ fn settle<K: Eq + Hash>(table: &mut HashMap<K, Failures>, key: &K, outcome: Atte
     }
 }
 
-/// Removes the oldest quarter of a full table, but no entry that is in use. A quarter at once spreads the cost of the
-/// search over many insertions.
+/// Removes the oldest quarter of a full table, but no entry that is in use. A quarter at once spreads the
+/// cost of the search over many insertions.
 fn make_room<K: Clone + Eq + Hash, V>(
     table: &mut HashMap<K, V>,
     capacity: usize,
