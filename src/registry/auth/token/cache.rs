@@ -12,8 +12,8 @@ const MAX_AGE: Duration = Duration::from_mins(5);
 /// Most tokens that are remembered. One takes about a kilobyte.
 const CAPACITY: usize = 10_000;
 
-/// Cache of verified tokens by the hash of their text. The keys that verified them own it, so that new keys begin
-/// with an empty one.
+/// Cache of verified tokens by the hash of their text. The keys that verified them own it, so that new keys
+/// begin with an empty one.
 #[derive(Debug)]
 pub(in crate::auth) struct TokenCache<T>(Mutex<HashMap<[u8; 32], (Instant, T)>>);
 
