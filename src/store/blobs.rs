@@ -89,20 +89,6 @@ impl Store {
         digest: &Digest,
         from: Option<&RepositoryName>,
     ) -> Result<bool, StoreError> {
-        self.mount_readable(name, digest, from, &|_| true)
-    }
-
-    /// Mounts a blob as [`Self::mount`] does, but from no repository for which `is_readable` is false.
-    pub fn mount_readable(
-        &self,
-        name: &RepositoryName,
-        digest: &Digest,
-        from: Option<&RepositoryName>,
-        is_readable: &dyn Fn(&RepositoryName) -> bool,
-    ) -> Result<bool, StoreError> {
-        if from.is_some_and(|from| !is_readable(from)) {
-            return Ok(false);
-        }
         let canonical = match from {
             Some(from) => self.linked(from, digest)?,
             None if digest.algorithm() == Algorithm::Sha256 => Some(digest.clone()),
@@ -116,7 +102,7 @@ impl Store {
             }
             let link = match from {
                 Some(from) => Some(RepositoryKeys(from).layer_link(digest)),
-                None => self.any_link(name, &canonical, is_readable)?,
+                None => self.any_link(name, &canonical)?,
             };
             let Some(link) = link else { return Ok(false) };
             self.storage().sync_parents(&[link, blob(&canonical)])?;
@@ -126,12 +112,7 @@ impl Store {
     }
 
     /// Finds a link that makes bytes a blob of some repository, of `name` rather than another.
-    fn any_link(
-        &self,
-        name: &RepositoryName,
-        canonical: &Digest,
-        is_readable: &dyn Fn(&RepositoryName) -> bool,
-    ) -> Result<Option<Key>, StoreError> {
+    fn any_link(&self, name: &RepositoryName, canonical: &Digest) -> Result<Option<Key>, StoreError> {
         // A blob with other names is also linked by its SHA-256.
         let link_of = |name: &RepositoryName| {
             let link = RepositoryKeys(name).layer_link(canonical);
@@ -144,9 +125,7 @@ impl Store {
         let mut searched = 0;
         self.walk("", &["_layers"], &mut |name| {
             searched += 1;
-            if let Ok(name) = name.parse()
-                && is_readable(&name)
-            {
+            if let Ok(name) = name.parse() {
                 found = link_of(&name)?;
             }
             let is_done = found.is_some() || searched >= MAX_SEARCHED_REPOSITORIES;

@@ -19,6 +19,9 @@ pub enum StoreError {
     /// The tag refers to another manifest, and must not be moved.
     #[error("tag {0} exists, and refers to another manifest")]
     TagExists(Tag),
+    /// The manifest exists with another media type, by which its tags are served.
+    #[error("manifest exists as {0}, and its bytes do not tell the type")]
+    TypeExists(&'static str),
     /// The session has ended or expired, or never existed.
     #[error("upload session is not known to this repository")]
     UploadUnknown,

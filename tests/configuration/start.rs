@@ -142,6 +142,31 @@ fn rules_and_the_audit_log_follow_a_reload() {
 }
 
 #[test]
+fn a_reload_without_users_and_rules_is_refused_unless_the_file_says_so() {
+    let place = Place::new();
+    let before =
+        format!("{FILE}quinistry: {{access: [{{repositories: ['**'], who: [anonymous], can: [pull]}}]}}\n");
+    let registry = place.serve_ours(given(&before));
+    let post = || registry.peer.ask("POST", "/v2/a/blobs/uploads/", &[], b"").status;
+    assert_eq!(post(), 403);
+    place.write_file(FILE, registry.peer);
+    registry.signal(Signal::HUP);
+    registry.wait_for_log("configuration refused", 1);
+    assert!(registry.log().contains("write `auth: none` if that is intended"), "{}", registry.log());
+    assert_eq!(post(), 403, "the former rules hold");
+    let open = format!("{FILE}auth: none\n");
+    place.write_file(&open, registry.peer);
+    registry.signal(Signal::HUP);
+    registry.wait_for_log("configuration reloaded", 1);
+    assert_eq!(post(), 202);
+    // A registry that is open already needs no such word.
+    place.write_file(FILE, registry.peer);
+    registry.signal(Signal::HUP);
+    registry.wait_for_log("configuration reloaded", 2);
+    assert_eq!(post(), 202);
+}
+
+#[test]
 fn flags_beside_a_file_override_the_listener_and_only_restrict_further() {
     let place = Place::new();
     let address = free_address();

@@ -103,6 +103,14 @@ fn apply(
     state: &State,
     parts: &mut Parts,
 ) -> anyhow::Result<()> {
+    let is_open_on_purpose = plan.config.as_ref().is_some_and(|config| config.users.is_none);
+    if access.control.is_none() && state.has_users() && !is_open_on_purpose {
+        // Such as a file that an editor or a full disk has cut off.
+        anyhow::bail!(
+            "there are neither users nor rules any more, and every client could push and delete; write `auth: none` \
+             if that is intended, or restore auth and quinistry.access"
+        );
+    }
     let prepared = parts.prepare(&plan.live, access, tls)?;
     plan.start_log();
     state.replace_settings(parts.apply(&plan.live, prepared));

@@ -6,8 +6,8 @@ use anyhow::{Context as _, bail, ensure};
 
 use crate::registry::auth::htpasswd::MAX_PASSWORD_BYTES;
 
-/// Longest text that is read from standard input, in bytes. Longer passwords are refused, and a wrong file is not read
-/// to its end.
+/// Longest text that is read from standard input, in bytes. Longer passwords are refused, and a wrong file is
+/// not read to its end.
 const MAX_INPUT_BYTES: u64 = 64 * 1024;
 
 #[derive(Clone, Copy, Debug, clap::Args)]

@@ -29,8 +29,8 @@ pub struct AccessControl {
 // === impl AccessControl ===
 
 impl AccessControl {
-    /// Returns true if a client without credentials may do something. The built-in repository does not count, so
-    /// that it does not change which clients can log in.
+    /// Returns true if a client without credentials may do something. The built-in repository does not count,
+    /// so that it does not change which clients can log in.
     #[must_use]
     pub fn serves_anonymous(&self) -> bool {
         self.rules.grant_to_anonymous()

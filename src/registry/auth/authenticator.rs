@@ -24,8 +24,8 @@ pub type Verification<'a> =
 
 /// Source of identities: one kind of credentials of a registry.
 pub trait CredentialVerifier: std::fmt::Debug + Send + Sync {
-    /// Verifies credentials of a client at `client`; `None` if this source does not know credentials of this form,
-    /// so that another one is asked.
+    /// Verifies credentials of a client at `client`; `None` if this source does not know credentials of this
+    /// form, so that another one is asked.
     fn verify<'a>(&'a self, credentials: Credentials<'a>, client: Option<ClientAddress>) -> Verification<'a>;
 }
 

@@ -52,8 +52,8 @@ impl CertificateField {
 // === impl CertificateUsers ===
 
 impl CertificateUsers {
-    /// Returns the first kind of name that a certificate has; `None` if it is ambiguous. A later kind does not take
-    /// its place, since the authority may have meant another client.
+    /// Returns the first kind of name that a certificate has; `None` if it is ambiguous. A later kind does
+    /// not take its place, since the authority may have meant another client.
     fn user<'a>(&self, names: &'a CertificateNames) -> Option<&'a str> {
         let found =
             self.0.iter().map(|field| field.of(names)).find(|name| **name != CertificateName::Absent)?;

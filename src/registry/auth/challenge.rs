@@ -13,8 +13,8 @@ use super::realm::{InvalidHost, realm};
 use super::right::Right;
 use crate::PathPrefix;
 
-/// Path of this registry's own token endpoint, below the prefix of all paths. A component of a repository name
-/// cannot begin with `_`.
+/// Path of this registry's own token endpoint, below the prefix of all paths. A component of a repository
+/// name cannot begin with `_`.
 pub const TOKEN_PATH: &str = "/v2/_token";
 
 /// Challenge of a registry.

@@ -1,7 +1,7 @@
 //! File of users in the form of Apache's `htpasswd`, with bcrypt hashes alone.
 //!
-//! Distribution reads the same file (`registry/auth/htpasswd`). The parser and the changes of `quinistry user` are
-//! pure; [`HtpasswdFile`] reads the file, and reads it again while it is in use.
+//! Distribution reads the same file (`registry/auth/htpasswd`). The parser and the changes of `quinistry
+//! user` are pure; [`HtpasswdFile`] reads the file, and reads it again while it is in use.
 
 mod bcrypt_hash;
 mod create;

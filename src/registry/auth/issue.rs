@@ -1,7 +1,8 @@
 //! Issuer of this registry's own tokens, and their verification.
 //!
-//! A token names its user and the actions that the rules grant. At each use the rules are asked again, and the
-//! version of the user's credentials is compared, so that a removed user or a changed password ends the token.
+//! A token names its user and the actions that the rules grant. At each use the rules are asked again, and
+//! the version of the user's credentials is compared, so that a removed user or a changed password ends the
+//! token.
 
 mod request;
 mod signing;
@@ -32,7 +33,8 @@ pub const ISSUER: &str = "quinistry";
 /// Shortest lifetime of a token: clients take a token for valid for a minute if they are told less.
 pub const MIN_LIFETIME: Duration = Duration::from_mins(1);
 
-/// Time by which a token is valid before it is issued, for clocks of other verifiers that are slow, in seconds.
+/// Time by which a token is valid before it is issued, for clocks of other verifiers that are slow, in
+/// seconds.
 const EARLY_SECONDS: u64 = 10;
 
 /// Longest file of a key, in bytes.
@@ -140,8 +142,8 @@ impl TokenIssuer {
     }
 
     /// Issues a token. The last entries of an access that no longer fit into [`MAX_TOKEN_BYTES`] are left out: the
-    /// registry itself would refuse a longer token. `None` if the identity is not one of a password, of an API key or of an anonymous client, or
-    /// its credentials have just ended.
+    /// registry itself would refuse a longer token. `None` if the identity is not one of a password, of an API key
+    /// or of an anonymous client, or its credentials have just ended.
     #[must_use]
     pub fn issue(&self, identity: &Identity, service: &str, access: &[AccessEntry]) -> Option<IssuedToken> {
         self.issue_at(identity, service, access, seconds_since_epoch())

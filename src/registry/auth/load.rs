@@ -34,15 +34,16 @@ pub struct LoadedAccess {
 /// Error of [`load`].
 pub type LoadError = Box<dyn std::error::Error + Send + Sync>;
 
-/// Makes the access control of a configuration, with what is known of users so far. Reads the files that it names;
-/// blocks.
+/// Makes the access control of a configuration, with what is known of users so far. Reads the files that it
+/// names; blocks.
 pub fn load(config: &Config, users: &UserState) -> Result<LoadedAccess, LoadError> {
     let rules = rules(&config.access)?;
     // Sources of identities, in the order in which they are asked: API keys, passwords, tokens.
     let user_metrics = users.metrics();
-    let users::LoadedUsers { mut verifiers, mut files, realm: basic_realm, created_user, versions } =
+    let users::LoadedUsers { mut verifiers, mut files, realm: basic_realm, missing, versions } =
         users::load(&config.users, users)?;
-    // Clients give up anonymous pulls after a Basic challenge, so they get tokens where they may do something.
+    // Clients give up anonymous pulls after a Basic challenge, so they get tokens where they may do
+    // something.
     let offers_tokens = config.tokens.is_enabled || rules.grant_to_anonymous();
     let token_issuer = match versions.filter(|_| offers_tokens) {
         Some(versions) => Some(tokens::issuer(config, versions)?),
@@ -87,6 +88,7 @@ pub fn load(config: &Config, users: &UserState) -> Result<LoadedAccess, LoadErro
         builtin_is_public: config.access.builtin_is_public,
         trusted_proxies: config.http.trusted_proxies.clone(),
     };
+    let created_user = missing.map(|file| file.create()).transpose()?.flatten();
     Ok(LoadedAccess { control: Some(Arc::new(control)), files, created_user })
 }
 
@@ -107,3 +109,6 @@ impl std::fmt::Debug for LoadedAccess {
             .finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,7 +1,7 @@
 //! URL of a token endpoint as the client of a request reaches it. Pure.
 //!
-//! The `Host` field of a request is reflected here and nowhere else. A client that forges it sends only itself to
-//! another server, and responses with a realm are never cached.
+//! The `Host` field of a request is reflected here and nowhere else. A client that forges it sends only
+//! itself to another server, and responses with a realm are never cached.
 
 use std::net::Ipv6Addr;
 
@@ -22,9 +22,9 @@ pub struct InvalidHost;
 
 /// Returns the absolute URL of `path`, which begins with `/`, in front of which `prefix` is put.
 ///
-/// `configured` is `http.host`, whose scheme and authority win. Else the host is that of the request's only `Host`
-/// field, and the scheme is `https` if the connection is TLS or the first value of `X-Forwarded-Proto` says so. The
-/// result has no character that ends a quoted string of a challenge (RFC 9110, 11.2).
+/// `configured` is `http.host`, whose scheme and authority win. Else the host is that of the request's only
+/// `Host` field, and the scheme is `https` if the connection is TLS or the first value of `X-Forwarded-Proto`
+/// says so. The result has no character that ends a quoted string of a challenge (RFC 9110, 11.2).
 pub fn realm(
     configured: Option<&Uri>,
     headers: &HeaderMap,

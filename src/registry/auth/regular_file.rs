@@ -25,7 +25,8 @@ pub struct Rewrite {
     folder: File,
 }
 
-/// Reads a regular file of at most `limit` bytes. Pipes and devices, which may never end, are refused. Blocks.
+/// Reads a regular file of at most `limit` bytes. Pipes and devices, which may never end, are refused.
+/// Blocks.
 pub fn read(path: &Path, limit: usize) -> io::Result<ReadFile> {
     // A pipe would block as soon as it is opened.
     let is_file = |metadata: &fs::Metadata| {
@@ -46,7 +47,8 @@ pub fn read(path: &Path, limit: usize) -> io::Result<ReadFile> {
 // === impl Rewrite ===
 
 impl Rewrite {
-    /// Begins to change a file, which need not exist. Waits for other processes that change files in the folder.
+    /// Begins to change a file, which need not exist. Waits for other processes that change files in the
+    /// folder.
     pub fn begin(path: &Path) -> io::Result<Self> {
         let path = match path.canonicalize() {
             Err(error) if error.kind() == io::ErrorKind::NotFound => path.to_owned(),

@@ -45,8 +45,8 @@ pub struct Rights(u8);
 // === impl Rights ===
 
 impl Rights {
-    /// Adds a right with all that it includes: [`Right::Push`] includes [`Right::Pull`], and [`Right::Admin`] all
-    /// others.
+    /// Adds a right with all that it includes: [`Right::Push`] includes [`Right::Pull`], and [`Right::Admin`]
+    /// all others.
     #[must_use]
     pub fn with(self, right: Right) -> Self {
         let included: &[Right] = match right {

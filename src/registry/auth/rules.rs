@@ -1,8 +1,8 @@
 //! Rules of access: additive grants, without order and without denials. Pure.
 //!
-//! A rule grants rights in some repositories to some identities; the rights of an identity are the union of all
-//! rules. What no rule grants is refused. Without any rules every user may do everything, and a client without
-//! credentials nothing, as in distribution.
+//! A rule grants rights in some repositories to some identities; the rights of an identity are the union of
+//! all rules. What no rule grants is refused. Without any rules every user may do everything, and a client
+//! without credentials nothing, as in distribution.
 
 mod groups;
 mod patterns;
@@ -147,8 +147,9 @@ impl Rules {
         }
     }
 
-    /// Returns true if an identity that may list repositories sees this one. Access to the list is a right of its
-    /// own in tokens, which need not name each repository; other limits, such as of API keys, hold for each.
+    /// Returns true if an identity that may list repositories sees this one. Access to the list is a right of
+    /// its own in tokens, which need not name each repository; other limits, such as of API keys, hold for
+    /// each.
     #[must_use]
     pub fn lists(&self, identity: &Identity, repository: &RepositoryName) -> bool {
         match self.decide(identity, Right::Pull, repository) {

@@ -1,9 +1,9 @@
-//! Tokens: JSON Web Signatures that name a client and limit its rights (RFC 7515, RFC 7519, and distribution's
-//! token specification).
+//! Tokens: JSON Web Signatures that name a client and limit its rights (RFC 7515, RFC 7519, and
+//! distribution's token specification).
 //!
-//! [`verification`] is pure: text, keys and a time in, claims or a reason out. Keys come from the files that the
-//! configuration names, and never from a token (CVE-2025-24976). [`external`] verifies the tokens of another
-//! server; [`issue`](super::issue) issues and verifies this registry's own ones.
+//! [`verification`] is pure: text, keys and a time in, claims or a reason out. Keys come from the files that
+//! the configuration names, and never from a token (CVE-2025-24976). [`external`] verifies the tokens of
+//! another server; [`issue`](super::issue) issues and verifies this registry's own ones.
 
 pub mod access;
 pub mod algorithm;

@@ -25,7 +25,7 @@ const READABLE_BY_ALL: u32 = 0o004;
 impl Loaded {
     /// Reads the files of users and keys, and adds what is found in them. An error refuses the configuration.
     pub fn check_user_files(&mut self, files: &dyn ReadFile) {
-        let Some(UsersConfig { htpasswd, keys_file }) =
+        let Some(UsersConfig { htpasswd, keys_file, .. }) =
             self.config.as_ref().map(|config| config.users.clone())
         else {
             return;

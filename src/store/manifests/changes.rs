@@ -33,16 +33,20 @@ impl Store {
         self.put_manifest_if(name, bytes, manifest, tagged, || Ok(()))
     }
 
-    /// Commits a manifest as [`Self::put_manifest`] does, but moves no tag: fails if one of the tags refers to another
-    /// manifest.
-    pub fn put_manifest_by_new_tags(
+    /// Commits a manifest as [`Self::put_manifest`] does, but changes nothing that is served: fails if one of
+    /// the tags refers to another manifest, or if the manifest exists with another media type.
+    pub fn put_manifest_without_overwrite(
         &self,
         name: &RepositoryName,
         bytes: &Bytes,
         manifest: &Manifest,
         tagged: Tagged<'_>,
     ) -> Result<(), StoreError> {
-        self.put_manifest_if(name, bytes, manifest, tagged, || self.check_unmoved(name, bytes, tagged))
+        let check = || {
+            self.check_unmoved(name, bytes, tagged)?;
+            self.check_same_type(name, bytes, manifest, tagged)
+        };
+        self.put_manifest_if(name, bytes, manifest, tagged, check)
     }
 
     /// Commits a manifest if `check` succeeds under the repository's lock.
@@ -111,6 +115,27 @@ impl Store {
             // A manifest may have been pushed by another hash before.
             if target != *tagged.digest && !target.matches(bytes) {
                 return Err(StoreError::TagExists(tag.clone()));
+            }
+        }
+        Ok(())
+    }
+
+    /// Fails if the repository has the manifest with another media type. Only bytes that do not tell their
+    /// type can be pushed with two.
+    fn check_same_type(
+        &self,
+        name: &RepositoryName,
+        bytes: &Bytes,
+        manifest: &Manifest,
+        tagged: Tagged<'_>,
+    ) -> Result<(), StoreError> {
+        for digest in [&Digest::sha256(bytes), tagged.digest] {
+            if self.revision(name, digest)?.is_none() {
+                continue;
+            }
+            let former = self.pushed_as(name, digest)?.or_else(|| Manifest::type_of(bytes));
+            if let Some(former) = former.filter(|former| *former != manifest.media_type) {
+                return Err(StoreError::TypeExists(former));
             }
         }
         Ok(())

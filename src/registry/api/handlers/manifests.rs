@@ -127,24 +127,24 @@ pub(crate) async fn put(
         tags.insert(0, tag);
     }
     let repository = name.clone();
-    let may_move_tags = tags.is_empty() || caller.has(&name, Right::Overwrite);
+    let may_overwrite = caller.has(&name, Right::Overwrite);
     let written = stored
         .write_locked(&repository, move |store| {
             // The bytes stay in memory until this call ends, even if the client leaves before.
             let _permits = permits;
             let tagged = Tagged { digest: &digest, tags: &tags };
-            if may_move_tags {
+            if may_overwrite {
                 store.put_manifest(&name, &bytes, &manifest, tagged)
             } else {
-                store.put_manifest_by_new_tags(&name, &bytes, &manifest, tagged)
+                store.put_manifest_without_overwrite(&name, &bytes, &manifest, tagged)
             }
         })
         .await;
     match written {
         Ok(()) => Ok(response),
-        Err(Error::Store(StoreError::TagExists(tag))) => {
+        Err(Error::Store(refusal @ (StoreError::TagExists(_) | StoreError::TypeExists(_)))) => {
             unless_permitted(caller, request, &repository, &[Right::Overwrite])?;
-            Err(StoreError::TagExists(tag).into())
+            Err(refusal.into())
         }
         Err(error) => Err(error),
     }

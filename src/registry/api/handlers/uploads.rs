@@ -39,12 +39,10 @@ pub(crate) async fn post(
         let from = query.first("from").map(|from| from.parse::<RepositoryName>());
         if let (Ok(digest), Ok(from)) = (mount.parse::<Digest>(), from.transpose())
             && access::permits_mount(from.as_ref(), has_builtin)
+            && may_read_source(caller, from.as_ref())
         {
-            let (target, wanted, caller) = (name.clone(), digest.clone(), caller.clone());
-            let mount = move |store: &Store| {
-                let is_readable = |name: &RepositoryName| caller.has(name, Right::Pull);
-                store.mount_readable(&target, &wanted, from.as_ref(), &is_readable)
-            };
+            let (target, wanted) = (name.clone(), digest.clone());
+            let mount = move |store: &Store| store.mount(&target, &wanted, from.as_ref());
             if stored.write(mount).await? {
                 return Ok(created_response(&name, &digest));
             }
@@ -57,6 +55,16 @@ pub(crate) async fn post(
     let of = name.clone();
     let session = stored.run(move |store| store.begin(&of, announced)).await?;
     Ok(session_response(StatusCode::ACCEPTED, &name, &session))
+}
+
+/// Returns true if the client may read the source of a mount. Without a source, the time of a search would
+/// tell whether the blob lies in a repository that the client may not read, so that a registry with users
+/// does not search.
+fn may_read_source(caller: &Caller, source: Option<&RepositoryName>) -> bool {
+    match source {
+        Some(source) => caller.has(source, Right::Pull),
+        None => caller.known().is_none(),
+    }
 }
 
 /// Receives a whole blob in one request.

@@ -1,8 +1,9 @@
 //! A file of API keys that is in use.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use quinistry_http::watch::ReloadFiles;
 
@@ -20,7 +21,13 @@ const READABLE_BY_ALL: u32 = 0o004;
 pub struct ApiKeysFile {
     path: PathBuf,
     keys: RwLock<Arc<ApiKeys>>,
+    seen: SeenFiles,
 }
+
+/// Paths of the files that this process has read. A file that was there and is missing must not end its keys,
+/// while one that `quinistry key add` has yet to create has none.
+#[derive(Clone, Debug, Default)]
+pub struct SeenFiles(Arc<Mutex<BTreeSet<PathBuf>>>);
 
 /// Error of reading the file.
 #[derive(Debug, thiserror::Error)]
@@ -52,17 +59,14 @@ pub enum ApiKeysFileError {
 // === impl ApiKeysFile ===
 
 impl ApiKeysFile {
-    /// Reads a file. A file that does not exist has no keys yet. Blocks.
-    pub fn open(path: impl Into<PathBuf>) -> Result<Self, ApiKeysFileError> {
+    /// Reads a file. One that does not exist, and was not seen before, has no keys yet. Blocks.
+    pub fn open(path: impl Into<PathBuf>, seen: SeenFiles) -> Result<Self, ApiKeysFileError> {
         let path = path.into();
-        let keys = match read(&path) {
-            Err(ApiKeysFileError::Read { error, .. }) if error.kind() == io::ErrorKind::NotFound => {
-                tracing::warn!(file = %path.display(), "file of API keys does not exist, `quinistry key add` creates it");
-                ApiKeys::default()
-            }
-            read => read?,
-        };
-        Ok(Self { path, keys: RwLock::new(Arc::new(keys)) })
+        let keys = seen.read(&path)?.unwrap_or_else(|| {
+            tracing::warn!(file = %path.display(), "file of API keys does not exist, `quinistry key add` creates it");
+            ApiKeys::default()
+        });
+        Ok(Self { path, keys: RwLock::new(Arc::new(keys)), seen })
     }
 
     /// Returns the keys of now.
@@ -82,9 +86,34 @@ impl ReloadFiles for ApiKeysFile {
     }
 
     fn reload(&self) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
-        let keys = Arc::new(read(&self.path)?);
-        *self.keys.write().unwrap_or_else(PoisonError::into_inner) = keys;
+        if let Some(keys) = self.seen.read(&self.path)? {
+            *self.keys.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(keys);
+        }
         Ok(())
+    }
+}
+
+// === impl SeenFiles ===
+
+impl SeenFiles {
+    /// Reads keys; `None` if the file does not exist and was never seen.
+    fn read(&self, path: &Path) -> Result<Option<ApiKeys>, ApiKeysFileError> {
+        match read(path) {
+            Err(ApiKeysFileError::Read { error, .. })
+                if error.kind() == io::ErrorKind::NotFound && !self.paths().contains(path) =>
+            {
+                Ok(None)
+            }
+            read => {
+                let keys = read?;
+                self.paths().insert(path.to_owned());
+                Ok(Some(keys))
+            }
+        }
+    }
+
+    fn paths(&self) -> MutexGuard<'_, BTreeSet<PathBuf>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -127,7 +127,7 @@ mod tests {
     use quinistry_http::watch::ReloadFiles as _;
 
     use super::*;
-    use crate::auth::api_keys::{KeyRecord, NewKey, add_record};
+    use crate::auth::api_keys::{KeyRecord, NewKey, SeenFiles, add_record};
     use crate::auth::right::Right;
 
     /// Folder with users, and the keys of one of them.
@@ -148,7 +148,7 @@ mod tests {
             fs::write(&keys, add_record(b"", &record).unwrap()).unwrap();
             fs::set_permissions(&keys, fs::Permissions::from_mode(0o600)).unwrap();
             let users = Arc::new(HtpasswdFile::open(users).unwrap());
-            let keys = Arc::new(ApiKeysFile::open(keys).unwrap());
+            let keys = Arc::new(ApiKeysFile::open(keys, SeenFiles::default()).unwrap());
             Self { folder, key, verifier: ApiKeyVerifier::new(keys, users, Arc::default()) }
         }
 
@@ -256,15 +256,26 @@ mod tests {
             assert_eq!(registry.verifier.keys.reload().is_ok(), is_accepted, "{mode:o}");
         }
         assert!(!registry.verifier.keys.keys().is_empty(), "the former keys stay in effect");
-        let error = ApiKeysFile::open(&path).unwrap_err().to_string();
+        let error = ApiKeysFile::open(&path, SeenFiles::default()).unwrap_err().to_string();
         assert!(error.ends_with("run `chmod 600` on it"), "{error}");
     }
 
     #[test]
     fn a_file_that_does_not_exist_has_no_keys_yet() {
         let folder = tempfile::tempdir().unwrap();
-        let keys = ApiKeysFile::open(folder.path().join("keys")).unwrap();
+        let (path, seen) = (folder.path().join("keys"), SeenFiles::default());
+        let keys = ApiKeysFile::open(&path, seen.clone()).unwrap();
         assert!(keys.keys().is_empty());
-        assert!(keys.reload().is_err(), "a file that was removed keeps the keys");
+        keys.reload().expect("the file is yet to be created");
+        let record = KeyRecord::new(&NewKey::random().unwrap(), "ci", Timestamp::now());
+        fs::write(&path, add_record(b"", &record).unwrap()).unwrap();
+        keys.reload().unwrap();
+        assert!(!keys.keys().is_empty());
+        fs::remove_file(&path).unwrap();
+        assert!(keys.reload().is_err() && !keys.keys().is_empty(), "a removed file keeps the keys");
+        ApiKeysFile::open(&path, seen).expect_err("a new configuration keeps them, too");
+        fs::write(&path, "").unwrap();
+        keys.reload().unwrap();
+        assert!(keys.keys().is_empty(), "an emptied file ends them");
     }
 }

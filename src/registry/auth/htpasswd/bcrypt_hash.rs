@@ -8,7 +8,8 @@ use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use ring::rand::{SecureRandom as _, SystemRandom};
 use subtle::ConstantTimeEq as _;
 
-/// Length of the part of a password that bcrypt computes with, in bytes. Distribution ignores the rest as well.
+/// Length of the part of a password that bcrypt computes with, in bytes. Distribution ignores the rest as
+/// well.
 pub const MAX_PASSWORD_BYTES: usize = 72;
 
 /// Cost of the hashes that this program makes: that of `htpasswd -B` with `-C 10`, and of distribution.

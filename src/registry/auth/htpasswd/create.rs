@@ -1,4 +1,5 @@
-//! File for a registry whose configuration names one that does not exist: with one user and a random password.
+//! File for a registry whose configuration names one that does not exist: with one user and a random
+//! password.
 
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, Write as _};

@@ -51,8 +51,8 @@ pub fn check_user_name(name: &str) -> Result<(), UserNameError> {
     }
 }
 
-/// Returns the file with the user's new hash at the place of the line that holds until now, or at the end, and true
-/// if the user was there. Other lines of the user are removed.
+/// Returns the file with the user's new hash at the place of the line that holds until now, or at the end,
+/// and true if the user was there. Other lines of the user are removed.
 #[must_use]
 pub fn set_user(file: &[u8], name: &str, hash: &BcryptHash) -> (Vec<u8>, bool) {
     let line = format!("{name}:{hash}");

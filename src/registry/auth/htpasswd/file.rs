@@ -13,8 +13,8 @@ use super::parse::{self, HtpasswdError, MAX_FILE_BYTES, Users};
 use crate::auth::file_finding::{self, FileFinding};
 use crate::auth::regular_file;
 
-/// Label of the versions of users. Their secrecy rests on the salts of the hashes, so that all replicas of a registry
-/// that share the file also share the versions.
+/// Label of the versions of users. Their secrecy rests on the salts of the hashes, so that all replicas of a
+/// registry that share the file also share the versions.
 const VERSION_LABEL: &[u8] = b"quinistry htpasswd line";
 
 /// Users of a file, which is read again while it is in use.
@@ -76,23 +76,31 @@ impl HtpasswdFile {
         Ok(Self { path, current: RwLock::new(current) })
     }
 
-    /// Reads a file as [`HtpasswdFile::open`] does. If there is none, creates it with one user, as distribution does;
-    /// the caller tells the password, but not to the log.
-    pub fn open_or_create(
-        path: impl Into<PathBuf>,
-    ) -> Result<(Self, Option<CreatedUser>), HtpasswdFileError> {
-        let path = path.into();
-        let is_missing = |error: &HtpasswdFileError| matches!(error, HtpasswdFileError::Read { error, .. } if error.kind() == io::ErrorKind::NotFound);
-        let created = match Self::open(&path) {
-            Err(error) if is_missing(&error) => match create::create(&path) {
-                Ok(user) => Some(user),
-                // Another process created the file.
-                Err(CreateError::Write(error)) if error.kind() == io::ErrorKind::AlreadyExists => None,
-                Err(error) => return Err(HtpasswdFileError::Create { path, error }),
-            },
-            opened => return opened.map(|file| (file, None)),
+    /// Reads a file as [`HtpasswdFile::open`] does; `None` if there is none. Blocks.
+    pub fn open_if_exists(path: impl Into<PathBuf>) -> Result<Option<Self>, HtpasswdFileError> {
+        match Self::open(path) {
+            Err(HtpasswdFileError::Read { error, .. }) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            opened => opened.map(Some),
+        }
+    }
+
+    /// Returns a file that does not exist yet, and has no users until [`HtpasswdFile::create`] creates it.
+    pub fn to_be_created(path: impl Into<PathBuf>) -> Self {
+        let (users, _) = parse::parse(b"").expect("an empty file is one without users");
+        let current = Current { users: Arc::new(users), digest: sha256(b"") };
+        Self { path: path.into(), current: RwLock::new(current) }
+    }
+
+    /// Creates the file with one user, as distribution does, and reads it. Returns the user, whose password
+    /// the caller tells, but not to the log; `None` if another process has created the file. Blocks.
+    pub fn create(&self) -> Result<Option<CreatedUser>, HtpasswdFileError> {
+        let created = match create::create(&self.path) {
+            Ok(user) => Some(user),
+            Err(CreateError::Write(error)) if error.kind() == io::ErrorKind::AlreadyExists => None,
+            Err(error) => return Err(HtpasswdFileError::Create { path: self.path.clone(), error }),
         };
-        Ok((Self::open(path)?, created))
+        self.read_again()?;
+        Ok(created)
     }
 
     /// Returns the path.
@@ -140,16 +148,8 @@ fn version(user: &str, hash: &str) -> [u8; 8] {
     *tag.as_ref().first_chunk().expect("a tag has 32 bytes")
 }
 
-impl ReloadFiles for HtpasswdFile {
-    fn name(&self) -> &'static str {
-        "htpasswd"
-    }
-
-    fn paths(&self) -> Vec<PathBuf> {
-        vec![self.path.clone()]
-    }
-
-    fn reload(&self) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+impl HtpasswdFile {
+    fn read_again(&self) -> Result<(), HtpasswdFileError> {
         let bytes = read(&self.path)?;
         let digest = sha256(&bytes);
         if self.current.read().unwrap_or_else(PoisonError::into_inner).digest == digest {
@@ -160,6 +160,20 @@ impl ReloadFiles for HtpasswdFile {
         let new = Current { users: Arc::new(users), digest };
         *self.current.write().unwrap_or_else(PoisonError::into_inner) = new;
         Ok(())
+    }
+}
+
+impl ReloadFiles for HtpasswdFile {
+    fn name(&self) -> &'static str {
+        "htpasswd"
+    }
+
+    fn paths(&self) -> Vec<PathBuf> {
+        vec![self.path.clone()]
+    }
+
+    fn reload(&self) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+        Ok(self.read_again()?)
     }
 }
 
@@ -206,31 +220,36 @@ mod tests {
     fn a_missing_file_is_created_with_one_user() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a/b/htpasswd");
-        let (file, user) = HtpasswdFile::open_or_create(&path).unwrap();
-        let user = user.unwrap();
+        assert!(HtpasswdFile::open_if_exists(&path).unwrap().is_none());
+        let file = HtpasswdFile::to_be_created(&path);
+        assert!(file.users().is_empty() && !path.exists());
+        let user = file.create().unwrap().unwrap();
         assert_eq!((names(&file), user.name), (vec!["docker".to_owned()], "docker"));
         assert_eq!(user.password.len(), 43, "32 bytes in base64url");
         assert!(file.users().get("docker").unwrap().hash.as_ref().unwrap().matches(user.password.as_bytes()));
         assert_eq!((mode(&path), mode(path.parent().unwrap())), (0o600, 0o700));
         assert!(!format!("{user:?}").contains(&user.password));
-        let (again, user) = HtpasswdFile::open_or_create(&path).unwrap();
-        assert_eq!((names(&again), user.is_none()), (vec!["docker".to_owned()], true));
+        let again = HtpasswdFile::open_if_exists(&path).unwrap().unwrap();
+        assert_eq!(names(&again), ["docker"]);
+        let other = HtpasswdFile::to_be_created(&path);
+        assert!(other.create().unwrap().is_none(), "another process has created the file");
+        assert_eq!(names(&other), ["docker"]);
     }
 
     #[test]
     fn an_empty_file_is_left_and_has_no_users() {
         let file = tempfile::NamedTempFile::new().unwrap();
-        let (opened, user) = HtpasswdFile::open_or_create(file.path()).unwrap();
-        assert!(opened.users().is_empty() && user.is_none());
+        let opened = HtpasswdFile::open_if_exists(file.path()).unwrap().unwrap();
+        assert!(opened.users().is_empty() && opened.create().unwrap().is_none());
         assert_eq!(fs::read(file.path()).unwrap(), b"");
     }
 
     #[test]
     fn a_folder_that_cannot_be_made_is_told() {
         let file = tempfile::NamedTempFile::new().unwrap();
-        let error = HtpasswdFile::open_or_create(file.path().join("htpasswd")).unwrap_err().to_string();
+        let error = HtpasswdFile::open_if_exists(file.path().join("htpasswd")).unwrap_err().to_string();
         assert!(error.starts_with("failed to read password file /"), "{error}");
-        let proc = HtpasswdFile::open_or_create("/proc/none/htpasswd").unwrap_err().to_string();
+        let proc = HtpasswdFile::to_be_created("/proc/none/htpasswd").create().unwrap_err().to_string();
         assert!(proc.starts_with("failed to create password file /proc/none/htpasswd: "), "{proc}");
     }
 

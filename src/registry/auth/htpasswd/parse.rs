@@ -24,8 +24,8 @@ const USUAL_COSTS: std::ops::RangeInclusive<u32> = 10..=13;
 #[derive(Debug)]
 pub struct Users {
     lines: HashMap<Box<str>, UserLine>,
-    /// Line that stands for users that are not in the file: of the highest cost in it, so that the time of an answer
-    /// does not tell the names of the users.
+    /// Line that stands for users that are not in the file: of the highest cost in it, so that the time of an
+    /// answer does not tell the names of the users.
     decoy: UserLine,
 }
 
@@ -185,8 +185,8 @@ impl Users {
         users
     }
 
-    /// Returns the text and the hash to check a password of this user with: those of a decoy if there is no such
-    /// user, or no password matches.
+    /// Returns the text and the hash to check a password of this user with: those of a decoy if there is no
+    /// such user, or no password matches.
     pub(crate) fn to_check(&self, user: &str) -> (&HashText, &BcryptHash) {
         let line = self.get(user).filter(|line| line.hash.is_some()).unwrap_or(&self.decoy);
         (&line.text, line.hash.as_ref().expect("lines without a hash are replaced by the decoy"))

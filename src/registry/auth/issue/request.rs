@@ -37,8 +37,8 @@ pub enum TokenRequestError {
 // === impl TokenRequest ===
 
 impl TokenRequest {
-    /// Parses a query or a form in `application/x-www-form-urlencoded`. `scope` may stand several times, and hold
-    /// several scopes separated by spaces. Names that are not known are ignored.
+    /// Parses a query or a form in `application/x-www-form-urlencoded`. `scope` may stand several times, and
+    /// hold several scopes separated by spaces. Names that are not known are ignored.
     pub fn parse(encoded: &[u8]) -> Result<Self, TokenRequestError> {
         let mut request = Self::default();
         let mut scopes = 0;

@@ -1,4 +1,5 @@
-//! Checks of passwords by bcrypt: few at once, each attempt once, and none on the threads that serve requests.
+//! Checks of passwords by bcrypt: few at once, each attempt once, and none on the threads that serve
+//! requests.
 
 use std::collections::HashMap;
 use std::num::NonZero;
@@ -14,15 +15,15 @@ use crate::auth::AuthenticationError;
 use crate::auth::htpasswd::{BcryptHash, HashText};
 use crate::metrics::{AuthMetrics, CacheResult};
 
-/// Attempts that may wait for a processor, for each processor. A check takes a tenth of a second, and clients give up
-/// after some seconds.
+/// Attempts that may wait for a processor, for each processor. A check takes a tenth of a second, and clients
+/// give up after some seconds.
 const MAX_WAITING_PER_PROCESSOR: usize = 64;
 
 /// Time to wait when too many attempts are waiting, in the answer to the client.
 const QUEUE_RETRY_AFTER_SECONDS: u32 = 1;
 
-/// State of the password checks of a registry: what succeeded, what failed, and what is being computed. Outlives the
-/// configuration.
+/// State of the password checks of a registry: what succeeded, what failed, and what is being computed.
+/// Outlives the configuration.
 #[derive(Debug)]
 pub struct PasswordChecks {
     keys: AttemptKeys,
@@ -46,7 +47,8 @@ pub(super) struct PasswordAttempt<'a> {
     pub(super) password: &'a [u8],
 }
 
-/// Computation of one attempt, which ends even if all its clients leave: it was paid for, and its result counts.
+/// Computation of one attempt, which ends even if all its clients leave: it was paid for, and its result
+/// counts.
 struct Flight {
     checks: Arc<PasswordChecks>,
     key: AttemptKey,
@@ -100,8 +102,8 @@ impl PasswordChecks {
         Ok(result.ok().flatten().unwrap_or(false))
     }
 
-    /// Returns the result to come of an equal attempt, or begins a computation; `None` if the attempt has just
-    /// succeeded.
+    /// Returns the result to come of an equal attempt, or begins a computation; `None` if the attempt has
+    /// just succeeded.
     fn join_or_begin(
         self: &Arc<Self>,
         key: AttemptKey,
@@ -130,6 +132,8 @@ impl PasswordChecks {
         self.metrics.looked_up(CacheResult::Miss);
         let (sender, result) = watch::channel(None);
         flights.insert(key, result.clone());
+        // A runtime that ends drops the task at once, and the flight with it, which then leaves the table.
+        drop(flights);
         let flight = Flight { checks: self.clone(), key, result: sender };
         tokio::spawn(flight.run(begun, permit, attempt.hash.clone(), attempt.password.into()));
         Ok(Some(result))

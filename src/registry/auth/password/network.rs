@@ -4,8 +4,8 @@ use std::net::IpAddr;
 
 use quinistry_http::client_address::ClientAddress;
 
-/// Network of a client: an IPv4 address, or the /64 of an IPv6 address, in which a client takes any address that it
-/// wants.
+/// Network of a client: an IPv4 address, or the /64 of an IPv6 address, in which a client takes any address
+/// that it wants.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Network {
     V4(u32),

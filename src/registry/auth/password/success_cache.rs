@@ -1,4 +1,5 @@
-//! Passwords that were right a short time ago, as keyed hashes. Pure but for the lock; the caller has the clock.
+//! Passwords that were right a short time ago, as keyed hashes. Pure but for the lock; the caller has the
+//! clock.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -18,8 +19,8 @@ const MAX_AGE: Duration = Duration::from_mins(30);
 /// Capacity, in entries of 64 bytes.
 const CAPACITY: usize = 10_000;
 
-/// HMAC over user, line and password under a random key of this process. Tells nothing about any of them, and an entry
-/// for another line of the user has another key.
+/// HMAC over user, line and password under a random key of this process. Tells nothing about any of them, and
+/// an entry for another line of the user has another key.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct AttemptKey([u8; 32]);
 

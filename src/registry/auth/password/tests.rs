@@ -206,6 +206,23 @@ async fn a_full_queue_asks_to_wait() {
     assert_eq!(registry.log_in_from(1000, "alice", b"abc").await, Answer::Wait(1));
 }
 
+#[test]
+fn a_runtime_that_has_ended_refuses_a_password_and_blocks_no_thread() {
+    let (done, answers) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let handle = runtime.handle().clone();
+        drop(runtime);
+        let _entered = handle.enter();
+        let registry = Fixture::new(&format!("alice:{ABC}\n"));
+        let attempt = std::pin::pin!(registry.log_in("alice", "abc"));
+        let answer = attempt.poll(&mut std::task::Context::from_waker(std::task::Waker::noop()));
+        done.send(answer).unwrap();
+    });
+    let answer = answers.recv_timeout(std::time::Duration::from_secs(30)).expect("the attempt ends");
+    assert_eq!(answer, Poll::Ready(Answer::Invalid));
+}
+
 #[tokio::test]
 async fn row_109_many_names_from_many_addresses_stay_bounded_and_do_not_hurt_remembered_users() {
     let registry = Fixture::new(&format!("alice:{ABC}\n"));

@@ -1,8 +1,8 @@
 //! Limit of wrong passwords by network and user. Pure but for the lock; the caller has the clock.
 //!
-//! A limit by user alone would let a stranger lock a user out, so each limit is that of a network. A user who has
-//! logged in from a network before is not subject to the limit of that network as a whole: neighbours behind the
-//! same address cannot lock that user out.
+//! A limit by user alone would let a stranger lock a user out, so each limit is that of a network. A user who
+//! has logged in from a network before is not subject to the limit of that network as a whole: neighbours
+//! behind the same address cannot lock that user out.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher as _, Hash, RandomState};
@@ -17,11 +17,11 @@ const FREE_FAILURES: u32 = 10;
 /// Time between two attempts after [`FREE_FAILURES`].
 const SLOW_INTERVAL: Duration = Duration::from_secs(3);
 
-/// Time without an attempt after which failures are forgotten.
+/// Time without a failure after which failures are forgotten.
 const DECAY_TIME: Duration = Duration::from_mins(5);
 
-/// Attempts of one network that are checked at once. More than the free failures: behind one address there may be many
-/// users whose passwords are right.
+/// Attempts of one network that are checked at once. More than the free failures: behind one address there
+/// may be many users whose passwords are right.
 const MAX_NETWORK_ATTEMPTS_IN_FLIGHT: u32 = 32;
 
 /// Capacity of each table of failures, in entries of about 64 bytes.
@@ -57,7 +57,10 @@ type UserInNetwork = (Network, u64);
 struct Failures {
     count: u32,
     in_flight: u32,
-    last: Instant,
+    /// Begin or end of the last attempt, from which the next one keeps its distance.
+    last_attempt: Instant,
+    /// Last wrong password, from which the failures decay; attempts that succeed do not prolong them.
+    last_failure: Instant,
 }
 
 /// Attempt that is being checked. Dropped without an outcome, the attempt counts as none.
@@ -124,8 +127,8 @@ impl Tables {
             failures.decay(now);
             failures.permit(MAX_NETWORK_ATTEMPTS_IN_FLIGHT, now)?;
         }
-        make_room(&mut self.networks, FAILURE_CAPACITY, |failures| (failures.in_flight > 0, failures.last));
-        make_room(&mut self.users, FAILURE_CAPACITY, |failures| (failures.in_flight > 0, failures.last));
+        make_room(&mut self.networks, FAILURE_CAPACITY, Failures::age);
+        make_room(&mut self.users, FAILURE_CAPACITY, Failures::age);
         self.networks.entry(network).or_insert_with(|| Failures::none(now)).begin(now);
         self.users.entry(user).or_insert_with(|| Failures::none(now)).begin(now);
         Ok(())
@@ -149,15 +152,16 @@ fn settle<K: Eq + Hash>(table: &mut HashMap<K, Failures>, key: &K, outcome: Atte
     failures.in_flight = failures.in_flight.saturating_sub(1);
     if outcome == AttemptOutcome::Wrong {
         failures.count = failures.count.saturating_add(1);
-        failures.last = now;
+        failures.last_attempt = now;
+        failures.last_failure = now;
     }
     if failures.count == 0 && failures.in_flight == 0 {
         table.remove(key);
     }
 }
 
-/// Removes the oldest quarter of a full table, but no entry that is in use. So seldom that each insertion costs
-/// little.
+/// Removes the oldest quarter of a full table, but no entry that is in use. A quarter at once spreads the
+/// cost of the search over many insertions.
 fn make_room<K: Clone + Eq + Hash, V>(
     table: &mut HashMap<K, V>,
     capacity: usize,
@@ -175,11 +179,16 @@ fn make_room<K: Clone + Eq + Hash, V>(
 
 impl Failures {
     const fn none(now: Instant) -> Self {
-        Self { count: 0, in_flight: 0, last: now }
+        Self { count: 0, in_flight: 0, last_attempt: now, last_failure: now }
+    }
+
+    /// Returns the order in which entries leave a full table.
+    const fn age(&self) -> (bool, Instant) {
+        (self.in_flight > 0, self.last_attempt)
     }
 
     fn decay(&mut self, now: Instant) {
-        if self.in_flight == 0 && now.saturating_duration_since(self.last) >= DECAY_TIME {
+        if now.saturating_duration_since(self.last_failure) >= DECAY_TIME {
             self.count = 0;
         }
     }
@@ -187,7 +196,7 @@ impl Failures {
     /// Permits an attempt, with at most `max_in_flight` at once below the free failures.
     fn permit(&self, max_in_flight: u32, now: Instant) -> Result<(), Throttled> {
         if self.count >= FREE_FAILURES {
-            let wait = (self.last + SLOW_INTERVAL).saturating_duration_since(now);
+            let wait = (self.last_attempt + SLOW_INTERVAL).saturating_duration_since(now);
             return if wait.is_zero() {
                 Ok(())
             } else {
@@ -202,7 +211,7 @@ impl Failures {
 
     fn begin(&mut self, now: Instant) {
         self.in_flight += 1;
-        self.last = now;
+        self.last_attempt = now;
     }
 }
 
@@ -274,6 +283,32 @@ mod tests {
             assert_eq!(fail(&throttle, HOME, "alice", later), Ok(()));
         }
         assert!(fail(&throttle, HOME, "alice", later).is_err());
+    }
+
+    #[test]
+    fn right_passwords_do_not_prolong_the_failures_of_their_network() {
+        let (throttle, begin) = (throttle(), Instant::now());
+        for number in 0..10 {
+            fail(&throttle, HOME, &format!("typo{number}"), begin).unwrap();
+        }
+        for minute in 1..5 {
+            let now = begin + SECOND * 60 * minute;
+            throttle.begin(HOME, &format!("user{minute}"), now).unwrap().succeeded(now);
+            assert!(throttle.begin(HOME, "neighbour", now).is_err(), "minute {minute}");
+        }
+        let later = begin + DECAY_TIME;
+        let pending = throttle.begin(HOME, "slow", later).unwrap();
+        throttle.begin(HOME, "neighbour", later).unwrap().succeeded(later);
+        drop(pending);
+        // Failures also decay while another attempt is being checked.
+        for number in 0..10 {
+            assert_eq!(fail(&throttle, HOME, &format!("more{number}"), later), Ok(()));
+        }
+        assert!(throttle.begin(HOME, "stranger", later + SECOND).is_err());
+        let last = later + DECAY_TIME;
+        let pending = throttle.begin(HOME, "slow", last - SECOND).unwrap();
+        assert!(throttle.begin(HOME, "one", last).is_ok() && throttle.begin(HOME, "two", last).is_ok());
+        drop(pending);
     }
 
     #[test]

@@ -23,8 +23,8 @@ pub struct PasswordVerifier {
 // === impl PasswordVerifier ===
 
 impl PasswordVerifier {
-    /// Makes a verifier of a file's users. The state of the checks may be that of a former verifier, also of another
-    /// file: what it remembers holds only for the same user with the same line.
+    /// Makes a verifier of a file's users. The state of the checks may be that of a former verifier, also of
+    /// another file: what it remembers holds only for the same user with the same line.
     #[must_use]
     pub fn new(file: Arc<HtpasswdFile>, checks: Arc<PasswordChecks>) -> Self {
         Self { file, checks }

@@ -13,8 +13,8 @@ pub struct Group {
     pub members: Vec<String>,
 }
 
-/// All groups. The groups of a user are found at each request, so that a member who was removed loses the rights
-/// at once (CVE-2025-23208).
+/// All groups. The groups of a user are found at each request, so that a member who was removed loses the
+/// rights at once (CVE-2025-23208).
 #[derive(Debug, Default)]
 pub struct Groups {
     names: Vec<Arc<str>>,

@@ -1,4 +1,5 @@
-//! Access that a token grants, and the scopes that clients ask for (distribution's token specification). Pure.
+//! Access that a token grants, and the scopes that clients ask for (distribution's token specification).
+//! Pure.
 
 use std::sync::Arc;
 

@@ -29,8 +29,8 @@ impl AllowedAlgorithms {
     /// Name of an algorithm that configurations may list and that cannot be verified: ring has no P-521.
     pub const UNSUPPORTED: &'static str = "ES512";
 
-    /// Returns the algorithms of a list; those of an empty list are the default. Names that are not supported are
-    /// left out; `None` if no other is listed.
+    /// Returns the algorithms of a list; those of an empty list are the default. Names that are not supported
+    /// are left out; `None` if no other is listed.
     #[must_use]
     pub fn of_names<'a>(names: impl IntoIterator<Item = &'a str>) -> Option<Self> {
         let mut names = names.into_iter().peekable();

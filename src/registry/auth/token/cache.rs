@@ -16,8 +16,8 @@ const CAPACITY_BYTES: usize = 4 * 1024 * 1024;
 /// Memory of a remembered token beside its claims, in bytes: hash, times and text of their own allocations.
 const ENTRY_BYTES: usize = 256;
 
-/// Cache of verified tokens by the hash of their text. The keys that verified them own it, so that new keys begin
-/// with an empty one.
+/// Cache of verified tokens by the hash of their text. The keys that verified them own it, so that new keys
+/// begin with an empty one.
 #[derive(Debug)]
 pub(in crate::auth) struct TokenCache<T>(Mutex<Tokens<T>>);
 

@@ -79,8 +79,8 @@ pub enum ChainError {
 // === impl CertificateBundle ===
 
 impl CertificateBundle {
-    /// Parses PEM. Also returns the keys of the certificates; a certificate whose type of key is not supported can
-    /// still have issued others.
+    /// Parses PEM. Also returns the keys of the certificates; a certificate whose type of key is not
+    /// supported can still have issued others.
     pub(super) fn parse(pem: &[u8]) -> Result<(Self, Vec<CertificateKey>), BundleError> {
         let (mut certificates, mut keys) = (Vec::new(), Vec::new());
         for (index, der) in CertificateDer::pem_slice_iter(pem).enumerate() {
@@ -104,8 +104,8 @@ impl CertificateBundle {
         Ok((Self(certificates), keys))
     }
 
-    /// Returns the key of a chain's first certificate, if the chain leads to the bundle at `now`, in seconds since
-    /// the epoch.
+    /// Returns the key of a chain's first certificate, if the chain leads to the bundle at `now`, in seconds
+    /// since the epoch.
     pub(super) fn key_of_chain(&self, chain: &[String], now: u64) -> Result<VerificationKey, ChainError> {
         if !(1..=MAX_CHAIN).contains(&chain.len()) {
             return Err(ChainError::Malformed);
@@ -117,8 +117,8 @@ impl CertificateBundle {
         // An anchor's own validity is not looked at when a chain is built.
         let valid = || self.0.iter().filter(|certificate| certificate.validity.contains(&now));
         let leaf = EndEntityCert::try_from(first).map_err(|_| ChainError::Malformed)?;
-        // A certificate of an authority is refused as the end of a chain, though a bundle often has just the one
-        // that signs itself.
+        // A certificate of an authority is refused as the end of a chain, though a bundle often has just the
+        // one that signs itself.
         if !valid().any(|certificate| certificate.der == *first) {
             let anchors: Vec<TrustAnchor<'_>> =
                 valid().map(|certificate| certificate.anchor.clone()).collect();

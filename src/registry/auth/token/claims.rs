@@ -8,7 +8,8 @@ use super::access::AccessEntry;
 /// Tolerance for clocks that differ, in seconds.
 pub const LEEWAY_SECONDS: u64 = 60;
 
-/// Greatest time of a token, in seconds since the epoch: the greatest number up to which JSON numbers are exact.
+/// Greatest time of a token, in seconds since the epoch: the greatest number up to which JSON numbers are
+/// exact.
 const MAX_TIME: f64 = 9_007_199_254_740_991.0;
 
 /// Claims that count here. Others are ignored, as is the form of those that only inform.

@@ -1,7 +1,7 @@
 //! Verification of signatures by ring, for the library that reads tokens. Pure.
 //!
-//! The library's own back ends are AWS-LC, a second cryptographic library in C beside ring, and thirty crates of
-//! `RustCrypto`.
+//! The library's own back ends are AWS-LC, a second cryptographic library in C beside ring, and thirty crates
+//! of `RustCrypto`.
 
 use jsonwebtoken::crypto::{CryptoProvider, JwtVerifier, KeyUtils};
 use jsonwebtoken::errors::{ErrorKind, Result};

@@ -112,7 +112,8 @@ impl ExternalTokens {
         self.current.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Verifies a token at `now`, in seconds since the epoch. What was found is remembered by the monotonic clock.
+    /// Verifies a token at `now`, in seconds since the epoch. What was found is remembered by the monotonic
+    /// clock.
     fn identify(&self, token: &str, now: u64, instant: Instant) -> Result<Identity, AuthenticationError> {
         let invalid = |reason: String| AuthenticationError::Invalid { reason };
         let current = self.current();

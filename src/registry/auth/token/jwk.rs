@@ -54,8 +54,8 @@ struct Jwk {
     k: Option<String>,
 }
 
-/// Parses a JWK set. Keys of other types, on other curves and for other purposes are left out (RFC 7517, 5); a key
-/// that is meant to verify tokens and cannot do so safely is an error.
+/// Parses a JWK set. Keys of other types, on other curves and for other purposes are left out (RFC 7517, 5);
+/// a key that is meant to verify tokens and cannot do so safely is an error.
 pub(super) fn parse_set(bytes: &[u8]) -> Result<Vec<IdentifiedKey>, JwkSetError> {
     let malformed = |error: serde_json::Error| JwkSetError::Malformed(error.to_string());
     let value = unique_names::parse(bytes).map_err(malformed)?;

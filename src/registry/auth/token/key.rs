@@ -8,14 +8,15 @@ use x509_cert::der::asn1::UintRef;
 use x509_cert::der::{Decode as _, Reader as _, SliceReader};
 use x509_cert::spki::SubjectPublicKeyInfoRef;
 
-/// Shortest and longest modulus of an RSA key, in bits: shorter ones can be factored, and longer ones cost time at
-/// each request.
+/// Shortest and longest modulus of an RSA key, in bits: shorter ones can be factored, and longer ones cost
+/// time at each request.
 const RSA_BITS: std::ops::RangeInclusive<usize> = 2048..=8192;
 
 /// Longest exponent of an RSA key, in bytes; ring verifies exponents of up to 33 bits.
 const MAX_EXPONENT_BYTES: usize = 5;
 
-/// Shortest secret of an HMAC, in bytes (RFC 7518, 3.2: as long as the hash, of which SHA-256 is the shortest).
+/// Shortest secret of an HMAC, in bytes (RFC 7518, 3.2: as long as the hash, of which SHA-256 is the
+/// shortest).
 const MIN_SECRET_BYTES: usize = 32;
 
 const RSA_ENCRYPTION: &str = "1.2.840.113549.1.1.1";
@@ -185,8 +186,8 @@ pub(in crate::auth) fn decode(text: &str) -> Option<Vec<u8>> {
     URL_SAFE_NO_PAD.decode(text).ok()
 }
 
-/// Returns the id that libtrust gives a key: 240 bits of the SHA-256 of its `SubjectPublicKeyInfo` in base32, in
-/// twelve groups. Token servers for distribution 2.x send it as `kid`.
+/// Returns the id that libtrust gives a key: 240 bits of the SHA-256 of its `SubjectPublicKeyInfo` in base32,
+/// in twelve groups. Token servers for distribution 2.x send it as `kid`.
 pub(in crate::auth) fn libtrust_id(public_key_info: &[u8]) -> String {
     const ALPHABET: &[u8; 32] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567";
     let hash = digest(&SHA256, public_key_info);

@@ -95,7 +95,8 @@ impl TokenKeys {
         self.by_id.get(id).map(AsRef::as_ref)
     }
 
-    /// Returns the key of a chain of certificates that leads to the bundle at `now`, in seconds since the epoch.
+    /// Returns the key of a chain of certificates that leads to the bundle at `now`, in seconds since the
+    /// epoch.
     pub(super) fn of_chain(&self, chain: &[String], now: u64) -> Result<VerificationKey, ChainError> {
         self.bundle.key_of_chain(chain, now)
     }

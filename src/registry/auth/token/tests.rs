@@ -39,7 +39,8 @@ fn claims() -> Value {
     })
 }
 
-/// Keys of a JWK set with the public key of an Ed25519 signer as `ed`, and of a bundle with the root and an RSA key.
+/// Keys of a JWK set with the public key of an Ed25519 signer as `ed`, and of a bundle with the root and an
+/// RSA key.
 fn keys(signer: &Signer) -> TokenKeys {
     let mut keys = TokenKeys::default();
     let jwk = json!({"keys": [{"kid": "ed", "kty": "OKP", "crv": "Ed25519", "x": encode(&signer.public())}]});
@@ -48,7 +49,8 @@ fn keys(signer: &Signer) -> TokenKeys {
     keys
 }
 
-/// Verifies a token of `signer`, whose key is known as `ed`, after `change` was made to its header and claims.
+/// Verifies a token of `signer`, whose key is known as `ed`, after `change` was made to its header and
+/// claims.
 fn verified(change: impl FnOnce(&mut Value, &mut Value)) -> Result<VerifiedToken, TokenError> {
     let signer = Signer::ed25519();
     let (mut header, mut claims) = (json!({"typ": "JWT", "alg": "EdDSA", "kid": "ed"}), claims());

@@ -1,7 +1,7 @@
 //! Refusal of JSON objects that have a name twice. Pure.
 //!
-//! Parsers differ in which of two values counts (RFC 8259, 4), so that a server may check one and another server
-//! act on the other one.
+//! Parsers differ in which of two values counts (RFC 8259, 4), so that a server may check one and another
+//! server act on the other one.
 
 use std::collections::HashSet;
 use std::fmt;

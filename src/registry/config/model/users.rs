@@ -5,6 +5,8 @@ use std::path::PathBuf;
 /// Sources of users.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct UsersConfig {
+    /// True if `auth: none` says that there are no users, so that their absence is no accident.
+    pub is_none: bool,
     /// File of users and passwords.
     pub htpasswd: Option<HtpasswdConfig>,
     /// File of API keys.

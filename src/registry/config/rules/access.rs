@@ -138,7 +138,12 @@ fn groups(tree: &ConfigNode, findings: &mut Findings) {
         let path = format!("quinistry.groups.{}", super::super::yaml::name(&group.key));
         let members = group.value.as_list().unwrap_or_default();
         for (node, text) in members.iter().filter_map(|node| Some((node, node.as_text()?))) {
-            if let Err(problem) = check_pattern(text, false) {
+            let problem = if text.starts_with('!') {
+                Some("excludes no member; a group has the users that match one of its patterns".to_owned())
+            } else {
+                check_pattern(text, false).err().map(|problem| problem.to_string())
+            };
+            if let Some(problem) = problem {
                 findings.error(&node.origin, &path, format!("\"{}\" {problem}", quote(text)));
             }
         }

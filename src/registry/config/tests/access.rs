@@ -127,5 +127,7 @@ fn groups_are_lists_of_patterns() {
     assert!(found[0].contains("error: quinistry.groups.dev: \"bob\" must be a list"), "{found:?}");
     let found = findings("quinistry: {groups: {dev: ['a{b']}}\n");
     assert!(found[0].contains("error: quinistry.groups.dev: \"a{b\" is not a valid pattern"), "{found:?}");
+    let found = findings("quinistry: {groups: {dev: ['*', '!bob']}}\n");
+    assert!(found[0].contains("error: quinistry.groups.dev: \"!bob\" excludes no member"), "{found:?}");
     assert!(findings("quinistry: {groups: [a]}\n")[0].contains("must be a map"));
 }

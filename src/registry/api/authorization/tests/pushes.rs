@@ -41,7 +41,7 @@ async fn row_130_a_mount_from_an_unreadable_repository_is_an_ordinary_upload() {
     let other = push_blob(&registry, "other/lib", b"other").await;
     assert_eq!(mount(&other, "").await.status, StatusCode::ACCEPTED, "bob may not read it");
     let third = push_blob(&registry, "team/other", b"third").await;
-    assert_eq!(mount(&third, "").await.status, StatusCode::CREATED, "from any that is readable");
+    assert_eq!(mount(&third, "").await.status, StatusCode::ACCEPTED, "no repository is searched");
 }
 
 async fn put(registry: &Registry, path: &str, who: &str, number: u32) -> StatusCode {
@@ -60,6 +60,38 @@ async fn a_tag_moves_only_with_the_right_to_overwrite() {
     assert_eq!(put(&registry, path, "alice", 2).await, StatusCode::CREATED);
     for number in [1, 2] {
         assert_eq!(put(&registry, "/v2/ci/app/manifests/v1", "ci-7", number).await, StatusCode::CREATED);
+    }
+}
+
+#[tokio::test]
+async fn a_manifest_changes_its_type_only_with_the_right_to_overwrite() {
+    let registry = Registry::with_rules();
+    let config = push_blob(&registry, "team/app", b"{}").await;
+    let descriptor = serde_json::json!({"mediaType": "text/plain", "digest": config, "size": 2});
+    // Without a media type of its own.
+    let bytes: Bytes =
+        to_json(&serde_json::json!({"schemaVersion": 2, "config": descriptor, "layers": [descriptor]}))
+            .into();
+    let digest = Digest::sha256(&bytes);
+    let put = async |reference: &str, who: &str, content_type: &str| {
+        let request = Request::put(format!("/v2/team/app/manifests/{reference}"))
+            .header(HOST, "registry.test:5000")
+            .header(AUTHORIZATION, authorization(who).unwrap())
+            .header(CONTENT_TYPE, content_type);
+        registry.request(request.body(Body::from(bytes.clone())).unwrap()).await.status
+    };
+    let served =
+        async || registry.ask("GET", "/v2/team/app/manifests/v1", "bob").await.headers[CONTENT_TYPE].clone();
+    let (oci, docker) = (media_type::OCI_MANIFEST, media_type::DOCKER_MANIFEST);
+    for (first, second) in [(oci, docker), (docker, oci)] {
+        assert_eq!(put("v1", "alice", first).await, StatusCode::CREATED);
+        assert_eq!(put("v1", "bob", first).await, StatusCode::CREATED, "the same again");
+        for reference in ["v1", "new", &digest.to_string()] {
+            assert_eq!(put(reference, "bob", second).await, StatusCode::FORBIDDEN, "{reference}");
+            assert_eq!(served().await, first);
+        }
+        assert_eq!(put("v1", "alice", second).await, StatusCode::CREATED);
+        assert_eq!(served().await, second);
     }
 }
 
