@@ -148,7 +148,7 @@ fn a_pull_outlasts_a_pair_that_does_not_fit_and_the_exchange_of_the_certificate(
     };
 
     // More than the kernel holds between the registry and a client that does not read.
-    let layer: Vec<u8> = (0..32 << 20_u32).map(|at: u32| (at.wrapping_mul(at) >> 7) as u8).collect();
+    let layer: Vec<u8> = (0..=250).cycle().take(32 << 20).collect();
     let image = Image::of_tars("amd64", &[layer], Packing::Plain);
     let (descriptor, bytes) = image.blobs().max_by_key(|(_, bytes)| bytes.len()).unwrap();
     let blob = place.path("blob");
