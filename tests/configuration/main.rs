@@ -12,6 +12,7 @@ mod questions;
 mod replacement;
 mod same_answers;
 mod start;
+mod tls;
 mod tokens;
 mod users;
 mod variables;

@@ -30,3 +30,4 @@ mod proxy;
 mod registry;
 mod scripted;
 mod session;
+mod tcp_proxy;

@@ -4,10 +4,24 @@ use std::net::{IpAddr, SocketAddr};
 
 use super::plan::{ServePlan, StoragePlace};
 use crate::cli::output;
+use crate::http::client_address::TrustedProxies;
+use crate::http::tls::CertificateFields;
 use crate::http::{Listener, LocalAddress};
 use crate::quine::{Quine, REPOSITORY};
 use crate::registry::auth::htpasswd::CreatedUser;
 use crate::registry::config::Config;
+
+/// Means of clients to reach the registry.
+#[derive(Debug)]
+pub(super) struct Clients {
+    /// True if clients log in.
+    pub(super) has_users: bool,
+    /// Certificate that clients see, if the listener has TLS and its fields can be read.
+    pub(super) certificate: Option<CertificateFields>,
+}
+
+/// Port of HTTPS, which clients add themselves.
+const HTTPS_PORT: u16 = 443;
 
 /// Tells the user of a password file that was created. Not a line of the log, which others collect and keep.
 pub(super) fn created_user(user: &CreatedUser, config: Option<&Config>) {
@@ -25,7 +39,7 @@ pub(super) fn serving(
     debug_listener: Option<&Listener>,
     quine: &Quine,
     plan: &ServePlan,
-    has_users: bool,
+    clients: &Clients,
 ) -> anyhow::Result<()> {
     let (storage, settings) = (plan.storage.as_ref(), &plan.live.settings);
     let address = listener.local_address()?;
@@ -38,11 +52,12 @@ pub(super) fn serving(
             tracing::warn!(address = %inside, "everyone who reaches this address can read metrics and health");
         }
     }
+    warn_of_strangers(&address, plan, clients);
     let next = |command: String| match &address {
         LocalAddress::Tcp(_) => format!("next: {command}"),
         LocalAddress::Unix(_) => "next: let a proxy pass the requests of clients on to this socket".into(),
     };
-    let host = reachable(&address);
+    let host = host(&address, clients.certificate.as_ref());
     match storage {
         None => tracing::info!("{}", next(format!("docker pull {host}/{REPOSITORY}"))),
         Some(storage) => {
@@ -53,27 +68,67 @@ pub(super) fn serving(
             if settings.read_only {
                 tracing::info!(storage = %place, "serving stored content, writes are refused");
             } else {
-                tracing::info!(storage = %place, "{}", next(format!("docker push {host}/NAME:TAG")));
+                let push = format!("{}docker push {host}/NAME:TAG", login(&host, clients));
+                tracing::info!(storage = %place, "{}", next(push));
             }
         }
     }
-    if storage.is_some() && !settings.read_only && !has_users && !is_local(&address) {
+    Ok(())
+}
+
+/// Warns if clients that are not meant to can push, or read passwords.
+fn warn_of_strangers(address: &LocalAddress, plan: &ServePlan, clients: &Clients) {
+    if is_local(address) {
+        return;
+    }
+    if plan.storage.is_some() && !plan.live.settings.read_only && !clients.has_users {
         tracing::warn!(
             %address,
             "everyone who reaches this address can push, there are no users: name a file of passwords in \
              auth.htpasswd of a configuration, listen on 127.0.0.1, or add --read-only"
         );
     }
-    Ok(())
+    let has_proxy = plan.live.trusted_proxies != TrustedProxies::default();
+    if clients.has_users && plan.live.tls.is_none() && !has_proxy {
+        tracing::warn!(
+            %address,
+            "passwords and tokens reach this address in clear: name a certificate in http.tls, or the proxy that \
+             has one in quinistry.http.trustedproxies"
+        );
+    }
 }
 
-/// Returns the host under which a client on this machine reaches the address.
-fn reachable(address: &LocalAddress) -> String {
-    match address {
-        LocalAddress::Tcp(address) if address.ip().is_unspecified() => {
-            format!("localhost:{}", address.port())
-        }
-        address => address.to_string(),
+/// Returns the command that comes before a push, if there are users.
+fn login(host: &str, clients: &Clients) -> String {
+    if clients.has_users { format!("docker login {host}, then ") } else { String::new() }
+}
+
+/// Returns the host under which clients reach the address: with TLS a name that the certificate has, if there is one;
+/// else the name of this machine for itself, or the address.
+fn host(address: &LocalAddress, certificate: Option<&CertificateFields>) -> String {
+    let LocalAddress::Tcp(address) = address else { return address.to_string() };
+    let (ip, port) = (address.ip().to_canonical(), address.port());
+    let certified =
+        certificate.filter(|certificate| !certificate.addresses.contains(&ip)).and_then(|certificate| {
+            let name = certificate.dns_names.iter().find(|name| !name.starts_with('*')).cloned();
+            name.or_else(|| certificate.addresses.first().map(bracketed))
+        });
+    let name = match certified {
+        Some(name) => name,
+        None if ip.is_unspecified() => "localhost".into(),
+        None => bracketed(&ip),
+    };
+    match port {
+        HTTPS_PORT if certificate.is_some() => name,
+        port => format!("{name}:{port}"),
+    }
+}
+
+/// Returns an address as URLs have it (RFC 3986, 3.2.2).
+fn bracketed(ip: &IpAddr) -> String {
+    match ip {
+        IpAddr::V4(ip) => ip.to_string(),
+        IpAddr::V6(ip) => format!("[{ip}]"),
     }
 }
 
@@ -83,5 +138,45 @@ fn is_local(address: &LocalAddress) -> bool {
     match address {
         LocalAddress::Tcp(address) => is_loopback(address),
         LocalAddress::Unix(_) => true,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn certificate(dns_names: &[&str], addresses: &[&str]) -> CertificateFields {
+        CertificateFields {
+            subject: None,
+            issuer: None,
+            dns_names: dns_names.iter().map(|&name| name.to_owned()).collect(),
+            addresses: addresses.iter().map(|address| address.parse().unwrap()).collect(),
+            not_before: 0,
+            not_after: 0,
+        }
+    }
+
+    fn host_at(address: &str, certificate: Option<&CertificateFields>) -> String {
+        host(&LocalAddress::Tcp(address.parse().unwrap()), certificate)
+    }
+
+    #[test]
+    fn the_host_without_tls_is_the_address_or_this_machine() {
+        assert_eq!(host_at("127.0.0.1:5000", None), "127.0.0.1:5000");
+        assert_eq!(host_at("0.0.0.0:443", None), "localhost:443");
+        assert_eq!(host_at("[::]:5000", None), "localhost:5000");
+        assert_eq!(host_at("[2001:db8::1]:5000", None), "[2001:db8::1]:5000");
+    }
+
+    #[test]
+    fn the_host_with_tls_is_one_that_the_certificate_has() {
+        let both = certificate(&["*.test", "registry.test"], &["192.0.2.1"]);
+        assert_eq!(host_at("0.0.0.0:5000", Some(&both)), "registry.test:5000");
+        assert_eq!(host_at("[::]:443", Some(&both)), "registry.test");
+        assert_eq!(host_at("192.0.2.1:443", Some(&both)), "192.0.2.1");
+        assert_eq!(host_at("[::ffff:192.0.2.1]:5000", Some(&both)), "192.0.2.1:5000");
+        let address = certificate(&["*.test"], &["2001:db8::1"]);
+        assert_eq!(host_at("0.0.0.0:5000", Some(&address)), "[2001:db8::1]:5000");
+        assert_eq!(host_at("0.0.0.0:5000", Some(&certificate(&[], &[]))), "localhost:5000");
     }
 }

@@ -126,7 +126,9 @@ impl RunningRegistry {
         }
         let has_users = access.control.is_some();
         let prepared = parts.prepare(&plan.live, access, None)?;
-        announce::serving(&listener, debug_listener.as_ref(), quine, plan, has_users)?;
+        let certificate = parts.transport.tls.as_ref().and_then(|tls| tls.certificate());
+        let clients = announce::Clients { has_users, certificate };
+        announce::serving(&listener, debug_listener.as_ref(), quine, plan, &clients)?;
         state.replace_settings(parts.apply(&plan.live, prepared));
         parts.reloaded(true);
         let is_stopping = Arc::<AtomicBool>::default();

@@ -159,6 +159,13 @@ impl TlsServer {
         self.current.read().unwrap_or_else(PoisonError::into_inner).settings.clone()
     }
 
+    /// Returns the fields of the certificate in use; `None` if they are malformed.
+    #[must_use]
+    pub fn certificate(&self) -> Option<CertificateFields> {
+        let current = self.current.read().unwrap_or_else(PoisonError::into_inner);
+        current.certificates.first().and_then(CertificateFields::parse)
+    }
+
     /// Returns the end of the certificate's validity in seconds since 1970, if it is known.
     #[must_use]
     pub fn expiry(&self) -> Option<u64> {

@@ -10,6 +10,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_rustls::server::TlsStream;
 
 use super::handshake::HANDSHAKES;
+use super::read_ahead::ReadAhead;
 use crate::departure::DetectDeparture;
 use crate::memory_budget::{MemoryBudget, Permit, UNBUDGETED_BYTES};
 use crate::stream::SocketStream;
@@ -51,6 +52,7 @@ pub(crate) struct TlsSocket {
 pub(crate) struct BoundedStream {
     stream: SocketStream,
     received: Received,
+    read_ahead: ReadAhead,
     /// Bytes sent since [`take_sent`](Self::take_sent) was called last.
     sent: u64,
 }
@@ -65,7 +67,12 @@ enum Received {
 
 impl BoundedStream {
     pub(super) fn new(stream: SocketStream) -> Self {
-        Self { stream, received: Received::InHandshake { bytes: 0, permit: None }, sent: 0 }
+        Self {
+            stream,
+            received: Received::InHandshake { bytes: 0, permit: None },
+            read_ahead: ReadAhead::default(),
+            sent: 0,
+        }
     }
 
     /// Returns the bytes that were sent since the last call.
@@ -102,9 +109,13 @@ impl AsyncRead for BoundedStream {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
-        ready!(Pin::new(&mut self.stream).poll_read(cx, buffer))?;
+        let Self { stream, received, read_ahead, .. } = &mut *self;
+        ready!(match received {
+            Received::InHandshake { .. } => Pin::new(stream).poll_read(cx, buffer),
+            Received::SinceContent { .. } => read_ahead.poll_read(stream, cx, buffer),
+        })?;
         let count = buffer.filled().len() - before;
-        Poll::Ready(self.received.add(count))
+        Poll::Ready(received.add(count))
     }
 }
 
@@ -198,7 +209,9 @@ impl DetectDeparture for TlsSocket {
         let held = 2 * MAX_RECORD_CONTENT_BYTES;
         let missing = missing.saturating_sub(held);
         let records = missing.div_ceil(MAX_RECORD_CONTENT_BYTES);
-        self.stream.get_ref().0.stream.has_departed(missing + records * RECORD_OVERHEAD_BYTES)
+        let received = missing + records * RECORD_OVERHEAD_BYTES;
+        let bounded = self.stream.get_ref().0;
+        bounded.stream.has_departed(received.saturating_sub(bounded.read_ahead.len() as u64))
     }
 }
 

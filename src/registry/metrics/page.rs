@@ -5,17 +5,18 @@ use std::sync::atomic::Ordering;
 use quinistry_http::connections;
 use quinistry_http::memory_budget::{MemoryBudget, READ_BUFFERS, RESPONSES};
 use quinistry_http::metrics::{Exposition, LabelValue as _};
-use quinistry_http::tls::{HANDSHAKES, TLS_WRITES, TlsServer};
+use quinistry_http::tls::{HANDSHAKES, TLS_READS, TLS_WRITES, TlsServer};
 use quinistry_store::Store;
 
 use super::{HttpMetrics, RegistryMetrics, ReloadMetrics, StorageMetrics};
 use crate::memory_budgets::{MANIFEST_BEGINNINGS, MANIFEST_REMAINDERS, UPLOAD_BATCHES};
 
 /// Budgets of memory, by their names.
-static BUDGETS: [(&str, &MemoryBudget); 7] = [
+static BUDGETS: [(&str, &MemoryBudget); 8] = [
     ("read_buffers", &READ_BUFFERS),
     ("responses", &RESPONSES),
     ("tls_handshakes", &HANDSHAKES),
+    ("tls_reads", &TLS_READS),
     ("tls_writes", &TLS_WRITES),
     ("upload_batches", &UPLOAD_BATCHES),
     ("manifest_beginnings", &MANIFEST_BEGINNINGS),
