@@ -231,7 +231,11 @@ impl Parts {
     /// Returns the settings of a plan with the observer that it asks for.
     pub(super) fn apply(&mut self, live: &Live, prepared: Prepared) -> Settings {
         let Prepared { checks, access_log, audit, access, tls, file_values } = prepared;
-        *lock(&self.audit) = audit.as_ref().map(|audit| audit.log.clone());
+        let audit_log = audit.as_ref().map(|audit| audit.log.clone());
+        if let Some(metrics) = &self.metrics {
+            metrics.watch_audit_log(audit_log.clone());
+        }
+        *lock(&self.audit) = audit_log;
         if let Some((server, loaded)) = self.transport.tls.as_ref().zip(tls) {
             server.replace(loaded);
         }
