@@ -124,7 +124,8 @@ impl ReadConfiguration {
 impl Remarks {
     fn of(loaded: Loaded) -> Self {
         let Loaded { diagnostics: mut warnings, set_by_environment: variables, service_links, .. } = loaded;
-        warnings.retain(|found| found.severity == Severity::Warning);
+        // `serve` warns of a registry without users by itself: once it knows the address, and if clients can write.
+        warnings.retain(|found| found.severity == Severity::Warning && found.key != "auth.none");
         Self { warnings, variables, service_links }
     }
 

@@ -2,6 +2,7 @@
 
 mod announce;
 mod expected_digest;
+mod exposure;
 mod files;
 mod opened_storage;
 pub(super) mod plan;

@@ -122,6 +122,12 @@ impl AuditLog {
         Ok(())
     }
 
+    /// Returns true if both write to the same queue.
+    #[must_use]
+    pub fn is_same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+
     /// Returns the number of lines that were not written.
     #[must_use]
     pub fn dropped(&self) -> u64 {

@@ -4,6 +4,7 @@
 //! label holds the name of a repository, a tag or a user, so that the number of series is bounded and the page
 //! tells nothing about the content.
 
+mod audit_log;
 mod auth;
 mod file_reloads;
 mod labels;
@@ -14,10 +15,12 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime};
 
 use quinistry_http::access_log::AccessLog;
+use quinistry_http::audit_log::AuditLog;
 use quinistry_http::metrics::{Counters, Family, Gauge, Gauges, Histogram};
 use quinistry_http::tls::TlsServer;
 use quinistry_store::{StorageAction, StorageObserver, Store};
 
+use self::audit_log::AuditLogMetrics;
 use self::file_reloads::FileReloadFailures;
 use self::labels::ActionLabel;
 
@@ -58,6 +61,7 @@ pub struct RegistryMetrics {
     storage: OnceLock<Arc<StorageMetrics>>,
     store: OnceLock<Store>,
     access_log: OnceLock<AccessLog>,
+    audit_log: AuditLogMetrics,
     reloads: OnceLock<ReloadMetrics>,
     auth: OnceLock<Arc<AuthMetrics>>,
     file_reload_failures: FileReloadFailures,
@@ -117,6 +121,7 @@ impl Default for RegistryMetrics {
             storage: OnceLock::new(),
             store: OnceLock::new(),
             access_log: OnceLock::new(),
+            audit_log: AuditLogMetrics::default(),
             reloads: OnceLock::new(),
             auth: OnceLock::new(),
             file_reload_failures: FileReloadFailures::default(),
@@ -144,6 +149,11 @@ impl RegistryMetrics {
     /// Shows the lines that an access log has dropped. A second log is ignored.
     pub fn watch_access_log(&self, log: AccessLog) {
         let _ = self.access_log.set(log);
+    }
+
+    /// Shows the lines that the audit log has dropped, together with those of the former ones.
+    pub fn watch_audit_log(&self, log: Option<AuditLog>) {
+        self.audit_log.watch(log);
     }
 
     /// Shows the numbers of credentials. A second value is ignored.

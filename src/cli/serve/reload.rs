@@ -5,9 +5,9 @@ use std::time::SystemTime;
 use anyhow::Context as _;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use super::Flags;
 use super::plan::ServePlan;
 use super::running::Parts;
+use super::{Flags, exposure};
 use crate::cli::configuration::{Configuration, Refused};
 use crate::http::audit_log::{AuditDecision, AuditEntry, AuditLog};
 use crate::http::tls::LoadedTls;
@@ -113,7 +113,11 @@ fn apply(
     }
     let prepared = parts.prepare(&plan.live, access, tls)?;
     plan.start_log();
-    state.replace_settings(parts.apply(&plan.live, prepared));
+    let (settings, has_opened) = parts.apply(&plan.live, prepared);
+    state.replace_settings(settings);
+    if has_opened {
+        tracing::warn!("{}", exposure::NOW_OPEN);
+    }
     for key in parts.keys_that_need_a_restart(plan.config.as_ref()) {
         tracing::warn!(key, "changed key takes effect only when the registry is started again");
     }

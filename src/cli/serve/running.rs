@@ -9,6 +9,7 @@ use anyhow::Context as _;
 use axum::Router;
 
 use super::announce;
+use super::exposure::Exposure;
 use super::files::{FileValues, FileWatcher, WatchedFiles};
 use super::opened_storage::OpenedStorage;
 use super::plan::{Listen, Live, ServePlan};
@@ -63,6 +64,8 @@ pub(super) struct Parts {
     pub(super) users: UserState,
     /// Steps of the public listener before HTTP.
     transport: Transport,
+    /// Whether clients without credentials can write.
+    exposure: Exposure,
     /// Configuration of the start, if there was one.
     config: Option<Config>,
 }
@@ -118,6 +121,7 @@ impl RunningRegistry {
             files,
             users,
             transport,
+            exposure: Exposure::new(&listener.local_address()?),
             config,
         };
         let access = plan.load_access(&parts.users)?;
@@ -129,7 +133,8 @@ impl RunningRegistry {
         let certificate = parts.transport.tls.as_ref().and_then(|tls| tls.certificate());
         let clients = announce::Clients { has_users, certificate };
         announce::serving(&listener, debug_listener.as_ref(), quine, plan, &clients)?;
-        state.replace_settings(parts.apply(&plan.live, prepared));
+        let (settings, _) = parts.apply(&plan.live, prepared);
+        state.replace_settings(settings);
         parts.reloaded(true);
         let is_stopping = Arc::<AtomicBool>::default();
         let debug = debug_listener.map(|listener| {
@@ -230,10 +235,15 @@ impl Parts {
         Ok(Prepared { checks, access_log, audit, access, tls, file_values })
     }
 
-    /// Returns the settings of a plan with the observer that it asks for.
-    pub(super) fn apply(&mut self, live: &Live, prepared: Prepared) -> Settings {
+    /// Returns the settings of a plan with the observer that it asks for, and whether every client that reaches the
+    /// registry can write from now on, and could not before.
+    pub(super) fn apply(&mut self, live: &Live, prepared: Prepared) -> (Settings, bool) {
         let Prepared { checks, access_log, audit, access, tls, file_values } = prepared;
-        *lock(&self.audit) = audit.as_ref().map(|audit| audit.log.clone());
+        let audit_log = audit.as_ref().map(|audit| audit.log.clone());
+        if let Some(metrics) = &self.metrics {
+            metrics.watch_audit_log(audit_log.clone());
+        }
+        *lock(&self.audit) = audit_log;
         if let Some((server, loaded)) = self.transport.tls.as_ref().zip(tls) {
             server.replace(loaded);
         }
@@ -253,13 +263,16 @@ impl Parts {
             request_ids: has_configuration,
         };
         let is_observed = has_configuration || observer.metrics.is_some() || observer.access_log.is_some();
-        Settings {
+        let read_only = live.settings.read_only || self.is_unwritable();
+        let has_opened = self.exposure.update(self.opened.is_some() && !read_only, access.control.is_some());
+        let settings = Settings {
             observer: is_observed.then(|| Arc::new(observer)),
-            read_only: live.settings.read_only || self.is_unwritable(),
+            read_only,
             access: access.control,
             audit,
             ..live.settings.clone()
-        }
+        };
+        (settings, has_opened)
     }
 
     /// Returns true if the storage was opened for reading only, which no reload changes.

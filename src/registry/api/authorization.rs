@@ -1,6 +1,8 @@
 //! Authorization of a request in a registry with users: from the `Authorization` field to a [`Caller`], or to a
 //! refusal that is the same whether or not the content exists.
 
+mod cleartext;
+
 use std::sync::Arc;
 
 use http::request::Parts;
@@ -74,6 +76,9 @@ async fn identify(
     let Some(credentials) = credentials else {
         return Ok(control.authenticator.identify_connection(&request.extensions));
     };
+    if matches!(credentials, Credentials::Basic { .. }) {
+        cleartext::warn_of_password(request);
+    }
     match control.authenticator.authenticate(credentials, client_address(control, request)).await {
         Ok(identity) => Ok(identity),
         Err(error) => {

@@ -49,7 +49,8 @@ fn scheme_and_host(uri: &Uri) -> Option<(&str, &str)> {
     is_host_and_port(host).then_some((uri.scheme_str()?, host))
 }
 
-fn is_forwarded_https(headers: &HeaderMap) -> bool {
+/// Returns true if a proxy says that TLS ends there.
+pub(crate) fn is_forwarded_https(headers: &HeaderMap) -> bool {
     let value = headers.get(&X_FORWARDED_PROTO).and_then(|value| value.to_str().ok());
     let first = value.and_then(|value| value.split(',').next());
     first.is_some_and(|scheme| scheme.trim().eq_ignore_ascii_case("https"))

@@ -49,6 +49,13 @@ impl RegistryMetrics {
                 log.dropped(),
             );
         }
+        if let Some(dropped) = self.audit_log.dropped() {
+            page.counter(
+                "quinistry_audit_log_lines_dropped_total",
+                "Lines of the audit log that were not written.",
+                dropped,
+            );
+        }
         if let Some(auth) = self.auth.get() {
             auth.write(&mut page);
         }

@@ -204,6 +204,8 @@ mod tests {
     use std::fs;
     use std::os::unix::fs::PermissionsExt as _;
 
+    use quinistry_http::watch::FileWatch;
+
     use super::*;
 
     const HASH: &str = "$2a$06$If6bvum7DFjUnE9p2uDeDu0YHzrHM6tf.iqN8.yx.jNN1ILEf7h0i";
@@ -273,6 +275,35 @@ mod tests {
         fs::write(&path, "").unwrap();
         file.reload().unwrap();
         assert!(file.users().is_empty());
+    }
+
+    #[tokio::test]
+    async fn row_108_contents_that_flip_at_one_time_are_told_apart_by_inode_and_size() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("htpasswd");
+        let time = std::time::SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(1_800_000_000);
+        let put = |content: &str, is_in_place: bool| {
+            let target = if is_in_place { path.clone() } else { folder.path().join("new") };
+            fs::write(&target, content).unwrap();
+            fs::File::options().write(true).open(&target).unwrap().set_modified(time).unwrap();
+            if !is_in_place {
+                fs::rename(target, &path).unwrap();
+            }
+        };
+        let [alice, carol, bob] = ["alice", "carol", "bob"].map(|name| format!("{name}:{HASH}\n"));
+        put(&alice, false);
+        let file = HtpasswdFile::open(&path).unwrap();
+        let mut watch = FileWatch::new(file.paths()).await;
+        // A rename gives another inode to a file of the same size; another size is told even in place.
+        for (content, is_in_place, name) in
+            [(&carol, false, "carol"), (&alice, false, "alice"), (&bob, true, "bob"), (&carol, true, "carol")]
+        {
+            put(content, is_in_place);
+            let change = tokio::time::timeout(std::time::Duration::from_secs(30), watch.changed());
+            change.await.expect("the change is noticed");
+            file.reload().unwrap();
+            assert_eq!(names(&file), [name]);
+        }
     }
 
     #[test]

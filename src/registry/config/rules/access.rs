@@ -37,6 +37,27 @@ pub(super) fn check(tree: &ConfigNode, findings: &mut Findings) {
             findings.warn(&rule.origin, &format!("{path}.can"), "grants nothing; name a right".into());
         }
     }
+    if !has_source_of_users(tree) {
+        grants_to_users(rules, findings);
+    }
+}
+
+/// Returns true if a client can be a user.
+fn has_source_of_users(tree: &ConfigNode) -> bool {
+    let sources = ["auth.htpasswd", "auth.token", "http.tls.clientcas"];
+    sources.iter().any(|path| tree.at(path).is_some_and(|node| !node.is_idle()))
+}
+
+/// Warns about the first grant to users where no client can be one.
+fn grants_to_users(rules: &[ConfigNode], findings: &mut Findings) {
+    for (index, rule) in rules.iter().enumerate() {
+        let grantees = texts(rule, "who").unwrap_or_default();
+        if let Some((node, _)) = grantees.iter().find(|(_, text)| *text != "anonymous") {
+            let message =
+                "grants to users, and there are none; add auth.htpasswd, auth.token or http.tls.clientcas";
+            return findings.warn(&node.origin, &format!("quinistry.access[{index}].who"), message.into());
+        }
+    }
 }
 
 fn names(map: &ConfigNode) -> BTreeSet<&str> {

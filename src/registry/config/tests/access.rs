@@ -4,8 +4,31 @@ use super::{SMALLEST, findings, lines, load_text, with};
 use crate::auth::Right;
 use crate::config::{AccessRule, AuditConfig, AuditPath, Grantee, Group};
 
+/// Source of users, at the end of a file.
+const USERS: &str = "auth: {htpasswd: {realm: r, path: p}}\n";
+
 fn rule(rule: &str) -> Vec<String> {
-    findings(&format!("quinistry:\n  access:\n    - {{{rule}}}\n"))
+    findings(&format!("quinistry:\n  access:\n    - {{{rule}}}\n{USERS}"))
+}
+
+#[test]
+fn grants_to_users_are_warned_about_once_where_no_client_can_be_one() {
+    let rules = "quinistry:
+  access:
+    - {repositories: [a], who: [anonymous], can: [pull]}
+    - {repositories: [a], who: [anonymous, bob], can: [pull]}
+    - {repositories: [a], who: [authenticated], can: [pull]}
+";
+    let warning = "c.yml:6:44: warning: quinistry.access[1].who: grants to users, and there are none; add \
+                   auth.htpasswd, auth.token or http.tls.clientcas";
+    for no_users in ["", "auth: none\nhttp: {addr: 'localhost:1'}\n"] {
+        assert_eq!(findings(&format!("{rules}{no_users}")), [warning]);
+    }
+    assert_eq!(findings(&format!("{rules}{USERS}")), Vec::<String>::new());
+    let certificates = "http: {tls: {certificate: c, key: k, clientcas: [a]}}\n";
+    assert_eq!(findings(&format!("{rules}{certificates}")), Vec::<String>::new());
+    let public = "quinistry: {access: [{repositories: [a], who: [anonymous], can: [pull]}]}\n";
+    assert_eq!(findings(public), Vec::<String>::new());
 }
 
 #[test]
