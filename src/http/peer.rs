@@ -20,6 +20,9 @@ pub enum Peer {
     Tcp(SocketAddr),
     /// Process on the same machine, connected to a unix socket.
     Unix,
+    /// Client whose address its proxy does not tell in the PROXY protocol, or that proxy itself. Has the address of
+    /// the proxy; `None` if that is connected to a unix socket.
+    Unnamed(Option<SocketAddr>),
 }
 
 impl Peer {
@@ -27,8 +30,8 @@ impl Peer {
     #[must_use]
     pub const fn ip(self) -> Option<IpAddr> {
         match self {
-            Self::Tcp(address) => Some(address.ip()),
-            Self::Unix => None,
+            Self::Tcp(address) | Self::Unnamed(Some(address)) => Some(address.ip()),
+            Self::Unix | Self::Unnamed(None) => None,
         }
     }
 }
@@ -42,8 +45,8 @@ impl From<SocketAddr> for Peer {
 impl fmt::Display for Peer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Tcp(address) => address.fmt(f),
-            Self::Unix => f.write_str("unix"),
+            Self::Tcp(address) | Self::Unnamed(Some(address)) => address.fmt(f),
+            Self::Unix | Self::Unnamed(None) => f.write_str("unix"),
         }
     }
 }
