@@ -21,7 +21,7 @@ pub use self::error::TlsError;
 pub use self::fields::CertificateFields;
 pub use self::files::{parse_certificates, parse_client_cas, parse_pair};
 pub use self::handshake::{HANDSHAKES, TlsSession};
-pub use self::server::{LoadedTls, TlsServer};
+pub use self::server::{AcceptedTls, LoadedTls, TlsServer};
 pub use self::settings::{CipherSuites, ClientAuth, TlsSettings, UnusableCipherSuite};
 pub use self::socket::TLS_WRITES;
 
