@@ -16,6 +16,7 @@ use super::client_auth;
 use super::error::TlsError;
 use super::fields::CertificateFields;
 use super::files::{parse_client_cas, parse_pair};
+use super::session::Verification;
 use super::settings::{ClientAuth, TlsSettings};
 use crate::metrics::Counter;
 use crate::watch::ReloadFiles;
@@ -45,6 +46,7 @@ struct InUse {
     loaded: LoadedTls,
     /// Number of exchanges: files that were read before one are not put into effect after it.
     exchanges: u64,
+    verification: Verification,
 }
 
 /// Reload whose files are read without a lock: a network mount may hang.
@@ -94,6 +96,11 @@ impl LoadedTls {
     #[must_use]
     pub const fn settings(&self) -> &TlsSettings {
         &self.settings
+    }
+
+    /// Returns true if certificates of clients are verified as `other` does.
+    fn verifies_as(&self, other: &Self) -> bool {
+        self.settings.client_auth == other.settings.client_auth && self.authorities == other.authorities
     }
 
     fn has_expired(&self, now: SystemTime) -> bool {
@@ -153,7 +160,7 @@ impl TlsServer {
     pub fn new(loaded: LoadedTls) -> Self {
         warn_of_expiry(&loaded, SystemTime::now());
         Self {
-            current: RwLock::new(InUse { loaded, exchanges: 0 }),
+            current: RwLock::new(InUse { loaded, exchanges: 0, verification: Verification::default() }),
             handshakes: HandshakeCounts::default(),
             reloads: Counter::default(),
             failed_reloads: Counter::default(),
@@ -179,6 +186,9 @@ impl TlsServer {
             return;
         }
         warn_of_expiry(&loaded, SystemTime::now());
+        if !former.verifies_as(&loaded) {
+            std::mem::take(&mut current.verification).end();
+        }
         current.loaded = loaded;
         current.exchanges += 1;
         self.reloads.increment();
@@ -216,10 +226,12 @@ impl TlsServer {
         (self.handshakes.completed.get(), self.handshakes.failed.get())
     }
 
-    /// Returns the configuration for a handshake, and the demand for client certificates that it has.
-    pub(super) fn config(&self) -> (Arc<ServerConfig>, ClientAuth) {
+    /// Returns the configuration for a handshake, the demand for client certificates that it has, and for how long
+    /// a client is verified by it.
+    pub(super) fn config(&self) -> (Arc<ServerConfig>, ClientAuth, Verification) {
         let current = self.read_current();
-        (Arc::clone(&current.loaded.config), current.loaded.settings.client_auth)
+        let LoadedTls { config, settings, .. } = &current.loaded;
+        (Arc::clone(config), settings.client_auth, current.verification.clone())
     }
 
     /// Reads the files again, at the time `now`.
