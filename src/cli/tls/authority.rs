@@ -15,6 +15,7 @@ use rcgen::{
 use super::files;
 use super::host::Host;
 use crate::http::tls::{CertificateFields, parse_certificates};
+use crate::registry::auth::regular_file::Rewrite;
 
 const DAY: Duration = Duration::from_hours(24);
 
@@ -202,7 +203,8 @@ pub(in crate::cli) fn renew(certificate: &Path, key: &Path, now: SystemTime) -> 
         format!("the key of the authority beside {} cannot be used", certificate.display())
     })?;
     let renewed = authority.issue(&names, Some(&own), now)?;
-    files::replace(certificate, &renewed.certificate)
+    Rewrite::begin(certificate)
+        .and_then(|file| file.write(renewed.certificate.as_bytes()))
         .with_context(|| format!("failed to write {}", certificate.display()))?;
     Ok(true)
 }
@@ -216,6 +218,8 @@ fn fields(path: &Path) -> anyhow::Result<Option<(String, CertificateFields)>> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
     use tempfile::{TempDir, tempdir};
 
     use super::*;
@@ -271,6 +275,20 @@ mod tests {
         let output =
             std::process::Command::new("openssl").args(verify).current_dir(&folder).output().unwrap();
         assert!(output.status.success(), "{output:?}");
+    }
+
+    #[test]
+    fn a_renewed_certificate_keeps_its_link_and_its_mode() {
+        let folder = folder(61);
+        let (path, target) = (folder.path().join(files::CERTIFICATE), folder.path().join("target.crt"));
+        fs::rename(&path, &target).unwrap();
+        std::os::unix::fs::symlink("target.crt", &path).unwrap();
+        fs::set_permissions(&target, fs::Permissions::from_mode(0o644)).unwrap();
+        let before = fs::read(&target).unwrap();
+        assert!(renewed(&folder).unwrap());
+        assert!(path.is_symlink());
+        assert_ne!(fs::read(&target).unwrap(), before);
+        assert_eq!(target.metadata().unwrap().permissions().mode() & 0o7777, 0o644);
     }
 
     #[test]
