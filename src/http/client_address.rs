@@ -80,6 +80,8 @@ impl TrustedProxies {
         match peer {
             Peer::Tcp(address) => self.contains(address.ip().to_canonical()),
             Peer::Unix => self.includes_unix,
+            // Headers may be those of the client that the proxy did not name.
+            Peer::Unnamed(_) => false,
         }
     }
 
@@ -99,8 +101,8 @@ impl ClientAddress {
     #[must_use]
     pub fn find(peer: Peer, headers: &HeaderMap, trusted: &TrustedProxies) -> Self {
         let mut nearest = match peer {
-            Peer::Tcp(address) => Self::Ip(address.ip().to_canonical()),
-            Peer::Unix => Self::Unix,
+            Peer::Tcp(address) | Peer::Unnamed(Some(address)) => Self::Ip(address.ip().to_canonical()),
+            Peer::Unix | Peer::Unnamed(None) => Self::Unix,
         };
         if !trusted.trusts(peer) {
             return nearest;

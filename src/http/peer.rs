@@ -6,9 +6,14 @@
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
-use std::task::{Context, Poll};
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::SystemTime;
 
 use axum::extract::Request;
+use axum::response::Response;
+use http::{HeaderValue, header};
+use pin_project_lite::pin_project;
 use tower_service::Service;
 
 use super::tls::TlsSession;
@@ -20,6 +25,9 @@ pub enum Peer {
     Tcp(SocketAddr),
     /// Process on the same machine, connected to a unix socket.
     Unix,
+    /// Client whose address its proxy does not tell in the PROXY protocol, or that proxy itself. Has the address of
+    /// the proxy; `None` if that is connected to a unix socket.
+    Unnamed(Option<SocketAddr>),
 }
 
 impl Peer {
@@ -27,8 +35,8 @@ impl Peer {
     #[must_use]
     pub const fn ip(self) -> Option<IpAddr> {
         match self {
-            Self::Tcp(address) => Some(address.ip()),
-            Self::Unix => None,
+            Self::Tcp(address) | Self::Unnamed(Some(address)) => Some(address.ip()),
+            Self::Unix | Self::Unnamed(None) => None,
         }
     }
 }
@@ -42,8 +50,8 @@ impl From<SocketAddr> for Peer {
 impl fmt::Display for Peer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Tcp(address) => address.fmt(f),
-            Self::Unix => f.write_str("unix"),
+            Self::Tcp(address) | Self::Unnamed(Some(address)) => address.fmt(f),
+            Self::Unix | Self::Unnamed(None) => f.write_str("unix"),
         }
     }
 }
@@ -94,22 +102,49 @@ impl<S> WithPeer<S> {
     }
 }
 
-impl<S: Service<Request>> Service<Request> for WithPeer<S> {
-    type Response = S::Response;
+impl<S: Service<Request, Response = Response>> Service<Request> for WithPeer<S> {
+    type Response = Response;
     type Error = S::Error;
-    type Future = S::Future;
+    type Future = PeerFuture<S::Future>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
         self.service.poll_ready(cx)
     }
 
-    fn call(&mut self, mut request: Request) -> S::Future {
+    fn call(&mut self, mut request: Request) -> Self::Future {
         let extensions = request.extensions_mut();
         extensions.insert(self.client.peer);
+        let mut closes = false;
         if let Some(session) = &self.client.tls {
-            extensions.insert(session.clone());
+            closes = session.is_stale(SystemTime::now());
+            extensions.insert(if closes { session.without_certificate() } else { session.clone() });
         }
-        self.service.call(request)
+        PeerFuture { response: self.service.call(request), closes }
+    }
+}
+
+pin_project! {
+    /// Response of [`WithPeer`]. Ends the connection if its client must be verified again.
+    #[derive(Debug)]
+    pub struct PeerFuture<F> {
+        #[pin]
+        response: F,
+        closes: bool,
+    }
+}
+
+impl<F: Future<Output = Result<Response, E>>, E> Future for PeerFuture<F> {
+    type Output = F::Output;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
+        let this = self.project();
+        let mut result = ready!(this.response.poll(cx));
+        if let Ok(response) = &mut result
+            && *this.closes
+        {
+            response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
+        Poll::Ready(result)
     }
 }
 

@@ -63,8 +63,8 @@ impl ProxyProtocol {
         *self.trusted.write().unwrap_or_else(PoisonError::into_inner) = trusted;
     }
 
-    /// Reads the header of a connection, and returns the peer that it names: the client of the proxy, or the proxy
-    /// itself if the header has no address.
+    /// Reads the header of a connection, and returns the peer that it names. If the header has no address, the peer is
+    /// not the trusted proxy: the client could choose its address by `X-Forwarded-For`.
     pub(super) async fn accept<S: AsyncRead + Unpin>(&self, stream: &mut S, peer: Peer) -> io::Result<Peer> {
         if !self.trusted.read().unwrap_or_else(PoisonError::into_inner).trusts(peer) {
             if !self.has_warned.swap(true, Ordering::Relaxed) {
@@ -84,7 +84,11 @@ impl ProxyProtocol {
         let named = parse(&header).ok_or_else(malformed)?;
         Ok(match named {
             HeaderAddress::Client(address) => address.into(),
-            HeaderAddress::Absent => peer,
+            HeaderAddress::Absent => match peer {
+                Peer::Tcp(address) => Peer::Unnamed(Some(address)),
+                Peer::Unix => Peer::Unnamed(None),
+                Peer::Unnamed(_) => peer,
+            },
         })
     }
 }
@@ -263,6 +267,20 @@ mod tests {
                 accepted(&bytes, "127.0.0.2:9").await.0.unwrap_err().kind(),
                 io::ErrorKind::PermissionDenied
             );
+        }
+    }
+
+    #[tokio::test]
+    async fn a_client_whose_address_the_proxy_does_not_tell_cannot_choose_it() {
+        use crate::client_address::ClientAddress;
+
+        let trusted = TrustedProxies::parse(["127.0.0.1"]).unwrap();
+        let headers = [(http::HeaderName::from_static("x-forwarded-for"), "6.6.6.6".parse().unwrap())];
+        let headers = headers.into_iter().collect();
+        let (local, unix) = (v2(0x20, 0x11, &[0; 12]), v2(0x21, 0x31, &[b'/'; 216]));
+        for header in [&b"PROXY UNKNOWN\r\n"[..], &local, &unix] {
+            let peer = accepted(header, "127.0.0.1:9").await.0.unwrap();
+            assert_eq!(ClientAddress::find(peer, &headers, &trusted).to_string(), "127.0.0.1");
         }
     }
 

@@ -12,6 +12,7 @@ mod files;
 mod handshake;
 mod read_ahead;
 mod server;
+mod session;
 mod settings;
 mod socket;
 #[cfg(test)]
@@ -21,9 +22,10 @@ pub use self::client_certificate::{CertificateName, CertificateNames, ClientCert
 pub use self::error::TlsError;
 pub use self::fields::CertificateFields;
 pub use self::files::{parse_certificates, parse_client_cas, parse_pair};
-pub use self::handshake::{HANDSHAKES, TlsSession};
+pub use self::handshake::HANDSHAKES;
 pub use self::read_ahead::TLS_READS;
-pub use self::server::{LoadedTls, TlsServer};
+pub use self::server::{AcceptedTls, LoadedTls, TlsServer};
+pub use self::session::TlsSession;
 pub use self::settings::{CipherSuites, ClientAuth, TlsSettings, UnusableCipherSuite};
 pub use self::socket::TLS_WRITES;
 

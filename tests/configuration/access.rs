@@ -13,7 +13,8 @@ fn blocks(language: &str) -> Vec<String> {
     let blocks = PAGE.split(begin.as_str()).skip(1).map(|rest| rest.split_once("```").unwrap().0);
     let without_indent = |block: &str| {
         let indent = block.len() - block.trim_start_matches(' ').len();
-        block.lines().map(|line| format!("{}\n", line.get(indent..).unwrap_or_default())).collect()
+        let lines = block.lines().map(|line| line.get(indent..).unwrap_or_default());
+        lines.flat_map(|line| [line, "\n"]).collect::<String>()
     };
     blocks.map(without_indent).collect()
 }

@@ -87,7 +87,7 @@ async fn reload(value: &Arc<dyn ReloadFiles>, reason: Reason, metrics: Option<&R
         Ok(()) => tracing::info!(what, "changed files reloaded"),
         Err(error) => {
             let error = with_sources(error.as_ref());
-            tracing::error!(what, error, "cannot use changed files, keeping the former ones");
+            tracing::error!(what, error, "cannot read files again, keeping their former values");
             if let Some(metrics) = metrics {
                 metrics.reload_failed(what);
             }

@@ -20,7 +20,7 @@ use crate::client::{TlsFault, default_configuration};
 use crate::http::access_log::{self, AccessLog};
 use crate::http::audit_log::{AuditLog, AuditPlace};
 use crate::http::proxy_protocol::ProxyProtocol;
-use crate::http::tls::{LoadedTls, TlsServer};
+use crate::http::tls::{AcceptedTls, LoadedTls, TlsServer};
 use crate::http::{Limits, Listener, Transport, WithPeer, serve, serve_each};
 use crate::quine::Quine;
 use crate::registry::auth::LoadedAccess;
@@ -76,7 +76,7 @@ pub(super) struct Prepared {
     access_log: Option<AccessLog>,
     audit: Option<Audit>,
     access: LoadedAccess,
-    tls: Option<LoadedTls>,
+    tls: Option<AcceptedTls>,
     /// Values that were read from files, to be watched.
     file_values: FileValues,
 }
@@ -227,6 +227,8 @@ impl Parts {
         let checks = checks.collect::<anyhow::Result<_>>()?;
         let access_log = live.access_log.map(|format| self.access_log(format)).transpose()?;
         let audit = live.audit.as_ref().map(|audit| self.audit(audit)).transpose()?;
+        let tls = self.transport.tls.as_ref().zip(tls);
+        let tls = tls.map(|(server, loaded)| server.accept(loaded)).transpose()?;
         let mut file_values = FileValues::new();
         file_values.append(&mut access.files);
         if let Some(tls) = &self.transport.tls {
@@ -244,8 +246,8 @@ impl Parts {
             metrics.watch_audit_log(audit_log.clone());
         }
         *lock(&self.audit) = audit_log;
-        if let Some((server, loaded)) = self.transport.tls.as_ref().zip(tls) {
-            server.replace(loaded);
+        if let Some((server, accepted)) = self.transport.tls.as_ref().zip(tls) {
+            server.replace(accepted);
         }
         if let Some(protocol) = &self.transport.proxy_protocol {
             protocol.trust(live.trusted_proxies.clone());

@@ -15,6 +15,7 @@ use rcgen::{
 use super::files;
 use super::host::Host;
 use crate::http::tls::{CertificateFields, parse_certificates};
+use crate::registry::auth::regular_file::Rewrite;
 
 const DAY: Duration = Duration::from_hours(24);
 
@@ -141,10 +142,10 @@ impl Authority {
     pub(super) fn issue(&self, names: &Names, key: Option<&str>, now: SystemTime) -> anyhow::Result<Leaf> {
         let key = key.map_or_else(KeyPair::generate, KeyPair::from_pem)?;
         let mut params = CertificateParams::default();
-        let first = names.dns.first().cloned().or_else(|| names.addresses.first().map(IpAddr::to_string));
-        // Longer common names are refused (RFC 5280, appendix A.1), and no client reads them.
-        let name = first.filter(|name| name.len() <= 64).unwrap_or_else(|| "registry".into());
-        params.distinguished_name = distinguished_name(&name);
+        // Longer common names are refused (RFC 5280, appendix A.1). No address: OpenSSL takes a common name that looks
+        // like a host name for one if there is no DNS name, and the authority permits none then.
+        let first = names.dns.first().filter(|name| name.len() <= 64);
+        params.distinguished_name = distinguished_name(first.map_or("registry", String::as_str));
         params.subject_alt_names = names.alternatives()?;
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
@@ -202,7 +203,8 @@ pub(in crate::cli) fn renew(certificate: &Path, key: &Path, now: SystemTime) -> 
         format!("the key of the authority beside {} cannot be used", certificate.display())
     })?;
     let renewed = authority.issue(&names, Some(&own), now)?;
-    files::replace(certificate, &renewed.certificate)
+    Rewrite::begin(certificate)
+        .and_then(|file| file.write(renewed.certificate.as_bytes()))
         .with_context(|| format!("failed to write {}", certificate.display()))?;
     Ok(true)
 }
@@ -216,6 +218,8 @@ fn fields(path: &Path) -> anyhow::Result<Option<(String, CertificateFields)>> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
     use tempfile::{TempDir, tempdir};
 
     use super::*;
@@ -257,6 +261,34 @@ mod tests {
         let key = fs::read(folder.path().join(files::KEY)).unwrap();
         crate::http::tls::parse_pair((&path, after.as_bytes()), (Path::new("key"), &key)).unwrap();
         assert!(!renewed(&folder).unwrap(), "the new one is young");
+    }
+
+    #[test]
+    fn openssl_accepts_a_certificate_for_an_address_alone() {
+        let folder = tempdir().unwrap();
+        let names = Names::of(&[Host::parse("10.0.0.5").unwrap()]);
+        let authority = Authority::create(&names, SystemTime::now()).unwrap();
+        let leaf = authority.issue(&names, None, SystemTime::now()).unwrap();
+        let files = [(files::AUTHORITY, authority.certificate()), (files::CERTIFICATE, &leaf.certificate)];
+        files::write_all(folder.path(), &files, false).unwrap();
+        let verify = ["verify", "-verify_ip", "10.0.0.5", "-CAfile", files::AUTHORITY, files::CERTIFICATE];
+        let output =
+            std::process::Command::new("openssl").args(verify).current_dir(&folder).output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+    }
+
+    #[test]
+    fn a_renewed_certificate_keeps_its_link_and_its_mode() {
+        let folder = folder(61);
+        let (path, target) = (folder.path().join(files::CERTIFICATE), folder.path().join("target.crt"));
+        fs::rename(&path, &target).unwrap();
+        std::os::unix::fs::symlink("target.crt", &path).unwrap();
+        fs::set_permissions(&target, fs::Permissions::from_mode(0o644)).unwrap();
+        let before = fs::read(&target).unwrap();
+        assert!(renewed(&folder).unwrap());
+        assert!(path.is_symlink());
+        assert_ne!(fs::read(&target).unwrap(), before);
+        assert_eq!(target.metadata().unwrap().permissions().mode() & 0o7777, 0o644);
     }
 
     #[test]

@@ -41,7 +41,7 @@ pub(super) fn write_all(folder: &Path, files: &[(&str, &str)], replaces: bool) -
 }
 
 /// Writes a file under another name, and renames it, so that no reader sees a part of it.
-pub(in crate::cli) fn replace(path: &Path, content: &str) -> io::Result<()> {
+fn replace(path: &Path, content: &str) -> io::Result<()> {
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(".new");
     let new = path.with_file_name(name);

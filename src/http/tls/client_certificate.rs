@@ -18,10 +18,11 @@ const MAX_NAME_BYTES: usize = 255;
 pub struct ClientCertificate {
     /// Names of the client.
     pub names: CertificateNames,
+    /// End of the validity in seconds since 1970.
+    pub not_after: u64,
 }
 
-/// Names in a certificate, by kind. `None` for a kind that is absent, that occurs more than once, or whose text is
-/// not a name: longer than 255 bytes, or with a control character. A kind that occurs but is no name is
+/// Names in a certificate, by kind. A kind is [absent](CertificateName::Absent), has one name, or is
 /// [ambiguous](CertificateName::Ambiguous).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct CertificateNames {
@@ -68,7 +69,8 @@ impl ClientCertificate {
                 _ => {}
             }
         }
-        Some(Self { names })
+        let not_after = certificate.tbs_certificate().validity().not_after.to_unix_duration().as_secs();
+        Some(Self { names, not_after })
     }
 }
 

@@ -1,7 +1,6 @@
 //! Handshake of a connection.
 
 use std::io;
-use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -10,6 +9,7 @@ use tokio_rustls::TlsAcceptor;
 
 use super::client_certificate::ClientCertificate;
 use super::server::TlsServer;
+use super::session::TlsSession;
 use super::socket::{BoundedStream, TlsSocket};
 use crate::memory_budget::MemoryBudget;
 use crate::stream::SocketStream;
@@ -34,13 +34,6 @@ const PLAIN_REQUEST_ANSWER: &str = "HTTP/1.1 400 Bad Request\r\n\
 const REFUSED_REQUEST_TIMEOUT: Duration = Duration::from_secs(1);
 const MAX_REFUSED_REQUEST_BYTES: u64 = 64 * 1024;
 
-/// Session of a connection with TLS. The extensions of each of its requests have one.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TlsSession {
-    /// Certificate of the client, if its chain was verified in the handshake.
-    pub certificate: Option<Arc<ClientCertificate>>,
-}
-
 /// Makes the handshake of an accepted connection, which takes `longest` at most.
 pub(crate) async fn accept(
     server: &TlsServer,
@@ -53,11 +46,11 @@ pub(crate) async fn accept(
             refuse_plain_request(&mut stream).await?;
             return Err(io::Error::new(io::ErrorKind::InvalidData, "request without TLS"));
         }
-        let (config, client_auth) = server.config();
+        let (config, client_auth, verification) = server.config();
         let stream = TlsAcceptor::from(config).accept(BoundedStream::new(stream)).await?;
         let certificates = stream.get_ref().1.peer_certificates().filter(|_| client_auth.verifies());
         let certificate = certificates.and_then(|chain| chain.first()).and_then(ClientCertificate::parse);
-        let session = TlsSession { certificate: certificate.map(Arc::new) };
+        let session = TlsSession::new(certificate, verification);
         Ok((SocketStream::Tls(Box::new(TlsSocket::new(stream))), session))
     };
     let result = timeout(longest, handshake).await.unwrap_or_else(|_| {

@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::SystemTime;
 
 use jiff::Timestamp;
@@ -16,6 +16,7 @@ use super::client_auth;
 use super::error::TlsError;
 use super::fields::CertificateFields;
 use super::files::{parse_client_cas, parse_pair};
+use super::session::Verification;
 use super::settings::{ClientAuth, TlsSettings};
 use crate::metrics::Counter;
 use crate::watch::ReloadFiles;
@@ -26,7 +27,7 @@ const MAX_FILE_BYTES: u64 = 4 * 1024 * 1024;
 /// TLS of one listener. Connections keep the configuration of their handshake.
 #[derive(Debug)]
 pub struct TlsServer {
-    current: RwLock<LoadedTls>,
+    current: RwLock<InUse>,
     pub(super) handshakes: HandshakeCounts,
     reloads: Counter,
     failed_reloads: Counter,
@@ -39,13 +40,34 @@ pub(super) struct HandshakeCounts {
     pub(super) failed: Counter,
 }
 
+/// TLS in use.
+#[derive(Debug)]
+struct InUse {
+    loaded: LoadedTls,
+    /// Number of exchanges: files that were read before one are not put into effect after it.
+    exchanges: u64,
+    verification: Verification,
+}
+
+/// Reload whose files are read without a lock: a network mount may hang.
+pub(super) struct PendingReload {
+    settings: TlsSettings,
+    exchanges: u64,
+}
+
+/// Settings that may follow those in use.
+#[derive(Debug)]
+pub struct AcceptedTls(LoadedTls);
+
 /// Settings with what was read from their files, ready to be used.
 #[derive(Clone, Debug)]
 pub struct LoadedTls {
     settings: TlsSettings,
     config: Arc<ServerConfig>,
-    /// Certificates of this server and of the authorities, to see whether a reload changes something.
-    certificates: Vec<CertificateDer<'static>>,
+    /// Chain of this server, to see whether a reload changes something.
+    chain: Vec<CertificateDer<'static>>,
+    /// Authorities of clients. Not one list with the chain: a certificate may move from one to the other.
+    authorities: Vec<CertificateDer<'static>>,
     /// End of the leaf's validity in seconds since 1970, if its fields could be read.
     expiry: Option<u64>,
 }
@@ -59,21 +81,26 @@ impl LoadedTls {
         let key = read(&settings.key)?;
         let pair = parse_pair((&settings.certificate, &chain), (&settings.key, &key))?;
         let mut authorities = RootCertStore::empty();
-        let mut certificates = pair.cert.clone();
+        let (chain, mut client_authorities) = (pair.cert.clone(), Vec::new());
         for path in &settings.client_cas {
             let bytes = read(path)?;
             parse_client_cas(path, &bytes, &mut authorities)?;
-            certificates.extend(super::parse_certificates(path, &bytes)?);
+            client_authorities.extend(super::parse_certificates(path, &bytes)?);
         }
-        let expiry = pair.cert.first().and_then(CertificateFields::parse).map(|fields| fields.not_after);
+        let expiry = chain.first().and_then(CertificateFields::parse).map(|fields| fields.not_after);
         let config = server_config(&settings, pair, authorities)?;
-        Ok(Self { settings, config: Arc::new(config), certificates, expiry })
+        Ok(Self { settings, config: Arc::new(config), chain, authorities: client_authorities, expiry })
     }
 
     /// Returns the settings.
     #[must_use]
     pub const fn settings(&self) -> &TlsSettings {
         &self.settings
+    }
+
+    /// Returns true if certificates of clients are verified as `other` does.
+    fn verifies_as(&self, other: &Self) -> bool {
+        self.settings.client_auth == other.settings.client_auth && self.authorities == other.authorities
     }
 
     fn has_expired(&self, now: SystemTime) -> bool {
@@ -133,43 +160,64 @@ impl TlsServer {
     pub fn new(loaded: LoadedTls) -> Self {
         warn_of_expiry(&loaded, SystemTime::now());
         Self {
-            current: RwLock::new(loaded),
+            current: RwLock::new(InUse { loaded, exchanges: 0, verification: Verification::default() }),
             handshakes: HandshakeCounts::default(),
             reloads: Counter::default(),
             failed_reloads: Counter::default(),
         }
     }
 
+    /// Accepts settings that may follow those in use; refuses an expired certificate in place of one that has not.
+    pub fn accept(&self, loaded: LoadedTls) -> Result<AcceptedTls, TlsError> {
+        check_expiry(&self.read_current().loaded, &loaded, SystemTime::now())?;
+        Ok(AcceptedTls(loaded))
+    }
+
     /// Puts other settings into effect for the handshakes that follow.
-    pub fn replace(&self, loaded: LoadedTls) {
-        let is_same = {
-            let current = self.current.read().unwrap_or_else(PoisonError::into_inner);
-            current.settings == loaded.settings && current.certificates == loaded.certificates
-        };
-        if !is_same {
-            warn_of_expiry(&loaded, SystemTime::now());
-            *self.current.write().unwrap_or_else(PoisonError::into_inner) = loaded;
-            self.reloads.increment();
+    pub fn replace(&self, AcceptedTls(loaded): AcceptedTls) {
+        self.exchange(&mut self.write_current(), loaded);
+    }
+
+    fn exchange(&self, current: &mut InUse, loaded: LoadedTls) {
+        let former = &current.loaded;
+        let is_same = (&former.settings, &former.chain, &former.authorities)
+            == (&loaded.settings, &loaded.chain, &loaded.authorities);
+        if is_same {
+            return;
         }
+        warn_of_expiry(&loaded, SystemTime::now());
+        if !former.verifies_as(&loaded) {
+            std::mem::take(&mut current.verification).end();
+        }
+        current.loaded = loaded;
+        current.exchanges += 1;
+        self.reloads.increment();
+    }
+
+    fn read_current(&self) -> RwLockReadGuard<'_, InUse> {
+        self.current.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write_current(&self) -> RwLockWriteGuard<'_, InUse> {
+        self.current.write().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Returns the settings in use.
     #[must_use]
     pub fn settings(&self) -> TlsSettings {
-        self.current.read().unwrap_or_else(PoisonError::into_inner).settings.clone()
+        self.read_current().loaded.settings.clone()
     }
 
     /// Returns the fields of the certificate in use; `None` if they are malformed.
     #[must_use]
     pub fn certificate(&self) -> Option<CertificateFields> {
-        let current = self.current.read().unwrap_or_else(PoisonError::into_inner);
-        current.certificates.first().and_then(CertificateFields::parse)
+        self.read_current().loaded.chain.first().and_then(CertificateFields::parse)
     }
 
     /// Returns the end of the certificate's validity in seconds since 1970, if it is known.
     #[must_use]
     pub fn expiry(&self) -> Option<u64> {
-        self.current.read().unwrap_or_else(PoisonError::into_inner).expiry
+        self.read_current().loaded.expiry
     }
 
     /// Returns the numbers of exchanged certificates, and of reloads that failed.
@@ -184,21 +232,39 @@ impl TlsServer {
         (self.handshakes.completed.get(), self.handshakes.failed.get())
     }
 
-    /// Returns the configuration for a handshake, and the demand for client certificates that it has.
-    pub(super) fn config(&self) -> (Arc<ServerConfig>, ClientAuth) {
-        let current = self.current.read().unwrap_or_else(PoisonError::into_inner);
-        (Arc::clone(&current.config), current.settings.client_auth)
+    /// Returns the configuration for a handshake, the demand for client certificates that it has, and for how long
+    /// a client is verified by it.
+    pub(super) fn config(&self) -> (Arc<ServerConfig>, ClientAuth, Verification) {
+        let current = self.read_current();
+        let LoadedTls { config, settings, .. } = &current.loaded;
+        (Arc::clone(config), settings.client_auth, current.verification.clone())
     }
 
     /// Reads the files again, at the time `now`.
     pub(super) fn reload_at(&self, now: SystemTime) -> Result<(), TlsError> {
-        let current = self.current.read().unwrap_or_else(PoisonError::into_inner).clone();
-        let loaded = LoadedTls::read(current.settings.clone())?;
-        if loaded.has_expired(now) && !current.has_expired(now) {
-            let path = loaded.settings.certificate;
-            return Err(TlsError::Expired { path, expiry: date(loaded.expiry) });
+        let reload = self.begin_reload();
+        let loaded = LoadedTls::read(reload.settings.clone())?;
+        self.finish_reload(&reload, loaded, now)
+    }
+
+    pub(super) fn begin_reload(&self) -> PendingReload {
+        let current = self.read_current();
+        PendingReload { settings: current.loaded.settings.clone(), exchanges: current.exchanges }
+    }
+
+    /// Puts files into effect that a reload has read, unless other settings took effect in between: those were read
+    /// later, and may demand more of clients.
+    pub(super) fn finish_reload(
+        &self,
+        reload: &PendingReload,
+        loaded: LoadedTls,
+        now: SystemTime,
+    ) -> Result<(), TlsError> {
+        let mut current = self.write_current();
+        if current.exchanges == reload.exchanges {
+            check_expiry(&current.loaded, &loaded, now)?;
+            self.exchange(&mut current, loaded);
         }
-        self.replace(loaded);
         Ok(())
     }
 }
@@ -209,8 +275,8 @@ impl ReloadFiles for TlsServer {
     }
 
     fn paths(&self) -> Vec<PathBuf> {
-        let current = self.current.read().unwrap_or_else(PoisonError::into_inner);
-        let TlsSettings { certificate, key, client_cas, .. } = &current.settings;
+        let current = self.read_current();
+        let TlsSettings { certificate, key, client_cas, .. } = &current.loaded.settings;
         [certificate, key].into_iter().chain(client_cas).cloned().collect()
     }
 
@@ -220,6 +286,15 @@ impl ReloadFiles for TlsServer {
             error.into()
         })
     }
+}
+
+/// Refuses an expired certificate in place of one that has not expired.
+fn check_expiry(current: &LoadedTls, next: &LoadedTls, now: SystemTime) -> Result<(), TlsError> {
+    if next.has_expired(now) && !current.has_expired(now) {
+        let path = next.settings.certificate.clone();
+        return Err(TlsError::Expired { path, expiry: date(next.expiry) });
+    }
+    Ok(())
 }
 
 fn warn_of_expiry(loaded: &LoadedTls, now: SystemTime) {

@@ -125,12 +125,12 @@ async fn tls_1_3_alone_refuses_tls_1_2() {
 async fn row_139_early_data_is_off_and_tickets_are_issued_unless_clients_have_certificates() {
     let (authority, files) = (Authority::new("ca"), Files::new());
     let settings = files.pair(&authority.leaf("registry.test"));
-    let (config, _) = TlsServer::new(LoadedTls::read(settings.clone()).unwrap()).config();
+    let (config, ..) = TlsServer::new(LoadedTls::read(settings.clone()).unwrap()).config();
     assert_eq!(config.max_early_data_size, 0);
     assert!(config.ticketer.enabled());
     let client_cas = vec![files.write("clients.crt", authority.pem())];
     let settings = TlsSettings { client_cas, client_auth: ClientAuth::VerifyIfGiven, ..settings };
-    let (config, _) = TlsServer::new(LoadedTls::read(settings).unwrap()).config();
+    let (config, ..) = TlsServer::new(LoadedTls::read(settings).unwrap()).config();
     assert!(!config.ticketer.enabled() && !config.session_storage.can_cache());
 }
 

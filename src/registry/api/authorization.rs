@@ -16,6 +16,7 @@ use super::response::error::{AskedAction, Error, Unauthorized};
 use super::route::Route;
 use super::trail::{FailedLogin, Trail};
 use crate::PathPrefix;
+use crate::auth::authenticator::Credentials;
 use crate::auth::caller::{Caller, KnownCaller};
 use crate::auth::challenge::{ChallengeError, Scope};
 use crate::auth::credentials::{AuthorizationError, AuthorizationField};

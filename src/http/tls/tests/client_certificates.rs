@@ -4,6 +4,7 @@ use rcgen::{DnType, IsCa, SanType, date_time_ymd};
 
 use super::pki::{Authority, Files, Leaf, named};
 use super::*;
+use crate::watch::ReloadFiles as _;
 
 /// Starts a server that makes a demand of clients.
 fn demanding(files: &Files, server: &Authority, clients: &Authority, client_auth: ClientAuth) -> Server {
@@ -83,4 +84,66 @@ async fn row_140_a_megabyte_of_names_is_refused() {
     params.subject_alt_names = (0..10_000).map(name).collect();
     assert_eq!(seen(&server, &authority, Some(&clients.sign(&params))).await, "refused");
     assert_eq!(seen(&server, &authority, Some(&clients.leaf("alice"))).await, "alice");
+}
+
+/// Asks on a connection that is to stay open. Returns the head and the body of the answer.
+async fn ask_again(stream: &mut TlsStream<TcpStream>) -> (String, String) {
+    stream.write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
+    let mut answer = String::new();
+    loop {
+        let byte = stream.read_u8().await.expect("the answer is whole");
+        answer.push(byte.into());
+        if let Some((head, body)) = answer.split_once("\r\n\r\n") {
+            let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")).unwrap();
+            if body.len() == length.parse::<usize>().unwrap() {
+                return (head.to_owned(), body.to_owned());
+            }
+        }
+    }
+}
+
+/// Asserts that the next answer on an open connection is to a client without certificate, and the last one.
+async fn is_answered_as_nobody_and_closed(stream: &mut TlsStream<TcpStream>) {
+    let (head, body) = ask_again(stream).await;
+    assert!(body.ends_with(" nobody"), "{body}");
+    assert!(head.contains("connection: close"), "{head}");
+    assert!(stream.read_u8().await.is_err(), "the connection ends");
+}
+
+#[tokio::test]
+async fn the_identity_of_an_open_connection_ends_with_the_trust_in_its_authority() {
+    let (authority, clients, files) = (Authority::new("ca"), Authority::new("clients"), Files::new());
+    for client_auth in [ClientAuth::VerifyIfGiven, ClientAuth::RequireAndVerify] {
+        let server = demanding(&files, &authority, &clients, client_auth);
+        let client = authority.trusted_by(rustls::ALL_VERSIONS, &[], Some(&clients.leaf("alice")));
+        let mut open = server.connect(&client).await.unwrap();
+        assert!(ask_again(&mut open).await.1.ends_with(" alice"));
+        files.pair(&authority.leaf("registry.test"));
+        server.tls.reload().unwrap();
+        assert!(ask_again(&mut open).await.1.ends_with(" alice"), "only the server's certificate is new");
+        files.write("clients.crt", Authority::new("other").pem());
+        server.tls.reload().unwrap();
+        is_answered_as_nobody_and_closed(&mut open).await;
+    }
+}
+
+#[tokio::test]
+async fn the_identity_of_an_open_connection_ends_with_its_certificate() {
+    let (authority, clients, files) = (Authority::new("ca"), Authority::new("clients"), Files::new());
+    let server = demanding(&files, &authority, &clients, ClientAuth::VerifyIfGiven);
+    let mut params = named("alice");
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+    params.not_after = date_time_ymd(1970, 1, 1) + now + std::time::Duration::from_secs(3);
+    let client = authority.trusted_by(rustls::ALL_VERSIONS, &[], Some(&clients.sign(&params)));
+    let mut open = server.connect(&client).await.unwrap();
+    loop {
+        let (head, body) = ask_again(&mut open).await;
+        if body.ends_with(" nobody") {
+            assert!(head.contains("connection: close"), "{head}");
+            break;
+        }
+        assert!(!head.contains("connection: close"), "{head}");
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+    assert!(open.read_u8().await.is_err(), "the connection ends");
 }

@@ -64,6 +64,51 @@ fn an_expired_certificate_replaces_only_one_that_has_expired_too() {
     assert!(server.expiry() < expiry, "both have expired");
 }
 
+#[test]
+fn settings_with_an_expired_certificate_are_refused_while_the_one_in_use_has_not() {
+    let (authority, files, others) = (Authority::new("ca"), Files::new(), Files::new());
+    let mut params = named("registry.test");
+    (params.not_before, params.not_after) = (date_time_ymd(2001, 1, 1), date_time_ymd(2002, 1, 1));
+    let expired = others.pair(&authority.sign(&params));
+    let server = TlsServer::new(LoadedTls::read(files.pair(&authority.leaf("registry.test"))).unwrap());
+    let error = server.accept(LoadedTls::read(expired.clone()).unwrap()).unwrap_err().to_string();
+    assert!(error.contains("expired at 2002-01-01T00:00:00Z"), "{error}");
+    let server = TlsServer::new(LoadedTls::read(expired.clone()).unwrap());
+    assert!(server.accept(LoadedTls::read(expired).unwrap()).is_ok(), "the one in use has expired, too");
+}
+
+#[test]
+fn files_that_were_read_before_other_settings_do_not_undo_them() {
+    let (authority, files) = (Authority::new("ca"), Files::new());
+    let settings = files.pair(&authority.leaf("registry.test"));
+    let server = TlsServer::new(LoadedTls::read(settings.clone()).unwrap());
+    let reload = server.begin_reload();
+    files.pair(&authority.leaf("registry.test"));
+    let read = LoadedTls::read(settings.clone()).unwrap();
+    let client_cas = vec![files.write("clients.crt", authority.pem())];
+    let stricter = TlsSettings { client_cas, client_auth: ClientAuth::RequireAndVerify, ..settings };
+    server.replace(server.accept(LoadedTls::read(stricter.clone()).unwrap()).unwrap());
+    server.finish_reload(&reload, read, SystemTime::now()).unwrap();
+    assert_eq!(server.settings(), stricter);
+}
+
+#[tokio::test]
+async fn an_authority_that_moves_into_the_chain_is_no_longer_trusted() {
+    let (authority, clients, files) = (Authority::new("ca"), Authority::new("clients"), Files::new());
+    let leaf = authority.leaf("registry.test");
+    let other = Authority::new("other");
+    let client_cas = vec![files.write("clients.crt", clients.pem() + &other.pem())];
+    let settings = files.pair(&leaf);
+    let client_auth = ClientAuth::RequireAndVerify;
+    let server = Server::start(TlsSettings { client_cas, client_auth, ..settings });
+    let client = authority.trusted_by(rustls::ALL_VERSIONS, &[], Some(&clients.leaf("alice")));
+    assert!(server.ask(&client).await.unwrap().ends_with(" alice"));
+    files.write("tls.crt", leaf.certificate.pem() + &clients.pem());
+    files.write("clients.crt", other.pem());
+    server.tls.reload().unwrap();
+    assert!(server.ask(&client).await.is_err());
+}
+
 #[tokio::test]
 async fn new_client_authorities_count_for_new_handshakes() {
     let (authority, old, new, files) =

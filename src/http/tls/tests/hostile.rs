@@ -12,7 +12,7 @@ use tokio::time::timeout;
 
 use super::pki::{Authority, Files};
 use super::*;
-use crate::tls::{HANDSHAKES, TLS_WRITES};
+use crate::tls::TLS_WRITES;
 
 /// Longest time that a test waits for something that must happen.
 const PATIENCE: Duration = Duration::from_mins(1);
@@ -72,7 +72,6 @@ async fn row_137_clients_that_do_not_finish_handshakes_leave_room_to_those_that_
     let mut open = server.connect(&authority.trusted()).await.unwrap();
     let _silent = [server.tcp().await, server.tcp().await, server.tcp().await, server.tcp().await];
     assert!(request(&mut open).await.unwrap().ends_with(" nobody"));
-    assert!(HANDSHAKES.free_bytes() <= HANDSHAKES.size());
 }
 
 #[tokio::test]
@@ -182,16 +181,18 @@ async fn a_client_that_reads_slowly_but_steadily_is_served() {
 }
 
 #[tokio::test]
-async fn an_idle_client_is_closed() {
+async fn an_idle_client_and_one_with_half_a_head_are_closed() {
     let (authority, files) = (Authority::new("ca"), Files::new());
-    let limits = Limits { idle: Duration::from_millis(200), ..Limits::default() };
+    let brief = Duration::from_millis(200);
+    // Half a head that did not end a connection would outlast the patience of this test.
+    let limits = Limits { idle: brief, head: brief, ..Limits::default() };
     let server = Server::with(files.pair(&authority.leaf("registry.test")), None, limits);
     let mut idle = server.connect(&authority.trusted()).await.unwrap();
     let mut rest = Vec::new();
     let _ = timeout(PATIENCE, idle.read_to_end(&mut rest)).await.expect("the connection ends");
     let mut slow = server.connect(&authority.trusted()).await.unwrap();
     slow.write_all(b"GET / HT").await.unwrap();
-    drop(timeout(PATIENCE, slow.read_to_end(&mut rest)).await);
+    let _ = timeout(PATIENCE, slow.read_to_end(&mut rest)).await.expect("the connection ends");
 }
 
 #[test]

@@ -159,11 +159,11 @@ fn a_token_has_no_more_scopes_than_the_registry_accepts() {
     let (issuer, _) = issuer(b"secret");
     let access: Vec<AccessEntry> =
         (10..74).flat_map(|number| pull(&format!("{number}{}", "a".repeat(250)))).collect();
-    let issued = issuer.issue_at(&alice(), "registry.example", &access, NOW).unwrap();
-    assert!((30..64).contains(&issued.entries), "{}", issued.entries);
-    let ceiling = use_token(&issuer, &issued.token).unwrap().unwrap().ceiling.unwrap();
+    let made = issuer.issue_at(&alice(), "registry.example", &access, NOW).unwrap();
+    assert!((30..64).contains(&made.entries), "{}", made.entries);
+    let ceiling = use_token(&issuer, &made.token).unwrap().unwrap().ceiling.unwrap();
     let permits = |index: usize| ceiling.permits(&access[index].name.parse().unwrap(), Right::Pull);
-    assert!(permits(0) && permits(issued.entries - 1) && !permits(issued.entries));
+    assert!(permits(0) && permits(made.entries - 1) && !permits(made.entries));
 }
 
 #[test]

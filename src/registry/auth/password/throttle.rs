@@ -306,7 +306,7 @@ mod tests {
         }
         assert!(throttle.begin(HOME, "stranger", later + SECOND).is_err());
         let last = later + DECAY_TIME;
-        let pending = throttle.begin(HOME, "slow", last - SECOND).unwrap();
+        let pending = throttle.begin(HOME, "slow", later + DECAY_TIME.saturating_sub(SECOND)).unwrap();
         assert!(throttle.begin(HOME, "one", last).is_ok() && throttle.begin(HOME, "two", last).is_ok());
         drop(pending);
     }
