@@ -17,7 +17,8 @@ use quinistry_fuzz::token::{NOW, encode, key_set, sign};
 use serde_json::Value;
 
 static POLICY: LazyLock<TokenPolicy> = LazyLock::new(|| TokenPolicy {
-    algorithms: AllowedAlgorithms::of_names(["EdDSA", "ES256", "RS256", "PS256", "HS256"]).unwrap_or_default(),
+    algorithms: AllowedAlgorithms::of_names(["EdDSA", "ES256", "RS256", "PS256", "HS256"])
+        .unwrap_or_default(),
     issuer: "i".into(),
     audience: "s".into(),
 });

@@ -7,7 +7,7 @@ pub(super) const NOW_OPEN: &str = "everyone who reaches this registry can push n
                                    auth.htpasswd to the configuration, listen on 127.0.0.1, or set \
                                    storage.maintenance.readonly";
 
-/// Whether every client that reaches a registry over the network can write.
+/// Exposure of a registry: true if every client that reaches a registry over the network can write.
 #[derive(Debug)]
 pub(super) struct Exposure {
     is_reachable: bool,

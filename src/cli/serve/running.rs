@@ -64,7 +64,7 @@ pub(super) struct Parts {
     pub(super) users: UserState,
     /// Steps of the public listener before HTTP.
     transport: Transport,
-    /// Whether clients without credentials can write.
+    /// True if clients without credentials can write.
     exposure: Exposure,
     /// Configuration of the start, if there was one.
     config: Option<Config>,

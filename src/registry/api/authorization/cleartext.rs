@@ -8,7 +8,7 @@ use quinistry_http::Peer;
 use crate::auth::challenge::is_tls;
 use crate::auth::realm::is_forwarded_https;
 
-/// Whether the process has warned: one line tells the operator, and one for each request would fill the log.
+/// True once the process has warned: one line tells the operator, and one for each request would fill the log.
 static HAS_WARNED: AtomicBool = AtomicBool::new(false);
 
 /// Warns, once for the whole process, if the password of a request can be read on its way.

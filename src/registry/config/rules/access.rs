@@ -44,7 +44,7 @@ pub(super) fn check(tree: &ConfigNode, findings: &mut Findings) {
 
 /// Returns true if a client can be a user.
 fn has_source_of_users(tree: &ConfigNode) -> bool {
-    let sources = ["auth.htpasswd", "auth.token", "http.tls.clientcas"];
+    let sources = ["auth.htpasswd", "auth.token", "quinistry.clientcerts.user"];
     sources.iter().any(|path| tree.at(path).is_some_and(|node| !node.is_idle()))
 }
 
@@ -54,7 +54,7 @@ fn grants_to_users(rules: &[ConfigNode], findings: &mut Findings) {
         let grantees = texts(rule, "who").unwrap_or_default();
         if let Some((node, _)) = grantees.iter().find(|(_, text)| *text != "anonymous") {
             let message =
-                "grants to users, and there are none; add auth.htpasswd, auth.token or http.tls.clientcas";
+                "grants to users, and there are none; add auth.htpasswd, auth.token or quinistry.clientcerts";
             return findings.warn(&node.origin, &format!("quinistry.access[{index}].who"), message.into());
         }
     }

@@ -20,13 +20,15 @@ fn grants_to_users_are_warned_about_once_where_no_client_can_be_one() {
     - {repositories: [a], who: [authenticated], can: [pull]}
 ";
     let warning = "c.yml:6:44: warning: quinistry.access[1].who: grants to users, and there are none; add \
-                   auth.htpasswd, auth.token or http.tls.clientcas";
+                   auth.htpasswd, auth.token or quinistry.clientcerts";
     for no_users in ["", "auth: none\nhttp: {addr: 'localhost:1'}\n"] {
         assert_eq!(findings(&format!("{rules}{no_users}")), [warning]);
     }
     assert_eq!(findings(&format!("{rules}{USERS}")), Vec::<String>::new());
-    let certificates = "http: {tls: {certificate: c, key: k, clientcas: [a]}}\n";
-    assert_eq!(findings(&format!("{rules}{certificates}")), Vec::<String>::new());
+    let certificates =
+        "  clientcerts: {user: [commonname]}\nhttp: {tls: {certificate: c, key: k, clientcas: [a]}}\n";
+    let found = findings(&format!("{rules}{certificates}"));
+    assert!(!found.iter().any(|line| line.contains("grants to users")), "{found:?}");
     let public = "quinistry: {access: [{repositories: [a], who: [anonymous], can: [pull]}]}\n";
     assert_eq!(findings(public), Vec::<String>::new());
 }
