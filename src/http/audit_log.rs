@@ -10,7 +10,7 @@ mod tests;
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::{FileTypeExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -151,6 +151,10 @@ impl Drop for Owner {
 }
 
 fn open(path: &Path) -> io::Result<File> {
+    // A pipe without a reader would block as soon as it is opened. Devices such as /dev/stderr do not.
+    if path.metadata().is_ok_and(|metadata| metadata.file_type().is_fifo()) {
+        return Err(io::Error::other("is a pipe, which blocks until there is a reader; name a file"));
+    }
     OpenOptions::new().append(true).create(true).mode(FILE_MODE).open(path)
 }
 

@@ -164,6 +164,12 @@ impl State {
         self.0.settings.current().access.is_some()
     }
 
+    /// Returns true if rules limit what users can do.
+    #[must_use]
+    pub fn has_rules(&self) -> bool {
+        self.0.settings.current().access.as_ref().is_some_and(|access| !access.rules.are_absent())
+    }
+
     /// Has `observer` measure, log and gate the requests.
     #[must_use]
     pub fn with_observer(self, observer: Observer) -> Self {

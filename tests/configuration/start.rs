@@ -167,6 +167,25 @@ fn a_reload_without_users_and_rules_is_refused_unless_the_file_says_so() {
 }
 
 #[test]
+fn a_reload_with_users_whose_rules_are_gone_is_refused() {
+    let place = Place::new();
+    let users = place.path("htpasswd");
+    fs::write(&users, "").unwrap();
+    let with_users = format!("{FILE}auth: {{htpasswd: {{realm: r, path: '{}'}}}}\n", users.display());
+    let rules = |who: &str| {
+        format!("{with_users}quinistry: {{access: [{{repositories: ['**'], who: [{who}], can: [admin]}}]}}\n")
+    };
+    let registry = place.serve_ours(given(&rules("alice")));
+    place.write_file(&with_users, registry.peer);
+    registry.signal(Signal::HUP);
+    registry.wait_for_log("configuration refused", 1);
+    assert!(registry.log().contains("restore quinistry.access"), "{}", registry.log());
+    place.write_file(&rules("authenticated"), registry.peer);
+    registry.signal(Signal::HUP);
+    registry.wait_for_log("configuration reloaded", 1);
+}
+
+#[test]
 fn flags_beside_a_file_override_the_listener_and_only_restrict_further() {
     let place = Place::new();
     let address = free_address();

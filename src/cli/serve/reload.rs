@@ -111,6 +111,13 @@ fn apply(
              if that is intended, or restore auth and quinistry.access"
         );
     }
+    let loses_rules = access.control.as_ref().is_some_and(|control| control.rules.are_absent());
+    if loses_rules && state.has_rules() {
+        anyhow::bail!(
+            "there are users, but no rules any more, and each user could push and delete everywhere; grant `admin` in \
+             `**` to `authenticated` if that is intended, or restore quinistry.access"
+        );
+    }
     let prepared = parts.prepare(&plan.live, access, tls)?;
     plan.start_log();
     let (settings, has_opened) = parts.apply(&plan.live, prepared);

@@ -90,3 +90,12 @@ fn a_place_that_cannot_be_opened_is_an_error() {
     assert!(AuditLog::start(AuditPlace::File(folder.path().to_owned())).is_err());
     assert!(AuditLog::start(AuditPlace::File(folder.path().join("absent/audit.log"))).is_err());
 }
+
+#[test]
+fn a_pipe_is_refused_instead_of_blocking() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("audit");
+    rustix::fs::mkfifoat(rustix::fs::CWD, &path, rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR).unwrap();
+    let error = AuditLog::start(AuditPlace::File(path)).unwrap_err();
+    assert!(error.to_string().contains("is a pipe"), "{error}");
+}

@@ -111,6 +111,10 @@ impl LoadedTls {
 
 fn read(path: &Path) -> Result<Vec<u8>, TlsError> {
     let read = || {
+        // A pipe would block as soon as it is opened, and a device may never end.
+        if !path.metadata()?.is_file() {
+            return Err(io::Error::other("is not a regular file"));
+        }
         let mut bytes = Vec::new();
         File::open(path)?.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes)?;
         if bytes.len() as u64 > MAX_FILE_BYTES {

@@ -21,6 +21,7 @@ pub use self::signing::{SigningKey, SigningKeyError};
 use super::api_keys::KeyUser;
 use super::authenticator::{CredentialVerifier, Credentials};
 use super::identity::{Identity, IdentityProof};
+use super::regular_file;
 use super::token::access::{AccessEntry, TokenCeiling};
 use super::token::cache::TokenCache;
 use super::token::external::seconds_since_epoch;
@@ -38,7 +39,7 @@ pub const MIN_LIFETIME: Duration = Duration::from_mins(1);
 const EARLY_SECONDS: u64 = 10;
 
 /// Longest file of a key, in bytes.
-const MAX_KEY_FILE_BYTES: u64 = 64 * 1024;
+const MAX_KEY_FILE_BYTES: usize = 64 * 1024;
 
 /// State of the credentials that tokens are issued for.
 pub trait CredentialVersions: std::fmt::Debug + Send + Sync {
@@ -270,15 +271,15 @@ fn invalid(reason: &dyn std::fmt::Display) -> AuthenticationError {
     AuthenticationError::Invalid { reason: reason.to_string() }
 }
 
+/// Reads the file of a signing key. One that every user of the machine can write is refused, also while it is in use.
 fn read(path: &std::path::Path) -> Result<Vec<u8>, SigningKeyError> {
-    use std::io::Read as _;
-
-    let read = || {
-        let mut bytes = Vec::new();
-        std::fs::File::open(path)?.take(MAX_KEY_FILE_BYTES).read_to_end(&mut bytes)?;
-        Ok(bytes)
-    };
-    read().map_err(|error| SigningKeyError::Read { file: path.display().to_string(), error })
+    let file = || path.display().to_string();
+    let read = regular_file::read(path, MAX_KEY_FILE_BYTES);
+    let read = read.map_err(|error| SigningKeyError::Read { file: file(), error })?;
+    if read.mode & regular_file::WRITABLE_BY_ALL != 0 {
+        return Err(SigningKeyError::Writable { file: file() });
+    }
+    Ok(read.bytes)
 }
 
 impl CredentialVerifier for TokenIssuer {

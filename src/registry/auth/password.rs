@@ -1,12 +1,9 @@
 //! Verification of user names and passwords.
 //!
 //! bcrypt takes a tenth of a second by design, and clients send their password with every request. Successes
-//! are therefore remembered ([`SuccessCache`]), equal attempts share one computation, attempts are throttled
-//! by network and user ([`Throttle`]), and computations leave one processor to all other requests. Nothing
+//! are therefore remembered (`SuccessCache`), equal attempts share one computation, attempts are throttled
+//! by network and user (`Throttle`), and computations leave one processor to all other requests. Nothing
 //! here is in the way of requests without a password.
-//!
-//! [`SuccessCache`]: success_cache::SuccessCache
-//! [`Throttle`]: throttle::Throttle
 
 mod checks;
 mod network;

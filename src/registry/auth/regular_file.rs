@@ -8,6 +8,12 @@ use std::path::{Path, PathBuf};
 /// Attempts to find a name for a temporary file that no other process uses.
 const MAX_NAMES: u32 = 100;
 
+/// Permission to write for all users.
+pub const WRITABLE_BY_ALL: u32 = 0o002;
+
+/// Permission to read for all users.
+pub const READABLE_BY_ALL: u32 = 0o004;
+
 /// Content of a file, with its permission bits.
 #[derive(Debug)]
 pub struct ReadFile {

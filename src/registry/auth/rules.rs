@@ -127,6 +127,12 @@ impl Rules {
         })))
     }
 
+    /// Returns true if a configuration has no rules, so that each user can do everything.
+    #[must_use]
+    pub const fn are_absent(&self) -> bool {
+        self.0.is_none()
+    }
+
     /// Decides whether an identity has a right in a repository.
     #[must_use]
     pub fn decide(&self, identity: &Identity, right: Right, repository: &RepositoryName) -> Decision<'_> {

@@ -9,18 +9,13 @@ use quinistry_oci::escape::Escaped;
 use super::{Diagnostic, Loaded, Origin, ReadFile, SecretFile, Severity, UsersConfig};
 use crate::auth::api_keys;
 use crate::auth::htpasswd::{self, Users};
+use crate::auth::regular_file::{READABLE_BY_ALL, WRITABLE_BY_ALL};
 
 /// Key that names the file of users.
 const USERS: &str = "auth.htpasswd.path";
 
 /// Key that names the file of API keys.
 const KEYS: &str = "quinistry.keys.file";
-
-/// Permission to write for all users.
-const WRITABLE_BY_ALL: u32 = 0o002;
-
-/// Permission to read for all users.
-const READABLE_BY_ALL: u32 = 0o004;
 
 impl Loaded {
     /// Reads the files of users and keys, and adds what is found in them. An error refuses the configuration.

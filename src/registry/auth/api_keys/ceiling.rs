@@ -78,6 +78,8 @@ mod tests {
         let none = KeyCeiling::new(None, Some(&[])).unwrap();
         assert!(permitted(&none, "a").is_empty() && !none.permits_catalog());
         assert!(permitted(&KeyCeiling::new(Some(&[]), None).unwrap(), "a").is_empty());
-        assert!(KeyCeiling::new(Some(&["[".into()]), None).is_err());
+        for pattern in ["[", "Team/**", "A B", "a**b", "!!a"] {
+            assert!(KeyCeiling::new(Some(&["**".into(), pattern.into()]), None).is_err(), "{pattern}");
+        }
     }
 }

@@ -8,13 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use quinistry_http::watch::ReloadFiles;
 
 use super::record::{ApiKeys, KeyRecord, MAX_FILE_BYTES, RecordError, parse};
-use crate::auth::regular_file::{self, ReadFile};
-
-/// Permission to write for all users.
-const WRITABLE_BY_ALL: u32 = 0o002;
-
-/// Permission to read for all users.
-const READABLE_BY_ALL: u32 = 0o004;
+use crate::auth::regular_file::{self, READABLE_BY_ALL, ReadFile, WRITABLE_BY_ALL};
 
 /// Keys of a file, which is read again while it is in use.
 #[derive(Debug)]

@@ -49,6 +49,12 @@ pub enum SigningKeyError {
         /// Reason.
         error: std::io::Error,
     },
+    /// File that every user of the machine can write.
+    #[error("every user can write {file}, the key of tokens; run `chmod 600` on it")]
+    Writable {
+        /// Path.
+        file: String,
+    },
     /// Content that is not such a key.
     #[error(
         "is not a private key on Ed25519 or P-256 in PKCS#8 (PEM); make one with \

@@ -228,6 +228,11 @@ fn a_key_file_signs_with_a_published_key() {
         assert!(error.contains("token.pem") && error.contains("Ed25519"), "{error}");
         assert!(use_token(&issuer, &token).unwrap().is_ok(), "the former key stays");
     }
+    std::fs::write(&path, ed25519).unwrap();
+    std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o666)).unwrap();
+    let error = issuer.reload().unwrap_err().to_string();
+    assert!(error.contains("every user can write") && error.contains("chmod 600"), "{error}");
+    assert!(use_token(&issuer, &token).unwrap().is_ok(), "the former key stays");
 }
 
 #[test]

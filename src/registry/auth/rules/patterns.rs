@@ -1,5 +1,7 @@
 //! Patterns of repositories and of user names, matched in time that is linear in the length of a name.
 
+use quinistry_oci::RepositoryName;
+
 use globset::{Candidate, GlobBuilder, GlobSet, GlobSetBuilder};
 
 /// Longest pattern, in bytes.
@@ -17,6 +19,10 @@ pub enum PatternError {
     /// Text of more than [`MAX_PATTERN_BYTES`] bytes.
     #[error("is longer than {MAX_PATTERN_BYTES} bytes")]
     TooLong,
+    /// Text that matches no name of a repository: its author means something else, and an exclusion that excludes
+    /// nothing leaves rights open.
+    #[error("{0}")]
+    Unmatchable(&'static str),
     /// Text that the grammar of patterns does not allow.
     #[error("is not a valid pattern: {0}")]
     Malformed(String),
@@ -39,8 +45,37 @@ fn glob(pattern: &str, has_components: bool) -> Result<globset::Glob, PatternErr
         1..=MAX_PATTERN_BYTES => {}
         _ => return Err(PatternError::TooLong),
     }
+    if let Some(problem) = unmatchable(pattern).filter(|_| has_components) {
+        return Err(PatternError::Unmatchable(problem));
+    }
     let built = GlobBuilder::new(pattern).literal_separator(has_components).build();
     built.map_err(|error| PatternError::Malformed(error.kind().to_string()))
+}
+
+/// Returns the reason for which a pattern matches no name of a repository, if it is a frequent mistake.
+fn unmatchable(pattern: &str) -> Option<&'static str> {
+    let is_pattern = |byte: u8| b"*?[]{},!^\\".contains(&byte);
+    let is_name = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"._-/".contains(&byte);
+    // Alternatives in braces may hold a slash.
+    let has_plain_components = !pattern.contains(['{', '[']);
+    let is_mixed = |component: &str| component.contains("**") && component != "**";
+    if pattern.bytes().any(|byte| byte.is_ascii_uppercase()) {
+        Some("matches no repository: names have lower-case letters")
+    } else if pattern.starts_with('/') || pattern.ends_with('/') {
+        Some("matches no repository: names do not begin or end with /")
+    } else if pattern.contains("//") {
+        Some("matches no repository: names do not have two / in a row")
+    } else if pattern.starts_with('!') {
+        Some("has two !: one takes repositories away, and nothing gives them back")
+    } else if !pattern.bytes().all(|byte| is_pattern(byte) || is_name(byte)) {
+        Some("matches no repository: names consist of lower-case letters, digits, ., _, - and /")
+    } else if has_plain_components && pattern.split('/').any(is_mixed) {
+        Some("mixes ** with other text: ** stands for whole components, and * for text within one")
+    } else if pattern.bytes().all(is_name) && pattern.parse::<RepositoryName>().is_err() {
+        Some("is not a valid name of a repository")
+    } else {
+        None
+    }
 }
 
 // === impl PatternIndex ===

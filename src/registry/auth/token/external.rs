@@ -14,6 +14,7 @@ use super::claims::TokenValidity;
 use super::keys::{KeyFileError, MAX_KEY_FILE_BYTES, TokenKeys};
 use super::verification::{TokenPolicy, verify};
 use crate::auth::authenticator::{CredentialVerifier, Credentials};
+use crate::auth::regular_file;
 use crate::auth::{AuthenticationError, Identity, IdentityProof};
 
 /// Files with the keys of a token server. At least one is named.
@@ -84,19 +85,7 @@ impl KeyFiles {
 type AddKeys = fn(&mut TokenKeys, &[u8]) -> Result<(), KeyFileError>;
 
 fn read(path: &std::path::Path) -> std::io::Result<Vec<u8>> {
-    use std::io::{Error, ErrorKind, Read as _};
-
-    let file = std::fs::File::open(path)?;
-    // A pipe or a device may never end.
-    if !file.metadata()?.is_file() {
-        return Err(Error::other("is not a regular file"));
-    }
-    let mut bytes = Vec::new();
-    file.take(MAX_KEY_FILE_BYTES as u64 + 1).read_to_end(&mut bytes)?;
-    if bytes.len() > MAX_KEY_FILE_BYTES {
-        return Err(Error::new(ErrorKind::FileTooLarge, "is longer than 1 MiB"));
-    }
-    Ok(bytes)
+    Ok(regular_file::read(path, MAX_KEY_FILE_BYTES)?.bytes)
 }
 
 // === impl ExternalTokens ===

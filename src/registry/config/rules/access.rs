@@ -2,8 +2,6 @@
 
 use std::collections::BTreeSet;
 
-use quinistry_oci::RepositoryName;
-
 use super::super::check::quote;
 use super::super::findings::Findings;
 use super::super::tree::ConfigNode;
@@ -74,34 +72,13 @@ fn repositories(rule: &ConfigNode, path: &str, findings: &mut Findings) {
     let Some(patterns) = texts(rule, "repositories") else { return };
     for (node, text) in &patterns {
         let pattern = text.strip_prefix('!').unwrap_or(text);
-        let problem = match check_pattern(pattern, true) {
-            Ok(()) => unmatchable(pattern).map(str::to_owned),
-            Err(error) => Some(error.to_string()),
-        };
-        if let Some(problem) = problem {
+        if let Err(problem) = check_pattern(pattern, true) {
             findings.error(&node.origin, path, format!("\"{}\" {problem}", quote(text)));
         }
     }
     if !patterns.iter().any(|(_, text)| !text.starts_with('!')) {
         let message = "matches no repository; begin with a pattern without !, such as **";
         findings.error(&rule.origin, path, message.into());
-    }
-}
-
-/// Returns the reason for which a pattern matches no name of a repository, if it is a frequent mistake.
-fn unmatchable(pattern: &str) -> Option<&'static str> {
-    let is_pattern = |byte: u8| b"*?[]{},!^\\".contains(&byte);
-    let is_name = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"._-/".contains(&byte);
-    if pattern.bytes().any(|byte| byte.is_ascii_uppercase()) {
-        Some("matches no repository: names have lower-case letters")
-    } else if pattern.starts_with('/') || pattern.ends_with('/') {
-        Some("matches no repository: names do not begin or end with /")
-    } else if !pattern.bytes().all(|byte| is_pattern(byte) || is_name(byte)) {
-        Some("matches no repository: names consist of lower-case letters, digits, ., _, - and /")
-    } else if pattern.bytes().all(is_name) && pattern.parse::<RepositoryName>().is_err() {
-        Some("is not a valid name of a repository")
-    } else {
-        None
     }
 }
 
@@ -125,6 +102,13 @@ fn who(rule: &ConfigNode, groups: &BTreeSet<&str>, path: &str, findings: &mut Fi
             }
             None if text.is_empty() => {
                 findings.error(&node.origin, &place, "must not be empty".into());
+            }
+            None if is_misspelt_word(text) => {
+                let message = format!(
+                    "\"{}\" is no user; write anonymous, authenticated or group:NAME in lower case, without spaces",
+                    quote(text)
+                );
+                findings.error(&node.origin, &place, message);
             }
             None if text.contains('*') => {
                 let message = format!(
@@ -151,6 +135,14 @@ fn who(rule: &ConfigNode, groups: &BTreeSet<&str>, path: &str, findings: &mut Fi
             Some(_) | None => {}
         }
     }
+}
+
+/// Returns true for a word of the rules in another case or with spaces, which would be the name of a user.
+fn is_misspelt_word(text: &str) -> bool {
+    let word: String = text.chars().filter(|character| !character.is_whitespace()).collect();
+    let word = word.to_ascii_lowercase();
+    let is_word = matches!(&*word, "anonymous" | "authenticated") || word.starts_with(GROUP);
+    is_word && !matches!(text, "anonymous" | "authenticated")
 }
 
 fn groups(tree: &ConfigNode, findings: &mut Findings) {

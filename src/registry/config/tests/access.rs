@@ -110,6 +110,10 @@ fn patterns_that_match_no_repository_are_errors() {
         ("''", "is empty"),
         ("a{b", "not a valid pattern"),
         ("!a", "matches no repository"),
+        ("a//*", "two / in a row"),
+        ("***", "mixes **"),
+        ("team**", "mixes **"),
+        ("a/**b", "mixes **"),
     ] {
         let found = rule(&format!("repositories: ['{}'], who: [a], can: [pull]", pattern.trim_matches('\'')));
         assert_eq!(found.len(), 1, "{found:?}");
@@ -117,6 +121,10 @@ fn patterns_that_match_no_repository_are_errors() {
             found[0].contains("error: quinistry.access[0].repositories: ") && found[0].contains(problem),
             "{found:?}"
         );
+    }
+    for (pattern, problem) in [("!!a/*", "two !"), ("!a//b", "two / in a row"), ("!**a**", "mixes **")] {
+        let found = rule(&format!("repositories: ['**', '{pattern}'], who: [a], can: [pull]"));
+        assert!(found.len() == 1 && found[0].contains(problem), "{found:?}");
     }
     let long = "a".repeat(256);
     assert!(
@@ -155,4 +163,12 @@ fn groups_are_lists_of_patterns() {
     let found = findings("quinistry: {groups: {dev: ['*', '!bob']}}\n");
     assert!(found[0].contains("error: quinistry.groups.dev: \"!bob\" excludes no member"), "{found:?}");
     assert!(findings("quinistry: {groups: [a]}\n")[0].contains("must be a map"));
+}
+
+#[test]
+fn words_of_the_rules_in_another_form_are_no_users() {
+    for who in ["Anonymous", "anonymous ", "AUTHENTICATED", "Group:dev", "group :dev"] {
+        let found = rule(&format!("repositories: [a], who: ['{who}'], can: [pull]"));
+        assert!(found.len() == 1 && found[0].contains("is no user"), "{found:?}");
+    }
 }
