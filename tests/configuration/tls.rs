@@ -173,7 +173,7 @@ fn a_pull_outlasts_a_pair_that_does_not_fit_and_the_exchange_of_the_certificate(
     stdout.read_exact(&mut response).unwrap();
 
     let with_key = exchange(&place, &next);
-    registry.wait_for_log("cannot use changed files", 1);
+    registry.wait_for_log("cannot read files again", 1);
     assert!(metric("quinistry_reload_failures_total{what=\"tls\"} 1"));
     assert!(metric("quinistry_tls_reloads_total{result=\"failure\"} 1"));
     let shown = |pair: &Pair| {
@@ -193,7 +193,7 @@ fn a_pull_outlasts_a_pair_that_does_not_fit_and_the_exchange_of_the_certificate(
     assert!(response.starts_with(b"HTTP/1.1 200 OK\r\n"));
     assert!(response.ends_with(bytes), "{} bytes came", response.len());
     let log = registry.log();
-    assert_eq!(log.matches("cannot use changed files").count(), 1, "{log}");
+    assert_eq!(log.matches("cannot read files again").count(), 1, "{log}");
     assert!(log.contains("tls.key is not the key of the certificate in"), "{log}");
 }
 
