@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use quinistry::http::access_log::{AccessLog, AccessLogFormat};
+use quinistry::http::audit_log::{AuditLog, AuditPlace};
 use quinistry::http::tls::{LoadedTls, TlsServer, TlsSettings};
 use quinistry::oci::Digest;
 use quinistry::registry::metrics::{Driver, RegistryMetrics};
@@ -128,6 +129,7 @@ fn page_of(storage: impl Storage, driver: Driver, folder: &Path) -> String {
     metrics.watch_store(Store::open(storage, false).unwrap());
     let log = File::create(folder.join("log")).unwrap();
     metrics.watch_access_log(AccessLog::start(log, AccessLogFormat::Combined).unwrap());
+    metrics.watch_audit_log(Some(AuditLog::start(AuditPlace::File(folder.join("audit"))).unwrap()));
     metrics.watch_auth(Arc::default());
     metrics.watch_tls(Arc::new(TlsServer::new(LoadedTls::read(tls_settings(folder)).unwrap())));
     for what in ["tls", "htpasswd", "keys", "token_keys", "token_signing_key"] {
