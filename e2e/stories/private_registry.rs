@@ -66,7 +66,7 @@ async fn play(stage: Arc<Stage>) -> Result<()> {
         ensure!(!message.contains("kubelet-"), "{name}: the message shows a password: {message}");
     }
     run(&stage, node, "right", &image, &json!([{"name": "right"}])).await?;
-    daemon_sets::until_rolled_out(&stage, "right", DEADLINE).await?;
+    daemon_sets::until_rolled_out_on(&stage, "right", 1, DEADLINE).await?;
     stage.log("a pod with the right secret runs");
     // The right secret of another pod does not help one that has none.
     until_refused(&stage, "none").await?;
@@ -125,7 +125,7 @@ async fn serve(stage: &Stage, node: &dyn Node, port: i32) -> Result<()> {
         {"name": "store", "emptyDir": {}},
     ]);
     create(stage, set).await?;
-    daemon_sets::until_rolled_out(stage, "registry", DEADLINE).await.map(drop)
+    daemon_sets::until_rolled_out_on(stage, "registry", 1, DEADLINE).await.map(drop)
 }
 
 /// Pushes an image that no node has, with the password and, which must fail, without. Returns the image's name

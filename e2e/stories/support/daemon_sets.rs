@@ -52,7 +52,16 @@ pub fn is_rolled_out(set: &DaemonSet) -> bool {
 
 /// Waits for a rollout on all nodes.
 pub async fn until_rolled_out(stage: &Stage, name: &str, deadline: Duration) -> Result<DaemonSet> {
-    let size = stage.world.node_count();
+    until_rolled_out_on(stage, name, stage.world.node_count(), deadline).await
+}
+
+/// Waits until a `DaemonSet` that selects `size` nodes is rolled out on all of them.
+pub async fn until_rolled_out_on(
+    stage: &Stage,
+    name: &str,
+    size: i32,
+    deadline: Duration,
+) -> Result<DaemonSet> {
     wait::until(&stage.daemon_sets(), name, deadline, &format!("DaemonSet {name} is rolled out"), |set| {
         is_rolled_out(set)
             && set.status.as_ref().is_some_and(|status| status.desired_number_scheduled == size)
