@@ -57,7 +57,7 @@ fn lists_show_exactly_what_the_user_may_read() {
     {
         client.push(session, repository).expect("crane pushes").allowed();
     }
-    let nobody = Session::new(&machine, &registry, None, "nobody");
+    let anonymous = Session::new(&machine, &registry, None, "anonymous");
     let catalog = |session: &Session<'_>| session.attempt(crane(session, &["catalog", &registry.host]));
     for (session, wanted) in [
         (&alice, "public/tool\nquinistry\nteam/app\nteam/secret\n"),
@@ -78,8 +78,8 @@ fn lists_show_exactly_what_the_user_may_read() {
         (&bob, "team/nothing", Refused),
         (&bob, "bob/own", Allowed),
         (&alice, "bob/own", Refused),
-        (&nobody, "public/tool", Allowed),
-        (&nobody, "team/app", Refused),
+        (&anonymous, "public/tool", Allowed),
+        (&anonymous, "team/app", Refused),
     ] {
         let listed = tags(session, repository);
         assert_eq!(listed.verdict(), verdict, "{}", listed.said());

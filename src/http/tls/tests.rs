@@ -52,7 +52,7 @@ impl Server {
                 Some(CertificateName::Name(name)) => name,
                 Some(CertificateName::Ambiguous) => "ambiguous",
                 Some(CertificateName::Absent) => "nameless",
-                None => "nobody",
+                None => "anonymous",
             };
             let peer = request.extensions().get::<Peer>().expect("the peer is known").to_string();
             Ok::<_, Infallible>(Response::new(Body::from(format!("{peer} {name}"))))
@@ -106,7 +106,7 @@ async fn a_client_is_served_over_both_versions_and_only_by_http_1() {
         let config = authority.trusted_by(versions, &[b"h2", b"http/1.1"], None);
         let mut stream = server.connect(&config).await.unwrap();
         assert_eq!(stream.get_ref().1.alpn_protocol(), Some(&b"http/1.1"[..]));
-        assert!(request(&mut stream).await.unwrap().ends_with(" nobody"));
+        assert!(request(&mut stream).await.unwrap().ends_with(" anonymous"));
     }
     assert!(server.ask(&authority.trusted_by(rustls::ALL_VERSIONS, &[b"h2"], None)).await.is_err());
     assert_eq!(server.tls.handshakes().0, 2);
@@ -144,7 +144,7 @@ async fn row_146_the_proxy_protocol_comes_before_tls_and_names_the_peer() {
     let mut stream = server.tcp().await;
     stream.write_all(b"PROXY TCP4 192.0.2.7 10.0.0.1 56324 443\r\n").await.unwrap();
     let mut stream = handshake(stream, &config).await.unwrap();
-    assert_eq!(request(&mut stream).await.unwrap(), "192.0.2.7:56324 nobody");
+    assert_eq!(request(&mut stream).await.unwrap(), "192.0.2.7:56324 anonymous");
     assert!(server.ask(&config).await.is_err(), "a connection without the header");
     let mut twice = server.tcp().await;
     twice.write_all(b"PROXY TCP4 192.0.2.7 10.0.0.1 56324 443\r\nPROXY UNKNOWN\r\n").await.unwrap();
@@ -178,7 +178,7 @@ async fn row_142_every_server_name_gets_the_one_certificate() {
     let mut without_name = (*authority.trusted()).clone();
     without_name.enable_sni = false;
     let mut stream = server.connect(&Arc::new(without_name)).await.unwrap();
-    assert!(request(&mut stream).await.unwrap().ends_with(" nobody"));
+    assert!(request(&mut stream).await.unwrap().ends_with(" anonymous"));
     for name in ["127.0.0.1", "unknown.test"] {
         let connector = tokio_rustls::TlsConnector::from(authority.trusted());
         let refused = connector.connect(name.try_into().unwrap(), server.tcp().await).await.unwrap_err();

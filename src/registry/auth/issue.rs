@@ -8,7 +8,6 @@ mod request;
 mod signing;
 
 use std::path::PathBuf;
-use std::pin::Pin;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
@@ -19,7 +18,7 @@ use serde::Serialize;
 pub use self::request::{GrantType, TokenRequest, TokenRequestError};
 pub use self::signing::{SigningKey, SigningKeyError};
 use super::api_keys::KeyUser;
-use super::authenticator::{CredentialVerifier, Credentials};
+use super::authenticator::{CredentialVerifier, Credentials, Verification};
 use super::identity::{Identity, IdentityProof};
 use super::regular_file;
 use super::token::access::{AccessEntry, TokenCeiling};
@@ -283,11 +282,7 @@ fn read(path: &std::path::Path) -> Result<Vec<u8>, SigningKeyError> {
 }
 
 impl CredentialVerifier for TokenIssuer {
-    fn verify<'a>(
-        &'a self,
-        credentials: Credentials<'a>,
-        _: Option<ClientAddress>,
-    ) -> Pin<Box<dyn Future<Output = Option<Result<Identity, AuthenticationError>>> + Send + 'a>> {
+    fn verify<'a>(&'a self, credentials: Credentials<'a>, _: Option<ClientAddress>) -> Verification<'a> {
         let result = match credentials {
             Credentials::Bearer(token) => self.identify(token, seconds_since_epoch(), Instant::now()),
             Credentials::Basic { .. } => None,

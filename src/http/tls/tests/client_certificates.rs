@@ -40,10 +40,10 @@ async fn row_140_only_a_verified_certificate_is_an_identity() {
     let sub_authority = clients.sign(&params);
     let certificates = [None, Some(&good), Some(&expired), Some(&foreign), Some(&sub_authority)];
     let expected = [
-        (ClientAuth::None, ["nobody"; 5]),
-        (ClientAuth::Request, ["nobody"; 5]),
-        (ClientAuth::RequireAny, ["refused", "nobody", "nobody", "nobody", "nobody"]),
-        (ClientAuth::VerifyIfGiven, ["nobody", "alice", "refused", "refused", "refused"]),
+        (ClientAuth::None, ["anonymous"; 5]),
+        (ClientAuth::Request, ["anonymous"; 5]),
+        (ClientAuth::RequireAny, ["refused", "anonymous", "anonymous", "anonymous", "anonymous"]),
+        (ClientAuth::VerifyIfGiven, ["anonymous", "alice", "refused", "refused", "refused"]),
         (ClientAuth::RequireAndVerify, ["refused", "alice", "refused", "refused", "refused"]),
     ];
     for (demand, expected) in expected {
@@ -105,7 +105,7 @@ async fn ask_again(stream: &mut TlsStream<TcpStream>) -> (String, String) {
 /// Asserts that the next answer on an open connection is to a client without certificate, and the last one.
 async fn is_answered_as_nobody_and_closed(stream: &mut TlsStream<TcpStream>) {
     let (head, body) = ask_again(stream).await;
-    assert!(body.ends_with(" nobody"), "{body}");
+    assert!(body.ends_with(" anonymous"), "{body}");
     assert!(head.contains("connection: close"), "{head}");
     assert!(stream.read_u8().await.is_err(), "the connection ends");
 }
@@ -138,7 +138,7 @@ async fn the_identity_of_an_open_connection_ends_with_its_certificate() {
     let mut open = server.connect(&client).await.unwrap();
     loop {
         let (head, body) = ask_again(&mut open).await;
-        if body.ends_with(" nobody") {
+        if body.ends_with(" anonymous") {
             assert!(head.contains("connection: close"), "{head}");
             break;
         }

@@ -23,7 +23,7 @@ async fn a_new_pair_serves_new_handshakes_and_open_connections_go_on() {
     files.pair(&next);
     server.tls.reload().unwrap();
     assert_eq!(shown(&server, &authority).await, next.certificate.der().as_ref());
-    assert!(request(&mut open).await.unwrap().ends_with(" nobody"));
+    assert!(request(&mut open).await.unwrap().ends_with(" anonymous"));
     assert_eq!(server.tls.reloads(), (1, 0));
     server.tls.reload().unwrap();
     assert_eq!(server.tls.reloads(), (1, 0), "the same certificate is no exchange");

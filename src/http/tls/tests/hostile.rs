@@ -71,7 +71,7 @@ async fn row_137_clients_that_do_not_finish_handshakes_leave_room_to_those_that_
     let server = Server::with(files.pair(&authority.leaf("registry.test")), None, limits);
     let mut open = server.connect(&authority.trusted()).await.unwrap();
     let _silent = [server.tcp().await, server.tcp().await, server.tcp().await, server.tcp().await];
-    assert!(request(&mut open).await.unwrap().ends_with(" nobody"));
+    assert!(request(&mut open).await.unwrap().ends_with(" anonymous"));
 }
 
 #[tokio::test]
@@ -86,7 +86,7 @@ async fn the_place_of_a_client_that_left_while_its_request_waited_is_free() {
     leaves.flush().await.unwrap();
     drop(leaves);
     let answer = timeout(PATIENCE, server.ask(&config)).await.expect("the place is free");
-    assert!(answer.unwrap().ends_with(" nobody"));
+    assert!(answer.unwrap().ends_with(" anonymous"));
 }
 
 /// Endless body that counts the bytes it gave.

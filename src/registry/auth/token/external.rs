@@ -1,7 +1,6 @@
 //! Tokens of another server (`auth.token`).
 
 use std::path::PathBuf;
-use std::pin::Pin;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Instant, SystemTime};
 
@@ -13,7 +12,7 @@ use super::cache::TokenCache;
 use super::claims::TokenValidity;
 use super::keys::{KeyFileError, MAX_KEY_FILE_BYTES, TokenKeys};
 use super::verification::{TokenPolicy, verify};
-use crate::auth::authenticator::{CredentialVerifier, Credentials};
+use crate::auth::authenticator::{CredentialVerifier, Credentials, Verification};
 use crate::auth::regular_file;
 use crate::auth::{AuthenticationError, Identity, IdentityProof};
 
@@ -125,11 +124,7 @@ impl ExternalTokens {
 }
 
 impl CredentialVerifier for ExternalTokens {
-    fn verify<'a>(
-        &'a self,
-        credentials: Credentials<'a>,
-        _: Option<ClientAddress>,
-    ) -> Pin<Box<dyn Future<Output = Option<Result<Identity, AuthenticationError>>> + Send + 'a>> {
+    fn verify<'a>(&'a self, credentials: Credentials<'a>, _: Option<ClientAddress>) -> Verification<'a> {
         let result = match credentials {
             Credentials::Bearer(token) => Some(self.identify(token, seconds_since_epoch(), Instant::now())),
             Credentials::Basic { .. } => None,

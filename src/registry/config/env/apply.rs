@@ -6,6 +6,7 @@ use std::path::Path;
 
 use super::resolve::{KeyEffect, KeyTarget};
 use super::{FILE_SUFFIX, Meaning, meaning, setting};
+use crate::auth::regular_file::{READABLE_BY_ALL, WRITABLE_BY_ALL};
 use crate::config::diagnostic::Origin;
 use crate::config::findings::Findings;
 use crate::config::normalise::normalise;
@@ -174,13 +175,13 @@ impl Application<'_> {
             .read(path, MAX_VALUE_BYTES)
             .map_err(|error| format!("failed to read {}: {error}; name a readable file", path.display()))?;
         if let Some(mode) = file.mode.filter(|_| target.is_secret) {
-            if mode & 0o002 != 0 {
+            if mode & WRITABLE_BY_ALL != 0 {
                 return Err(format!(
                     "every user can write {}; run `chmod 600` on it, for its content is a secret",
                     path.display()
                 ));
             }
-            if mode & 0o004 != 0 {
+            if mode & READABLE_BY_ALL != 0 {
                 let message = format!("every user can read {}, and its content is a secret", path.display());
                 self.findings.warn(origin, &target.path, message);
             }

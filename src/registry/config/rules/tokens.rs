@@ -10,6 +10,7 @@ use super::super::findings::Findings;
 use super::super::tree::ConfigNode;
 use super::super::values;
 use crate::auth::issue::{MIN_LIFETIME, SigningKey};
+use crate::auth::regular_file::{READABLE_BY_ALL, WRITABLE_BY_ALL};
 use crate::auth::token::algorithm::AllowedAlgorithms;
 use crate::auth::token::keys::{KeyFileError, MAX_KEY_FILE_BYTES, TokenKeys};
 
@@ -152,12 +153,12 @@ fn file(
         }
     };
     match file.mode.filter(|_| is_secret) {
-        Some(mode) if mode & 0o002 != 0 => {
+        Some(mode) if mode & WRITABLE_BY_ALL != 0 => {
             let message =
                 format!("every user can write {name}; run `chmod 600` on it, for its content is a secret");
             findings.error(&node.origin, path, message);
         }
-        Some(mode) if mode & 0o004 != 0 => {
+        Some(mode) if mode & READABLE_BY_ALL != 0 => {
             let message = format!("every user can read {name}, and its content is a secret");
             findings.warn(&node.origin, path, message);
         }
