@@ -20,6 +20,7 @@ mod network;
 pub mod nss;
 mod peer;
 pub mod proxy_protocol;
+mod redaction;
 pub mod request_id;
 mod response_state;
 mod server;
