@@ -305,17 +305,17 @@ mod tests {
     fn row_137_the_handshakes_of_one_network_take_no_more_than_its_share() {
         let admission = Admission::new(64);
         let begin = |address: &str| Box::pin(admission.wait_for().0.begin_handshake(peer(address)));
-        let begun = |result| match result {
+        let in_progress = |result| match result {
             Poll::Ready(Ok(handshake)) => handshake,
             _ => panic!("a handshake is free"),
         };
         let mut of_network: Vec<Handshake> =
-            (0..8).map(|number| begun(poll(&mut begin(&format!("2001:db8::{number}"))))).collect();
+            (0..8).map(|number| in_progress(poll(&mut begin(&format!("2001:db8::{number}"))))).collect();
         let mut waits = begin("2001:db8::99");
         assert!(poll(&mut waits).is_pending(), "the share of the network is exhausted");
-        let other = begun(poll(&mut begin("192.0.2.1")));
+        let other = in_progress(poll(&mut begin("192.0.2.1")));
         of_network.pop();
-        let next = begun(poll(&mut waits));
+        let next = in_progress(poll(&mut waits));
         drop((of_network, other, next));
         assert!(lock(&admission.handshakes.networks).is_empty(), "networks are forgotten");
     }

@@ -70,8 +70,8 @@ fn a_key_is_masked_wherever_a_client_pastes_it() {
     let secret = "0123456789abcdef".repeat(5)[..72].to_owned();
     let key = format!("qk_0123456789ab_{secret}");
     let pasted = AccessLogEntry {
-        identity: Some(key.to_uppercase().into()),
-        target: format!("/v2/a/manifests/{key}").into(),
+        identity: Some(key.to_uppercase()),
+        target: format!("/v2/a/manifests/{key}"),
         ..entry(&[("user-agent", key.as_bytes()), ("referer", key.as_bytes())])
     };
     for format in [AccessLogFormat::Combined, AccessLogFormat::Json] {

@@ -319,7 +319,7 @@ fn end_body(expects_continue: bool, mut body: Body, response: &Response) -> bool
     }
     let is_short = body.size_hint().exact().is_some_and(|length| length <= MAX_KEPT_ALIVE_BYTES);
     let discarded = async move { tokio::time::timeout(DISCARD_TIMEOUT, discard(&mut body)).await };
-    // Of no interest: without an end of the body, the server closes the connection.
+    // Without an end of the body, the server closes the connection by itself.
     drop(tokio::spawn(discarded));
     is_short && response.status() != StatusCode::REQUEST_TIMEOUT
 }
@@ -379,7 +379,7 @@ mod tests {
             client.write_all(format!("{}0123456789", head(20_000)).as_bytes()).await.unwrap();
             let answer = read_answer(&mut client).await;
             assert!(answer.starts_with("http/1.1 405 ") && !answer.contains("connection: close"), "{answer}");
-            client.write_all(&[b'x'; 20_000 - 10]).await.unwrap();
+            client.write_all(&vec![b'x'; 20_000 - 10]).await.unwrap();
         }
         // A client that reads nothing before its body is sent hears the answer, too.
         client.write_all(head(2 << 20).as_bytes()).await.unwrap();

@@ -102,7 +102,7 @@ fn a_key_that_every_user_can_write_is_refused_and_one_that_every_user_can_read_i
         std::fs::set_permissions(&settings.key, std::fs::Permissions::from_mode(mode)).unwrap();
         match LoadedTls::read(settings.clone()) {
             Ok(loaded) => {
-                assert_eq!((false, loaded.warning().is_some()), (is_refused, is_warned_about), "{mode:o}")
+                assert_eq!((false, loaded.warning().is_some()), (is_refused, is_warned_about), "{mode:o}");
             }
             Err(error) => {
                 assert!(

@@ -364,7 +364,7 @@ impl crate::auth::authenticator::ConnectionVerifier for Certified {
 }
 
 #[tokio::test]
-async fn a_client_certificate_keeps_its_rights_with_a_token_and_lends_them_to_nobody() {
+async fn a_client_certificate_keeps_its_rights_with_a_token_and_lends_them_to_no_other_client() {
     let rules = [rule("team/**", Grantee::User("alice".into()), &[Right::Push])];
     let state = registry_with(&rules, Some(Arc::new(Certified)));
     let token = async |service: &str| {
