@@ -3,7 +3,6 @@
 //! One task looks at all of them. A file that changed is read again on a thread that may block; a file that cannot
 //! be used leaves the former value in effect, and is logged once for each change.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use futures_util::future::join_all;
@@ -113,6 +112,7 @@ fn with_sources(error: &(dyn std::error::Error + 'static)) -> String {
 #[cfg(test)]
 mod tests {
     use std::fs;
+    use std::path::PathBuf;
     use std::sync::Mutex;
     use std::time::Duration;
 
