@@ -64,7 +64,7 @@ async fn watch(values: FileValues, metrics: Option<Arc<RegistryMetrics>>) {
     let metrics = metrics.as_deref();
     join_all(values.iter().map(|value| watch_value(value, metrics))).await;
     // Without values.
-    std::future::pending().await
+    std::future::pending::<()>().await;
 }
 
 async fn watch_value(value: &Arc<dyn ReloadFiles>, metrics: Option<&RegistryMetrics>) {
