@@ -85,14 +85,20 @@ impl fmt::Display for Configuration {
 }
 
 impl ReadConfiguration {
-    /// Opens the files that the configuration names, and refuses it if one cannot be used.
+    /// Opens the files that the configuration names, and refuses it if one cannot be used. Warns of an open key.
     pub(super) fn check_files(mut self) -> Self {
         let tls = self.0.config.as_ref().and_then(|config| config.http.tls.clone());
-        if let Some(settings) = tls
-            && let Err(error) = LoadedTls::read(settings.clone())
-        {
-            let key = key_of(&error, &settings);
-            self.0.refuse(&key, format!("{:#}", anyhow::Error::from(error)));
+        match tls.as_ref().map(|settings| (settings, LoadedTls::read(settings.clone()))) {
+            Some((settings, Err(error))) => {
+                let key = key_of(&error, settings);
+                self.0.refuse(&key, format!("{:#}", anyhow::Error::from(error)));
+            }
+            Some((_, Ok(loaded))) => {
+                if let Some(warning) = loaded.warning() {
+                    self.0.warn("http.tls.key", warning);
+                }
+            }
+            None => {}
         }
         self
     }

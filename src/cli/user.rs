@@ -10,9 +10,8 @@ use serde::Serialize;
 
 use self::new_password::NewPasswordArgs;
 use super::output::{self, OutputFormatArgs};
-use crate::registry::auth::htpasswd::{
-    self, BcryptHash, MAX_FILE_BYTES, Users, check_user_name, remove_user, set_user,
-};
+use crate::registry::auth::check_user_name;
+use crate::registry::auth::htpasswd::{self, BcryptHash, MAX_FILE_BYTES, Users, remove_user, set_user};
 use crate::registry::auth::regular_file::Rewrite;
 
 #[derive(Debug, clap::Args)]

@@ -7,6 +7,7 @@
 
 pub mod access_log;
 pub mod admin;
+mod admission;
 pub mod audit_log;
 pub mod client_address;
 pub mod connections;
@@ -15,9 +16,11 @@ mod json_line;
 mod listener;
 pub mod memory_budget;
 pub mod metrics;
+mod network;
 pub mod nss;
 mod peer;
 pub mod proxy_protocol;
+mod redaction;
 pub mod request_id;
 mod response_state;
 mod server;
@@ -30,6 +33,7 @@ mod transport;
 pub mod watch;
 
 pub use listener::{Listener, LocalAddress, SystemdError, UnixSocketError, bind};
+pub use network::Network;
 pub use peer::{ConnectedClient, Peer, WithPeer};
 pub use server::{Limits, serve, serve_each};
 pub use transport::Transport;

@@ -17,7 +17,7 @@ use tower_service::Service;
 use super::memory_budget::UNBUDGETED_BYTES;
 
 /// State of the current response, shared by a connection's socket and the service behind it. Only the
-/// connection's own task uses it.
+/// connection's own task uses it, and a task that receives the rest of a body whose request is answered.
 #[derive(Clone, Debug)]
 pub(super) struct ResponseState(Arc<SharedResponseState>);
 
@@ -34,6 +34,10 @@ struct SharedResponseState {
     is_body_waiting: AtomicBool,
     /// Bytes of the request's body that its handler has not received; 0 if their number is unknown.
     unread: AtomicU64,
+    /// Number of the current request.
+    request: AtomicU64,
+    /// Bodies that are received: that of the current request, and one of which the rest is discarded.
+    bodies: AtomicUsize,
 }
 
 impl ResponseState {
@@ -45,15 +49,19 @@ impl ResponseState {
             unsent: AtomicUsize::default(),
             is_body_waiting: AtomicBool::default(),
             unread: AtomicU64::default(),
+            request: AtomicU64::default(),
+            bodies: AtomicUsize::default(),
         }))
     }
 
+    /// Returns true while bytes that arrive are not those of a head: a response is in progress, or a body is received.
     pub(super) fn is_responding(&self) -> bool {
-        self.0.is_responding.load(Ordering::Relaxed)
+        self.0.is_responding.load(Ordering::Relaxed) || self.0.bodies.load(Ordering::Relaxed) > 0
     }
 
     fn begin(&self) {
         self.0.unsent.store(0, Ordering::Relaxed);
+        self.0.request.fetch_add(1, Ordering::Relaxed);
         self.0.is_responding.store(true, Ordering::Relaxed);
     }
 
@@ -112,12 +120,16 @@ where
 
     fn call(&mut self, request: http::Request<B>) -> Self::Future {
         self.state.begin();
-        let request = request.map(|body| match body.size_hint().exact() {
-            None | Some(0) => Body::new(body),
-            Some(length) => {
-                self.state.0.unread.store(length, Ordering::Relaxed);
-                Body::new(TrackedRequestBody { body, state: self.state.clone() })
+        let request = request.map(|body| {
+            if body.is_end_stream() {
+                return Body::new(body);
             }
+            let shared = &self.state.0;
+            shared.unread.store(body.size_hint().exact().unwrap_or(0), Ordering::Relaxed);
+            shared.bodies.fetch_add(1, Ordering::Relaxed);
+            let receipt =
+                Receipt { request: shared.request.load(Ordering::Relaxed), state: self.state.clone() };
+            Body::new(TrackedRequestBody { body, receipt })
         });
         TrackedFuture { future: self.service.call(request), state: Some(self.state.clone()) }
     }
@@ -128,7 +140,31 @@ pin_project_lite::pin_project! {
     struct TrackedRequestBody<B> {
         #[pin]
         body: B,
-        state: ResponseState,
+        receipt: Receipt,
+    }
+}
+
+/// Receipt of a request's body, which ends when this value is dropped.
+struct Receipt {
+    /// Number of the request.
+    request: u64,
+    state: ResponseState,
+}
+
+impl Receipt {
+    /// Counts bytes that were received. Those of a request that is answered do not count.
+    fn received(&self, length: u64) {
+        let shared = &self.state.0;
+        if shared.request.load(Ordering::Relaxed) == self.request {
+            let unread = shared.unread.load(Ordering::Relaxed).saturating_sub(length);
+            shared.unread.store(unread, Ordering::Relaxed);
+        }
+    }
+}
+
+impl Drop for Receipt {
+    fn drop(&mut self) {
+        self.state.0.bodies.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -147,8 +183,7 @@ impl<B: http_body::Body<Data = Bytes>> http_body::Body for TrackedRequestBody<B>
             // Nothing follows.
             None | Some(Err(_)) => u64::MAX,
         };
-        let unread = &this.state.0.unread;
-        unread.store(unread.load(Ordering::Relaxed).saturating_sub(length), Ordering::Relaxed);
+        this.receipt.received(length);
         Poll::Ready(frame)
     }
 

@@ -5,7 +5,6 @@
 
 use std::convert::Infallible;
 use std::io;
-use std::sync::Arc;
 use std::time::Duration;
 
 use axum::BoxError;
@@ -14,22 +13,24 @@ use axum::response::Response;
 use hyper_util::rt::TokioIo;
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
-use tokio::sync::Semaphore;
 use tower_service::Service;
 
+use super::admission::Admission;
 use super::connections::OpenConnection;
 use super::listener::Listener;
 use super::peer::ConnectedClient;
 use super::response_state::TrackedService;
 use super::socket::{DeadlineSocket, Deadlines};
 use super::stream::SocketStream;
+use super::transport::establish;
 
 /// Bounds on the resources that clients take. The defaults leave time to slow links, and end silent clients.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// Most connections at once; further ones wait in the listener's backlog. Each costs a few tens of KiB.
+    /// Most connections at once; further ones wait in the listener's backlog, and take the places of silent clients.
+    /// Each costs a few tens of KiB.
     pub connections: usize,
-    /// Longest time of a TLS handshake.
+    /// Longest time of a TLS handshake, with the wait for its first byte.
     pub handshake: Duration,
     /// Longest time from the first byte of a request's head to its last.
     pub head: Duration,
@@ -86,35 +87,31 @@ pub async fn serve_each<S>(
         tracing::debug!(%error, "cannot set options of the listening socket");
     }
     let graceful = GracefulShutdown::new();
-    let permits = Arc::new(Semaphore::new(limits.connections));
+    let admission = Admission::new(limits.connections);
     let transport = listener.transport();
-    // Clients that do not finish their handshake leave room to those that did.
-    let handshakes = Arc::new(Semaphore::new(limits.connections.div_ceil(2)));
     // Dropped at shutdown, which ends handshakes.
     let (running, _) = tokio::sync::watch::channel(());
     let mut shutdown = std::pin::pin!(shutdown);
     loop {
         let accepted = async {
-            let permit = permits.clone().acquire_owned().await.expect("the semaphore is never closed");
-            let handshake = match &transport {
-                None => None,
-                Some(_) => handshakes.clone().acquire_owned().await.ok(),
-            };
-            (listener.accept().await, permit, handshake)
+            let accepted = listener.accept().await?;
+            Ok((accepted, admission.take_place().await))
         };
         tokio::select! {
             () = &mut shutdown => break,
-            (accepted, permit, handshake) = accepted => match accepted {
-                Ok((stream, peer)) if let Some(transport) = transport.clone() => {
-                    let (connect, watcher) = (connect.clone(), graceful.watcher());
+            accepted = accepted => match accepted {
+                Ok(((stream, peer), place)) if transport.is_some() || admission.is_crowded() => {
+                    let (transport, connect, watcher) = (transport.clone(), connect.clone(), graceful.watcher());
+                    let (client, eviction) = admission.wait_for();
                     let mut running = running.subscribe();
                     let open = OpenConnection::begin();
                     tokio::spawn(async move {
                         let established = tokio::select! {
-                            established = transport.establish(stream, peer, limits) => established,
+                            established = establish(transport.as_deref(), stream, peer, limits, client) => established,
+                            error = eviction.ordered() => Err(error),
                             _ = running.changed() => return,
                         };
-                        drop((transport, handshake, running));
+                        drop((transport, running));
                         let result = match established {
                             Ok((stream, client)) => {
                                 let connection = watcher.watch(connection(stream, connect(client), limits));
@@ -125,10 +122,10 @@ pub async fn serve_each<S>(
                         if let Err(error) = result {
                             tracing::debug!(%error, "connection ended");
                         }
-                        drop((permit, open));
+                        drop((place, open));
                     });
                 }
-                Ok((stream, peer)) => {
+                Ok(((stream, peer), place)) => {
                     let connection = graceful.watch(connection(stream, connect(peer.into()), limits));
                     let open = OpenConnection::begin();
                     tokio::spawn(async move {
@@ -136,7 +133,7 @@ pub async fn serve_each<S>(
                         if let Err(error) = connection.await {
                             tracing::debug!(%error, "connection ended");
                         }
-                        drop((permit, open));
+                        drop((place, open));
                     });
                 }
                 Err(error) => handle_accept_error(&error).await,
@@ -198,6 +195,7 @@ async fn handle_accept_error(error: &io::Error) {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
     use std::sync::atomic::{AtomicUsize, Ordering};
 
     use axum::body::Body;
@@ -293,6 +291,26 @@ mod tests {
         let mut response = String::new();
         client.read_to_string(&mut response).await.unwrap();
         response
+    }
+
+    #[tokio::test]
+    async fn silent_clients_give_way_to_those_that_send_requests() {
+        let app = tower::service_fn(|_: Request| async {
+            Ok::<_, Infallible>(Response::new(Body::from("served")))
+        });
+        let listener = bind("127.0.0.1:0".parse().unwrap(), Limits::default()).unwrap();
+        let address = listener.local_addr().unwrap();
+        let limits = Limits { connections: 4, ..Limits::default() };
+        let server = tokio::spawn(serve(listener, app, limits, std::future::pending()));
+        let mut silent = Vec::new();
+        for _ in 0..8 {
+            silent.push(TcpStream::connect(address).await.unwrap());
+        }
+        let mut client = TcpStream::connect(address).await.unwrap();
+        let answered = ask(&mut client);
+        let answer = tokio::time::timeout(limits.idle / 2, answered).await.expect("silent clients give way");
+        assert!(answer.ends_with("served"), "{answer}");
+        server.abort();
     }
 
     #[tokio::test]

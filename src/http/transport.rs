@@ -3,6 +3,9 @@
 use std::io;
 use std::sync::Arc;
 
+use tokio::time::timeout;
+
+use super::admission::SilentClient;
 use super::peer::{ConnectedClient, Peer};
 use super::proxy_protocol::ProxyProtocol;
 use super::server::Limits;
@@ -24,23 +27,30 @@ impl Transport {
     pub fn is_plain(&self) -> bool {
         self.tls.is_none() && self.proxy_protocol.is_none()
     }
+}
 
-    /// Takes all steps of a connection. Each has a deadline of its own.
-    pub(super) async fn establish(
-        &self,
-        mut stream: SocketStream,
-        mut peer: Peer,
-        limits: Limits,
-    ) -> io::Result<(SocketStream, ConnectedClient)> {
-        if let Some(proxy_protocol) = &self.proxy_protocol {
-            peer = proxy_protocol.accept(&mut stream, peer).await?;
+/// Takes all steps of a connection; none without a transport but the wait for the first byte. Each has a deadline of its
+/// own. The client is silent until it has sent what is its own: the header of a proxy does not count.
+pub(super) async fn establish(
+    transport: Option<&Transport>,
+    mut stream: SocketStream,
+    mut peer: Peer,
+    limits: Limits,
+    client: SilentClient,
+) -> io::Result<(SocketStream, ConnectedClient)> {
+    if let Some(proxy_protocol) = transport.and_then(|transport| transport.proxy_protocol.as_ref()) {
+        peer = proxy_protocol.accept(&mut stream, peer).await?;
+    }
+    match transport.and_then(|transport| transport.tls.as_ref()) {
+        None => {
+            let first = timeout(limits.idle, stream.peek_byte()).await;
+            first.map_err(|_| io::Error::new(io::ErrorKind::TimedOut, "no request received in time"))??;
+            client.speaks()?;
+            Ok((stream, peer.into()))
         }
-        match &self.tls {
-            None => Ok((stream, peer.into())),
-            Some(server) => {
-                let (stream, session) = tls::accept(server, stream, limits.handshake).await?;
-                Ok((stream, ConnectedClient { peer, tls: Some(session) }))
-            }
+        Some(server) => {
+            let (stream, session) = tls::accept(server, stream, limits.handshake, (client, peer)).await?;
+            Ok((stream, ConnectedClient { peer, tls: Some(session) }))
         }
     }
 }

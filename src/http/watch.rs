@@ -56,7 +56,7 @@ impl Fingerprint {
     }
 }
 
-/// Watch over files.
+/// Watch over the files of one value, which are read together: a change is reported once all of them have settled.
 ///
 /// ```no_run
 /// use quinistry_http::watch::FileWatch;

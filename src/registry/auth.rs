@@ -22,6 +22,7 @@ pub mod regular_file;
 pub mod right;
 pub mod rules;
 pub mod token;
+mod user_name;
 
 pub use self::access_control::AccessControl;
 pub use self::authenticator::{AuthenticationError, Authenticator};
@@ -31,3 +32,4 @@ pub use self::load::LoadedAccess;
 pub use self::realm::{InvalidHost, realm};
 pub use self::right::{Right, Rights};
 pub use self::rules::{Decision, Rules};
+pub use self::user_name::{UserNameError, check_user_name};

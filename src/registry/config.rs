@@ -146,11 +146,20 @@ impl Loaded {
     /// Refuses the configuration for a problem with a file that it names; `key` is the key that names it. The
     /// storage part is not concerned.
     pub fn refuse(&mut self, key: &str, message: String) {
+        self.add_about_file(key, Severity::Error, message);
+        self.config = None;
+    }
+
+    /// Adds a warning about a file that the configuration names; `key` is the key that names it.
+    pub fn warn(&mut self, key: &str, message: String) {
+        self.add_about_file(key, Severity::Warning, message);
+    }
+
+    fn add_about_file(&mut self, key: &str, severity: Severity, message: String) {
         let origin = self.tree.as_ref().and_then(|tree| tree.at(key)).map(|node| node.origin.clone());
         let origin = origin.unwrap_or(Origin::Default);
-        self.diagnostics.push(Diagnostic { origin, severity: Severity::Error, key: key.to_owned(), message });
+        self.diagnostics.push(Diagnostic { origin, severity, key: key.to_owned(), message });
         self.diagnostics.sort_by(|one, other| one.origin.cmp(&other.origin));
-        self.config = None;
     }
 
     /// Counts the findings of a severity.

@@ -170,6 +170,12 @@ impl State {
         self.0.settings.current().access.as_ref().is_some_and(|access| !access.rules.are_absent())
     }
 
+    /// Returns the issuer of this registry's own tokens, if it issues any.
+    #[must_use]
+    pub fn token_issuer(&self) -> Option<Arc<auth::issue::TokenIssuer>> {
+        self.0.settings.current().access.as_ref()?.token_issuer.clone()
+    }
+
     /// Has `observer` measure, log and gate the requests.
     #[must_use]
     pub fn with_observer(self, observer: Observer) -> Self {

@@ -3,9 +3,9 @@
 //! One task looks at all of them. A file that changed is read again on a thread that may block; a file that cannot
 //! be used leaves the former value in effect, and is logged once for each change.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 
+use futures_util::future::join_all;
 use tokio::sync::watch;
 
 use crate::http::watch::{FileWatch, ReloadFiles};
@@ -58,21 +58,22 @@ fn show(values: &FileValues, metrics: Option<&RegistryMetrics>) {
     }
 }
 
-/// Reads values again whose files change.
+/// Reads values again whose files change. Each value has a watch of its own: a file that keeps changing delays no other
+/// value, such as the removal of a user. The files of one value settle together, as certificate and key do.
 async fn watch(values: FileValues, metrics: Option<Arc<RegistryMetrics>>) {
     let metrics = metrics.as_deref();
-    let mut watch = FileWatch::new(paths_of(&values)).await;
+    join_all(values.iter().map(|value| watch_value(value, metrics))).await;
+    // Without values.
+    std::future::pending::<()>().await;
+}
+
+async fn watch_value(value: &Arc<dyn ReloadFiles>, metrics: Option<&RegistryMetrics>) {
+    let mut watch = FileWatch::new(value.paths()).await;
     // A file may have changed between the start, which read it, and this watch.
-    for value in &values {
-        reload(value, Reason::WatchBegan, metrics).await;
-    }
+    reload(value, Reason::WatchBegan, metrics).await;
     loop {
-        let changed = watch.changed().await;
-        for value in &values {
-            if reads_one_of(value.as_ref(), &changed) {
-                reload(value, Reason::FilesChanged, metrics).await;
-            }
-        }
+        watch.changed().await;
+        reload(value, Reason::FilesChanged, metrics).await;
     }
 }
 
@@ -94,19 +95,12 @@ async fn reload(value: &Arc<dyn ReloadFiles>, reason: Reason, metrics: Option<&R
         }
     }
 }
+
 /// Reason for reading files again.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Reason {
     WatchBegan,
     FilesChanged,
-}
-
-fn paths_of(values: &FileValues) -> Vec<PathBuf> {
-    values.iter().flat_map(|value| value.paths()).collect()
-}
-
-fn reads_one_of(value: &dyn ReloadFiles, changed: &[PathBuf]) -> bool {
-    value.paths().iter().any(|path| changed.contains(path))
 }
 
 /// Returns an error with its sources on one line.
@@ -118,6 +112,7 @@ fn with_sources(error: &(dyn std::error::Error + 'static)) -> String {
 #[cfg(test)]
 mod tests {
     use std::fs;
+    use std::path::PathBuf;
     use std::sync::Mutex;
     use std::time::Duration;
 
@@ -182,6 +177,32 @@ mod tests {
         assert!(metrics.render().contains("quinistry_reload_failures_total{what=\"number\"} 1\n"));
         drop(files);
         timeout(Duration::from_secs(30), task).await.expect("the task ends with its list").unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_file_that_keeps_changing_delays_no_other_value() {
+        let folder = tempdir().unwrap();
+        let busy = number(folder.path().join("busy"), "1");
+        let users = number(folder.path().join("users"), "1");
+        let (files, watcher) = WatchedFiles::new(None);
+        files.replace(vec![busy.clone(), users.clone()]);
+        let task = tokio::spawn(watcher.run());
+        last_becomes(&busy, Some(1)).await;
+        last_becomes(&users, Some(1)).await;
+        let writer = tokio::spawn({
+            let path = busy.path.clone();
+            async move {
+                for length in 1.. {
+                    fs::write(&path, "x".repeat(length)).unwrap();
+                    tokio::time::sleep(Duration::from_millis(20)).await;
+                }
+            }
+        });
+        fs::write(&users.path, "22").unwrap();
+        last_becomes(&users, Some(22)).await;
+        assert_eq!(*busy.results.lock().unwrap(), [Some(1)], "the other file has not settled");
+        writer.abort();
+        task.abort();
     }
 
     #[tokio::test]

@@ -217,7 +217,14 @@ impl ServePlan {
 
     /// Reads certificate, key and client authorities. Blocks.
     pub(super) fn load_tls(&self) -> anyhow::Result<Option<LoadedTls>> {
-        Ok(self.live.tls.clone().map(LoadedTls::read).transpose()?)
+        let loaded = self.live.tls.clone().map(LoadedTls::read).transpose()?;
+        // The remarks about a configuration have this warning.
+        if self.config.is_none()
+            && let Some(warning) = loaded.as_ref().and_then(LoadedTls::warning)
+        {
+            tracing::warn!("{warning}");
+        }
+        Ok(loaded)
     }
 
     /// Applies level, form and fields of the log, and logs remarks about the configuration.

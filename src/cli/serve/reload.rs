@@ -121,7 +121,15 @@ fn apply(
     let prepared = parts.prepare(&plan.live, access, tls)?;
     plan.start_log();
     let (settings, has_opened) = parts.apply(&plan.live, prepared);
+    let former_issuer = state.token_issuer();
     state.replace_settings(settings);
+    if let (Some(former), Some(issuer)) = (former_issuer, state.token_issuer())
+        && issuer.ends_tokens_of(&former)
+    {
+        tracing::warn!(
+            "http.secret or quinistry.tokens.key has changed, tokens that were issued before are no longer valid"
+        );
+    }
     if has_opened {
         tracing::warn!("{}", exposure::NOW_OPEN);
     }

@@ -9,6 +9,7 @@ use jiff::Timestamp;
 
 use super::{AccessLogEntry, AccessLogFormat};
 use crate::json_line::{self, JsonLine};
+use crate::redaction::mask_keys;
 
 /// Longest line in bytes, with its end.
 #[cfg(test)]
@@ -25,10 +26,12 @@ const ABSENT: &str = "-";
 
 /// Appends the line of an entry.
 pub(super) fn append(format: AccessLogFormat, entry: &AccessLogEntry, text: &mut Vec<u8>) {
+    let start = text.len();
     match format {
         AccessLogFormat::Combined => combined(entry, text),
         AccessLogFormat::Json => json(entry, text),
     }
+    mask_keys(text, start);
 }
 
 /// Appends a line of Apache's Combined format:

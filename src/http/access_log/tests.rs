@@ -66,6 +66,22 @@ fn a_line_of_the_combined_format_is_as_apache_writes_it() {
 }
 
 #[test]
+fn a_key_is_masked_wherever_a_client_pastes_it() {
+    let secret = "0123456789abcdef".repeat(5)[..72].to_owned();
+    let key = format!("qk_0123456789ab_{secret}");
+    let pasted = AccessLogEntry {
+        identity: Some(key.to_uppercase()),
+        target: format!("/v2/a/manifests/{key}"),
+        ..entry(&[("user-agent", key.as_bytes()), ("referer", key.as_bytes())])
+    };
+    for format in [AccessLogFormat::Combined, AccessLogFormat::Json] {
+        let line = line(format, &pasted);
+        assert!(!line.to_lowercase().contains(&secret[..16]), "{line}");
+        assert!(line.contains("/v2/a/manifests/qk_0123456789ab_***"), "{line}");
+    }
+}
+
+#[test]
 fn a_line_of_json_has_all_fields() {
     let entry = AccessLogEntry {
         repository: Some("a".into()),

@@ -6,6 +6,7 @@ use jiff::Timestamp;
 
 use crate::client_address::ClientAddress;
 use crate::json_line::{self, JsonLine};
+use crate::redaction::mask_keys;
 
 /// Longest user name in a line, in characters: a client may have sent a password in its place.
 const MAX_USER_CHARACTERS: usize = 64;
@@ -70,6 +71,7 @@ impl AuditEntry<'_> {
     pub(super) fn append_to(&self, text: &mut Vec<u8>) {
         let cut = |value: Option<&str>| value.map(|value| json_line::cut(value, MAX_TEXT_BYTES).to_owned());
         let client = self.client.map(|client| client.to_string());
+        let start = text.len();
         let mut line = JsonLine::begin(text);
         line.field("time", &format!("{:.6}", Timestamp::try_from(self.time).unwrap_or_default()));
         line.optional("request_id", cut(self.request_id).as_deref());
@@ -88,12 +90,15 @@ impl AuditEntry<'_> {
         }
         line.optional("reason", cut(self.reason).as_deref());
         line.end();
+        mask_keys(text, start);
     }
 }
 
 /// Returns a user name cut to its greatest length, or a mask if it looks like a secret.
 fn without_secret(user: &str) -> &str {
-    if SECRET_BEGINNINGS.iter().any(|beginning| user.starts_with(beginning)) {
+    if SECRET_BEGINNINGS.iter().any(|beginning| {
+        user.get(..beginning.len()).is_some_and(|begins| begins.eq_ignore_ascii_case(beginning))
+    }) {
         return SECRET;
     }
     user.char_indices().nth(MAX_USER_CHARACTERS).map_or(user, |(end, _)| &user[..end])

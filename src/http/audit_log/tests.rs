@@ -49,12 +49,30 @@ fn row_103_names_are_escaped_and_cut_and_secrets_are_not_in_them() {
         ("a\0b\n\u{1b}[2J\u{202e}", "a\\u0000b\\n\\u001b[2J\\u202e"),
         (&*long, &long[..64]),
         ("qk_abc_s3cret", "***"),
+        ("QK_ABC_S3CRET", "***"),
         ("eyJhbGciOi.s3cret", "***"),
     ] {
         let line = line(&AuditEntry { identity: Some(name), ..entry() });
         assert!(line.contains(&format!("\"identity\":\"{shown}\",")), "{line}");
         assert!(line.ends_with("}\n") && line.lines().count() == 1 && line.is_ascii(), "{line}");
     }
+}
+
+#[test]
+fn a_key_is_masked_wherever_a_client_pastes_it() {
+    let secret = "0123456789abcdef".repeat(5)[..72].to_owned();
+    let key = format!("xqk_0123456789ab_{secret}");
+    let upper = key.to_uppercase();
+    let pasted = AuditEntry {
+        identity: Some(&key),
+        repository: Some(&key),
+        reference: Some(&upper),
+        reason: Some(&key),
+        ..entry()
+    };
+    let line = line(&pasted);
+    assert!(!line.to_lowercase().contains(&secret[..16]), "{line}");
+    assert!(line.contains("\"repository\":\"xqk_0123456789ab_***\""), "{line}");
 }
 
 #[test]

@@ -55,6 +55,9 @@ pub enum TlsError {
     /// The file has no private key.
     #[error("{} has no private key (no BEGIN PRIVATE KEY)", .0.display())]
     NoKey(PathBuf),
+    /// Every user of the machine can replace the key.
+    #[error("every user can write the key {}; run `chmod 600` on it", .0.display())]
+    Writable(PathBuf),
     /// The key is encrypted.
     #[error("{} is encrypted, and the registry asks for no passphrase; decrypt it: openssl pkey -in {} -out NEW-FILE", .0.display(), .0.display())]
     EncryptedKey(PathBuf),
@@ -110,6 +113,7 @@ impl TlsError {
             | Self::NoCertificate(path)
             | Self::Certificate { path, .. }
             | Self::NoKey(path)
+            | Self::Writable(path)
             | Self::EncryptedKey(path)
             | Self::UnsupportedKey { path, .. }
             | Self::WrongOrder { path, .. }

@@ -11,7 +11,9 @@ use super::client_certificate::ClientCertificate;
 use super::server::TlsServer;
 use super::session::TlsSession;
 use super::socket::{BoundedStream, TlsSocket};
+use crate::admission::SilentClient;
 use crate::memory_budget::MemoryBudget;
+use crate::peer::Peer;
 use crate::stream::SocketStream;
 
 /// Budget of handshakes that are longer than [`UNBUDGETED_BYTES`](crate::memory_budget::UNBUDGETED_BYTES), as those
@@ -34,11 +36,13 @@ const PLAIN_REQUEST_ANSWER: &str = "HTTP/1.1 400 Bad Request\r\n\
 const REFUSED_REQUEST_TIMEOUT: Duration = Duration::from_secs(1);
 const MAX_REFUSED_REQUEST_BYTES: u64 = 64 * 1024;
 
-/// Makes the handshake of an accepted connection, which takes `longest` at most.
+/// Makes the handshake of an accepted connection, which takes `longest` at most. A client that sends nothing costs no
+/// more than its connection.
 pub(crate) async fn accept(
     server: &TlsServer,
     mut stream: SocketStream,
     longest: Duration,
+    (client, peer): (SilentClient, Peer),
 ) -> io::Result<(SocketStream, TlsSession)> {
     let handshake = async {
         let first = stream.peek_byte().await?;
@@ -46,10 +50,12 @@ pub(crate) async fn accept(
             refuse_plain_request(&mut stream).await?;
             return Err(io::Error::new(io::ErrorKind::InvalidData, "request without TLS"));
         }
+        let in_progress = client.begin_handshake(peer).await?;
         let (config, client_auth, verification) = server.config();
         let stream = TlsAcceptor::from(config).accept(BoundedStream::new(stream)).await?;
         let certificates = stream.get_ref().1.peer_certificates().filter(|_| client_auth.verifies());
         let certificate = certificates.and_then(|chain| chain.first()).and_then(ClientCertificate::parse);
+        drop(in_progress);
         let session = TlsSession::new(certificate, verification);
         Ok((SocketStream::Tls(Box::new(TlsSocket::new(stream))), session))
     };

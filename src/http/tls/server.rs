@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, Read as _};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::SystemTime;
@@ -23,6 +24,10 @@ use crate::watch::ReloadFiles;
 
 /// Longest file with certificates or a key, in bytes. The bundle of all public authorities has 250 KB.
 const MAX_FILE_BYTES: u64 = 4 * 1024 * 1024;
+
+/// Permissions to write and to read for all users.
+const WRITABLE_BY_ALL: u32 = 0o002;
+const READABLE_BY_ALL: u32 = 0o004;
 
 /// TLS of one listener. Connections keep the configuration of their handshake.
 #[derive(Debug)]
@@ -70,6 +75,8 @@ pub struct LoadedTls {
     authorities: Vec<CertificateDer<'static>>,
     /// End of the leaf's validity in seconds since 1970, if its fields could be read.
     expiry: Option<u64>,
+    /// True if every user of the machine can read the key.
+    is_key_open: bool,
 }
 
 // === impl LoadedTls ===
@@ -77,19 +84,31 @@ pub struct LoadedTls {
 impl LoadedTls {
     /// Reads the files of `settings`. Blocks.
     pub fn read(settings: TlsSettings) -> Result<Self, TlsError> {
-        let chain = read(&settings.certificate)?;
-        let key = read(&settings.key)?;
+        let (chain, _) = read(&settings.certificate)?;
+        let (key, mode) = read(&settings.key)?;
+        if mode & WRITABLE_BY_ALL != 0 {
+            return Err(TlsError::Writable(settings.key));
+        }
         let pair = parse_pair((&settings.certificate, &chain), (&settings.key, &key))?;
         let mut authorities = RootCertStore::empty();
         let (chain, mut client_authorities) = (pair.cert.clone(), Vec::new());
         for path in &settings.client_cas {
-            let bytes = read(path)?;
+            let (bytes, _) = read(path)?;
             parse_client_cas(path, &bytes, &mut authorities)?;
             client_authorities.extend(super::parse_certificates(path, &bytes)?);
         }
         let expiry = chain.first().and_then(CertificateFields::parse).map(|fields| fields.not_after);
         let config = server_config(&settings, pair, authorities)?;
-        Ok(Self { settings, config: Arc::new(config), chain, authorities: client_authorities, expiry })
+        let config = Arc::new(config);
+        let is_key_open = mode & READABLE_BY_ALL != 0;
+        Ok(Self { settings, config, chain, authorities: client_authorities, expiry, is_key_open })
+    }
+
+    /// Returns a warning if every user of the machine can read the key.
+    #[must_use]
+    pub fn warning(&self) -> Option<String> {
+        let key = self.settings.key.display();
+        self.is_key_open.then(|| format!("every user can read the key {key}; run `chmod 600` on it"))
     }
 
     /// Returns the settings.
@@ -109,18 +128,21 @@ impl LoadedTls {
     }
 }
 
-fn read(path: &Path) -> Result<Vec<u8>, TlsError> {
+/// Reads a file with its permission bits.
+fn read(path: &Path) -> Result<(Vec<u8>, u32), TlsError> {
     let read = || {
         // A pipe would block as soon as it is opened, and a device may never end.
         if !path.metadata()?.is_file() {
             return Err(io::Error::other("is not a regular file"));
         }
         let mut bytes = Vec::new();
-        File::open(path)?.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes)?;
+        let file = File::open(path)?;
+        let mode = file.metadata()?.mode();
+        file.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes)?;
         if bytes.len() as u64 > MAX_FILE_BYTES {
             return Err(io::Error::new(io::ErrorKind::FileTooLarge, "longer than 4 MiB"));
         }
-        Ok(bytes)
+        Ok((bytes, mode))
     };
     read().map_err(|source| TlsError::Read { path: path.to_owned(), source })
 }
@@ -267,7 +289,11 @@ impl TlsServer {
         let mut current = self.write_current();
         if current.exchanges == reload.exchanges {
             check_expiry(&current.loaded, &loaded, now)?;
+            let (warning, former) = (loaded.warning(), current.exchanges);
             self.exchange(&mut current, loaded);
+            if let Some(warning) = warning.filter(|_| current.exchanges > former) {
+                tracing::warn!("{warning}");
+            }
         }
         Ok(())
     }

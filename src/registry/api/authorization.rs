@@ -81,6 +81,12 @@ async fn identify(
         cleartext::warn_of_password(request);
     }
     match control.authenticator.authenticate(credentials, client_address(control, request)).await {
+        // A token without a subject is also that of a client certificate, over a connection that has one.
+        Ok(token) if token.name.is_none() && matches!(token.proof, IdentityProof::OwnToken { .. }) => {
+            let identity = control.authenticator.identify_connection(&request.extensions);
+            let proof = if identity.is_anonymous() { token.proof } else { identity.proof };
+            Ok(Identity { name: identity.name, proof, ceiling: token.ceiling })
+        }
         Ok(identity) => Ok(identity),
         Err(error) => {
             *failed = Some(FailedLogin::new(credentials, &error));

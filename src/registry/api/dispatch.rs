@@ -7,6 +7,7 @@ use std::time::Duration;
 use axum::body::Body;
 use axum::extract::Request;
 use axum::response::{IntoResponse, Response};
+use futures_util::FutureExt as _;
 use http::header::{
     CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, EXPECT, TRANSFER_ENCODING, X_CONTENT_TYPE_OPTIONS,
 };
@@ -71,10 +72,10 @@ pub(crate) async fn dispatch(state: &State, mut request: Request) -> Response {
         "request answered"
     );
     let is_head = request.method == http::Method::HEAD;
-    let expects_continue = !body.is_end_stream() && request.headers.contains_key(EXPECT);
-    // The head would keep its read buffer in memory while the rest of the body is drained.
+    let expects_continue = request.headers.contains_key(EXPECT);
+    // The head would keep its read buffer in memory while the rest of the body is discarded.
     drop(request);
-    if !drain(expects_continue, body).await {
+    if !body.is_end_stream() && !end_body(expects_continue, body, &response) {
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }
     let response = if is_head { without_body(response) } else { response };
@@ -295,40 +296,99 @@ fn without_body(response: Response) -> Response {
 }
 
 /// Most bytes of a refused body that are read: the longest manifest that clients send.
-const MAX_DRAINED_BYTES: usize = 4 * 1024 * 1024;
+const MAX_DISCARDED_BYTES: usize = 4 * 1024 * 1024;
+
+/// Longest refused body whose connection stays open.
+const MAX_KEPT_ALIVE_BYTES: u64 = 64 * 1024;
 
 /// Longest time for which a refused body is read.
-const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
+const DISCARD_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Reads and discards the rest of the body of a refused request, so that the client reads the refusal and not
-/// a reset connection. Returns true if the body ended. Bounded, because the bytes have no use.
-async fn drain(expects_continue: bool, mut body: Body) -> bool {
-    if body.is_end_stream() {
-        return true;
-    }
+/// Ends the body of an answered request. Returns false if the response ends the connection.
+///
+/// The answer of a refused request does not wait for the rest of its body, which is read and discarded behind it, so that
+/// the client reads the refusal and not a reset connection (RFC 9112, 9.6). Bounded, because the bytes have no use.
+fn end_body(expects_continue: bool, mut body: Body, response: &Response) -> bool {
     // A client that sent `Expect: 100-continue` sends no body unless the server reads it.
     if expects_continue {
         return false;
     }
-    let all = async {
-        let mut seen = 0;
-        while let Some(frame) = body.frame().await {
-            seen += frame.ok().and_then(|frame| frame.into_data().ok()).map_or(0, |data| data.len());
-            if seen > MAX_DRAINED_BYTES {
-                return false;
-            }
+    // The end of chunks, or a body that has arrived.
+    if let Some(has_ended) = discard(&mut body).now_or_never() {
+        return has_ended;
+    }
+    let is_short = body.size_hint().exact().is_some_and(|length| length <= MAX_KEPT_ALIVE_BYTES);
+    let discarded = async move { tokio::time::timeout(DISCARD_TIMEOUT, discard(&mut body)).await };
+    // Without an end of the body, the server closes the connection by itself.
+    drop(tokio::spawn(discarded));
+    is_short && response.status() != StatusCode::REQUEST_TIMEOUT
+}
+
+/// Reads and discards the rest of a body. Returns true if the body ended.
+async fn discard(body: &mut Body) -> bool {
+    let mut seen = 0;
+    while let Some(frame) = body.frame().await {
+        let Ok(frame) = frame else { return false };
+        seen += frame.into_data().map_or(0, |data| data.len());
+        if seen > MAX_DISCARDED_BYTES {
+            return false;
         }
-        true
-    };
-    tokio::time::timeout(DRAIN_TIMEOUT, all).await.unwrap_or(false)
+    }
+    true
 }
 
 #[cfg(test)]
 mod tests {
     use http::Method;
     use quinistry_store::{Memory, Store};
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::TcpStream;
 
     use super::*;
+
+    /// Reads one answer. Returns its head in lower case.
+    async fn read_answer(client: &mut TcpStream) -> String {
+        let mut answer = Vec::new();
+        while !answer.ends_with(b"\r\n\r\n") {
+            answer.push(client.read_u8().await.expect("the connection is open"));
+        }
+        let head = String::from_utf8(answer).unwrap().to_ascii_lowercase();
+        let length =
+            head.split_once("content-length: ").map_or("0", |(_, rest)| rest.split_once('\r').unwrap().0);
+        client.read_exact(&mut vec![0; length.parse().unwrap()]).await.unwrap();
+        head
+    }
+
+    #[tokio::test]
+    async fn a_refused_push_is_answered_before_the_rest_of_its_body() {
+        let state = State::stored(
+            Store::open(Memory::new(1 << 20), false).unwrap(),
+            Settings { read_only: true, ..Settings::default() },
+        );
+        let app = crate::router(state);
+        let limits = quinistry_http::Limits::default();
+        let listener = quinistry_http::bind("127.0.0.1:0".parse().unwrap(), limits).unwrap();
+        let address = listener.local_addr().unwrap();
+        let server = tokio::spawn(quinistry_http::serve(listener, app, limits, std::future::pending()));
+        let mut client = TcpStream::connect(address).await.unwrap();
+        let head = |length: usize| {
+            format!("PUT /v2/a/manifests/x HTTP/1.1\r\nHost: x\r\nContent-Length: {length}\r\n\r\n")
+        };
+        // The client waits for the answer before it sends the rest, twice on one connection.
+        for _ in 0..2 {
+            client.write_all(format!("{}0123456789", head(20_000)).as_bytes()).await.unwrap();
+            let answer = read_answer(&mut client).await;
+            assert!(answer.starts_with("http/1.1 405 ") && !answer.contains("connection: close"), "{answer}");
+            client.write_all(&vec![b'x'; 20_000 - 10]).await.unwrap();
+        }
+        // A client that reads nothing before its body is sent hears the answer, too.
+        client.write_all(head(2 << 20).as_bytes()).await.unwrap();
+        client.write_all(&vec![b'x'; 2 << 20]).await.unwrap();
+        let answer = read_answer(&mut client).await;
+        assert!(answer.contains("connection: close"), "{answer}");
+        assert_eq!(client.read(&mut [0]).await.unwrap(), 0, "the connection ends without a reset");
+        server.abort();
+    }
 
     #[tokio::test]
     async fn get_and_head_have_the_same_headers_without_a_server_around() {

@@ -6,6 +6,7 @@ use quinistry_http::tls::{CertificateName, CertificateNames, TlsSession};
 
 use super::authenticator::ConnectionVerifier;
 use super::identity::{Identity, IdentityProof};
+use super::user_name::{check_user_name, check_user_uri};
 
 /// Kind of name in a certificate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,15 +53,22 @@ impl CertificateField {
 // === impl CertificateUsers ===
 
 impl CertificateUsers {
-    /// Returns the first kind of name that a certificate has; `None` if it is ambiguous. A later kind does
-    /// not take its place, since the authority may have meant another client.
+    /// Returns the first kind of name that a certificate has; `None` if it is ambiguous, or is not the name of a user. A
+    /// later kind does not take its place, since the authority may have meant another client.
     fn user<'a>(&self, names: &'a CertificateNames) -> Option<&'a str> {
-        let found =
-            self.0.iter().map(|field| field.of(names)).find(|name| **name != CertificateName::Absent)?;
-        match found {
-            CertificateName::Name(name) => Some(name),
-            CertificateName::Absent | CertificateName::Ambiguous => None,
-        }
+        let (field, found) = self
+            .0
+            .iter()
+            .map(|field| (*field, field.of(names)))
+            .find(|(_, name)| **name != CertificateName::Absent)?;
+        let CertificateName::Name(name) = found else { return None };
+        let checked = match field {
+            CertificateField::Uri => check_user_uri(name),
+            CertificateField::Email | CertificateField::Dns | CertificateField::CommonName => {
+                check_user_name(name)
+            }
+        };
+        checked.is_ok().then_some(name)
     }
 }
 
@@ -74,7 +82,7 @@ impl ConnectionVerifier for CertificateUsers {
 
 #[cfg(test)]
 mod tests {
-    use CertificateField::{CommonName, Dns, Email};
+    use CertificateField::{CommonName, Dns, Email, Uri};
 
     use super::*;
 
@@ -92,5 +100,23 @@ mod tests {
         assert_eq!(user(&[], &names), None);
         let ambiguous = CertificateNames { email: CertificateName::Ambiguous, ..names };
         assert_eq!(user(&[Email, CommonName], &ambiguous), None, "no other kind takes its place");
+    }
+
+    #[test]
+    fn row_140_a_name_that_is_no_user_name_is_no_identity() {
+        let user = |field, name: &str| {
+            let name = || CertificateName::Name(name.into());
+            let names = CertificateNames { uri: name(), dns: name(), email: name(), common_name: name() };
+            CertificateUsers(vec![field, CommonName]).user(&names).map(str::to_owned)
+        };
+        let long = "x".repeat(256);
+        for name in ["group:dev", "a:b", "anonymous", "authenticated", " alice ", "a\nb", "#a", "", &long] {
+            for field in [CommonName, Dns, Email] {
+                assert_eq!(user(field, name), None, "{name:?}");
+            }
+        }
+        assert_eq!(user(Uri, "group:dev"), None);
+        assert_eq!(user(Uri, "spiffe://example.org/ci").as_deref(), Some("spiffe://example.org/ci"));
+        assert_eq!(user(CommonName, "spiffe://example.org/ci"), None);
     }
 }

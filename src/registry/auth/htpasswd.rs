@@ -11,7 +11,7 @@ mod parse;
 
 pub use self::bcrypt_hash::{BcryptHash, BcryptHashError, MAX_PASSWORD_BYTES, NEW_HASH_COST};
 pub use self::create::{CreateError, CreatedUser};
-pub use self::edit::{UserNameError, check_user_name, remove_user, set_user};
+pub use self::edit::{remove_user, set_user};
 pub use self::file::{HtpasswdFile, HtpasswdFileError, read};
 pub(crate) use self::parse::HashText;
 pub use self::parse::{HtpasswdError, MAX_FILE_BYTES, UserLine, Users, parse};

@@ -127,6 +127,12 @@ impl TokenIssuer {
         self.current.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// Returns true if the tokens of `other` are not valid here, since they are signed with another key.
+    #[must_use]
+    pub fn ends_tokens_of(&self, other: &Self) -> bool {
+        self.current().key.id() != other.current().key.id()
+    }
+
     /// Returns the service that a request names, if tokens are issued for it.
     #[must_use]
     pub fn find_service(&self, requested: Option<&str>) -> Option<&str> {

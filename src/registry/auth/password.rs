@@ -6,7 +6,6 @@
 //! here is in the way of requests without a password.
 
 mod checks;
-mod network;
 mod success_cache;
 #[cfg(test)]
 mod tests;

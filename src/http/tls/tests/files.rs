@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::pki::{Authority, Files};
-use crate::tls::{LoadedTls, TlsError, TlsSettings};
+use crate::tls::{LoadedTls, TlsError, TlsServer, TlsSettings};
 
 fn failure(settings: TlsSettings) -> (TlsError, String) {
     let error = LoadedTls::read(settings).unwrap_err();
@@ -87,4 +87,30 @@ fn keys_in_each_form_are_read() {
     let path = |end: &str| folder.join(format!("rsa-1024.{end}"));
     let (_, text) = failure(TlsSettings::new(path("crt"), path("key")));
     assert!(text.contains("rsa-1024.key is not supported"), "{text}");
+}
+
+#[test]
+fn a_key_that_every_user_can_write_is_refused_and_one_that_every_user_can_read_is_warned_about() {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    let (authority, files) = (Authority::new("ca"), Files::new());
+    let settings = files.pair(&authority.leaf("registry.test"));
+    let server = TlsServer::new(LoadedTls::read(settings.clone()).unwrap());
+    for (mode, is_refused, is_warned_about) in
+        [(0o600, false, false), (0o640, false, false), (0o644, false, true), (0o666, true, false)]
+    {
+        std::fs::set_permissions(&settings.key, std::fs::Permissions::from_mode(mode)).unwrap();
+        match LoadedTls::read(settings.clone()) {
+            Ok(loaded) => {
+                assert_eq!((false, loaded.warning().is_some()), (is_refused, is_warned_about), "{mode:o}");
+            }
+            Err(error) => {
+                assert!(
+                    is_refused && matches!(&error, TlsError::Writable(path) if *path == settings.key),
+                    "{error}"
+                );
+                assert!(server.reload_at(std::time::SystemTime::now()).is_err(), "at a reload, too");
+            }
+        }
+    }
 }

@@ -75,6 +75,45 @@ async fn row_137_clients_that_do_not_finish_handshakes_leave_room_to_those_that_
 }
 
 #[tokio::test]
+async fn row_137_silent_clients_do_not_delay_a_handshake() {
+    let (authority, files) = (Authority::new("ca"), Files::new());
+    let limits = Limits { connections: 8, handshake: Duration::from_hours(1), ..Limits::default() };
+    let server = Server::with(files.pair(&authority.leaf("registry.test")), None, limits);
+    for count in [7, 40] {
+        let mut silent = Vec::new();
+        for _ in 0..count {
+            silent.push(server.tcp().await);
+        }
+        let answer =
+            timeout(PATIENCE, server.ask(&authority.trusted())).await.expect("silent clients give way");
+        assert!(answer.unwrap().ends_with(" nobody"), "{count} silent clients");
+    }
+}
+
+#[tokio::test]
+async fn row_137_handshakes_that_do_not_go_on_leave_room_to_other_networks() {
+    let (authority, files) = (Authority::new("ca"), Files::new());
+    let trusted = crate::client_address::TrustedProxies::parse(["127.0.0.1"]).unwrap();
+    let limits = Limits { connections: 16, handshake: Duration::from_hours(1), ..Limits::default() };
+    let settings = files.pair(&authority.leaf("registry.test"));
+    let server = Server::with(settings, Some(ProxyProtocol::new(trusted)), limits);
+    let mut stalled = Vec::new();
+    for port in 1..=40 {
+        let mut stream = server.tcp().await;
+        let begin = format!("PROXY TCP4 192.0.2.66 10.0.0.1 {port} 443\r\n\x16\x03");
+        stream.write_all(begin.as_bytes()).await.unwrap();
+        stalled.push(stream);
+    }
+    let other = async {
+        let mut stream = server.tcp().await;
+        stream.write_all(b"PROXY TCP4 192.0.2.7 10.0.0.1 56324 443\r\n").await.unwrap();
+        request(&mut handshake(stream, &authority.trusted()).await.unwrap()).await.unwrap()
+    };
+    let answer = timeout(PATIENCE, other).await.expect("other networks have handshakes of their own");
+    assert_eq!(answer, "192.0.2.7:56324 nobody");
+}
+
+#[tokio::test]
 async fn the_place_of_a_client_that_left_while_its_request_waited_is_free() {
     let (authority, files) = (Authority::new("ca"), Files::new());
     let limits = Limits { connections: 1, ..Limits::default() };

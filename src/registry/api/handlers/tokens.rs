@@ -107,17 +107,9 @@ impl TokenEndpoint<'_> {
     async fn issue_by_query(self, request: &Parts, trail: &mut Trail) -> Result<Response, Error> {
         let query = request.uri.query().unwrap_or_default();
         let asked = TokenRequest::parse(query.as_bytes()).map_err(Error::TokenRequest)?;
-        let field = match AuthorizationField::parse(&request.headers) {
-            Ok(field) => field,
-            Err(AuthorizationError::Repeated) => return Err(Error::RepeatedAuthorization),
-            Err(error) => {
-                let reason = error.to_string();
-                trail.failed_login = Some(FailedLogin { user: error.into_user(), reason });
-                return Err(self.unauthorized());
-            }
-        };
+        let field = self.authorization(request, trail)?;
         let identity = match field.credentials() {
-            None => Identity::anonymous(),
+            None => self.control.authenticator.identify_connection(&request.extensions),
             Some(credentials) => self.authenticate(request, credentials, trail).await?,
         };
         self.issue(asked, identity, trail)
@@ -129,6 +121,7 @@ impl TokenEndpoint<'_> {
         if asked.grant_type != Some(GrantType::Password) {
             return Err(Error::GrantType);
         }
+        let field = self.authorization(request, trail)?;
         let (Some(user), Some(password)) = (&asked.username, &asked.password) else {
             return Err(self.unauthorized());
         };
@@ -137,9 +130,28 @@ impl TokenEndpoint<'_> {
             trail.failed_login = Some(FailedLogin { user: Some(user.clone()), reason });
             return Err(self.unauthorized());
         }
+        match field.credentials() {
+            None => {}
+            Some(Credentials::Basic { user: other, password: secret })
+                if other == user && secret == password.as_bytes() => {}
+            Some(_) => return Err(Error::AmbiguousCredentials),
+        }
         let credentials = Credentials::Basic { user, password: password.as_bytes() };
         let identity = self.authenticate(request, credentials, trail).await?;
         self.issue(asked, identity, trail)
+    }
+
+    /// Parses the `Authorization` field. A malformed one is a failed login.
+    fn authorization(self, request: &Parts, trail: &mut Trail) -> Result<AuthorizationField, Error> {
+        match AuthorizationField::parse(&request.headers) {
+            Ok(field) => Ok(field),
+            Err(AuthorizationError::Repeated) => Err(Error::RepeatedAuthorization),
+            Err(error) => {
+                let reason = error.to_string();
+                trail.failed_login = Some(FailedLogin { user: error.into_user(), reason });
+                Err(self.unauthorized())
+            }
+        }
     }
 
     async fn authenticate(
@@ -163,13 +175,27 @@ impl TokenEndpoint<'_> {
         }
     }
 
-    fn issue(self, asked: TokenRequest, identity: Identity, trail: &mut Trail) -> Result<Response, Error> {
+    fn issue(
+        self,
+        asked: TokenRequest,
+        mut identity: Identity,
+        trail: &mut Trail,
+    ) -> Result<Response, Error> {
         let service = self.issuer.find_service(asked.service.as_deref()).ok_or(Error::UnknownService)?;
+        let target = self.target(service);
+        // Another registry cannot see the certificate.
+        if identity.proof == IdentityProof::Certificate && target == TokenTarget::Other {
+            identity = Identity::anonymous();
+        }
         if identity.proof == IdentityProof::Anonymous && !self.control.serves_anonymous() {
             return Err(self.unauthorized());
         }
-        let access = granted(self.control, self.target(service), &identity, asked.scopes);
-        let Some(issued) = self.issuer.issue(&identity, service, &access) else {
+        let access = granted(self.control, target, &identity, asked.scopes);
+        // A token of a certificate has no subject: it gives the user's rights over connections with the certificate
+        // alone, and those of anonymous clients over others. So it ends with the certificate, and is worth no theft.
+        let subject =
+            if identity.proof == IdentityProof::Certificate { &Identity::anonymous() } else { &identity };
+        let Some(issued) = self.issuer.issue(subject, service, &access) else {
             let reason = "no token is issued for these credentials".to_owned();
             trail.failed_login =
                 Some(FailedLogin { user: identity.name.as_deref().map(str::to_owned), reason });

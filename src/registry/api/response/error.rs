@@ -96,6 +96,8 @@ pub(crate) enum Error {
     Denied { message: &'static str, asked: Vec<AskedAction> },
     #[error("request has more than one Authorization header")]
     RepeatedAuthorization,
+    #[error("form and Authorization header have different credentials")]
+    AmbiguousCredentials,
     /// Challenge whose URL depends on a host that the request does not name.
     #[error(transparent)]
     InvalidHost(#[from] InvalidHost),
@@ -172,6 +174,7 @@ impl Error {
             | Self::PageCursor
             | Self::TransferEncoding
             | Self::RepeatedAuthorization
+            | Self::AmbiguousCredentials
             | Self::InvalidHost(_)
             | Self::TokenRequest(_)
             | Self::UnknownService

@@ -3,54 +3,6 @@
 use super::bcrypt_hash::BcryptHash;
 use super::parse::Line;
 
-/// Longest name of a new user, in bytes.
-const MAX_NAME_BYTES: usize = 255;
-
-/// Words with a meaning of their own in rules of access.
-const RESERVED_NAMES: [&str; 2] = ["anonymous", "authenticated"];
-
-/// Error of [`check_user_name`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum UserNameError {
-    /// Empty name.
-    #[error("user name is empty")]
-    Empty,
-    /// Name of more than 255 bytes.
-    #[error("user name is longer than {MAX_NAME_BYTES} bytes")]
-    TooLong,
-    /// Name that ends at its colon wherever it is sent.
-    #[error("user name has a colon, which ends a name in the file and in requests")]
-    Colon,
-    /// Name with a control character.
-    #[error("user name has a control character")]
-    Control,
-    /// Name that would be read as a comment, or without its spaces.
-    #[error("user name begins with #, or begins or ends with a space")]
-    Edge,
-    /// Word of the rules of access.
-    #[error("user name is a word of access rules; choose another one")]
-    Reserved,
-}
-
-/// Checks the name of a new user.
-pub fn check_user_name(name: &str) -> Result<(), UserNameError> {
-    if name.is_empty() {
-        Err(UserNameError::Empty)
-    } else if name.len() > MAX_NAME_BYTES {
-        Err(UserNameError::TooLong)
-    } else if name.contains(':') {
-        Err(UserNameError::Colon)
-    } else if name.contains(char::is_control) {
-        Err(UserNameError::Control)
-    } else if name.starts_with('#') || name.trim() != name {
-        Err(UserNameError::Edge)
-    } else if RESERVED_NAMES.contains(&name) {
-        Err(UserNameError::Reserved)
-    } else {
-        Ok(())
-    }
-}
-
 /// Returns the file with the user's new hash at the place of the line that holds until now, or at the end,
 /// and true if the user was there. Other lines of the user are removed.
 #[must_use]
@@ -131,27 +83,5 @@ mod tests {
         assert_eq!(remove("bob").unwrap(), b"# bob:2\nalice:1\n");
         assert_eq!(remove("bo"), None);
         assert_eq!(remove_user(b"", "bob"), None);
-    }
-
-    #[test]
-    fn names_that_a_file_or_a_request_cannot_hold_are_refused() {
-        use UserNameError::{Colon, Control, Edge, Empty, Reserved, TooLong};
-        let long = "x".repeat(256);
-        for (name, error) in [
-            ("", Empty),
-            ("a:b", Colon),
-            ("a\nb", Control),
-            ("a\0b", Control),
-            ("#a", Edge),
-            (" a", Edge),
-            ("a\u{a0}", Edge),
-            ("anonymous", Reserved),
-            (long.as_str(), TooLong),
-        ] {
-            assert_eq!(check_user_name(name), Err(error), "{name:?}");
-        }
-        for name in ["alice", "ci@example.com", "Zo\u{eb}", "a b", "system-x"] {
-            assert_eq!(check_user_name(name), Ok(()), "{name}");
-        }
     }
 }

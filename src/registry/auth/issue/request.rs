@@ -32,6 +32,9 @@ pub enum TokenRequestError {
     /// Too many scopes.
     #[error("more than {MAX_SCOPES} scopes in one request")]
     TooManyScopes,
+    /// Parameter that stands twice (RFC 6749, 3.2): a proxy in front may have looked at the other one.
+    #[error("parameter {0} stands more than once")]
+    Repeated(&'static str),
 }
 
 // === impl TokenRequest ===
@@ -53,19 +56,23 @@ impl TokenRequest {
                         request.scopes.extend(RequestedScope::parse(scope));
                     }
                 }
-                "service" => request.service = Some(value.into_owned()),
+                "service" => set_once(&mut request.service, value.into_owned(), "service")?,
                 "grant_type" => {
                     let is_password = value == "password";
-                    request.grant_type =
-                        Some(if is_password { GrantType::Password } else { GrantType::Unsupported });
+                    let grant = if is_password { GrantType::Password } else { GrantType::Unsupported };
+                    set_once(&mut request.grant_type, grant, "grant_type")?;
                 }
-                "username" => request.username = Some(value.into_owned()),
-                "password" => request.password = Some(value.into_owned()),
+                "username" => set_once(&mut request.username, value.into_owned(), "username")?,
+                "password" => set_once(&mut request.password, value.into_owned(), "password")?,
                 _ => {}
             }
         }
         Ok(request)
     }
+}
+
+fn set_once<T>(field: &mut Option<T>, value: T, name: &'static str) -> Result<(), TokenRequestError> {
+    if field.replace(value).is_some() { Err(TokenRequestError::Repeated(name)) } else { Ok(()) }
 }
 
 impl std::fmt::Debug for TokenRequest {
@@ -118,6 +125,14 @@ mod tests {
             scopes("scope=repository:../../x:pull&scope=repository:*:*&scope=registry:catalog:*"),
             ["catalog"]
         );
+    }
+
+    #[test]
+    fn row_113_a_parameter_but_scope_stands_once() {
+        for name in ["service", "grant_type", "username", "password"] {
+            let form = format!("{name}=a&scope=x&scope=y&{name}=a");
+            assert_eq!(TokenRequest::parse(form.as_bytes()), Err(TokenRequestError::Repeated(name)));
+        }
     }
 
     #[test]

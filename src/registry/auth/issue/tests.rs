@@ -99,6 +99,12 @@ fn row_114_a_token_ends_with_its_user_password_service_and_secret() {
 }
 
 #[test]
+fn another_secret_ends_the_tokens_of_the_former_one() {
+    let ((one, _), (same, _), (other, _)) = (issuer(b"secret"), issuer(b"secret"), issuer(b"another"));
+    assert!(!same.ends_tokens_of(&one) && other.ends_tokens_of(&one));
+}
+
+#[test]
 fn replicas_with_one_secret_accept_each_others_tokens() {
     let ((one, _), (other, _)) = (issuer(b"shared"), issuer(b"shared"));
     assert!(use_token(&other, &issue(&one, &alice())).unwrap().is_ok());

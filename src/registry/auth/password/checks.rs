@@ -6,9 +6,9 @@ use std::num::NonZero;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
+use quinistry_http::Network;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
-use super::network::Network;
 use super::success_cache::{AttemptKey, AttemptKeys, SuccessCache};
 use super::throttle::{Attempt, Throttle};
 use crate::auth::AuthenticationError;

@@ -9,7 +9,7 @@ use std::hash::{BuildHasher as _, Hash, RandomState};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::network::Network;
+use quinistry_http::Network;
 
 /// Failures that are not slowed down.
 const FREE_FAILURES: u32 = 10;

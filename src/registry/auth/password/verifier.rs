@@ -4,10 +4,10 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Instant;
 
+use quinistry_http::Network;
 use quinistry_http::client_address::ClientAddress;
 
 use super::checks::{PasswordAttempt, PasswordChecks};
-use super::network::Network;
 use crate::auth::authenticator::{CredentialVerifier, Credentials};
 use crate::auth::htpasswd::HtpasswdFile;
 use crate::auth::{AuthenticationError, Identity, IdentityProof};

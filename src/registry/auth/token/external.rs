@@ -10,7 +10,7 @@ use quinistry_http::watch::ReloadFiles;
 use super::access::TokenCeiling;
 use super::cache::TokenCache;
 use super::claims::TokenValidity;
-use super::keys::{KeyFileError, MAX_KEY_FILE_BYTES, TokenKeys};
+use super::keys::{KeyFileError, MAX_KEY_FILE_BYTES, NO_KEYS, TokenKeys};
 use super::verification::{TokenPolicy, verify};
 use crate::auth::authenticator::{CredentialVerifier, Credentials, Verification};
 use crate::auth::regular_file;
@@ -75,13 +75,16 @@ impl KeyFiles {
             let Some(path) = path else { continue };
             let file = path.display().to_string();
             let bytes = read(path).map_err(|error| KeyFilesError::Read { file: file.clone(), error })?;
-            add(&mut keys, &bytes).map_err(|error| KeyFilesError::Keys { file, error })?;
+            let added = add(&mut keys, &bytes);
+            if !added.map_err(|error| KeyFilesError::Keys { file: file.clone(), error })? {
+                tracing::warn!("file {file} of a token server's keys {NO_KEYS}");
+            }
         }
         Ok(keys)
     }
 }
 
-type AddKeys = fn(&mut TokenKeys, &[u8]) -> Result<(), KeyFileError>;
+type AddKeys = fn(&mut TokenKeys, &[u8]) -> Result<bool, KeyFileError>;
 
 fn read(path: &std::path::Path) -> std::io::Result<Vec<u8>> {
     Ok(regular_file::read(path, MAX_KEY_FILE_BYTES)?.bytes)
@@ -228,6 +231,22 @@ mod tests {
     }
 
     #[test]
+    fn a_set_without_keys_for_tokens_withdraws_the_former_ones() {
+        let (folder, signer) = (tempfile::tempdir().unwrap(), Signer::ed25519());
+        let tokens = open(&folder, &signer);
+        let token = token(&signer, "alice");
+        let path = folder.path().join("jwks.json");
+        for empty in [json!({"keys": []}), json!({"keys": [{"kid": "a", "kty": "OKP", "use": "enc"}]})] {
+            fs::write(&path, jwks(&signer)).unwrap();
+            tokens.reload().unwrap();
+            assert!(tokens.identify(&token, NOW, Instant::now()).is_ok());
+            fs::write(&path, empty.to_string()).unwrap();
+            tokens.reload().unwrap();
+            assert!(tokens.identify(&token, NOW, Instant::now()).is_err(), "{empty}");
+        }
+    }
+
+    #[test]
     fn a_remembered_token_ends_at_its_time_and_with_its_keys() {
         let (folder, signer) = (tempfile::tempdir().unwrap(), Signer::ed25519());
         let tokens = open(&folder, &signer);
@@ -247,7 +266,7 @@ mod tests {
         let (folder, signer) = (tempfile::tempdir().unwrap(), Signer::ed25519());
         let tokens = open(&folder, &signer);
         let path = folder.path().join("jwks.json");
-        for broken in ["", "{}", r#"{"keys":[]}"#, "not JSON"] {
+        for broken in ["", "{}", r#"{"keys":[{}]}"#, "not JSON"] {
             fs::write(&path, broken).unwrap();
             let error = tokens.reload().unwrap_err().to_string();
             assert!(error.contains("jwks.json"), "{error}");

@@ -34,16 +34,17 @@ pub enum KeyFileError {
     /// Two keys with one id, of which only one would count.
     #[error("has two keys with the kid {0:?}; give each its own")]
     DuplicateId(String),
-    /// Set without a key that verifies tokens.
-    #[error("has no key that verifies tokens")]
-    NoKey,
 }
+
+/// Warning of a JWK set without keys that verify tokens.
+pub const NO_KEYS: &str = "has no key that verifies tokens: tokens that its keys have signed are refused";
 
 // === impl TokenKeys ===
 
 impl TokenKeys {
     /// Adds the certificates of a bundle in PEM, named by RFC 7638 thumbprint and by libtrust id.
-    pub fn add_bundle(&mut self, pem: &[u8]) -> Result<(), KeyFileError> {
+    /// Returns true: a bundle without certificates is an error, since no server writes one.
+    pub fn add_bundle(&mut self, pem: &[u8]) -> Result<bool, KeyFileError> {
         let (bundle, keys) = CertificateBundle::parse(pem)?;
         for key in keys {
             let (id, key) = (key.libtrust_id, Arc::new(key.key));
@@ -51,15 +52,14 @@ impl TokenKeys {
             self.add(id, key, true)?;
         }
         self.bundle = bundle;
-        Ok(())
+        Ok(true)
     }
 
-    /// Adds the keys of a JWK set, named by `kid`, or by RFC 7638 thumbprint if they have none.
-    pub fn add_jwk_set(&mut self, json: &[u8]) -> Result<(), KeyFileError> {
+    /// Adds the keys of a JWK set, named by `kid`, or by RFC 7638 thumbprint if they have none. A set without keys that
+    /// verify tokens is an order: its server has withdrawn them. Returns true if it has any.
+    pub fn add_jwk_set(&mut self, json: &[u8]) -> Result<bool, KeyFileError> {
         let keys = jwk::parse_set(json)?;
-        if keys.is_empty() {
-            return Err(KeyFileError::NoKey);
-        }
+        let has_keys = !keys.is_empty();
         let mut ids = std::collections::HashSet::new();
         for jwk::IdentifiedKey { id, key } in keys {
             let id = id.unwrap_or_else(|| key.thumbprint.clone());
@@ -68,7 +68,7 @@ impl TokenKeys {
             }
             self.add(id, Arc::new(key), false)?;
         }
-        Ok(())
+        Ok(has_keys)
     }
 
     /// Adds a key. An id may name the same key twice, as that of a renewed certificate, but not two keys.
@@ -121,10 +121,10 @@ mod tests {
     fn row_125_a_set_with_two_keys_of_one_kid_is_refused() {
         let load = |keys: &[(Option<&str>, &str)]| TokenKeys::default().add_jwk_set(set(keys).as_bytes());
         let refused = Err(KeyFileError::DuplicateId("a".into()));
-        assert_eq!(load(&[(Some("a"), ONE), (Some("b"), OTHER)]), Ok(()));
+        assert_eq!(load(&[(Some("a"), ONE), (Some("b"), OTHER)]), Ok(true));
         assert_eq!(load(&[(Some("a"), ONE), (Some("a"), OTHER)]), refused);
         assert_eq!(load(&[(Some("a"), ONE), (Some("a"), ONE)]), refused);
-        assert_eq!(load(&[]), Err(KeyFileError::NoKey));
+        assert_eq!(load(&[]), Ok(false), "the keys are withdrawn");
     }
 
     #[test]

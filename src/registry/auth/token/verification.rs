@@ -9,15 +9,13 @@ use super::crypto;
 use super::key::{self, VerificationKey};
 use super::keys::{ChainError, TokenKeys};
 use super::unique_names;
+use crate::auth::user_name::check_user_name;
 
 /// Longest token, in bytes.
 pub const MAX_TOKEN_BYTES: usize = 16 * 1024;
 
 /// Longest header of a token, in bytes of JSON.
 pub const MAX_HEADER_BYTES: usize = 4 * 1024;
-
-/// Longest subject, in bytes.
-const MAX_SUBJECT_BYTES: usize = 255;
 
 /// Demands on a token.
 #[derive(Clone, Debug)]
@@ -124,9 +122,7 @@ pub fn verify(
         Signer::Id(id) => keys.find(id).ok_or(TokenError::UnknownKey)?,
     };
     let (token, _) = parsed.check(policy, key, now)?;
-    // A colon ends a user name in Basic credentials, and lists in logs and rules are separated by commas.
-    let is_name = |c: char| !c.is_control() && !matches!(c, ':' | ',');
-    if token.subject.iter().any(|name| name.len() > MAX_SUBJECT_BYTES || !name.chars().all(is_name)) {
+    if token.subject.as_deref().is_some_and(|name| check_user_name(name).is_err()) {
         return Err(TokenError::Subject);
     }
     Ok(token)

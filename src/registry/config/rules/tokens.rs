@@ -12,13 +12,13 @@ use super::super::values;
 use crate::auth::issue::{MIN_LIFETIME, SigningKey};
 use crate::auth::regular_file::{READABLE_BY_ALL, WRITABLE_BY_ALL};
 use crate::auth::token::algorithm::AllowedAlgorithms;
-use crate::auth::token::keys::{KeyFileError, MAX_KEY_FILE_BYTES, TokenKeys};
+use crate::auth::token::keys::{KeyFileError, MAX_KEY_FILE_BYTES, NO_KEYS, TokenKeys};
 
 /// Longest lifetime of a token. The rules of access are asked at each use, but not so in other registries.
 const MAX_LIFETIME: Duration = Duration::from_hours(24);
 
 /// Reader of one kind of key file.
-type AddKeys = fn(&mut TokenKeys, &[u8]) -> Result<(), KeyFileError>;
+type AddKeys = fn(&mut TokenKeys, &[u8]) -> Result<bool, KeyFileError>;
 
 /// Checks the settings of tokens.
 pub(super) fn check(tree: &ConfigNode, findings: &mut Findings) {
@@ -128,11 +128,12 @@ pub(in super::super) fn check_files(tree: &ConfigNode, files: &dyn ReadFile, fin
         [("auth.token.rootcertbundle", add_bundle), ("auth.token.jwks", TokenKeys::add_jwk_set)]
     {
         file(tree, path, false, files, findings, |bytes| {
-            add(&mut keys, bytes).map_err(|error| error.to_string())
+            let has_keys = add(&mut keys, bytes).map_err(|error| error.to_string())?;
+            Ok((!has_keys).then_some(NO_KEYS))
         });
     }
     file(tree, "quinistry.tokens.key", true, files, findings, |bytes| {
-        SigningKey::of_pem(bytes).map(drop).map_err(|error| error.to_string())
+        SigningKey::of_pem(bytes).map(|_| None).map_err(|error| error.to_string())
     });
 }
 
@@ -142,7 +143,7 @@ fn file(
     is_secret: bool,
     files: &dyn ReadFile,
     findings: &mut Findings,
-    parse: impl FnOnce(&[u8]) -> Result<(), String>,
+    parse: impl FnOnce(&[u8]) -> Result<Option<&'static str>, String>,
 ) {
     let Some((node, name)) = given(tree, path).and_then(|node| Some((node, node.as_text()?))) else { return };
     let file = match files.read(Path::new(name), MAX_KEY_FILE_BYTES) {
@@ -164,7 +165,9 @@ fn file(
         }
         _ => {}
     }
-    if let Err(problem) = parse(&file.bytes) {
-        findings.error(&node.origin, path, format!("{name} {problem}"));
+    match parse(&file.bytes) {
+        Ok(None) => {}
+        Ok(Some(warning)) => findings.warn(&node.origin, path, format!("{name} {warning}")),
+        Err(problem) => findings.error(&node.origin, path, format!("{name} {problem}")),
     }
 }

@@ -20,6 +20,7 @@ pub(super) fn files() -> Files {
         [
             ("/bundle.pem", (0o644, BUNDLE)),
             ("/jwks.json", (0o644, JWKS)),
+            ("/withdrawn.json", (0o644, r#"{"keys":[]}"#)),
             ("/twice.json", (0o644, r#"{"keys":[{"kid":"a","kty":"oct","k":"AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"},{"kid":"a","kty":"oct","k":"AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"}]}"#)),
             ("/token.pem", (0o600, SIGNING_KEY)),
             ("/set.pem", (0o600, JWKS)),
@@ -196,4 +197,13 @@ fn the_examples_of_the_documentation_are_accepted_as_written() {
     assert_eq!(config(others).tokens.services, [verifier.service]);
     assert_eq!(verifier.issuer, crate::auth::issue::ISSUER);
     assert!(config(external).token_server.unwrap().keys.root_bundle.is_some());
+}
+
+#[test]
+fn a_set_whose_keys_are_withdrawn_is_warned_about() {
+    let found = server("jwks: /withdrawn.json");
+    assert!(
+        matches!(&*found, [line] if line.contains("warning") && line.contains("has no key that verifies")),
+        "{found:?}"
+    );
 }

@@ -74,6 +74,13 @@ fn rule(repositories: &str, who: Grantee, can: &[Right]) -> AccessRule {
 
 /// A registry in which alice may pull and push in `team/**`, and everybody may pull from `public/**`.
 fn registry(rules: &[AccessRule]) -> State {
+    registry_with(rules, None)
+}
+
+fn registry_with(
+    rules: &[AccessRule],
+    connection: Option<Arc<dyn crate::auth::authenticator::ConnectionVerifier>>,
+) -> State {
     let settings = TokenSettings {
         service: SERVICE.into(),
         other_services: vec!["other.example".into()],
@@ -82,7 +89,7 @@ fn registry(rules: &[AccessRule]) -> State {
     };
     let issuer = Arc::new(TokenIssuer::open(settings, Some(b"secret"), Arc::new(OneUser)).unwrap());
     let control = AccessControl {
-        authenticator: Authenticator { verifiers: vec![Arc::new(OneUser), issuer.clone()], connection: None },
+        authenticator: Authenticator { verifiers: vec![Arc::new(OneUser), issuer.clone()], connection },
         rules: Rules::new(rules, Groups::default()).unwrap(),
         challenge: Challenge::OwnToken { service: SERVICE.into(), host: None },
         token_issuer: Some(issuer),
@@ -308,6 +315,82 @@ async fn row_113_only_short_forms_are_read() {
     let chunk = || Ok::<_, std::io::Error>(bytes::Bytes::from_static(&[b'a'; 1024]));
     let endless = futures_util::stream::iter(std::iter::repeat_with(chunk));
     assert_eq!(send(kind, None, Body::from_stream(endless)).await, 413);
+}
+
+#[tokio::test]
+async fn row_113_a_form_and_a_header_cannot_name_two_users() {
+    let state = public_and_team();
+    let other = format!("Basic {}", STANDARD.encode("bob:right"));
+    let right = basic("right");
+    let form = "grant_type=password&username=alice&password=right";
+    let wrong = basic("wrong");
+    let rows: [(&[&str], &str, u16); 9] = [
+        (&[], form, 200),
+        (&[&right], form, 200),
+        (&["Basic Og=="], form, 200),
+        (&[&right, &right], form, 400),
+        (&[&other], form, 400),
+        (&[&wrong], form, 400),
+        (&["Bearer x"], form, 400),
+        (&["Digest x"], form, 401),
+        (&[], &format!("{form}&username=alice"), 400),
+    ];
+    for (fields, form, status) in rows {
+        let mut request = Request::builder().method("POST").uri("/v2/_token");
+        for field in fields {
+            request = request.header(AUTHORIZATION, *field);
+        }
+        let request = request.header(CONTENT_TYPE, "application/x-www-form-urlencoded");
+        let (response, body) = ask(&state, request, form).await;
+        assert_eq!(response.status().as_u16(), status, "{fields:?} {form} {body}");
+    }
+}
+
+/// Connection that proves the user of its certificate, here an extension.
+#[derive(Debug)]
+struct Certified;
+
+#[derive(Clone)]
+struct Certificate;
+
+impl crate::auth::authenticator::ConnectionVerifier for Certified {
+    fn identify(&self, extensions: &http::Extensions) -> Option<Identity> {
+        extensions.get::<Certificate>().map(|Certificate| Identity {
+            name: Some("alice".into()),
+            proof: IdentityProof::Certificate,
+            ceiling: None,
+        })
+    }
+}
+
+#[tokio::test]
+async fn a_client_certificate_keeps_its_rights_with_a_token_and_lends_them_to_no_other_client() {
+    let rules = [rule("team/**", Grantee::User("alice".into()), &[Right::Push])];
+    let state = registry_with(&rules, Some(Arc::new(Certified)));
+    let token = async |service: &str| {
+        let path = format!("/v2/_token?service={service}&scope=repository:team/a:pull,push");
+        let request = Request::builder().uri(path).extension(Certificate);
+        let (response, body) = ask(&state, request, "").await;
+        (
+            response.status(),
+            body["scope"].clone(),
+            format!("Bearer {}", body["token"].as_str().unwrap_or_default()),
+        )
+    };
+    let (status, scope, field) = token(SERVICE).await;
+    assert_eq!((status, scope), (StatusCode::OK, "repository:team/a:pull,push".into()));
+    let push = async |repository: &str, has_certificate: bool| {
+        let path = format!("/v2/{repository}/blobs/uploads/");
+        let mut request = Request::builder().method("POST").uri(path).header(AUTHORIZATION, &field);
+        if has_certificate {
+            request = request.extension(Certificate);
+        }
+        ask(&state, request, "").await.0.status()
+    };
+    assert_eq!(push("team/a", true).await, StatusCode::ACCEPTED);
+    assert_eq!(push("team/b", true).await, StatusCode::UNAUTHORIZED, "the scope of the token holds");
+    assert_eq!(push("team/a", false).await, StatusCode::UNAUTHORIZED, "the token alone is worth nothing");
+    assert_eq!(token("other.example").await.0, StatusCode::UNAUTHORIZED, "others see no certificate");
 }
 
 #[tokio::test]

@@ -1,22 +1,29 @@
 //! Network of a client, as far as one client can choose its address.
 
-use std::net::IpAddr;
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use quinistry_http::client_address::ClientAddress;
+use super::client_address::ClientAddress;
+use super::peer::Peer;
 
 /// Network of a client: an IPv4 address, or the /64 of an IPv6 address, in which a client takes any address
 /// that it wants.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) enum Network {
+pub enum Network {
+    /// Address of IPv4, as a number.
     V4(u32),
+    /// First 64 bits of an address of IPv6.
     V6(u64),
+    /// Clients of Unix sockets.
     Unix,
     /// Client without an address, as in a router that is embedded in another program.
     Unknown,
 }
 
 impl Network {
-    pub(super) fn of(client: Option<ClientAddress>) -> Self {
+    /// Returns the network of a client.
+    #[must_use]
+    pub fn of(client: Option<ClientAddress>) -> Self {
         match client {
             None => Self::Unknown,
             Some(ClientAddress::Unix) => Self::Unix,
@@ -25,6 +32,23 @@ impl Network {
                 Some(address) => Self::V4(address.to_bits()),
                 None => Self::V6((address.to_bits() >> 64) as u64),
             },
+        }
+    }
+}
+
+impl From<Peer> for Network {
+    fn from(peer: Peer) -> Self {
+        Self::of(Some(peer.ip().map_or(ClientAddress::Unix, ClientAddress::Ip)))
+    }
+}
+
+impl fmt::Display for Network {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::V4(bits) => Ipv4Addr::from_bits(*bits).fmt(f),
+            Self::V6(bits) => write!(f, "{}/64", Ipv6Addr::from_bits(u128::from(*bits) << 64)),
+            Self::Unix => f.write_str("unix"),
+            Self::Unknown => f.write_str("unknown"),
         }
     }
 }
@@ -43,6 +67,7 @@ mod tests {
         assert_eq!(network("192.0.2.1"), network("::ffff:192.0.2.1"));
         assert_eq!(network("2001:db8::1"), network("2001:db8::ffff:1"));
         assert_ne!(network("2001:db8::1"), network("2001:db8:0:1::1"));
+        assert_eq!(network("2001:db8::1").to_string(), "2001:db8::/64");
         assert_ne!(Network::of(None), Network::of(Some(ClientAddress::Unix)));
     }
 }
