@@ -47,6 +47,7 @@ mod output;
 mod own;
 mod ownership;
 mod port_holder;
+mod private_file;
 mod probe;
 mod progress;
 mod pull;

@@ -12,6 +12,7 @@ use self::lifetime::Lifetime;
 use super::configuration::Configuration;
 use super::exit::UsageError;
 use super::output::{self, OutputFormatArgs};
+use super::private_file;
 use crate::registry::auth::api_keys::{
     KeyRecord, MAX_FILE_BYTES, NewKey, add_record, check_file, remove_record,
 };
@@ -192,6 +193,9 @@ impl RightArg {
 impl RemoveArgs {
     fn run(self) -> anyhow::Result<()> {
         let (_, file) = self.config.files()?;
+        if !file.exists() {
+            bail!("{} has no key {}", file.display(), self.id);
+        }
         change(&file, |former| {
             remove_record(former, &self.id)
                 .with_context(|| format!("{} has no key {}", file.display(), self.id))
@@ -260,10 +264,17 @@ impl ConfigArg {
 /// Replaces the text of a file of keys, which may not exist yet.
 fn change(file: &std::path::Path, edit: impl FnOnce(&[u8]) -> anyhow::Result<Vec<u8>>) -> anyhow::Result<()> {
     let failed = || format!("failed to change API keys {}", file.display());
-    let rewrite = Rewrite::begin(file).with_context(failed)?;
-    let former = rewrite.read(MAX_FILE_BYTES).with_context(failed)?;
+    let explain = private_file::with_remedy;
+    let folders = private_file::make_folder_of(file).map_err(explain).with_context(failed)?;
+    let rewrite = Rewrite::begin(file).map_err(explain).with_context(failed)?;
+    let former = rewrite.read(MAX_FILE_BYTES).map_err(explain).with_context(failed)?;
+    let is_new = former.is_none();
     let former = former.unwrap_or(ReadFile { bytes: Vec::new(), mode: 0o600 });
     check_file(file, &former)?;
     let text = edit(&former.bytes)?;
-    rewrite.write(&text).with_context(failed)
+    rewrite.write(&text).map_err(explain).with_context(failed)?;
+    if is_new {
+        output::complain(&super::sanitize(&private_file::describe_owner(file, &folders)?));
+    }
+    Ok(())
 }

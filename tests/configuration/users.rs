@@ -319,12 +319,37 @@ fn commands_for_users_keep_the_file_as_it_was_but_for_the_user() {
         ),
         (&["user", "add", path, "dora"], "give --password-stdin"),
         (&["user", "remove", path, "dora"], "has no user dora"),
-        (&["user", "remove", "/nonexistent/htpasswd", "dora"], "No such file"),
+        (&["user", "remove", "/nonexistent/htpasswd", "dora"], "does not exist; name the file"),
     ] {
         let error = failed(arguments, &"x".repeat(73));
         assert!(error.contains(expected) && error.lines().count() == 1, "{error}");
     }
     assert_eq!(fs::read_to_string(&file).unwrap(), text, "a failed command changes nothing");
+}
+
+#[test]
+fn the_first_user_and_the_first_key_make_their_files_and_folders() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let (users, keys, config) =
+        (path("etc/quinistry/htpasswd"), path("lib/quinistry/keys"), path("config.yml"));
+    let text = CONFIG.replace("'{root}'", "/srv").replace("'{addr}'", "localhost:5000");
+    let text = text.replace("'{folder}/htpasswd'", &users).replace("'{folder}/keys'", &keys);
+    fs::write(&config, text).unwrap();
+    let added = run(&["user", "add", &users, "alice", "--password-stdin"], "secret\n");
+    let note = String::from_utf8(added.stderr).unwrap();
+    assert!(added.status.success() && note.contains("which only uid "), "{note}");
+    assert!(note.contains(&format!("chown USER {} ", path("etc"))), "{note}");
+    done(&["key", "add", &config, "--for", "alice"], "");
+    for (file, mode) in [(path("etc/quinistry"), 0o700), (users.clone(), 0o600), (keys, 0o600)] {
+        assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, mode, "{file}");
+    }
+    // Only a file that was made is described.
+    let changed = run(&["user", "add", &users, "alice", "--password-stdin"], "other\n");
+    assert!(changed.status.success() && changed.stderr.is_empty(), "{changed:?}");
+    let below_a_file = format!("{users}/htpasswd");
+    let error = failed(&["user", "add", &below_a_file, "alice", "--password-stdin"], "secret\n");
+    assert!(error.contains("a part of the path is a file") && error.lines().count() == 1, "{error}");
 }
 
 #[test]
