@@ -46,6 +46,7 @@ mod operator;
 mod output;
 mod own;
 mod ownership;
+mod password_stdin;
 mod port_holder;
 mod private_file;
 mod probe;

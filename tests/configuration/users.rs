@@ -347,6 +347,8 @@ fn the_first_user_and_the_first_key_make_their_files_and_folders() {
     // Only a file that was made is described.
     let changed = run(&["user", "add", &users, "alice", "--password-stdin"], "other\n");
     assert!(changed.status.success() && changed.stderr.is_empty(), "{changed:?}");
+    let error = failed(&["user", "add", &users, "bob", "--password-stdin"], "secret\nbob\n");
+    assert!(error.contains("has several lines"), "{error}");
     let below_a_file = format!("{users}/htpasswd");
     let error = failed(&["user", "add", &below_a_file, "alice", "--password-stdin"], "secret\n");
     assert!(error.contains("a part of the path is a file") && error.lines().count() == 1, "{error}");
