@@ -84,6 +84,8 @@ fn the_exit_code_tells_whether_a_right_is_granted() {
         ("access check config.yml bob Team/App", 2),
         ("access check config.yml bob team/app --can read", 2),
         ("access check absent.yml bob team/app", 1),
+        ("access check config.yml authenticated team/app", 2),
+        ("access check config.yml group:dev team/app", 2),
     ] {
         let output = quinistry(folder.path(), arguments);
         assert_eq!(output.status.code(), Some(expected), "{arguments}: {}", text(&output.stderr));
@@ -101,7 +103,7 @@ fn programs_get_the_rights_with_their_rules() {
     assert_eq!(
         report["rights"][1],
         serde_json::json!({
-            "right": "push", "granted": true, "rule": {"file": "config.yml", "line": 16, "variable": null},
+            "right": "push", "granted": true, "rule": {"file": "config.yml", "line": 18, "variable": null},
         })
     );
     assert_eq!(report["rights"][4], serde_json::json!({"right": "admin", "granted": false, "rule": null}));
@@ -122,4 +124,47 @@ fn without_rules_the_command_says_who_may_do_everything() {
     assert!(text(&output.stdout).contains(expected), "{output:?}");
     let output = quinistry(users.path(), "access check config.yml anonymous app --can pull");
     assert_eq!(output.status.code(), Some(1));
+}
+
+#[test]
+fn a_right_that_a_setting_takes_from_every_client_is_not_granted() {
+    let rules = "quinistry: {access: [{repositories: ['**'], who: [bob], can: [admin]}]}\n\
+                 auth: {htpasswd: {realm: r, path: /x}}\n";
+    let without_delete = folder(&format!("version: 0.1\nstorage: inmemory\n{rules}"));
+    let output = quinistry(without_delete.path(), "access check config.yml bob app");
+    let stdout = text(&output.stdout);
+    assert!(stdout.contains("push       yes  config.yml:3:"), "{stdout}");
+    assert!(stdout.contains("delete     no   storage.delete.enabled is false\n"), "{stdout}");
+    let output = quinistry(without_delete.path(), "access check config.yml bob app --can delete -o json");
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{report}");
+    assert_eq!(
+        report["rights"][3],
+        serde_json::json!({
+            "right": "delete", "granted": false, "rule": null, "disabledBy": "storage.delete.enabled is false",
+        })
+    );
+    let storage =
+        "storage: {inmemory: {}, delete: {enabled: true}, maintenance: {readonly: {enabled: true}}}\n";
+    let read_only = folder(&format!("version: 0.1\n{storage}{rules}"));
+    let stdout = text(&quinistry(read_only.path(), "access check config.yml bob app").stdout);
+    let refusals = stdout.matches("no   storage.maintenance.readonly.enabled is true\n").count();
+    assert!(refusals == 3 && stdout.contains("pull       yes"), "{stdout}");
+}
+
+#[test]
+fn a_word_that_is_no_user_is_refused() {
+    let open = folder("version: 0.1\nstorage: inmemory\n");
+    for (user, expected) in [
+        ("", "is empty; give the name of a user"),
+        ("authenticated", "stands for every user; give the name of one"),
+        ("group:dev", "stands for a group; give the name of one of its members"),
+        ("a\nb", "has a line break or another control character"),
+    ] {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_quinistry"));
+        command.args(["access", "check", "config.yml", user, "app"]).current_dir(&open).env_clear();
+        let output = command.output().unwrap();
+        assert_eq!(output.status.code(), Some(2), "{user:?}");
+        assert!(text(&output.stderr).contains(expected), "{user:?}: {}", text(&output.stderr));
+    }
 }
