@@ -2,6 +2,7 @@
 
 use super::bcrypt_hash::BcryptHash;
 use super::parse::Line;
+use crate::auth::credentials::TOKEN_USERS;
 
 /// Longest name of a new user, in bytes.
 const MAX_NAME_BYTES: usize = 255;
@@ -30,6 +31,9 @@ pub enum UserNameError {
     /// Word of the rules of access.
     #[error("user name is a word of access rules; choose another one")]
     Reserved,
+    /// Name that clients send in front of a token.
+    #[error("user name stands for a token, and no password is accepted with it; choose another one")]
+    Token,
 }
 
 /// Checks the name of a new user.
@@ -46,6 +50,8 @@ pub fn check_user_name(name: &str) -> Result<(), UserNameError> {
         Err(UserNameError::Edge)
     } else if RESERVED_NAMES.contains(&name) {
         Err(UserNameError::Reserved)
+    } else if TOKEN_USERS.contains(&name) {
+        Err(UserNameError::Token)
     } else {
         Ok(())
     }
@@ -135,7 +141,7 @@ mod tests {
 
     #[test]
     fn names_that_a_file_or_a_request_cannot_hold_are_refused() {
-        use UserNameError::{Colon, Control, Edge, Empty, Reserved, TooLong};
+        use UserNameError::{Colon, Control, Edge, Empty, Reserved, Token, TooLong};
         let long = "x".repeat(256);
         for (name, error) in [
             ("", Empty),
@@ -146,6 +152,8 @@ mod tests {
             (" a", Edge),
             ("a\u{a0}", Edge),
             ("anonymous", Reserved),
+            ("<token>", Token),
+            ("oauth2accesstoken", Token),
             (long.as_str(), TooLong),
         ] {
             assert_eq!(check_user_name(name), Err(error), "{name:?}");
