@@ -370,3 +370,22 @@ fn config_check_reads_the_files_of_users_and_keys() {
     assert!(text.contains("htpasswd:1:1: error: auth.htpasswd.path: user bob cannot log in"), "{text}");
     drop(registry);
 }
+
+#[test]
+fn the_audit_log_is_a_file_whose_folder_is_made() {
+    let place = Place::new();
+    let audited = CONFIG.replace("quinistry: {", "quinistry: {audit: {path: '{folder}/log/audit.log'}, ");
+    let registry = place.serve_ours(Given { file: Some(&audited), ..Given::default() });
+    assert_eq!(status(registry.peer, &basic("nemo", "secret")), 401);
+    assert!(place.path("log/audit.log").is_file());
+    assert_eq!(place.path("log").metadata().unwrap().permissions().mode() & 0o777, 0o700);
+    drop(registry);
+    let config = place.path("config.yml");
+    let text = fs::read_to_string(&config).unwrap().replace("/log/audit.log", "/log");
+    fs::write(&config, text).unwrap();
+    let output = run(&["config", "check", config.to_str().unwrap()], "");
+    let found = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{found}");
+    let expected = "/log is a folder; name a file in it, such as ";
+    assert!(found.contains("error: quinistry.audit.path: ") && found.contains(expected), "{found}");
+}
