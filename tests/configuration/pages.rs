@@ -134,3 +134,14 @@ fn the_commands_of_the_pages_work_on_a_fresh_machine() {
         assert!(ran > 0, "{name}");
     }
 }
+
+#[test]
+fn the_page_about_configurations_shows_what_the_check_says() {
+    let folder = tempfile::tempdir().unwrap();
+    let text = "version: 0.1\nstorage:\n  s3:\n    region: a\n    bucket: b\nhttp:\n  adrr: :5000\n";
+    fs::write(folder.path().join("config.yml"), text).unwrap();
+    let page = blocks(include_str!("../../docs/configuration.md"), "console");
+    let (command, expected) = page[0].split_once('\n').unwrap();
+    let output = shell(command.strip_prefix("$ ").unwrap(), folder.path());
+    assert_eq!(String::from_utf8_lossy(&output.stdout), expected);
+}
