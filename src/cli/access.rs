@@ -184,13 +184,13 @@ fn report(refused: &Refused) -> ExitCode {
 
 /// Returns the setting of a storage that takes a right from every client.
 fn disabled_by(right: Right, storage: &StorageConfig) -> Option<&'static str> {
-    match right {
-        Right::Pull | Right::Admin => None,
-        Right::Push | Right::Overwrite | Right::Delete if storage.is_read_only => {
-            Some("storage.maintenance.readonly.enabled is true")
-        }
-        Right::Delete if !storage.allows_delete => Some("storage.delete.enabled is false"),
-        Right::Push | Right::Overwrite | Right::Delete => None,
+    let changes_content = matches!(right, Right::Push | Right::Overwrite | Right::Delete);
+    if changes_content && storage.is_read_only {
+        Some("storage.maintenance.readonly.enabled is true")
+    } else if right == Right::Delete && !storage.allows_delete {
+        Some("storage.delete.enabled is false")
+    } else {
+        None
     }
 }
 

@@ -66,7 +66,7 @@ mod tests {
         assert!(make_folder_of(&file).unwrap().is_empty());
         assert!(make_folder_of(Path::new("file")).unwrap().is_empty());
         fs::write(&file, "").unwrap();
-        let text = describe_owner(&file, &[inner.clone()]).unwrap();
+        let text = describe_owner(&file, std::slice::from_ref(&inner)).unwrap();
         let end = format!("chown USER {} {}", inner.display(), file.display());
         assert!(text.ends_with(&end), "{text}");
         let error = with_remedy(make_folder_of(&file.join("below/file")).unwrap_err());

@@ -313,15 +313,14 @@ impl Parts {
             AuditPath::File(path) => AuditPlace::File(path.clone()),
         };
         let running = lock(&self.audit).clone().filter(|log| *log.place() == place);
-        let log = match running {
-            Some(log) => log,
-            None => {
-                let failed = || format!("failed to open audit log {place}; name a file that can be written");
-                if let AuditPlace::File(path) = &place {
-                    private_file::make_folder_of(path).with_context(failed)?;
-                }
-                AuditLog::start(place.clone()).with_context(failed)?
+        let log = if let Some(log) = running {
+            log
+        } else {
+            let failed = || format!("failed to open audit log {place}; name a file that can be written");
+            if let AuditPlace::File(path) = &place {
+                private_file::make_folder_of(path).with_context(failed)?;
             }
+            AuditLog::start(place.clone()).with_context(failed)?
         };
         Ok(Audit { log, pulls: wanted.pulls })
     }
