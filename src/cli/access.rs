@@ -10,13 +10,13 @@ use clap::{Subcommand, ValueHint};
 use serde::Serialize;
 
 use super::configuration::{Configuration, Refused};
-use super::exit::Exit;
+use super::exit::{Exit, UsageError};
 use super::output::{self, OutputFormatArgs};
 use crate::escape::Escaped;
 use crate::oci::RepositoryName;
 use crate::registry::auth::rules::Rules;
 use crate::registry::auth::{Decision, Identity, IdentityProof, Right, load};
-use crate::registry::config::{Config, Origin};
+use crate::registry::config::{Config, Origin, StorageConfig};
 
 /// Word for a client without credentials.
 const ANONYMOUS: &str = "anonymous";
@@ -66,11 +66,23 @@ struct AccessReport<'a> {
 }
 
 #[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
 struct RightReport {
     right: &'static str,
     granted: bool,
     /// Place of the rule that grants the right; `None` if it is not granted, or without rules.
     rule: Option<RulePlace>,
+    /// Setting that takes the right from every client.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    disabled_by: Option<&'static str>,
+}
+
+/// Right with the decision about it.
+struct Answer<'a> {
+    right: Right,
+    decision: Decision<'a>,
+    /// Setting that takes the right from every client.
+    disabled_by: Option<&'static str>,
 }
 
 #[derive(Debug, Serialize)]
@@ -94,6 +106,7 @@ impl Args {
 
 impl CheckArgs {
     fn run(self) -> anyhow::Result<ExitCode> {
+        check_user(&self.user)?;
         let configuration = Configuration::find(Some(self.config.clone()));
         let configuration = configuration.context("no configuration is named")?;
         let config = match configuration.read()?.accept() {
@@ -113,36 +126,43 @@ impl CheckArgs {
         let decide = |right| {
             if is_open { Decision::Granted(None) } else { rules.decide(&identity, right, &self.repository) }
         };
-        let decisions = Right::ALL.map(|right| (right, decide(right)));
+        let answers = Right::ALL.map(|right| Answer {
+            right,
+            decision: decide(right),
+            disabled_by: disabled_by(right, &config.storage),
+        });
         output::print(if self.output.is_json() {
-            output::document(&self.report(&rules, &decisions))?
+            output::document(&self.report(&rules, &answers))?
         } else {
-            self.text(&decisions, is_open)
+            self.text(&answers, is_open)
         })?;
         let is_lacking =
-            |right: &str| decisions.iter().any(|(of, is)| of.as_str() == right && !is.is_granted());
+            |right: &str| answers.iter().any(|answer| answer.right.as_str() == right && !answer.is_granted());
         let fails = self.can.as_deref().is_some_and(is_lacking);
         Ok(if fails { Exit::Failure } else { Exit::Success }.into())
     }
 
-    fn report<'a>(&'a self, rules: &'a Rules, decisions: &[(Right, Decision<'_>)]) -> AccessReport<'a> {
+    fn report<'a>(&'a self, rules: &'a Rules, answers: &[Answer<'_>]) -> AccessReport<'a> {
         let user = (self.user != ANONYMOUS).then_some(self.user.as_str());
         AccessReport {
             user,
             repository: self.repository.as_str(),
             groups: user.map(|user| rules.groups_of(user)).unwrap_or_default(),
-            rights: decisions.iter().map(RightReport::new).collect(),
+            rights: answers.iter().map(RightReport::new).collect(),
         }
     }
 
-    fn text(&self, decisions: &[(Right, Decision<'_>)], is_open: bool) -> String {
+    fn text(&self, answers: &[Answer<'_>], is_open: bool) -> String {
         let mut text = String::new();
-        for (right, decision) in decisions {
-            let by = match decision {
-                Decision::Granted(Some(rule)) => format!("yes  {rule}"),
-                Decision::Granted(None) if is_open => "yes  there are neither users nor rules".into(),
-                Decision::Granted(None) => "yes  there are no rules, and every user may do everything".into(),
-                Decision::NotGranted | Decision::BeyondCeiling(_) => "no".into(),
+        for Answer { right, decision, disabled_by } in answers {
+            let by = match (decision, disabled_by) {
+                (Decision::Granted(_), Some(setting)) => format!("no   {setting}"),
+                (Decision::Granted(Some(rule)), None) => format!("yes  {rule}"),
+                (Decision::Granted(None), None) if is_open => "yes  there are neither users nor rules".into(),
+                (Decision::Granted(None), None) => {
+                    "yes  there are no rules, and every user may do everything".into()
+                }
+                (Decision::NotGranted | Decision::BeyondCeiling(_), _) => "no".into(),
             };
             writeln!(text, "{:<9}  {by}", right.as_str()).expect("writing to a string does not fail");
         }
@@ -162,13 +182,50 @@ fn report(refused: &Refused) -> ExitCode {
     Exit::Failure.into()
 }
 
+/// Returns the setting of a storage that takes a right from every client.
+fn disabled_by(right: Right, storage: &StorageConfig) -> Option<&'static str> {
+    let changes_content = matches!(right, Right::Push | Right::Overwrite | Right::Delete);
+    if changes_content && storage.is_read_only {
+        Some("storage.maintenance.readonly.enabled is true")
+    } else if right == Right::Delete && !storage.allows_delete {
+        Some("storage.delete.enabled is false")
+    } else {
+        None
+    }
+}
+
+/// Refuses a text that cannot be the name of a user. Users of certificates may have names that a password file cannot
+/// hold.
+fn check_user(name: &str) -> Result<(), UsageError> {
+    let problem = if name.is_empty() {
+        "is empty; give the name of a user, or anonymous for a client without credentials"
+    } else if name.contains(char::is_control) {
+        "has a line break or another control character, which no user name has"
+    } else if name == "authenticated" {
+        "stands for every user; give the name of one"
+    } else if name.starts_with("group:") {
+        "stands for a group; give the name of one of its members"
+    } else {
+        return Ok(());
+    };
+    Err(UsageError(format!("user \"{}\" {problem}", Escaped(name))))
+}
+
+// === impl Answer ===
+
+impl Answer<'_> {
+    fn is_granted(&self) -> bool {
+        self.decision.is_granted() && self.disabled_by.is_none()
+    }
+}
+
 // === impl RightReport ===
 
 impl RightReport {
-    fn new((right, decision): &(Right, Decision<'_>)) -> Self {
-        let granted = decision.is_granted();
-        let rule = decision.rule().filter(|_| granted).map(RulePlace::new);
-        Self { right: right.as_str(), granted, rule }
+    fn new(answer: &Answer<'_>) -> Self {
+        let granted = answer.is_granted();
+        let rule = answer.decision.rule().filter(|_| granted).map(RulePlace::new);
+        Self { right: answer.right.as_str(), granted, rule, disabled_by: answer.disabled_by }
     }
 }
 

@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::fmt;
 use std::fs::File;
 use std::io::{self, Read as _};
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 use std::time::Duration;
@@ -15,8 +15,8 @@ use super::output;
 use super::serve::process::leave_termination_message;
 use crate::http::tls::{LoadedTls, TlsError, TlsSettings};
 use crate::registry::config::{
-    self, CONFIGURATION_PATH, Config, Diagnostic, Loaded, MAX_FILE_BYTES, ReadFile, SecretFile, Severity,
-    Source, StorageConfig,
+    self, AuditConfig, AuditPath, CONFIGURATION_PATH, Config, Diagnostic, Loaded, MAX_FILE_BYTES, ReadFile,
+    SecretFile, Severity, Source, StorageConfig,
 };
 
 /// Longest time for reading a configuration file, which may be a pipe.
@@ -99,6 +99,12 @@ impl ReadConfiguration {
                 }
             }
             None => {}
+        }
+        let audit = self.0.config.as_ref().and_then(|config| config.access.audit.as_ref());
+        if let Some(AuditConfig { path: AuditPath::File(path), .. }) = audit
+            && let Some(message) = audit_problem(path)
+        {
+            self.0.refuse("quinistry.audit.path", message);
         }
         self
     }
@@ -185,6 +191,18 @@ fn key_of(error: &TlsError, settings: &TlsSettings) -> String {
     }
     let authority = settings.client_cas.iter().position(|authority| path == Some(authority));
     authority.map_or_else(|| "http.tls.key".into(), |_| "http.tls.clientcas".into())
+}
+
+/// Says why lines cannot be added to a path. Opens nothing, since that would create the file.
+fn audit_problem(path: &Path) -> Option<String> {
+    let kind = path.metadata().ok()?.file_type();
+    let shown = path.display();
+    if kind.is_dir() {
+        Some(format!("{shown} is a folder; name a file in it, such as {}", path.join("audit.log").display()))
+    } else {
+        kind.is_fifo()
+            .then(|| format!("{shown} is a pipe, which blocks until there is a reader; name a file"))
+    }
 }
 
 /// Files that a configuration names, as the process sees them.

@@ -6,12 +6,14 @@ use std::path::PathBuf;
 
 use anyhow::{Context as _, bail, ensure};
 use clap::{Subcommand, ValueEnum, ValueHint};
+use jiff::Timestamp;
 use serde::Serialize;
 
 use self::lifetime::Lifetime;
 use super::configuration::Configuration;
 use super::exit::UsageError;
 use super::output::{self, OutputFormatArgs};
+use super::private_file;
 use crate::registry::auth::api_keys::{
     KeyRecord, MAX_FILE_BYTES, NewKey, add_record, check_file, remove_record,
 };
@@ -109,6 +111,8 @@ struct ListedKey<'a> {
     can: Option<&'a [String]>,
     created: &'a str,
     expires: Option<&'a str>,
+    /// True if the key is not valid any more.
+    expired: bool,
     note: Option<&'a str>,
 }
 
@@ -192,6 +196,9 @@ impl RightArg {
 impl RemoveArgs {
     fn run(self) -> anyhow::Result<()> {
         let (_, file) = self.config.files()?;
+        if !file.exists() {
+            bail!("{} has no key {}", file.display(), self.id);
+        }
         change(&file, |former| {
             remove_record(former, &self.id)
                 .with_context(|| format!("{} has no key {}", file.display(), self.id))
@@ -207,20 +214,23 @@ impl ListArgs {
         let (_, file) = self.config.files()?;
         let read = Rewrite::begin(&file).and_then(|rewrite| rewrite.read(MAX_FILE_BYTES));
         let read = read.with_context(|| format!("failed to read API keys {}", file.display()))?;
+        let now = lifetime::now();
         let records = match &read {
             Some(read) => check_file(&file, read)?.0,
             None => Vec::new(),
         };
         output::print(if self.output.is_json() {
-            output::document(&KeyList { keys: records.iter().map(ListedKey::of).collect() })?
+            output::document(&KeyList {
+                keys: records.iter().map(|record| ListedKey::of(record, now)).collect(),
+            })?
         } else {
-            output::lines(records.iter().map(text))
+            output::lines(records.iter().map(|record| text(record, now)))
         })
     }
 }
 
 impl<'a> ListedKey<'a> {
-    fn of(record: &'a KeyRecord) -> Self {
+    fn of(record: &'a KeyRecord, now: Timestamp) -> Self {
         Self {
             id: &record.id,
             owner: &record.owner,
@@ -228,19 +238,29 @@ impl<'a> ListedKey<'a> {
             can: record.can.as_deref(),
             created: &record.created,
             expires: record.expires.as_deref(),
+            expired: is_expired(record, now),
             note: record.note.as_deref(),
         }
     }
 }
 
+/// Returns true if a key is not valid any more.
+fn is_expired(key: &KeyRecord, now: Timestamp) -> bool {
+    key.expires.as_deref().and_then(|end| end.parse::<Timestamp>().ok()).is_some_and(|end| end <= now)
+}
+
 /// Renders a key as a line.
-fn text(key: &KeyRecord) -> String {
+fn text(key: &KeyRecord, now: Timestamp) -> String {
     let list =
         |items: &Option<Vec<String>>, all: &str| items.as_ref().map_or(all.into(), |items| items.join(","));
     let (can, repositories) = (list(&key.can, "all"), list(&key.repositories, "**"));
-    let expires = key.expires.as_deref().unwrap_or("never");
+    let expires = match key.expires.as_deref() {
+        None => "expires never".to_owned(),
+        Some(end) if is_expired(key, now) => format!("expired {end}"),
+        Some(end) => format!("expires {end}"),
+    };
     let note = key.note.as_ref().map(|note| format!("  {note}")).unwrap_or_default();
-    super::sanitize(&format!("{}  {}  {can}  {repositories}  expires {expires}{note}", key.id, key.owner))
+    super::sanitize(&format!("{}  {}  {can}  {repositories}  {expires}{note}", key.id, key.owner))
 }
 
 // === impl ConfigArg ===
@@ -260,10 +280,36 @@ impl ConfigArg {
 /// Replaces the text of a file of keys, which may not exist yet.
 fn change(file: &std::path::Path, edit: impl FnOnce(&[u8]) -> anyhow::Result<Vec<u8>>) -> anyhow::Result<()> {
     let failed = || format!("failed to change API keys {}", file.display());
-    let rewrite = Rewrite::begin(file).with_context(failed)?;
-    let former = rewrite.read(MAX_FILE_BYTES).with_context(failed)?;
+    let explain = private_file::with_remedy;
+    let folders = private_file::make_folder_of(file).map_err(explain).with_context(failed)?;
+    let rewrite = Rewrite::begin(file).map_err(explain).with_context(failed)?;
+    let former = rewrite.read(MAX_FILE_BYTES).map_err(explain).with_context(failed)?;
+    let is_new = former.is_none();
     let former = former.unwrap_or(ReadFile { bytes: Vec::new(), mode: 0o600 });
     check_file(file, &former)?;
     let text = edit(&former.bytes)?;
-    rewrite.write(&text).with_context(failed)
+    rewrite.write(&text).map_err(explain).with_context(failed)?;
+    if is_new {
+        output::complain(&super::sanitize(&private_file::describe_owner(file, &folders)?));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn expired_keys_are_marked() {
+        let now: Timestamp = "2026-01-31T12:00:00Z".parse().unwrap();
+        let key = NewKey::random().unwrap();
+        let mut record = KeyRecord::new(&key, "ci", now);
+        assert!(text(&record, now).ends_with("expires never"));
+        for (end, expected) in [("2026-01-31T12:00:00Z", true), ("2026-01-31T12:00:01Z", false)] {
+            record.expires = Some(end.into());
+            let word = if expected { "expired" } else { "expires" };
+            assert!(text(&record, now).ends_with(&format!("  {word} {end}")), "{end}");
+            assert_eq!(ListedKey::of(&record, now).expired, expected, "{end}");
+        }
+    }
 }

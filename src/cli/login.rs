@@ -1,16 +1,13 @@
 //! `quinistry login`: checks credentials and stores them.
 
-use std::io::{IsTerminal as _, Read as _, Write as _, stderr, stdin};
+use std::io::{IsTerminal as _, Write as _, stderr, stdin};
 
 use anyhow::{Context as _, bail, ensure};
 
 use super::output::complain;
+use super::password_stdin;
 use super::remote::ConnectionArgs;
 use crate::client::{Credentials, DockerConfig, LoginCheck, Secret};
-
-/// Length of a password from standard input: longer than any token in use, and short enough to hold if a
-/// wrong file is piped.
-const MAX_PASSWORD_BYTES: u64 = 64 * 1024;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -41,16 +38,7 @@ impl Args {
             None => ask_username()?,
         };
         let password = if self.password_stdin {
-            let mut text = String::new();
-            stdin()
-                .take(MAX_PASSWORD_BYTES + 1)
-                .read_to_string(&mut text)
-                .context("failed to read the password")?;
-            ensure!(
-                text.len() as u64 <= MAX_PASSWORD_BYTES,
-                "standard input is longer than any password; pipe the password alone"
-            );
-            text.trim_end_matches(['\r', '\n']).to_owned()
+            password_stdin::read()?
         } else {
             rpassword::prompt_password("Password: ").context("failed to read the password")?
         };

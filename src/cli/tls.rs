@@ -37,8 +37,8 @@ struct InitArgs {
     hosts: Vec<Host>,
 
     /// Address under which clients reach the registry, as with --host
-    #[arg(long = "ip", value_name = "ADDRESS")]
-    addresses: Vec<std::net::IpAddr>,
+    #[arg(long = "ip", value_name = "ADDRESS", value_parser = Host::parse_address)]
+    addresses: Vec<Host>,
 
     /// Port of the registry, for the commands that are printed
     #[arg(long, value_name = "PORT", default_value_t = 8080)]
@@ -59,8 +59,7 @@ impl Args {
 
 impl InitArgs {
     fn run(self) -> anyhow::Result<()> {
-        let hosts: Vec<Host> =
-            self.hosts.into_iter().chain(self.addresses.into_iter().map(Host::Address)).collect();
+        let hosts: Vec<Host> = self.hosts.into_iter().chain(self.addresses).collect();
         let names = Names::of(&hosts);
         let now = SystemTime::now();
         let authority = Authority::create(&names, now)?;

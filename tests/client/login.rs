@@ -220,3 +220,9 @@ async fn a_user_without_the_right_is_told_so() {
         "403 Forbidden: DENIED: requested access; ask for the right to do this, or log in as another user";
     assert!(error.to_string().contains(expected), "{error}");
 }
+
+#[test]
+fn several_lines_on_standard_input_are_not_a_password() {
+    let error = refused("localhost:1", "secret\nother\n", &[]);
+    assert!(error.contains("standard input has several lines; pipe the password alone"), "{error}");
+}

@@ -5,19 +5,7 @@ use std::process::{Command, Output};
 
 use serde_json::Value;
 
-const PAGE: &str = include_str!("../../docs/users.md");
-
-/// Returns the blocks of code in a language, without the indentation of the list that they are in.
-fn blocks(language: &str) -> Vec<String> {
-    let begin = format!("```{language}\n");
-    let blocks = PAGE.split(begin.as_str()).skip(1).map(|rest| rest.split_once("```").unwrap().0);
-    let without_indent = |block: &str| {
-        let indent = block.len() - block.trim_start_matches(' ').len();
-        let lines = block.lines().map(|line| line.get(indent..).unwrap_or_default());
-        lines.flat_map(|line| [line, "\n"]).collect::<String>()
-    };
-    blocks.map(without_indent).collect()
-}
+use crate::pages::{USERS, blocks, moved};
 
 fn quinistry(folder: &Path, arguments: &str) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_quinistry"));
@@ -35,48 +23,45 @@ fn text(bytes: &[u8]) -> String {
     String::from_utf8(bytes.to_vec()).unwrap()
 }
 
+/// Returns the example of the page about rules.
+fn rules() -> String {
+    blocks(USERS, "yaml").into_iter().find(|config| config.contains("team/**")).unwrap()
+}
+
 #[test]
 fn the_commands_of_the_page_print_what_it_says() {
-    let rules = blocks("yaml").into_iter().find(|config| config.contains("team/**")).unwrap();
-    let folder = folder(&rules);
-    let commands = blocks("console");
-    assert!(commands.len() >= 3, "{}", commands.len());
-    for block in commands.into_iter().filter(|block| block.contains("access check")) {
+    let folder = folder("");
+    let config = moved(&rules(), folder.path());
+    std::fs::write(folder.path().join("config.yml"), config).unwrap();
+    let commands = blocks(USERS, "console");
+    let commands = commands.into_iter().filter(|block| block.contains("access check"));
+    let mut ran = 0;
+    for block in commands {
+        let block = moved(&block, folder.path());
         let (command, expected) = block.strip_prefix("$ quinistry ").unwrap().split_once('\n').unwrap();
         let output = quinistry(folder.path(), command);
         assert_eq!(text(&output.stdout), expected, "{command}: {}", text(&output.stderr));
         assert_eq!(output.status.code(), Some(0), "{command}");
+        ran += 1;
     }
+    assert!(ran >= 3, "{ran}");
 }
 
 #[test]
-fn the_files_of_the_page_have_no_findings() {
-    // The page names files of the reader's machine, which its own first command makes.
+fn the_page_says_what_the_check_of_its_first_file_answers() {
     let folder = folder("");
-    let commands = blocks("console");
-    let (make_certificate, rest) = commands[0].split_once('\n').unwrap();
-    assert!(rest.starts_with("$ quinistry user add /etc/quinistry/htpasswd alice"), "{rest}");
-    let make_certificate =
-        make_certificate.strip_prefix("$ quinistry ").unwrap().replace("/etc/quinistry", ".");
-    let made = quinistry(folder.path(), &make_certificate);
-    assert!(made.status.success(), "{}", text(&made.stderr));
+    let config = moved(&blocks(USERS, "yaml")[0], folder.path());
+    std::fs::write(folder.path().join("config.yml"), config).unwrap();
     let users = "alice:$2y$10$iHuUcM2Jh8gTNPlRLJ0Cw.BXWYsTuBXAGTVnNjBmp0rRpWwoMjyK2\n";
     std::fs::write(folder.path().join("htpasswd"), users).unwrap();
-    for (index, config) in blocks("yaml").into_iter().enumerate() {
-        let config = config.replace("/etc/quinistry", folder.path().to_str().unwrap());
-        std::fs::write(folder.path().join("config.yml"), &config).unwrap();
-        let output = quinistry(folder.path(), "config check config.yml --strict");
-        let (stdout, stderr) = (text(&output.stdout), text(&output.stderr));
-        assert!(output.status.success() && stdout.starts_with("ok: "), "{stdout}{stderr}{config}");
-        // The first one is the newcomer's, and the page says what the command answers.
-        assert!(index > 0 || commands[1].contains(&stdout), "{stdout}{}", commands[1]);
-    }
+    assert!(quinistry(folder.path(), "tls init . --host localhost").status.success());
+    let answer = text(&quinistry(folder.path(), "config check config.yml").stdout);
+    assert!(answer.starts_with("ok: ") && blocks(USERS, "console")[1].contains(&answer), "{answer}");
 }
 
 #[test]
 fn the_exit_code_tells_whether_a_right_is_granted() {
-    let rules = blocks("yaml").into_iter().find(|config| config.contains("team/**")).unwrap();
-    let folder = folder(&rules);
+    let folder = folder(&rules());
     for (arguments, expected) in [
         ("access check config.yml bob team/app --can push", 0),
         ("access check config.yml bob team/secret/app --can pull", 1),
@@ -84,6 +69,8 @@ fn the_exit_code_tells_whether_a_right_is_granted() {
         ("access check config.yml bob Team/App", 2),
         ("access check config.yml bob team/app --can read", 2),
         ("access check absent.yml bob team/app", 1),
+        ("access check config.yml authenticated team/app", 2),
+        ("access check config.yml group:dev team/app", 2),
     ] {
         let output = quinistry(folder.path(), arguments);
         assert_eq!(output.status.code(), Some(expected), "{arguments}: {}", text(&output.stderr));
@@ -92,8 +79,7 @@ fn the_exit_code_tells_whether_a_right_is_granted() {
 
 #[test]
 fn programs_get_the_rights_with_their_rules() {
-    let rules = blocks("yaml").into_iter().find(|config| config.contains("team/**")).unwrap();
-    let folder = folder(&rules);
+    let folder = folder(&rules());
     let output = quinistry(folder.path(), "access check config.yml bob team/app -o json");
     let report: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!((&report["user"], &report["repository"]), (&"bob".into(), &"team/app".into()));
@@ -101,7 +87,7 @@ fn programs_get_the_rights_with_their_rules() {
     assert_eq!(
         report["rights"][1],
         serde_json::json!({
-            "right": "push", "granted": true, "rule": {"file": "config.yml", "line": 16, "variable": null},
+            "right": "push", "granted": true, "rule": {"file": "config.yml", "line": 21, "variable": null},
         })
     );
     assert_eq!(report["rights"][4], serde_json::json!({"right": "admin", "granted": false, "rule": null}));
@@ -122,4 +108,47 @@ fn without_rules_the_command_says_who_may_do_everything() {
     assert!(text(&output.stdout).contains(expected), "{output:?}");
     let output = quinistry(users.path(), "access check config.yml anonymous app --can pull");
     assert_eq!(output.status.code(), Some(1));
+}
+
+#[test]
+fn a_right_that_a_setting_takes_from_every_client_is_not_granted() {
+    let rules = "quinistry: {access: [{repositories: ['**'], who: [bob], can: [admin]}]}\n\
+                 auth: {htpasswd: {realm: r, path: /x}}\n";
+    let without_delete = folder(&format!("version: 0.1\nstorage: inmemory\n{rules}"));
+    let output = quinistry(without_delete.path(), "access check config.yml bob app");
+    let stdout = text(&output.stdout);
+    assert!(stdout.contains("push       yes  config.yml:3:"), "{stdout}");
+    assert!(stdout.contains("delete     no   storage.delete.enabled is false\n"), "{stdout}");
+    let output = quinistry(without_delete.path(), "access check config.yml bob app --can delete -o json");
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{report}");
+    assert_eq!(
+        report["rights"][3],
+        serde_json::json!({
+            "right": "delete", "granted": false, "rule": null, "disabledBy": "storage.delete.enabled is false",
+        })
+    );
+    let storage =
+        "storage: {inmemory: {}, delete: {enabled: true}, maintenance: {readonly: {enabled: true}}}\n";
+    let read_only = folder(&format!("version: 0.1\n{storage}{rules}"));
+    let stdout = text(&quinistry(read_only.path(), "access check config.yml bob app").stdout);
+    let refusals = stdout.matches("no   storage.maintenance.readonly.enabled is true\n").count();
+    assert!(refusals == 3 && stdout.contains("pull       yes"), "{stdout}");
+}
+
+#[test]
+fn a_word_that_is_no_user_is_refused() {
+    let open = folder("version: 0.1\nstorage: inmemory\n");
+    for (user, expected) in [
+        ("", "is empty; give the name of a user"),
+        ("authenticated", "stands for every user; give the name of one"),
+        ("group:dev", "stands for a group; give the name of one of its members"),
+        ("a\nb", "has a line break or another control character"),
+    ] {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_quinistry"));
+        command.args(["access", "check", "config.yml", user, "app"]).current_dir(&open).env_clear();
+        let output = command.output().unwrap();
+        assert_eq!(output.status.code(), Some(2), "{user:?}");
+        assert!(text(&output.stderr).contains(expected), "{user:?}: {}", text(&output.stderr));
+    }
 }

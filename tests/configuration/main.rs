@@ -7,6 +7,7 @@
 mod support;
 
 mod access;
+mod pages;
 mod program;
 mod questions;
 mod replacement;

@@ -319,12 +319,39 @@ fn commands_for_users_keep_the_file_as_it_was_but_for_the_user() {
         ),
         (&["user", "add", path, "dora"], "give --password-stdin"),
         (&["user", "remove", path, "dora"], "has no user dora"),
-        (&["user", "remove", "/nonexistent/htpasswd", "dora"], "No such file"),
+        (&["user", "remove", "/nonexistent/htpasswd", "dora"], "does not exist; name the file"),
     ] {
         let error = failed(arguments, &"x".repeat(73));
         assert!(error.contains(expected) && error.lines().count() == 1, "{error}");
     }
     assert_eq!(fs::read_to_string(&file).unwrap(), text, "a failed command changes nothing");
+}
+
+#[test]
+fn the_first_user_and_the_first_key_make_their_files_and_folders() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let (users, keys, config) =
+        (path("etc/quinistry/htpasswd"), path("lib/quinistry/keys"), path("config.yml"));
+    let text = CONFIG.replace("'{root}'", "/srv").replace("'{addr}'", "localhost:5000");
+    let text = text.replace("'{folder}/htpasswd'", &users).replace("'{folder}/keys'", &keys);
+    fs::write(&config, text).unwrap();
+    let added = run(&["user", "add", &users, "alice", "--password-stdin"], "secret\n");
+    let note = String::from_utf8(added.stderr).unwrap();
+    assert!(added.status.success() && note.contains("which only uid "), "{note}");
+    assert!(note.contains(&format!("chown USER {} ", path("etc"))), "{note}");
+    done(&["key", "add", &config, "--for", "alice"], "");
+    for (file, mode) in [(path("etc/quinistry"), 0o700), (users.clone(), 0o600), (keys, 0o600)] {
+        assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, mode, "{file}");
+    }
+    // Only a file that was made is described.
+    let changed = run(&["user", "add", &users, "alice", "--password-stdin"], "other\n");
+    assert!(changed.status.success() && changed.stderr.is_empty(), "{changed:?}");
+    let error = failed(&["user", "add", &users, "bob", "--password-stdin"], "secret\nbob\n");
+    assert!(error.contains("has several lines"), "{error}");
+    let below_a_file = format!("{users}/htpasswd");
+    let error = failed(&["user", "add", &below_a_file, "alice", "--password-stdin"], "secret\n");
+    assert!(error.contains("a part of the path is a file") && error.lines().count() == 1, "{error}");
 }
 
 #[test]
@@ -342,4 +369,23 @@ fn config_check_reads_the_files_of_users_and_keys() {
     assert_eq!(output.status.code(), Some(1), "{text}");
     assert!(text.contains("htpasswd:1:1: error: auth.htpasswd.path: user bob cannot log in"), "{text}");
     drop(registry);
+}
+
+#[test]
+fn the_audit_log_is_a_file_whose_folder_is_made() {
+    let place = Place::new();
+    let audited = CONFIG.replace("quinistry: {", "quinistry: {audit: {path: '{folder}/log/audit.log'}, ");
+    let registry = place.serve_ours(Given { file: Some(&audited), ..Given::default() });
+    assert_eq!(status(registry.peer, &basic("nemo", "secret")), 401);
+    assert!(place.path("log/audit.log").is_file());
+    assert_eq!(place.path("log").metadata().unwrap().permissions().mode() & 0o777, 0o700);
+    drop(registry);
+    let config = place.path("config.yml");
+    let text = fs::read_to_string(&config).unwrap().replace("/log/audit.log", "/log");
+    fs::write(&config, text).unwrap();
+    let output = run(&["config", "check", config.to_str().unwrap()], "");
+    let found = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{found}");
+    let expected = "/log is a folder; name a file in it, such as ";
+    assert!(found.contains("error: quinistry.audit.path: ") && found.contains(expected), "{found}");
 }

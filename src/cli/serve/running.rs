@@ -15,7 +15,7 @@ use super::opened_storage::OpenedStorage;
 use super::plan::{Listen, Live, ServePlan};
 use super::reload::Reloads;
 use super::renewal;
-use crate::cli::listen;
+use crate::cli::{listen, private_file};
 use crate::client::{TlsFault, default_configuration};
 use crate::http::access_log::{self, AccessLog};
 use crate::http::audit_log::{AuditLog, AuditPlace};
@@ -313,11 +313,14 @@ impl Parts {
             AuditPath::File(path) => AuditPlace::File(path.clone()),
         };
         let running = lock(&self.audit).clone().filter(|log| *log.place() == place);
-        let log = match running {
-            Some(log) => log,
-            None => AuditLog::start(place.clone()).with_context(|| {
-                format!("failed to open audit log {place}; name a file that can be written")
-            })?,
+        let log = if let Some(log) = running {
+            log
+        } else {
+            let failed = || format!("failed to open audit log {place}; name a file that can be written");
+            if let AuditPlace::File(path) = &place {
+                private_file::make_folder_of(path).with_context(failed)?;
+            }
+            AuditLog::start(place.clone()).with_context(failed)?
         };
         Ok(Audit { log, pulls: wanted.pulls })
     }

@@ -2,10 +2,12 @@
 
 use std::fs;
 use std::io::{self, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
 use anyhow::Context as _;
+
+use crate::cli::private_file;
 
 /// Certificate of the authority, which clients trust.
 pub(crate) const AUTHORITY: &str = "ca.crt";
@@ -21,7 +23,7 @@ pub(crate) const KEY: &str = "tls.key";
 
 /// Writes files that only their owner can read. Without `replaces`, fails before the first one if one exists.
 pub(super) fn write_all(folder: &Path, files: &[(&str, &str)], replaces: bool) -> anyhow::Result<()> {
-    let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(folder);
+    let made = private_file::make_folder(folder).map_err(private_file::with_remedy);
     made.with_context(|| format!("failed to make the folder {}", folder.display()))?;
     if !replaces {
         for (name, _) in files {
@@ -35,7 +37,9 @@ pub(super) fn write_all(folder: &Path, files: &[(&str, &str)], replaces: bool) -
     }
     for (name, content) in files {
         let path = folder.join(name);
-        replace(&path, content).with_context(|| format!("failed to write {}", path.display()))?;
+        replace(&path, content)
+            .map_err(private_file::with_remedy)
+            .with_context(|| format!("failed to write {}", path.display()))?;
     }
     Ok(())
 }

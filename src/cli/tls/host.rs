@@ -21,12 +21,12 @@ impl Host {
     pub(super) fn parse(text: &str) -> Result<Self, String> {
         let inner = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(text);
         if let Ok(address) = inner.parse::<IpAddr>() {
-            return Ok(Self::Address(address));
+            return Self::of_address(address);
         }
         let is_label = |label: &str| {
             !label.is_empty()
                 && label.len() <= MAX_LABEL_BYTES
-                && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
+                && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
                 && !label.starts_with('-')
                 && !label.ends_with('-')
         };
@@ -37,8 +37,33 @@ impl Host {
         if name.len() <= MAX_NAME_BYTES && name.split('.').all(is_label) && !is_number {
             Ok(Self::Name(text.to_ascii_lowercase()))
         } else {
-            Err("must be a DNS name such as registry.lan, or an IP address, without scheme and port".into())
+            Err("must be a DNS name of letters, digits, - and dots, such as registry.lan, or an IP address such as \
+                 10.0.0.5, without scheme and port"
+                .into())
         }
+    }
+
+    /// Parses an IP address.
+    pub(super) fn parse_address(text: &str) -> Result<Self, String> {
+        let address = text.parse().map_err(|_| "must be an IP address such as 10.0.0.5 or fd00::1")?;
+        Self::of_address(address)
+    }
+
+    /// Refuses addresses that no client connects to.
+    fn of_address(address: IpAddr) -> Result<Self, String> {
+        let canonical = address.to_canonical();
+        let is_broadcast = matches!(canonical, IpAddr::V4(address) if address.is_broadcast());
+        let kind = if canonical.is_unspecified() {
+            "stands for all addresses of this machine"
+        } else if canonical.is_multicast() || is_broadcast {
+            "is the address of a group of machines"
+        } else {
+            return Ok(Self::Address(address));
+        };
+        Err(format!(
+            "{kind}, and no client connects to it; write a name or address that clients use, such as \
+             registry.lan or 10.0.0.5"
+        ))
     }
 
     /// Returns the host with a port, as image names have it.
@@ -79,5 +104,19 @@ mod tests {
         {
             assert!(Host::parse(text).is_err(), "{text:?}");
         }
+    }
+
+    #[test]
+    fn addresses_and_names_that_no_client_uses_are_refused() {
+        for text in ["0.0.0.0", "::", "[::]", "::ffff:0.0.0.0", "224.0.0.1", "ff02::1", "255.255.255.255"] {
+            let error = Host::parse(text).unwrap_err();
+            assert!(error.contains("; write a name or address that clients use"), "{text}: {error}");
+        }
+        for text in ["0.0.0.0", "reg.lan", "[::1]"] {
+            assert!(Host::parse_address(text).is_err(), "{text}");
+        }
+        assert_eq!(Host::parse_address("::1"), Host::parse("::1"));
+        // No image name has an underscore in its host.
+        assert!(Host::parse("my_registry.lan").unwrap_err().contains("letters, digits, - and dots"));
     }
 }

@@ -1,14 +1,11 @@
 //! Password of a user: typed twice on the terminal, or read from standard input.
 
-use std::io::{IsTerminal as _, Read as _, stdin};
+use std::io::{IsTerminal as _, stdin};
 
 use anyhow::{Context as _, bail, ensure};
 
+use crate::cli::password_stdin;
 use crate::registry::auth::htpasswd::MAX_PASSWORD_BYTES;
-
-/// Longest text that is read from standard input, in bytes. Longer passwords are refused, and a wrong file is
-/// not read to its end.
-const MAX_INPUT_BYTES: u64 = 64 * 1024;
 
 #[derive(Clone, Copy, Debug, clap::Args)]
 pub(super) struct NewPasswordArgs {
@@ -23,9 +20,7 @@ impl NewPasswordArgs {
     /// Asks for a password, and checks it.
     pub(super) fn ask(self, user: &str) -> anyhow::Result<Password> {
         let password = if self.password_stdin {
-            let mut text = String::new();
-            stdin().take(MAX_INPUT_BYTES).read_to_string(&mut text).context("failed to read the password")?;
-            text.trim_end_matches(['\r', '\n']).to_owned()
+            password_stdin::read()?
         } else {
             if !stdin().is_terminal() {
                 bail!("there is no terminal to ask for a password; give --password-stdin");

@@ -28,7 +28,7 @@ const LOG_IN: &str = "authentication required";
 /// Message to a client whose credentials are limited to less than its user may do.
 const INSUFFICIENT: &str = "credentials are limited to less than the request needs";
 
-/// Message to a user whom no rule grants what the request asks for.
+/// Begin of the message to a user whom no rule grants what the request asks for.
 const DENIED: &str = "requested access to the resource is denied";
 
 /// Subject of an authorization.
@@ -140,7 +140,7 @@ pub(crate) fn unless_permitted(
         return Err(if known.identity.is_anonymous() {
             refusal.unauthorized(LOG_IN, Some(scope), Some(ChallengeError::InsufficientScope))
         } else {
-            denied(Some(scope))
+            denied(&known.identity, Some(scope))
         });
     }
     if decisions().all(Decision::is_granted) {
@@ -191,7 +191,7 @@ impl Refusal<'_> {
         if identity.ceiling.as_ref().is_some_and(|ceiling| ceiling.can_be_widened(scope)) {
             self.unauthorized(INSUFFICIENT, Some(scope), Some(ChallengeError::InsufficientScope))
         } else {
-            denied(Some(scope))
+            denied(identity, Some(scope))
         }
     }
 
@@ -206,14 +206,31 @@ impl Refusal<'_> {
             Ok(Some(challenge)) => {
                 Error::Unauthorized(Box::new(Unauthorized { message, challenge, asked: asked(scope) }))
             }
-            Ok(None) => denied(scope),
+            Ok(None) => denied(&Identity::anonymous(), scope),
             Err(error) => error.into(),
         }
     }
 }
 
-fn denied(scope: Option<Scope<'_>>) -> Error {
-    Error::Denied { message: DENIED, asked: asked(scope) }
+/// Returns the refusal that no credentials of this user lift. Names what the client has sent, and nothing of the
+/// content.
+fn denied(identity: &Identity, scope: Option<Scope<'_>>) -> Error {
+    let who = identity.name.as_deref().unwrap_or("this client");
+    let message = match scope {
+        None => DENIED.into(),
+        Some(Scope::Catalog) => format!("{DENIED}: {who} may not list repositories"),
+        Some(Scope::Repository(name, rights)) => {
+            let action = match rights.last() {
+                Some(Right::Push) => "push to",
+                Some(Right::Overwrite) => "move existing tags of",
+                Some(Right::Delete) => "delete in",
+                Some(Right::Admin) => "administer",
+                Some(Right::Pull) | None => "pull from",
+            };
+            format!("{DENIED}: {who} may not {action} {name}")
+        }
+    };
+    Error::Denied { message: message.into(), asked: asked(scope) }
 }
 
 /// Lists the actions of a scope.

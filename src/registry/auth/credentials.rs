@@ -8,7 +8,7 @@ use http::header::AUTHORIZATION;
 use super::authenticator::Credentials;
 
 /// User names behind which the password is a token: clients that know only user and password pass it on.
-const TOKEN_USERS: [&str; 2] = ["<token>", "oauth2accesstoken"];
+pub(super) const TOKEN_USERS: [&str; 2] = ["<token>", "oauth2accesstoken"];
 
 /// Credentials of a request that own their text. `Debug` does not show the secret.
 #[derive(Debug)]

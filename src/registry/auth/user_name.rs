@@ -1,5 +1,7 @@
 //! Names of users, from whatever source they are. Pure.
 
+use super::credentials::TOKEN_USERS;
+
 /// Prefix of groups in rules of access.
 const GROUP_PREFIX: &str = "group:";
 
@@ -33,6 +35,9 @@ pub enum UserNameError {
     /// Word of the rules of access.
     #[error("user name is a word of access rules; choose another one")]
     Reserved,
+    /// Name that clients send in front of a token.
+    #[error("user name stands for a token, and no password is accepted with it; choose another one")]
+    Token,
 }
 
 /// Checks the name of a user.
@@ -47,6 +52,8 @@ pub fn check_user_name(name: &str) -> Result<(), UserNameError> {
         Err(UserNameError::Edge)
     } else if RESERVED_NAMES.contains(&name) {
         Err(UserNameError::Reserved)
+    } else if TOKEN_USERS.contains(&name) {
+        Err(UserNameError::Token)
     } else if name.contains(',') {
         Err(UserNameError::Comma)
     } else if name.contains(':') {
@@ -71,7 +78,7 @@ mod tests {
 
     #[test]
     fn names_that_a_file_or_a_request_cannot_hold_are_refused() {
-        use UserNameError::{Colon, Comma, Control, Edge, Empty, Reserved, TooLong};
+        use UserNameError::{Colon, Comma, Control, Edge, Empty, Reserved, Token, TooLong};
         let long = "x".repeat(256);
         for (name, error) in [
             ("", Empty),
@@ -85,6 +92,8 @@ mod tests {
             ("a\u{a0}", Edge),
             ("anonymous", Reserved),
             ("authenticated", Reserved),
+            ("<token>", Token),
+            ("oauth2accesstoken", Token),
             (long.as_str(), TooLong),
         ] {
             assert_eq!(check_user_name(name), Err(error), "{name:?}");

@@ -1,6 +1,7 @@
 //! Rules over several keys, and findings that depend on a value.
 
 pub(super) mod access;
+mod audit;
 mod tls;
 pub(super) mod tokens;
 mod users;
@@ -57,6 +58,7 @@ pub(super) fn check(tree: &ConfigNode, findings: &mut Findings) {
     indexes(tree, findings);
     users::check(tree, findings);
     access::check(tree, findings);
+    audit::check(tree, findings);
     tokens::check(tree, findings);
     tls::check(tree, findings);
     if tree.at("http.draintimeout").is_some_and(is_zero) {

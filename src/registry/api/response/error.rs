@@ -93,7 +93,7 @@ pub(crate) enum Error {
     Unauthorized(Box<Unauthorized>),
     /// Client that is known, and may not do what it asks for.
     #[error("{message}")]
-    Denied { message: &'static str, asked: Vec<AskedAction> },
+    Denied { message: Box<str>, asked: Vec<AskedAction> },
     #[error("request has more than one Authorization header")]
     RepeatedAuthorization,
     #[error("form and Authorization header have different credentials")]

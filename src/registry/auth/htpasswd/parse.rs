@@ -6,6 +6,7 @@ use std::collections::hash_map::Entry;
 use quinistry_oci::escape::Escaped;
 
 use super::bcrypt_hash::{BcryptHash, BcryptHashError, NEW_HASH_COST};
+use crate::auth::credentials::TOKEN_USERS;
 use crate::auth::file_finding::{FileFinding, FileFindings};
 
 /// Longest file, in bytes.
@@ -88,11 +89,13 @@ pub fn parse(bytes: &[u8]) -> Result<(Users, Vec<FileFinding>), HtpasswdError> {
             findings.warn(number, "user cannot log in, the name is empty or has a control character".into());
             continue;
         }
-        let line = UserLine {
-            line: number,
-            hash: hash_of(name, text, number, &mut findings),
-            text: HashText(text.into()),
+        let hash = if TOKEN_USERS.contains(&name) {
+            findings.warn(number, format!("user {name} cannot log in, the name stands for a token"));
+            None
+        } else {
+            hash_of(name, text, number, &mut findings)
         };
+        let line = UserLine { line: number, hash, text: HashText(text.into()) };
         match lines.entry(name.into()) {
             Entry::Vacant(place) => drop(place.insert(line)),
             Entry::Occupied(mut place) => {
@@ -288,6 +291,9 @@ mod tests {
         let (users, findings) = parsed(&format!(":{HASH}\na\u{7}b:{HASH}\n"));
         assert!(users.is_empty());
         assert_eq!(findings.len(), 2);
+        let (users, findings) = parsed(&format!("<token>:{HASH}\n"));
+        assert!(users.get("<token>").unwrap().hash.is_none());
+        assert!(findings[0].2.contains("user <token> cannot log in, the name stands for a token"));
         let (users, findings) = parse(&[b"\xff:", HASH.as_bytes()].concat()).unwrap();
         assert_eq!((users.len(), findings.len()), (0, 1));
     }

@@ -172,3 +172,25 @@ fn words_of_the_rules_in_another_form_are_no_users() {
         assert!(found.len() == 1 && found[0].contains("is no user"), "{found:?}");
     }
 }
+
+#[test]
+fn a_place_of_the_audit_log_that_is_probably_no_file_is_told() {
+    let found = |path: &str| findings(&format!("quinistry: {{audit: {{path: {path}}}}}\n"));
+    for path in ["off", "stdout", "/var/log/audit", "./audit", "'./no'"] {
+        assert_eq!(found(path), [""; 0], "{path}");
+    }
+    let key = "c.yml:3:27: error: quinistry.audit.path:";
+    for path in ["no", "False", "yes"] {
+        let expected = format!(
+            "{key} is {path}, a boolean in YAML 1.1; write off or stdout, or ./{path} for a file of this name"
+        );
+        assert_eq!(found(path), [expected]);
+    }
+    assert_eq!(found("OFF"), [format!("{key} write off in lower case, or ./OFF for a file of this name")]);
+    let relative = found("audit.log");
+    assert!(
+        relative.len() == 1
+            && relative[0].contains("warning: quinistry.audit.path: \"audit.log\" is a file in the"),
+        "{relative:?}"
+    );
+}

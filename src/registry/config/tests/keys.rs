@@ -148,7 +148,11 @@ const CHANGES: &[(&str, &str, &str)] = &[
     ("quinistry.groups", "", "quinistry: {groups: {a: [b]}}"),
     ("quinistry.builtin.anonymous", "", "quinistry: {builtin: {anonymous: false}}"),
     ("quinistry.audit.path", "", "quinistry: {audit: {path: stdout}}"),
-    ("quinistry.audit.pulls", "quinistry: {audit: {path: a}}", "quinistry: {audit: {path: a, pulls: true}}"),
+    (
+        "quinistry.audit.pulls",
+        "quinistry: {audit: {path: /a}}",
+        "quinistry: {audit: {path: /a, pulls: true}}",
+    ),
     ("auth.htpasswd.realm", HTPASSWD, "auth: {htpasswd: {realm: b, path: /a}}"),
     ("auth.htpasswd.path", HTPASSWD, "auth: {htpasswd: {realm: a, path: /b}}"),
     (

@@ -46,6 +46,8 @@ async fn a_challenge_names_the_scope_that_is_needed() {
         "Type": "repository", "Class": "", "Name": "team/secret/app", "Action": "push",
     });
     assert_eq!(error["detail"][1], asked);
+    let message = "requested access to the resource is denied: bob may not push to team/secret/app";
+    assert_eq!(error["message"], message);
     // A key with a limit cannot be exchanged for one without.
     let limited = registry.ask("GET", "/v2/other/manifests/v1", "key-of-alice").await;
     assert_eq!(limited.status, StatusCode::FORBIDDEN);
