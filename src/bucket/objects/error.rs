@@ -1,0 +1,37 @@
+//! Errors of requests to a bucket.
+
+use std::io;
+
+/// Kinds of errors, by what a caller does next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ObjectErrorKind {
+    /// No object has the key, or no upload has the name.
+    NotFound,
+    /// The condition of a change does not hold, and nothing was changed.
+    Precondition,
+    /// Another request changes the object at this moment, and the outcome of this one is unknown (409).
+    Conflict,
+    /// The object has the version that the reader has already.
+    Unchanged,
+    /// The store refuses the credentials, or their rights.
+    Denied,
+    /// The store asks for fewer requests (429, 503, `SlowDown`).
+    Throttled,
+    /// The store refuses the request for good.
+    Refused,
+    /// No answer, a broken one, or a fault of the store: whether the request was carried out is unknown.
+    Unknown,
+}
+
+/// Error of a request to a bucket.
+#[derive(Debug, thiserror::Error)]
+#[error("{message}")]
+pub struct ObjectError {
+    /// Kind.
+    pub kind: ObjectErrorKind,
+    /// Request, key and the answer's status and code, on one line and without credentials.
+    pub message: String,
+    /// Cause, if there is one.
+    #[source]
+    pub source: Option<io::Error>,
+}
