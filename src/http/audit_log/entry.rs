@@ -66,7 +66,28 @@ pub enum AuditDecision {
 
 // === impl AuditEntry ===
 
-impl AuditEntry<'_> {
+impl<'a> AuditEntry<'a> {
+    /// Makes the event of a configuration that was read again because of a signal; `refusal` is why it is not in use.
+    #[must_use]
+    pub const fn of_reload(time: SystemTime, refusal: Option<&'a str>) -> Self {
+        Self {
+            time,
+            request_id: None,
+            client: None,
+            identity: None,
+            how: "signal",
+            key: None,
+            action: "reload",
+            repository: None,
+            reference: None,
+            digest: None,
+            decision: if refusal.is_none() { AuditDecision::Granted } else { AuditDecision::Denied },
+            rule: None,
+            status: None,
+            reason: refusal,
+        }
+    }
+
     /// Appends the line.
     pub(super) fn append_to(&self, text: &mut Vec<u8>) {
         let cut = |value: Option<&str>| value.map(|value| json_line::cut(value, MAX_TEXT_BYTES).to_owned());

@@ -43,6 +43,17 @@ fn a_line_is_one_json_object() {
 }
 
 #[test]
+fn a_reload_is_granted_unless_it_is_refused() {
+    let reload = |refusal| line(&AuditEntry::of_reload(entry().time, refusal));
+    let time = "{\"time\":\"2006-01-02T15:04:05.123456Z\",\"how\":\"signal\",\"action\":\"reload\",";
+    assert_eq!(reload(None), format!("{time}\"decision\":\"granted\"}}\n"));
+    assert_eq!(
+        reload(Some("no users")),
+        format!("{time}\"decision\":\"denied\",\"reason\":\"no users\"}}\n")
+    );
+}
+
+#[test]
 fn row_103_names_are_escaped_and_cut_and_secrets_are_not_in_them() {
     let long = "x".repeat(1000);
     for (name, shown) in [
