@@ -79,7 +79,7 @@ impl TrustedProxies {
     pub fn trusts(&self, peer: Peer) -> bool {
         match peer {
             Peer::Tcp(address) => self.contains(address.ip().to_canonical()),
-            Peer::Unix => self.includes_unix,
+            Peer::Unix(_) => self.includes_unix,
             // Headers may be those of the client that the proxy did not name.
             Peer::Unnamed(_) => false,
         }
@@ -102,7 +102,7 @@ impl ClientAddress {
     pub fn find(peer: Peer, headers: &HeaderMap, trusted: &TrustedProxies) -> Self {
         let mut nearest = match peer {
             Peer::Tcp(address) | Peer::Unnamed(Some(address)) => Self::Ip(address.ip().to_canonical()),
-            Peer::Unix | Peer::Unnamed(None) => Self::Unix,
+            Peer::Unix(_) | Peer::Unnamed(None) => Self::Unix,
         };
         if !trusted.trusts(peer) {
             return nearest;
@@ -205,7 +205,7 @@ mod tests {
     use super::*;
 
     fn find(peer: &str, headers: &[(&'static str, &str)], trusted: &[&str]) -> String {
-        let peer = if peer == UNIX { Peer::Unix } else { Peer::Tcp(peer.parse().unwrap()) };
+        let peer = if peer == UNIX { Peer::Unix(None) } else { Peer::Tcp(peer.parse().unwrap()) };
         let mut map = HeaderMap::new();
         for (name, value) in headers {
             map.append(*name, value.parse().unwrap());

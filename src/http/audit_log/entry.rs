@@ -4,6 +4,7 @@ use std::time::SystemTime;
 
 use jiff::Timestamp;
 
+use crate::PeerProcess;
 use crate::client_address::ClientAddress;
 use crate::json_line::{self, JsonLine};
 use crate::redaction::mask_keys;
@@ -29,6 +30,8 @@ pub struct AuditEntry<'a> {
     pub request_id: Option<&'a str>,
     /// Address of the client.
     pub client: Option<ClientAddress>,
+    /// Process of a client that is connected to a unix socket.
+    pub process: Option<PeerProcess>,
     /// Name of the user; of a login that failed, the name that the client claims.
     pub identity: Option<&'a str>,
     /// Evidence of the name.
@@ -74,6 +77,7 @@ impl<'a> AuditEntry<'a> {
             time,
             request_id: None,
             client: None,
+            process: None,
             identity: None,
             how: "signal",
             key: None,
@@ -97,6 +101,13 @@ impl<'a> AuditEntry<'a> {
         line.field("time", &format!("{:.6}", Timestamp::try_from(self.time).unwrap_or_default()));
         line.optional("request_id", cut(self.request_id).as_deref());
         line.optional("client", client.as_deref());
+        if let Some(PeerProcess { pid, uid, gid }) = self.process {
+            if let Some(pid) = pid {
+                line.field("pid", &pid);
+            }
+            line.field("uid", &uid);
+            line.field("gid", &gid);
+        }
         line.optional("identity", self.identity.map(without_secret));
         line.field("how", self.how);
         line.optional("key", cut(self.key).as_deref());
