@@ -20,6 +20,7 @@ use crate::Settings;
 use crate::auth::authenticator::Credentials;
 use crate::auth::caller::Caller;
 use crate::auth::{AuthenticationError, IdentityProof, Right};
+use crate::client_address;
 
 /// Status of a request whose client left before the answer, as nginx has it.
 const CLIENT_LEFT: u16 = 499;
@@ -108,7 +109,7 @@ impl Trail {
             let observer = settings.observer.as_ref();
             let none = TrustedProxies::default();
             let trusted = observer.map_or(&none, |observer| &observer.trusted_proxies);
-            let client = peer.map(|peer| ClientAddress::find(peer, &request.headers, trusted));
+            let client = client_address::find(peer, &request.headers, trusted);
             let process = match peer {
                 // Behind a proxy the client is another one.
                 Some(Peer::Unix(process)) if client == Some(ClientAddress::Unix) => process,
