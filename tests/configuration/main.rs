@@ -17,3 +17,4 @@ mod tls;
 mod tokens;
 mod users;
 mod variables;
+mod warnings;
