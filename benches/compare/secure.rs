@@ -102,7 +102,7 @@ fn with_passwords(comparison: &mut Comparison, data: &PeerData, peers: &[Peer]) 
 }
 
 /// Starts those of the wanted peers that are installed. Returns when all of them listen.
-pub(crate) fn start(
+fn start(
     comparison: &Comparison,
     data: &PeerData,
     wanted: &[Peer],
@@ -119,12 +119,8 @@ pub(crate) fn start(
     (peers, servers)
 }
 
-pub(crate) fn server(servers: &[(Peer, Process)], peer: Peer) -> &Process {
-    &servers.iter().find(|(of, _)| *of == peer).expect("only those are asked that were started").1
-}
-
 fn address(servers: &[(Peer, Process)], peer: Peer) -> SocketAddr {
-    server(servers, peer).address()
+    servers.iter().find(|(of, _)| *of == peer).expect("only those are asked that were started").1.address()
 }
 
 fn accept() -> String {

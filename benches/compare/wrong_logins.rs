@@ -35,31 +35,35 @@ const CLIENTS: usize = 4;
 const INTERVAL: Duration = Duration::from_millis(1000 * ATTACKERS as u64 / LOGINS_PER_SECOND as u64);
 
 pub(crate) fn measure(comparison: &mut Comparison, data: &PeerData, peers: &[Peer]) {
-    let pulls = Work::rate(format!("pull of an image with a password, {CLIENTS} clients"), "/s");
-    let beside = Work::rate(
-        format!("pull beside {LOGINS_PER_SECOND} wrong logins a second, as a part of that without"),
-        "×",
-    )
-    .at_least(0.9);
-    let answered = Work::rate("wrong logins answered beside pulls", "/s");
-    if !comparison.selects(&[&pulls.name, &beside.name, &answered.name]) {
+    let part = |when: &str| format!("pull beside {LOGINS_PER_SECOND} wrong logins a second{when}, as a part");
+    let works = vec![
+        Work::rate(format!("pull of an image with a password, {CLIENTS} clients"), "/s"),
+        Work::rate(part(""), "×").at_least(0.9),
+        Work::rate(part(", when they begin"), "×"),
+        Work::rate("wrong logins answered beside pulls", "/s"),
+    ];
+    if !comparison.selects(&works.iter().map(|work| work.name.as_str()).collect::<Vec<_>>()) {
         return;
     }
-    let file = PasswordFile::write(&comparison.options.dir);
-    let (peers, servers) = secure::start(comparison, data, &secure::WITH_PASSWORDS, peers, file.protection());
-    let rounds = comparison.options.rounds();
-    let window = comparison.options.window() * 5;
-    comparison.rows_of_one_measurement(vec![pulls, beside, answered], rounds, &peers, |peer| {
-        let server = secure::server(&servers, peer);
-        let alone = || pulls_per_second(server, data, window);
-        // The order makes a machine that slowly becomes faster or slower favour neither.
-        let before = alone();
-        let attack = Attack::default();
-        let (beside, logins) = attack.run(server.address(), || {
-            (0..2).map(|_| pulls_per_second(server, data, window)).sum::<f64>() / 2.0
+    let peers: Vec<Peer> = secure::WITH_PASSWORDS.into_iter().filter(|peer| peers.contains(peer)).collect();
+    let options = comparison.options.clone();
+    let file = PasswordFile::write(&options.dir);
+    let window = options.window() * 5;
+    comparison.rows_of_one_measurement(works, options.long_rounds(), &peers, |peer| {
+        // A new process has not seen the attacker.
+        let server = peer.start_protected(&options.quinistry, &data.folder(peer), file.protection());
+        let pulls = || pulls_per_second(&server, data, window);
+        pulls();
+        let before = pulls();
+        let ((begin, later), logins) = Attack::default().run(server.address(), || {
+            let begin = pulls();
+            // Registries that throttle still compute the attempts that were free.
+            let _between = pulls();
+            (begin, f64::midpoint(pulls(), pulls()))
         });
-        let alone = f64::midpoint(before, alone());
-        vec![alone, beside / alone, logins]
+        // Windows on both sides, so that a machine that becomes faster or slower favours neither.
+        let alone = f64::midpoint(before, pulls());
+        vec![alone, later / alone, begin / alone, logins]
     });
 }
 

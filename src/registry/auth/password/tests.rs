@@ -246,27 +246,3 @@ async fn row_109_many_names_from_many_addresses_stay_bounded_and_do_not_hurt_rem
     assert_eq!(registry.log_in("alice", "abc").await, user("alice"));
     assert_eq!(registry.metrics.computations(), before);
 }
-
-/// Measures, so that other programs on the machine can make it fail. Run alone:
-/// `cargo test -p quinistry-registry --lib -- --ignored the_time_of_an_answer`.
-#[tokio::test]
-#[ignore = "measures times"]
-async fn the_time_of_an_answer_does_not_tell_which_users_exist() {
-    let registry = Fixture::new(&format!("alice:{}\n", ABC.replace("$06$", "$08$")));
-    let mut times = [Vec::new(), Vec::new()];
-    for number in 0..500_u32 {
-        for (index, name) in ["alice", "nemo"].into_iter().enumerate() {
-            let client = 2 * number + u32::from(index > 0);
-            let begun = std::time::Instant::now();
-            assert_eq!(registry.log_in_from(client, name, b"wrong").await, Answer::Invalid);
-            times[index].push(begun.elapsed());
-        }
-    }
-    let [known, unknown] = times.map(|mut times| {
-        times.sort_unstable();
-        times[times.len() / 2].as_secs_f64()
-    });
-    let ratio = unknown / known;
-    println!("median of a known user {known:.6} s, of an unknown one {unknown:.6} s, ratio {ratio:.4}");
-    assert!((0.95..1.05).contains(&ratio), "{ratio}");
-}
