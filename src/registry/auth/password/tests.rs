@@ -206,6 +206,21 @@ async fn a_full_queue_asks_to_wait() {
     assert_eq!(registry.log_in_from(1000, "alice", b"abc").await, Answer::Wait(1));
 }
 
+#[tokio::test]
+async fn wrong_passwords_of_one_network_do_not_stand_before_a_right_one_of_another() {
+    // One computes.
+    let registry = Fixture::on_processors(2, &format!("alice:{ABC}\n"));
+    for number in 0..32 {
+        let user = format!("user{number}");
+        let attempt = registry.log_in_from(1, &user, b"wrong");
+        tokio::pin!(attempt);
+        assert!(poll_once(attempt.as_mut()).await.is_pending(), "{number}");
+    }
+    assert_eq!(registry.log_in_from(2, "alice", b"abc").await, user("alice"));
+    let computations = registry.metrics.computations();
+    assert!(computations <= 3, "{computations}");
+}
+
 #[test]
 fn a_runtime_that_has_ended_refuses_a_password_and_blocks_no_thread() {
     let (done, answers) = std::sync::mpsc::channel();
