@@ -36,7 +36,7 @@ impl Upload<'_> {
 
     /// Takes the next path of the session, which has neither scheme nor host, whatever the proxy is.
     fn follow(&mut self, head: &str) {
-        self.path = field(head, "location").expect("an upload has a location").to_owned();
+        field(head, "location").expect("an upload has a location").clone_into(&mut self.path);
         assert!(self.path.starts_with("/v2/"), "{head}");
     }
 

@@ -28,7 +28,7 @@ struct Line {
 /// Right to use one processor until the drop.
 #[derive(Debug)]
 pub(super) struct Processor {
-    _processor: OwnedSemaphorePermit,
+    _permit: OwnedSemaphorePermit,
     _head: OwnedSemaphorePermit,
     _place: Place,
 }
@@ -49,8 +49,8 @@ impl Processors {
     pub(super) async fn acquire(self: &Arc<Self>, network: Network) -> Processor {
         let place = Place { processors: self.clone(), network };
         let head = self.line_up(network).acquire_owned().await.expect("the semaphore is never closed");
-        let processor = self.all.clone().acquire_owned().await.expect("the semaphore is never closed");
-        Processor { _processor: processor, _head: head, _place: place }
+        let permit = self.all.clone().acquire_owned().await.expect("the semaphore is never closed");
+        Processor { _permit: permit, _head: head, _place: place }
     }
 
     /// Enters the line of a network, which the drop of a [`Place`] leaves.
