@@ -7,9 +7,12 @@
 mod support;
 
 mod access;
+mod exchanges;
+mod login_times;
 mod pages;
 mod program;
 mod questions;
+mod races;
 mod replacement;
 mod same_answers;
 mod start;
