@@ -24,7 +24,7 @@ const WRK_SECONDS: u64 = 1;
 const OVER_TLS: [Peer; 4] = [Peer::Quinistry, Peer::DockerRegistry, Peer::Distribution, Peer::Nginx];
 
 /// Peers that ask for passwords.
-pub(crate) const WITH_PASSWORDS: [Peer; 3] = [Peer::Quinistry, Peer::DockerRegistry, Peer::Distribution];
+const WITH_PASSWORDS: [Peer; 3] = [Peer::Quinistry, Peer::DockerRegistry, Peer::Distribution];
 
 /// `reader:reader-k2Hw8` in a header field of a request.
 pub(crate) const AUTHORIZATION: &str = "Authorization: Basic cmVhZGVyOnJlYWRlci1rMkh3OA==";

@@ -14,7 +14,7 @@ use super::comparison::Comparison;
 use super::data::{IMAGE, PeerData};
 use super::peers::Peer;
 use super::row::Work;
-use super::secure::{self, AUTHORIZATION, PasswordFile};
+use super::secure::{AUTHORIZATION, PasswordFile};
 use super::support::connection::Connection;
 use super::support::parallel;
 use super::support::process::Process;
@@ -34,8 +34,11 @@ const CLIENTS: usize = 4;
 /// Time between two logins of one connection of the attacker.
 const INTERVAL: Duration = Duration::from_millis(1000 * LOAD_CONNECTIONS as u64 / LOGINS_PER_SECOND as u64);
 
+/// Distribution stands for its two lines, which both compute for each request and take minutes.
+const PEERS: [Peer; 2] = [Peer::Quinistry, Peer::Distribution];
+
 /// Windows of each kind in a round.
-const TURNS: u32 = 10;
+const TURNS: u32 = 6;
 
 pub(crate) fn measure(comparison: &mut Comparison, data: &PeerData, peers: &[Peer]) {
     let beside = format!("{LOGINS_PER_SECOND} wrong logins a second");
@@ -49,7 +52,7 @@ pub(crate) fn measure(comparison: &mut Comparison, data: &PeerData, peers: &[Pee
     if !comparison.selects(&works.iter().map(|work| work.name.as_str()).collect::<Vec<_>>()) {
         return;
     }
-    let peers: Vec<Peer> = secure::WITH_PASSWORDS.into_iter().filter(|peer| peers.contains(peer)).collect();
+    let peers: Vec<Peer> = PEERS.into_iter().filter(|peer| peers.contains(peer)).collect();
     let options = comparison.options.clone();
     let file = PasswordFile::write(&options.dir);
     let (short, long) = (options.window(), options.window() * 5);

@@ -23,8 +23,9 @@ fn critical_value() -> f64 {
 
 /// Returns the greatest difference of two distribution functions, of which samples in ascending order are given.
 fn kolmogorov_smirnov(one: &[f64], other: &[f64]) -> f64 {
+    let number = |count: usize| f64::from(u32::try_from(count).unwrap());
     let part =
-        |sample: &[f64], value: f64| sample.partition_point(|of| *of <= value) as f64 / sample.len() as f64;
+        |sample: &[f64], value: f64| number(sample.partition_point(|of| *of <= value)) / number(sample.len());
     one.iter().chain(other).map(|value| (part(one, *value) - part(other, *value)).abs()).fold(0.0, f64::max)
 }
 
