@@ -121,7 +121,10 @@ fn try_keys(owner: &str, file: &[u8]) {
         assert!(left.iter().eq(records.iter().filter(|other| other.id != record.id)));
         // What `quinistry key` would write is read as the same key.
         let alone = add_record(b"", record).expect("the record was accepted before");
-        assert_eq!(parse_keys(&alone).expect("the record was accepted before").0, std::slice::from_ref(record));
+        assert_eq!(
+            parse_keys(&alone).expect("the record was accepted before").0,
+            std::slice::from_ref(record)
+        );
     }
     assert_eq!(remove_record(file, owner).is_some(), records.iter().any(|record| record.id == owner));
 }
