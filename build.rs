@@ -1,5 +1,5 @@
-//! Has the executable linked to be small: with packed relocations and with identical functions folded, where the
-//! tools can do so.
+//! Has the executable linked to be small: with packed relocations and with identical functions folded, where
+//! the tools can do so.
 
 use std::env;
 use std::path::Path;
@@ -30,8 +30,8 @@ fn unpacks_relocations() -> bool {
         >= Some((2_u32, 36_u32))
 }
 
-/// Whether rustc links with LLD, which folds functions; GNU ld refuses the flag. On this target rustc uses the LLD
-/// that it comes with, unless a linker is configured. A distribution's rustc may come without LLD.
+/// Whether rustc links with LLD, which folds functions; GNU ld refuses the flag. On this target rustc uses the
+/// LLD that it comes with, unless a linker is configured. A distribution's rustc may come without LLD.
 fn is_linked_by_lld() -> bool {
     const TARGET: &str = "x86_64-unknown-linux-gnu";
     if !is_env("TARGET", TARGET) || env::var_os("RUSTC_LINKER").is_some() {

@@ -1,8 +1,8 @@
 //! Events of YAML texts: granit-parser, the parser below serde-saphyr, for text in memory.
 //!
-//! A crate of its own because generic code takes the optimisation level of the crate that first names its types.
-//! Here that is the smallest, and the linker folds the parser with the equal one of serde-saphyr; in a crate that is
-//! optimised for speed it adds 145 kB to the executable. Configurations are read once.
+//! A crate of its own because generic code takes the optimisation level of the crate that names its types.
+//! Here that is the smallest, and the linker folds the parser with the equal one of serde-saphyr; in a crate
+//! that is optimised for speed it adds 145 kB to the executable. Configurations are read once.
 
 use granit_parser::{Options, Parser, StrInput};
 
