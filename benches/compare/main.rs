@@ -25,6 +25,7 @@ mod starts;
 mod support;
 mod svg;
 mod table;
+mod wrong_logins;
 
 use std::fs;
 use std::path::Path;
@@ -70,6 +71,7 @@ fn main() {
     starts::memory(&mut comparison, &data, &registries);
     reads::measure(&mut comparison, &data, &servers);
     secure::measure(&mut comparison, &data, &servers);
+    wrong_logins::measure(&mut comparison, &data, &servers);
 
     let took = comparison.elapsed();
     let Comparison { options, rows, skipped, .. } = comparison;

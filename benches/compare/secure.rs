@@ -27,10 +27,26 @@ const OVER_TLS: [Peer; 4] = [Peer::Quinistry, Peer::DockerRegistry, Peer::Distri
 const WITH_PASSWORDS: [Peer; 3] = [Peer::Quinistry, Peer::DockerRegistry, Peer::Distribution];
 
 /// `reader:reader-k2Hw8` in a header field of a request.
-const AUTHORIZATION: &str = "Authorization: Basic cmVhZGVyOnJlYWRlci1rMkh3OA==";
+pub(crate) const AUTHORIZATION: &str = "Authorization: Basic cmVhZGVyOnJlYWRlci1rMkh3OA==";
 
 /// The line of that user, with the cost that `htpasswd -B` and distribution's documentation use most.
 const PASSWORDS: &str = "reader:$2b$10$4ONFYhHFdRQXFuypQgNupOc4D5BWaytb1AVghh8azsLssihMPq37i\n";
+
+/// Password file with that user.
+#[derive(Debug)]
+pub(crate) struct PasswordFile(PathBuf);
+
+impl PasswordFile {
+    pub(crate) fn write(folder: &Path) -> Self {
+        let file = folder.join("htpasswd");
+        fs::write(&file, PASSWORDS).unwrap();
+        Self(file)
+    }
+
+    pub(crate) fn protection(&self) -> Protection<'_> {
+        Protection { tls: None, passwords: Some(&self.0) }
+    }
+}
 
 pub(crate) fn measure(comparison: &mut Comparison, data: &PeerData, peers: &[Peer]) {
     over_tls(comparison, data, peers);
@@ -70,10 +86,8 @@ fn with_passwords(comparison: &mut Comparison, data: &PeerData, peers: &[Peer]) 
     if !comparison.selects(&[&manifest.name, &part.name]) {
         return;
     }
-    let file = comparison.options.dir.join("htpasswd");
-    fs::write(&file, PASSWORDS).unwrap();
-    let protection = Protection { tls: None, passwords: Some(&file) };
-    let (protected, servers) = start(comparison, data, &WITH_PASSWORDS, peers, protection);
+    let file = PasswordFile::write(&comparison.options.dir);
+    let (protected, servers) = start(comparison, data, &WITH_PASSWORDS, peers, file.protection());
     let (_, open) = start(comparison, data, &WITH_PASSWORDS, peers, Protection::default());
     let rate = |servers: &[(Peer, Process)], peer: Peer, fields: &[String]| {
         let url = format!("http://{}/v2/{IMAGE}/manifests/latest", address(servers, peer));

@@ -26,7 +26,7 @@ pub(crate) struct Answer {
 }
 
 impl Connection {
-    pub(super) fn new(stream: TcpStream) -> Self {
+    pub(crate) fn new(stream: TcpStream) -> Self {
         stream.set_nodelay(true).unwrap();
         Self(http::Connection::over(stream, PATIENCE, 256 << 10))
     }

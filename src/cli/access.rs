@@ -14,9 +14,16 @@ use super::exit::{Exit, UsageError};
 use super::output::{self, OutputFormatArgs};
 use crate::escape::Escaped;
 use crate::oci::RepositoryName;
+use crate::quine::REPOSITORY;
 use crate::registry::auth::rules::Rules;
 use crate::registry::auth::{Decision, Identity, IdentityProof, Right, load};
 use crate::registry::config::{Config, Origin, StorageConfig};
+
+/// Setting that makes everyone a reader of the built-in repository.
+const BUILTIN_IS_PUBLIC: &str = "quinistry.builtin.anonymous is true";
+
+/// Reason why no client may change the built-in repository.
+const BUILTIN_IS_READ_ONLY: &str = "the built-in repository is read-only";
 
 /// Word for a client without credentials.
 const ANONYMOUS: &str = "anonymous";
@@ -72,15 +79,20 @@ struct RightReport {
     granted: bool,
     /// Place of the rule that grants the right; `None` if it is not granted, or without rules.
     rule: Option<RulePlace>,
-    /// Setting that takes the right from every client.
+    /// Setting that takes the right from every client, or reason why none can have it.
     #[serde(skip_serializing_if = "Option::is_none")]
     disabled_by: Option<&'static str>,
+    /// Setting that gives the right to every client.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    enabled_by: Option<&'static str>,
 }
 
 /// Right with the decision about it.
 struct Answer<'a> {
     right: Right,
     decision: Decision<'a>,
+    /// Setting that gives the right to every client, whatever the rules decide.
+    enabled_by: Option<&'static str>,
     /// Setting that takes the right from every client.
     disabled_by: Option<&'static str>,
 }
@@ -126,10 +138,13 @@ impl CheckArgs {
         let decide = |right| {
             if is_open { Decision::Granted(None) } else { rules.decide(&identity, right, &self.repository) }
         };
+        let is_builtin = self.repository.as_str() == REPOSITORY;
+        let is_public = is_builtin && !is_open && config.access.builtin_is_public;
         let answers = Right::ALL.map(|right| Answer {
             right,
             decision: decide(right),
-            disabled_by: disabled_by(right, &config.storage),
+            enabled_by: (is_public && right == Right::Pull).then_some(BUILTIN_IS_PUBLIC),
+            disabled_by: disabled_by(right, is_builtin, &config.storage),
         });
         output::print(if self.output.is_json() {
             output::document(&self.report(&rules, &answers))?
@@ -154,15 +169,20 @@ impl CheckArgs {
 
     fn text(&self, answers: &[Answer<'_>], is_open: bool) -> String {
         let mut text = String::new();
-        for Answer { right, decision, disabled_by } in answers {
-            let by = match (decision, disabled_by) {
-                (Decision::Granted(_), Some(setting)) => format!("no   {setting}"),
-                (Decision::Granted(Some(rule)), None) => format!("yes  {rule}"),
-                (Decision::Granted(None), None) if is_open => "yes  there are neither users nor rules".into(),
-                (Decision::Granted(None), None) => {
+        for Answer { right, decision, enabled_by, disabled_by } in answers {
+            let by = match (decision, enabled_by, disabled_by) {
+                (_, Some(setting), _) => format!("yes  {setting}"),
+                // The rules are not asked about these.
+                (_, None, Some(BUILTIN_IS_READ_ONLY)) => format!("no   {BUILTIN_IS_READ_ONLY}"),
+                (Decision::Granted(_), None, Some(setting)) => format!("no   {setting}"),
+                (Decision::Granted(Some(rule)), None, None) => format!("yes  {rule}"),
+                (Decision::Granted(None), None, None) if is_open => {
+                    "yes  there are neither users nor rules".into()
+                }
+                (Decision::Granted(None), None, None) => {
                     "yes  there are no rules, and every user may do everything".into()
                 }
-                (Decision::NotGranted | Decision::BeyondCeiling(_), _) => "no".into(),
+                (Decision::NotGranted | Decision::BeyondCeiling(_), None, _) => "no".into(),
             };
             writeln!(text, "{:<9}  {by}", right.as_str()).expect("writing to a string does not fail");
         }
@@ -182,10 +202,12 @@ fn report(refused: &Refused) -> ExitCode {
     Exit::Failure.into()
 }
 
-/// Returns the setting of a storage that takes a right from every client.
-fn disabled_by(right: Right, storage: &StorageConfig) -> Option<&'static str> {
+/// Returns what takes a right from every client: the kind of the repository, or a setting of the storage.
+fn disabled_by(right: Right, is_builtin: bool, storage: &StorageConfig) -> Option<&'static str> {
     let changes_content = matches!(right, Right::Push | Right::Overwrite | Right::Delete);
-    if changes_content && storage.is_read_only {
+    if changes_content && is_builtin {
+        Some(BUILTIN_IS_READ_ONLY)
+    } else if changes_content && storage.is_read_only {
         Some("storage.maintenance.readonly.enabled is true")
     } else if right == Right::Delete && !storage.allows_delete {
         Some("storage.delete.enabled is false")
@@ -215,7 +237,7 @@ fn check_user(name: &str) -> Result<(), UsageError> {
 
 impl Answer<'_> {
     fn is_granted(&self) -> bool {
-        self.decision.is_granted() && self.disabled_by.is_none()
+        self.enabled_by.is_some() || self.decision.is_granted() && self.disabled_by.is_none()
     }
 }
 
@@ -224,8 +246,9 @@ impl Answer<'_> {
 impl RightReport {
     fn new(answer: &Answer<'_>) -> Self {
         let granted = answer.is_granted();
-        let rule = answer.decision.rule().filter(|_| granted).map(RulePlace::new);
-        Self { right: answer.right.as_str(), granted, rule, disabled_by: answer.disabled_by }
+        let enabled_by = answer.enabled_by;
+        let rule = answer.decision.rule().filter(|_| granted && enabled_by.is_none()).map(RulePlace::new);
+        Self { right: answer.right.as_str(), granted, rule, disabled_by: answer.disabled_by, enabled_by }
     }
 }
 

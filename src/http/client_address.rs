@@ -16,6 +16,9 @@ const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
 const X_REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
 
+/// Fields that name addresses, in the order in which they are looked for.
+const FIELDS: [HeaderName; 3] = [X_FORWARDED_FOR, http::header::FORWARDED, X_REAL_IP];
+
 /// Greatest number of hops that are followed. Chains of proxies are short.
 const MAX_HOPS: usize = 64;
 
@@ -79,7 +82,7 @@ impl TrustedProxies {
     pub fn trusts(&self, peer: Peer) -> bool {
         match peer {
             Peer::Tcp(address) => self.contains(address.ip().to_canonical()),
-            Peer::Unix => self.includes_unix,
+            Peer::Unix(_) => self.includes_unix,
             // Headers may be those of the client that the proxy did not name.
             Peer::Unnamed(_) => false,
         }
@@ -102,7 +105,7 @@ impl ClientAddress {
     pub fn find(peer: Peer, headers: &HeaderMap, trusted: &TrustedProxies) -> Self {
         let mut nearest = match peer {
             Peer::Tcp(address) | Peer::Unnamed(Some(address)) => Self::Ip(address.ip().to_canonical()),
-            Peer::Unix | Peer::Unnamed(None) => Self::Unix,
+            Peer::Unix(_) | Peer::Unnamed(None) => Self::Unix,
         };
         if !trusted.trusts(peer) {
             return nearest;
@@ -116,6 +119,16 @@ impl ClientAddress {
             }
         }
         nearest
+    }
+
+    /// Returns the field that [`ClientAddress::find`] would read of this peer, and ignores because the peer is not a
+    /// trusted proxy; `None` if there is none, or no list of proxies would change that.
+    #[must_use]
+    pub fn ignored_field(peer: Peer, headers: &HeaderMap, trusted: &TrustedProxies) -> Option<HeaderName> {
+        if trusted.trusts(peer) || matches!(peer, Peer::Unnamed(_)) {
+            return None;
+        }
+        FIELDS.into_iter().find(|field| headers.contains_key(field))
     }
 }
 
@@ -205,7 +218,7 @@ mod tests {
     use super::*;
 
     fn find(peer: &str, headers: &[(&'static str, &str)], trusted: &[&str]) -> String {
-        let peer = if peer == UNIX { Peer::Unix } else { Peer::Tcp(peer.parse().unwrap()) };
+        let peer = if peer == UNIX { Peer::Unix(None) } else { Peer::Tcp(peer.parse().unwrap()) };
         let mut map = HeaderMap::new();
         for (name, value) in headers {
             map.append(*name, value.parse().unwrap());
@@ -221,6 +234,31 @@ mod tests {
         assert_eq!(find("198.51.100.7:1234", &headers, &["10.0.0.0/8", "127.0.0.0/8"]), "198.51.100.7");
         assert_eq!(find("[2001:db8::7]:1", &headers, &["10.0.0.0/8"]), "2001:db8::7");
         assert_eq!(find(UNIX, &headers, &["10.0.0.0/8"]), "unix");
+    }
+
+    #[test]
+    fn the_field_of_a_proxy_that_is_not_listed_is_told() {
+        let ignored = |peer: Peer, field: &'static str, trusted: &[&str]| {
+            let headers =
+                [(HeaderName::from_static(field), "192.0.2.1".parse().unwrap())].into_iter().collect();
+            let trusted = TrustedProxies::parse(trusted).unwrap();
+            ClientAddress::ignored_field(peer, &headers, &trusted).map(|field| field.to_string())
+        };
+        let proxy = Peer::Tcp("10.0.0.1:1".parse().unwrap());
+        for field in ["x-forwarded-for", "forwarded", "x-real-ip"] {
+            assert_eq!(ignored(proxy, field, &["10.0.0.2"]).as_deref(), Some(field));
+            assert_eq!(ignored(Peer::Unix(None), field, &[]).as_deref(), Some(field));
+            assert_eq!(ignored(proxy, field, &["10.0.0.0/8"]), None);
+            assert_eq!(ignored(Peer::Unix(None), field, &["unix"]), None);
+            assert_eq!(
+                ignored(Peer::Unnamed(None), field, &[]),
+                None,
+                "to list the proxy would change nothing"
+            );
+        }
+        for field in ["x-forwarded-proto", "x-forwarded-host", "user-agent"] {
+            assert_eq!(ignored(proxy, field, &[]), None, "{field} names no address");
+        }
     }
 
     #[test]

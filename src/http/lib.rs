@@ -34,6 +34,6 @@ pub mod watch;
 
 pub use listener::{Listener, LocalAddress, SystemdError, UnixSocketError, bind};
 pub use network::Network;
-pub use peer::{ConnectedClient, Peer, WithPeer};
+pub use peer::{ConnectedClient, Peer, PeerProcess, WithPeer};
 pub use server::{Limits, serve, serve_each};
 pub use transport::Transport;

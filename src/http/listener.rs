@@ -13,7 +13,7 @@ use std::time::Duration;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::{TcpListener, TcpSocket, UnixListener};
 
-use super::peer::Peer;
+use super::peer::{Peer, PeerProcess};
 use super::server::Limits;
 use super::stream::SocketStream;
 use super::transport::Transport;
@@ -152,7 +152,8 @@ impl Listener {
             }
             Socket::Unix { listener, .. } => {
                 let (stream, _) = listener.accept().await?;
-                Ok((SocketStream::Unix(stream), Peer::Unix))
+                let process = PeerProcess::of(&stream);
+                Ok((SocketStream::Unix(stream), Peer::Unix(process)))
             }
         }
     }

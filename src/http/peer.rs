@@ -14,6 +14,7 @@ use axum::extract::Request;
 use axum::response::Response;
 use http::{HeaderValue, header};
 use pin_project_lite::pin_project;
+use tokio::net::UnixStream;
 use tower_service::Service;
 
 use super::tls::TlsSession;
@@ -23,11 +24,22 @@ use super::tls::TlsSession;
 pub enum Peer {
     /// Address of a TCP client. An IPv4 address that an IPv6 socket accepted is an IPv4 address here.
     Tcp(SocketAddr),
-    /// Process on the same machine, connected to a unix socket.
-    Unix,
+    /// Process on the same machine, connected to a unix socket; `None` if the kernel does not name the process.
+    Unix(Option<PeerProcess>),
     /// Client whose address its proxy does not tell in the PROXY protocol, or that proxy itself. Has the address of
     /// the proxy; `None` if that is connected to a unix socket.
     Unnamed(Option<SocketAddr>),
+}
+
+/// Process that connected to a unix socket, as it was then (`SO_PEERCRED`, unix(7)).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct PeerProcess {
+    /// Process identifier; `None` for a process in a PID namespace that this one cannot see into.
+    pub pid: Option<i32>,
+    /// User identifier.
+    pub uid: u32,
+    /// Group identifier.
+    pub gid: u32,
 }
 
 impl Peer {
@@ -36,8 +48,18 @@ impl Peer {
     pub const fn ip(self) -> Option<IpAddr> {
         match self {
             Self::Tcp(address) | Self::Unnamed(Some(address)) => Some(address.ip()),
-            Self::Unix | Self::Unnamed(None) => None,
+            Self::Unix(_) | Self::Unnamed(None) => None,
         }
+    }
+}
+
+impl PeerProcess {
+    /// Returns the process at the other end of a connection; `None` if the kernel does not name it.
+    pub(crate) fn of(stream: &UnixStream) -> Option<Self> {
+        let credentials = stream.peer_cred().ok()?;
+        // The kernel writes 0 for a process of another PID namespace.
+        let pid = credentials.pid().filter(|pid| *pid != 0);
+        Some(Self { pid, uid: credentials.uid(), gid: credentials.gid() })
     }
 }
 
@@ -51,7 +73,7 @@ impl fmt::Display for Peer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Tcp(address) | Self::Unnamed(Some(address)) => address.fmt(f),
-            Self::Unix | Self::Unnamed(None) => f.write_str("unix"),
+            Self::Unix(_) | Self::Unnamed(None) => f.write_str("unix"),
         }
     }
 }
@@ -158,6 +180,6 @@ mod tests {
         assert_eq!(Peer::from(mapped).to_string(), "10.0.0.7:4711");
         assert_eq!(Peer::from(mapped).ip(), Some("10.0.0.7".parse().unwrap()));
         assert_eq!(Peer::from("[fd00::7]:1".parse::<SocketAddr>().unwrap()).to_string(), "[fd00::7]:1");
-        assert_eq!((Peer::Unix.to_string().as_str(), Peer::Unix.ip()), ("unix", None));
+        assert_eq!((Peer::Unix(None).to_string().as_str(), Peer::Unix(None).ip()), ("unix", None));
     }
 }

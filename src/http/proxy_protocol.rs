@@ -86,7 +86,7 @@ impl ProxyProtocol {
             HeaderAddress::Client(address) => address.into(),
             HeaderAddress::Absent => match peer {
                 Peer::Tcp(address) => Peer::Unnamed(Some(address)),
-                Peer::Unix => Peer::Unnamed(None),
+                Peer::Unix(_) => Peer::Unnamed(None),
                 Peer::Unnamed(_) => peer,
             },
         })

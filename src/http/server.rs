@@ -206,7 +206,7 @@ mod tests {
 
     use super::*;
     use crate::listener::{MAX_UNSENT_BYTES, bind};
-    use crate::{Peer, WithPeer};
+    use crate::{Peer, PeerProcess, WithPeer};
 
     /// Body of [`BODY_BYTES`] that counts the bytes it gave.
     #[derive(Debug)]
@@ -310,6 +310,27 @@ mod tests {
         let answered = ask(&mut client);
         let answer = tokio::time::timeout(limits.idle / 2, answered).await.expect("silent clients give way");
         assert!(answer.ends_with("served"), "{answer}");
+        server.abort();
+    }
+
+    #[tokio::test]
+    async fn a_handler_is_told_the_process_at_the_other_end_of_a_unix_socket() {
+        let app = tower::service_fn(|request: Request| async move {
+            let peer = request.extensions().get::<Peer>().copied();
+            Ok::<_, Infallible>(Response::new(Body::from(format!("{peer:?}"))))
+        });
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("registry.sock");
+        let listener = Listener::unix(&path, Limits::default()).unwrap();
+        let connect = move |peer| WithPeer::new(app, peer);
+        let server = tokio::spawn(serve_each(listener, connect, Limits::default(), std::future::pending()));
+        let response = ask(&mut UnixStream::connect(&path).await.unwrap()).await;
+        let own = Peer::Unix(Some(PeerProcess {
+            pid: i32::try_from(std::process::id()).ok(),
+            uid: rustix::process::getuid().as_raw(),
+            gid: rustix::process::getgid().as_raw(),
+        }));
+        assert!(response.ends_with(&format!("{:?}", Some(own))), "{response}");
         server.abort();
     }
 

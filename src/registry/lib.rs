@@ -9,6 +9,7 @@
 mod api;
 pub mod auth;
 mod builtin;
+mod client_address;
 pub mod config;
 pub mod debug;
 pub mod health;

@@ -17,12 +17,13 @@ use http::{HeaderName, StatusCode};
 use http_body::Body as _;
 use quinistry_http::Peer;
 use quinistry_http::access_log::{AccessLog, AccessLogEntry, AccessLogFormat};
-use quinistry_http::client_address::{ClientAddress, TrustedProxies};
+use quinistry_http::client_address::TrustedProxies;
 use quinistry_http::request_id::{RequestId, X_REQUEST_ID, trace_id};
 
 use self::body::{ReceivedBody, SentBody};
 use crate::PathPrefix;
 use crate::api::route::Route;
+use crate::client_address;
 use crate::health::Health;
 use crate::metrics::{Code, EndpointLabel, MethodLabel, RegistryMetrics, RequestEnd};
 
@@ -100,8 +101,7 @@ impl Observation {
             RequestId::of(request.headers(), is_trusted)
         });
         let entry = observer.access_log.is_some().then(|| {
-            let client =
-                peer.map(|peer| ClientAddress::find(peer, request.headers(), &observer.trusted_proxies));
+            let client = client_address::find(peer, request.headers(), &observer.trusted_proxies);
             AccessLogEntry {
                 client,
                 request_id: request_id.as_ref().map(ToString::to_string),

@@ -6,15 +6,17 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use http::header::{LINK, LOCATION};
 use http::{HeaderMap, HeaderValue};
 
-/// Prefix of all paths of a registry. The default is `/`.
+/// Prefix of all paths of a registry. The default is `/`. Clones share the text, since each request of a registry with
+/// users takes one.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PathPrefix {
-    /// Prefix without its last slash: empty, or `/registry`.
-    text: Box<str>,
+    /// Prefix without its last slash, such as `/registry`; `None` for `/`.
+    text: Option<Arc<str>>,
 }
 
 /// Reason why a text is not a prefix.
@@ -29,24 +31,28 @@ pub enum PathPrefixError {
 }
 
 impl PathPrefix {
+    /// Returns the text to put before a path: empty, or `/registry`.
+    pub(crate) fn without_slash(&self) -> &str {
+        self.text.as_deref().unwrap_or_default()
+    }
+
     /// Returns the path behind the prefix, which begins with a slash; `None` if the path lies elsewhere.
     pub(crate) fn strip<'a>(&self, path: &'a str) -> Option<&'a str> {
-        let rest = path.strip_prefix(&*self.text)?;
-        // `/registryx` has another prefix. Without a prefix, any path is passed on.
-        (self.text.is_empty() || rest.starts_with('/')).then_some(rest)
+        // Without a prefix, any path is passed on.
+        let Some(text) = &self.text else { return Some(path) };
+        // `/registryx` has another prefix.
+        path.strip_prefix(&**text).filter(|rest| rest.starts_with('/'))
     }
 
     /// Puts the prefix before the paths in the `Location` and `Link` headers of a response.
     pub(crate) fn prepend_to(&self, headers: &mut HeaderMap) {
-        if self.text.is_empty() {
-            return;
-        }
+        let Some(text) = &self.text else { return };
         for (name, mark) in [(LOCATION, ""), (LINK, "<")] {
             let Some(value) = headers.get_mut(name) else { continue };
             let before = value.to_str().ok().and_then(|text| text.strip_prefix(mark));
             // Other values are URLs of other servers.
             if let Some(path) = before.filter(|path| path.starts_with('/')) {
-                *value = HeaderValue::try_from(format!("{mark}{}{path}", self.text))
+                *value = HeaderValue::try_from(format!("{mark}{text}{path}"))
                     .expect("prefix and header are visible ASCII");
             }
         }
@@ -66,7 +72,7 @@ impl FromStr for PathPrefix {
         let is_plain = |c: char| c.is_ascii_alphanumeric() || "-._~!$&()*+,;=:@".contains(c);
         let is_component = |part: &str| !matches!(part, "" | "." | "..") && part.chars().all(is_plain);
         if components.split('/').all(is_component) {
-            Ok(Self { text: text.into() })
+            Ok(Self { text: Some(text.into()) })
         } else {
             Err(PathPrefixError::Malformed)
         }
@@ -75,7 +81,7 @@ impl FromStr for PathPrefix {
 
 impl fmt::Display for PathPrefix {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/", self.text)
+        write!(f, "{}/", self.without_slash())
     }
 }
 

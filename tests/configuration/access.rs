@@ -137,6 +137,45 @@ fn a_right_that_a_setting_takes_from_every_client_is_not_granted() {
 }
 
 #[test]
+fn the_built_in_repository_is_read_by_all_or_by_rule_and_written_by_none() {
+    let file = |builtin: &str| {
+        format!(
+            "version: 0.1\nstorage: {{inmemory: {{}}, delete: {{enabled: true}}}}\n\
+             auth: {{htpasswd: {{realm: r, path: /x}}}}\nquinistry:\n  builtin: {{anonymous: {builtin}}}\n  \
+             access: [{{repositories: ['**'], who: [bob], can: [admin]}}]\n"
+        )
+    };
+    let rights = |builtin: &str, user: &str| {
+        let folder = folder(&file(builtin));
+        text(&quinistry(folder.path(), &format!("access check config.yml {user} quinistry")).stdout)
+    };
+    let public = "pull       yes  quinistry.builtin.anonymous is true\n";
+    let writes = ["push     ", "overwrite", "delete   "];
+    let writes = writes.map(|right| format!("{right}  no   the built-in repository is read-only\n")).concat();
+    let by_nothing = format!("anonymous in quinistry:\npull       no\n{writes}admin      no\n");
+    let as_public = format!("anonymous in quinistry:\n{public}{writes}admin      no\n");
+    assert_eq!((rights("true", "anonymous"), rights("false", "anonymous")), (as_public, by_nothing));
+    let rule = "yes  config.yml:6:12\n";
+    assert_eq!(rights("true", "bob"), format!("bob in quinistry:\n{public}{writes}admin      {rule}"));
+    let by_rule = format!("bob in quinistry:\npull       {rule}{writes}admin      {rule}");
+    assert_eq!(rights("false", "bob"), by_rule);
+    let open = folder("version: 0.1\nstorage: inmemory\n");
+    let stdout = text(&quinistry(open.path(), "access check config.yml anonymous quinistry").stdout);
+    assert!(
+        stdout.contains("pull       yes  there are neither users nor rules\npush       no   the"),
+        "{stdout}"
+    );
+    let public = folder(&file("true"));
+    let output = quinistry(public.path(), "access check config.yml anonymous quinistry --can pull -o json");
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(output.status.code(), Some(0), "{report}");
+    let pull = serde_json::json!({
+        "right": "pull", "granted": true, "rule": null, "enabledBy": "quinistry.builtin.anonymous is true",
+    });
+    assert_eq!(report["rights"][0], pull);
+}
+
+#[test]
 fn a_word_that_is_no_user_is_refused() {
     let open = folder("version: 0.1\nstorage: inmemory\n");
     for (user, expected) in [

@@ -7,9 +7,12 @@
 mod support;
 
 mod access;
+mod exchanges;
+mod login_times;
 mod pages;
 mod program;
 mod questions;
+mod races;
 mod replacement;
 mod same_answers;
 mod start;
@@ -17,3 +20,4 @@ mod tls;
 mod tokens;
 mod users;
 mod variables;
+mod warnings;

@@ -25,7 +25,7 @@ http:
 const NAMED: &str = "basicConstraints=critical,CA:FALSE\nsubjectAltName=DNS:*.test,DNS:registry.test\n";
 
 /// A user of the lowest cost of bcrypt.
-const PASSWORDS: &str = "alice:$2b$04$0K7Rm7wwqc3T835uAD/J6Osl8fopNTWsvqFLeT0LQzzP3oXN0koWK\n";
+pub(crate) const PASSWORDS: &str = "alice:$2b$04$0K7Rm7wwqc3T835uAD/J6Osl8fopNTWsvqFLeT0LQzzP3oXN0koWK\n";
 
 /// Puts a pair into the place of the registry's own by renames, as certificate managers do. Returns after the
 /// certificate, and before the key: the caller calls the result.
@@ -39,7 +39,7 @@ fn exchange<'a>(place: &'a Place, pair: &'a Pair) -> impl FnOnce() + 'a {
     move || rename(&pair.key, "tls.key")
 }
 
-fn serve(place: &Place, pair: &Pair, keys: &str) -> Registry {
+pub(crate) fn serve(place: &Place, pair: &Pair, keys: &str) -> Registry {
     exchange(place, pair)();
     place.serve_ours(Given { file: Some(&CONFIG.replace("{keys}", keys)), ..Given::default() })
 }

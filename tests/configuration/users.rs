@@ -18,7 +18,7 @@ use crate::support::server::PROGRAM;
 use crate::support::skip::{Need, lacks};
 
 /// Configuration with users and keys. Deletion is on, so that rights of keys can be told apart.
-const CONFIG: &str = "version: 0.1
+pub(crate) const CONFIG: &str = "version: 0.1
 log: {accesslog: {disabled: true}}
 storage: {filesystem: {rootdirectory: '{root}'}, delete: {enabled: true}}
 http: {addr: '{addr}'}
@@ -26,7 +26,7 @@ auth: {htpasswd: {realm: Test, path: '{folder}/htpasswd'}}
 quinistry: {keys: {file: '{folder}/keys'}}
 ";
 
-fn basic(user: &str, password: &str) -> String {
+pub(crate) fn basic(user: &str, password: &str) -> String {
     format!("Basic {}", STANDARD.encode(format!("{user}:{password}")))
 }
 

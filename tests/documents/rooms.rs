@@ -4,13 +4,17 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::process::Command;
 
 /// Each crate of the workspace, with those that it may use.
-const ARROWS: [(&str, &[&str]); 8] = [
+const ARROWS: [(&str, &[&str]); 9] = [
     ("quinistry-oci", &[]),
     ("quinistry-http", &[]),
+    ("quinistry-yaml", &[]),
     ("quinistry-quine", &["quinistry-oci"]),
     ("quinistry-store", &["quinistry-oci"]),
     ("quinistry-client", &["quinistry-oci"]),
-    ("quinistry-registry", &["quinistry-http", "quinistry-oci", "quinistry-quine", "quinistry-store"]),
+    (
+        "quinistry-registry",
+        &["quinistry-http", "quinistry-oci", "quinistry-quine", "quinistry-store", "quinistry-yaml"],
+    ),
     ("quinistry-kube", &["quinistry-client", "quinistry-http", "quinistry-oci", "quinistry-quine"]),
     (
         "quinistry",

@@ -25,6 +25,12 @@ use crate::{connections, get, peak};
 /// Longest time that a health check may take.
 const HEALTHY: Duration = Duration::from_secs(1);
 
+/// Number of kinds of attacks.
+const ATTACKS: usize = 9;
+
+/// Attack whose bodies go on slowly, although the server has refused them.
+const REFUSED_TRICKLE: usize = 8;
+
 /// Crowds that attack at once. Each has an equal share of the connections.
 const CROWDS: usize = 4;
 
@@ -64,7 +70,8 @@ impl Drop for Group {
 fn attack(crowd: &mut Crowd, number: usize, layer: &str) {
     let upload = b"POST /v2/evil/blobs/uploads/ HTTP/1.1\r\nHost: x\r\nContent-Length: 100000\r\n\r\n";
     let manifest = b"PUT /v2/evil/manifests/x HTTP/1.1\r\nHost: x\r\nContent-Length: 4000000\r\n\r\n";
-    match number % 8 {
+    let refused = b"POST /v2/quinistry/blobs/uploads/ HTTP/1.1\r\nHost: x\r\nContent-Length: 4000000\r\n\r\n";
+    match number % ATTACKS {
         0 => {}
         1 => crowd.try_send(b"GET /v2/ HTTP/1.1\r\nHost: "),
         2 => crowd.try_send(&[&b"GET /v2/ HTTP/1.1\r\nHost: x\r\nX: "[..], &vec![b'y'; 60_000]].concat()),
@@ -72,7 +79,8 @@ fn attack(crowd: &mut Crowd, number: usize, layer: &str) {
         4 => crowd.try_send(&get("/v2/quinistry/manifests/latest").repeat(50)),
         5 => crowd.try_send(&[&upload[..], &vec![b'x'; 50_000]].concat()),
         6 => crowd.try_send(&[&manifest[..], &vec![b' '; 100_000]].concat()),
-        _ => crowd.try_send(&get("/v2/x/referrers/sha256:0")),
+        7 => crowd.try_send(&get("/v2/x/referrers/sha256:0")),
+        _ => crowd.try_send(refused),
     }
 }
 
@@ -157,6 +165,9 @@ fn run(name: &str, flags: &[&str], limit_mib: u64) {
                     let hold = Duration::from_secs(8 + first as u64);
                     while begun.elapsed() < hold && !end.load(Ordering::Relaxed) {
                         crowd.read_some();
+                        if number % ATTACKS == REFUSED_TRICKLE {
+                            crowd.try_send(&[b'x'; 120]);
+                        }
                     }
                     number += 1;
                 });

@@ -28,6 +28,8 @@ mod instructions;
 mod matrix;
 mod proxy;
 mod registry;
+mod resumed_push;
 mod scripted;
 mod session;
 mod tcp_proxy;
+mod tokens;

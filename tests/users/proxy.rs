@@ -10,7 +10,7 @@ use crate::program::lacks;
 use crate::registry::{ADDRESS, ALICE, Given, NAME, Program, Registry, WRONG, start};
 use crate::session::Session;
 
-const NGINX: &str = "/usr/sbin/nginx";
+pub(crate) const NGINX: &str = "/usr/sbin/nginx";
 
 /// Parts of a whole file around that of the documentation.
 const NGINX_FILE: &str = "user root;
@@ -29,7 +29,7 @@ http {
 ";
 
 /// The only location of the documented file.
-const LOCATION: &str = "location /v2/ { proxy_pass http://127.0.0.1:5000; }";
+pub(crate) const LOCATION: &str = "location /v2/ { proxy_pass http://127.0.0.1:5000; }";
 
 /// Locations of a registry whose own URLs begin with a prefix. Docker shows its token below the `/v2/` that sent
 /// the challenge alone, so that it must not follow a `Location` with the prefix.
@@ -53,6 +53,22 @@ fn nginx_file(machine: &Machine, locations: &str) -> String {
         documented = documented.replace(written, &here);
     }
     NGINX_FILE.replace("{folder}", &machine.path("")).replace("{documented}", &documented)
+}
+
+/// Starts nginx before the registry on port 5000. Returns the registry as its clients know it.
+pub(crate) fn start_nginx(machine: &mut Machine, locations: &str) -> Registry {
+    fs::write(machine.path("nginx.conf"), nginx_file(machine, locations)).unwrap();
+    let mut nginx = machine.command(NGINX);
+    nginx.args(["-c", &machine.path("nginx.conf"), "-g", "daemon off;"]);
+    machine.daemon("nginx", nginx);
+    let authority = Some(machine.path("certificates/ca.crt"));
+    let registry = Registry { host: format!("{NAME}:8443"), authority };
+    machine.until("nginx", || {
+        let mut ask = machine.command("curl");
+        ask.args(["--silent", "--insecure", "--output", "/dev/null"]).arg(registry.url("/"));
+        ask.output().unwrap().status.success().then_some(())
+    });
+    registry
 }
 
 const RULES: &str = "quinistry:
@@ -84,19 +100,10 @@ fn docker_works_through_nginx(locations: &str, prefix: &str) {
     let given =
         Given { program: Program::Ours, port: 5000, is_tls: false, tls: "", http: &keys, more: &rules };
     let direct = start(&mut machine, given);
-    fs::write(machine.path("nginx.conf"), nginx_file(&machine, locations)).unwrap();
-    let mut nginx = machine.command(NGINX);
-    nginx.args(["-c", &machine.path("nginx.conf"), "-g", "daemon off;"]);
-    machine.daemon("nginx", nginx);
-    let authority = Some(machine.path("certificates/ca.crt"));
-    let registry = Registry { host: format!("{NAME}:8443"), authority };
+    let registry = start_nginx(&mut machine, locations);
     let docker = Docker::start(&mut machine, std::slice::from_ref(&registry));
 
     let right = Session::new(&machine, &registry, Some(ALICE), "right");
-    machine.until("nginx", || {
-        let mut ask = right.command("curl", &["--silent", "--insecure", "--output", "/dev/null"]);
-        ask.arg(registry.url("/")).output().unwrap().status.success().then_some(())
-    });
     let wrong = Session::new(&machine, &registry, Some(WRONG), "wrong");
     assert_eq!(docker.login(&wrong).expect("docker has a login").verdict(), Refused);
     docker.login(&right).expect("docker has a login").allowed();

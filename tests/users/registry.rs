@@ -26,7 +26,7 @@ pub(crate) const WRONG: Login = Login { user: "alice", password: "wrong-pT9vb" }
 pub(crate) const BOB: Login = Login { user: "bob", password: "builder-T7wzn" };
 
 /// [`ALICE`] and [`BOB`]. The lowest cost of bcrypt, since the programs under test are not optimised.
-const PASSWORDS: &str = "alice:$2b$04$0K7Rm7wwqc3T835uAD/J6Osl8fopNTWsvqFLeT0LQzzP3oXN0koWK\n\
+pub(crate) const PASSWORDS: &str = "alice:$2b$04$0K7Rm7wwqc3T835uAD/J6Osl8fopNTWsvqFLeT0LQzzP3oXN0koWK\n\
     bob:$2b$04$yL7urbipK.cLbY5FVzoeo.AgJv7Akyf0n5aVikE7.CAFnMctTh3LO\n";
 
 /// Program that serves.

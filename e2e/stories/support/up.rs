@@ -74,7 +74,7 @@ pub fn up(stage: &Stage, executable: &Path, arguments: &[&str]) -> Command {
 pub async fn raise(stage: &Stage, executable: &Path) -> Result<Duration> {
     let began = Instant::now();
     let output =
-        shell::text(up(stage, executable, &["--generations", "3", "--wait", "--timeout", "120"])).await?;
+        shell::text(up(stage, executable, &["--generations", "3", "--wait", "--timeout", "240"])).await?;
     stage.log(output.lines().last().unwrap_or_default());
     Ok(began.elapsed())
 }

@@ -9,7 +9,7 @@ use super::plan::ServePlan;
 use super::running::Parts;
 use super::{Flags, exposure};
 use crate::cli::configuration::{Configuration, Refused};
-use crate::http::audit_log::{AuditDecision, AuditEntry, AuditLog};
+use crate::http::audit_log::{AuditEntry, AuditLog};
 use crate::http::tls::LoadedTls;
 use crate::registry::State;
 use crate::registry::auth::LoadedAccess;
@@ -68,22 +68,7 @@ impl Reloads {
 /// Records in the audit log that the configuration was read again, or refused.
 fn record(log: &AuditLog, error: Option<&anyhow::Error>) {
     let reason = error.map(|error| format!("{error:#}"));
-    log.log(&AuditEntry {
-        time: SystemTime::now(),
-        request_id: None,
-        client: None,
-        identity: None,
-        how: "signal",
-        key: None,
-        action: "reload",
-        repository: None,
-        reference: None,
-        digest: None,
-        decision: if error.is_none() { AuditDecision::Granted } else { AuditDecision::Denied },
-        rule: None,
-        status: None,
-        reason: reason.as_deref(),
-    });
+    log.log(&AuditEntry::of_reload(SystemTime::now(), reason.as_deref()));
 }
 
 /// Opens the file of an audit log again, for one that was renamed.

@@ -4,6 +4,7 @@ use std::time::SystemTime;
 
 use jiff::Timestamp;
 
+use crate::PeerProcess;
 use crate::client_address::ClientAddress;
 use crate::json_line::{self, JsonLine};
 use crate::redaction::mask_keys;
@@ -29,6 +30,8 @@ pub struct AuditEntry<'a> {
     pub request_id: Option<&'a str>,
     /// Address of the client.
     pub client: Option<ClientAddress>,
+    /// Process of a client that is connected to a unix socket.
+    pub process: Option<PeerProcess>,
     /// Name of the user; of a login that failed, the name that the client claims.
     pub identity: Option<&'a str>,
     /// Evidence of the name.
@@ -66,7 +69,29 @@ pub enum AuditDecision {
 
 // === impl AuditEntry ===
 
-impl AuditEntry<'_> {
+impl<'a> AuditEntry<'a> {
+    /// Makes the event of a configuration that was read again because of a signal; `refusal` is why it is not in use.
+    #[must_use]
+    pub const fn of_reload(time: SystemTime, refusal: Option<&'a str>) -> Self {
+        Self {
+            time,
+            request_id: None,
+            client: None,
+            process: None,
+            identity: None,
+            how: "signal",
+            key: None,
+            action: "reload",
+            repository: None,
+            reference: None,
+            digest: None,
+            decision: if refusal.is_none() { AuditDecision::Granted } else { AuditDecision::Denied },
+            rule: None,
+            status: None,
+            reason: refusal,
+        }
+    }
+
     /// Appends the line.
     pub(super) fn append_to(&self, text: &mut Vec<u8>) {
         let cut = |value: Option<&str>| value.map(|value| json_line::cut(value, MAX_TEXT_BYTES).to_owned());
@@ -76,6 +101,13 @@ impl AuditEntry<'_> {
         line.field("time", &format!("{:.6}", Timestamp::try_from(self.time).unwrap_or_default()));
         line.optional("request_id", cut(self.request_id).as_deref());
         line.optional("client", client.as_deref());
+        if let Some(PeerProcess { pid, uid, gid }) = self.process {
+            if let Some(pid) = pid {
+                line.field("pid", &pid);
+            }
+            line.field("uid", &uid);
+            line.field("gid", &gid);
+        }
         line.optional("identity", self.identity.map(without_secret));
         line.field("how", self.how);
         line.optional("key", cut(self.key).as_deref());

@@ -1,6 +1,7 @@
 //! Tests of the lines, and of files that are rotated.
 
 use super::*;
+use crate::PeerProcess;
 use crate::client_address::ClientAddress;
 use std::time::SystemTime;
 
@@ -12,6 +13,7 @@ fn entry<'a>() -> AuditEntry<'a> {
         time: SystemTime::UNIX_EPOCH + Duration::from_micros(1_136_214_245_123_456),
         request_id: Some("id-1"),
         client: Some(ClientAddress::Ip("192.0.2.1".parse().unwrap())),
+        process: None,
         identity: Some("alice"),
         how: "password",
         key: None,
@@ -39,6 +41,32 @@ fn a_line_is_one_json_object() {
         "{\"time\":\"2006-01-02T15:04:05.123456Z\",\"request_id\":\"id-1\",\"client\":\"192.0.2.1\",\
          \"identity\":\"alice\",\"how\":\"password\",\"action\":\"push\",\"repository\":\"team/app\",\
          \"reference\":\"v1\",\"decision\":\"granted\",\"rule\":\"config.yml:7:5\",\"status\":201}\n"
+    );
+}
+
+#[test]
+fn a_client_of_a_unix_socket_has_its_process() {
+    let unix = |pid| {
+        let process = Some(PeerProcess { pid, uid: 1000, gid: 100 });
+        line(&AuditEntry { client: Some(ClientAddress::Unix), process, ..entry() })
+    };
+    let told = unix(Some(4711));
+    assert!(
+        told.contains("\"client\":\"unix\",\"pid\":4711,\"uid\":1000,\"gid\":100,\"identity\""),
+        "{told}"
+    );
+    let told = unix(None);
+    assert!(told.contains("\"client\":\"unix\",\"uid\":1000,\"gid\":100,\"identity\""), "{told}");
+}
+
+#[test]
+fn a_reload_is_granted_unless_it_is_refused() {
+    let reload = |refusal| line(&AuditEntry::of_reload(entry().time, refusal));
+    let time = "{\"time\":\"2006-01-02T15:04:05.123456Z\",\"how\":\"signal\",\"action\":\"reload\",";
+    assert_eq!(reload(None), format!("{time}\"decision\":\"granted\"}}\n"));
+    assert_eq!(
+        reload(Some("no users")),
+        format!("{time}\"decision\":\"denied\",\"reason\":\"no users\"}}\n")
     );
 }
 

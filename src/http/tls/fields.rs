@@ -1,6 +1,7 @@
 //! Fields of a server's certificate. Pure.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::time::SystemTime;
 
 use rustls::pki_types::CertificateDer;
 use x509_cert::Certificate;
@@ -26,6 +27,12 @@ pub struct CertificateFields {
     pub not_before: u64,
     /// End of the validity in seconds since 1970.
     pub not_after: u64,
+}
+
+/// Returns true if a validity that ends at `not_after`, in seconds since 1970, is over at `now`. A certificate is still
+/// valid in its last second (RFC 5280, 4.1.2.5).
+pub(super) fn has_ended(not_after: u64, now: SystemTime) -> bool {
+    not_after < now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs()
 }
 
 impl CertificateFields {

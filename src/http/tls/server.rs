@@ -15,7 +15,7 @@ use rustls::{RootCertStore, ServerConfig};
 
 use super::client_auth;
 use super::error::TlsError;
-use super::fields::CertificateFields;
+use super::fields::{CertificateFields, has_ended};
 use super::files::{parse_client_cas, parse_pair};
 use super::session::Verification;
 use super::settings::{ClientAuth, TlsSettings};
@@ -123,8 +123,7 @@ impl LoadedTls {
     }
 
     fn has_expired(&self, now: SystemTime) -> bool {
-        let now = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
-        self.expiry.is_some_and(|expiry| expiry < now)
+        self.expiry.is_some_and(|expiry| has_ended(expiry, now))
     }
 }
 

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::SystemTime;
 
 use super::client_certificate::ClientCertificate;
+use super::fields::has_ended;
 
 /// Session of a connection with TLS. The extensions of each of its requests have one.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,8 +31,8 @@ impl TlsSession {
     /// Returns true if a handshake at `now` could have another result: the client's certificate has expired, or the
     /// demand or the authorities have changed.
     pub(crate) fn is_stale(&self, now: SystemTime) -> bool {
-        let now = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
-        let has_expired = self.certificate.as_ref().is_some_and(|certificate| certificate.not_after < now);
+        let has_expired =
+            self.certificate.as_ref().is_some_and(|certificate| has_ended(certificate.not_after, now));
         has_expired || self.verification.has_ended.load(Ordering::Acquire)
     }
 

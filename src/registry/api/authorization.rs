@@ -103,7 +103,7 @@ async fn identify(
 /// Returns the address of the client, if the server knows it.
 pub(crate) fn client_address(control: &AccessControl, request: &Parts) -> Option<ClientAddress> {
     let peer = request.extensions.get::<Peer>().copied();
-    peer.map(|peer| ClientAddress::find(peer, &request.headers, &control.trusted_proxies))
+    crate::client_address::find(peer, &request.headers, &control.trusted_proxies)
 }
 
 /// Fails unless the client may do what the request asks for.

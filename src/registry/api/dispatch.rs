@@ -295,11 +295,9 @@ fn without_body(response: Response) -> Response {
     if response.body().is_end_stream() { response } else { response.map(|_| Body::empty()) }
 }
 
-/// Most bytes of a refused body that are read: the longest manifest that clients send.
-const MAX_DISCARDED_BYTES: usize = 4 * 1024 * 1024;
-
-/// Longest refused body whose connection stays open.
-const MAX_KEPT_ALIVE_BYTES: u64 = 64 * 1024;
+/// Most bytes of a refused body that are read: the longest manifest that clients send. The connection of a longer
+/// one does not stay open.
+const MAX_DISCARDED_BYTES: u64 = 4 * 1024 * 1024;
 
 /// Longest time for which a refused body is read.
 const DISCARD_TIMEOUT: Duration = Duration::from_secs(5);
@@ -317,7 +315,7 @@ fn end_body(expects_continue: bool, mut body: Body, response: &Response) -> bool
     if let Some(has_ended) = discard(&mut body).now_or_never() {
         return has_ended;
     }
-    let is_short = body.size_hint().exact().is_some_and(|length| length <= MAX_KEPT_ALIVE_BYTES);
+    let is_short = body.size_hint().exact().is_some_and(|length| length <= MAX_DISCARDED_BYTES);
     let discarded = async move { tokio::time::timeout(DISCARD_TIMEOUT, discard(&mut body)).await };
     // Without an end of the body, the server closes the connection by itself.
     drop(tokio::spawn(discarded));
@@ -329,7 +327,7 @@ async fn discard(body: &mut Body) -> bool {
     let mut seen = 0;
     while let Some(frame) = body.frame().await {
         let Ok(frame) = frame else { return false };
-        seen += frame.into_data().map_or(0, |data| data.len());
+        seen += frame.into_data().map_or(0, |data| data.len() as u64);
         if seen > MAX_DISCARDED_BYTES {
             return false;
         }
@@ -382,8 +380,11 @@ mod tests {
             client.write_all(&vec![b'x'; 20_000 - 10]).await.unwrap();
         }
         // A client that reads nothing before its body is sent hears the answer, too.
-        client.write_all(head(2 << 20).as_bytes()).await.unwrap();
-        client.write_all(&vec![b'x'; 2 << 20]).await.unwrap();
+        let head =
+            "PUT /v2/a/manifests/x HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n200000\r\n";
+        client.write_all(head.as_bytes()).await.unwrap();
+        client.write_all(&vec![b'x'; 0x20_0000]).await.unwrap();
+        client.write_all(b"\r\n0\r\n\r\n").await.unwrap();
         let answer = read_answer(&mut client).await;
         assert!(answer.contains("connection: close"), "{answer}");
         assert_eq!(client.read(&mut [0]).await.unwrap(), 0, "the connection ends without a reset");

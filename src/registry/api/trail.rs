@@ -6,9 +6,9 @@ use std::time::SystemTime;
 use axum::response::Response;
 use http::StatusCode;
 use http::request::Parts;
-use quinistry_http::Peer;
 use quinistry_http::audit_log::{AuditDecision, AuditEntry, AuditLog};
 use quinistry_http::client_address::{ClientAddress, TrustedProxies};
+use quinistry_http::{Peer, PeerProcess};
 use quinistry_oci::RepositoryName;
 
 use super::access::AccessAction;
@@ -20,6 +20,7 @@ use crate::Settings;
 use crate::auth::authenticator::Credentials;
 use crate::auth::caller::Caller;
 use crate::auth::{AuthenticationError, IdentityProof, Right};
+use crate::client_address;
 
 /// Status of a request whose client left before the answer, as nginx has it.
 const CLIENT_LEFT: u16 = 499;
@@ -59,6 +60,7 @@ struct Record {
     time: SystemTime,
     request_id: Option<String>,
     client: Option<ClientAddress>,
+    process: Option<PeerProcess>,
     subject: Option<Subject>,
     caller: Caller,
     /// True once the client was found and may do what the request asks for.
@@ -107,11 +109,18 @@ impl Trail {
             let observer = settings.observer.as_ref();
             let none = TrustedProxies::default();
             let trusted = observer.map_or(&none, |observer| &observer.trusted_proxies);
+            let client = client_address::find(peer, &request.headers, trusted);
+            let process = match peer {
+                // Behind a proxy the client is another one.
+                Some(Peer::Unix(process)) if client == Some(ClientAddress::Unix) => process,
+                _ => None,
+            };
             Box::new(Record {
                 audit: audit.clone(),
                 time: SystemTime::now(),
                 request_id: request_id.map(str::to_owned),
-                client: peer.map(|peer| ClientAddress::find(peer, &request.headers, trusted)),
+                client,
+                process,
                 subject: None,
                 caller: Caller::ANYONE,
                 is_admitted: false,
@@ -213,6 +222,7 @@ impl Record {
             time: self.time,
             request_id: self.request_id.as_deref(),
             client: self.client,
+            process: self.process,
             identity: match failed {
                 Some(failed) => failed.user.as_deref(),
                 None => identity.and_then(|identity| identity.name.as_deref()),

@@ -8,7 +8,7 @@ mod request;
 mod signing;
 
 use std::path::PathBuf;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use quinistry_http::client_address::ClientAddress;
@@ -22,8 +22,8 @@ use super::authenticator::{CredentialVerifier, Credentials, Verification};
 use super::identity::{Identity, IdentityProof};
 use super::regular_file;
 use super::token::access::{AccessEntry, TokenCeiling};
+use super::token::bearer::{KeysInUse, seconds_since_epoch, verify_bearer};
 use super::token::cache::TokenCache;
-use super::token::external::seconds_since_epoch;
 use super::token::verification::{self, MAX_TOKEN_BYTES, TokenPolicy, VerifiedToken};
 use super::{AuthenticationError, Ceiling};
 
@@ -68,13 +68,7 @@ pub struct TokenIssuer {
     pub service: String,
     settings: TokenSettings,
     versions: Arc<dyn CredentialVersions>,
-    current: RwLock<Arc<Current>>,
-}
-
-/// Key of now, with the tokens that it verified.
-struct Current {
-    key: SigningKey,
-    verified: TokenCache<VerifiedToken>,
+    key: KeysInUse<SigningKey, VerifiedToken>,
 }
 
 /// Token that was issued.
@@ -119,18 +113,13 @@ impl TokenIssuer {
             (None, Some(secret)) => SigningKey::of_secret(secret),
             (None, None) => SigningKey::of_process(),
         };
-        let current = RwLock::new(Arc::new(Current::new(key)));
-        Ok(Self { service: settings.service.clone(), settings, versions, current })
-    }
-
-    fn current(&self) -> Arc<Current> {
-        self.current.read().unwrap_or_else(PoisonError::into_inner).clone()
+        Ok(Self { service: settings.service.clone(), settings, versions, key: KeysInUse::new(key) })
     }
 
     /// Returns true if the tokens of `other` are not valid here, since they are signed with another key.
     #[must_use]
     pub fn ends_tokens_of(&self, other: &Self) -> bool {
-        self.current().key.id() != other.current().key.id()
+        self.key.current().keys.id() != other.key.current().keys.id()
     }
 
     /// Returns the service that a request names, if tokens are issued for it.
@@ -144,7 +133,7 @@ impl TokenIssuer {
     /// Returns the public keys as a JWK set; without keys if a secret signs.
     #[must_use]
     pub fn jwk_set(&self) -> serde_json::Value {
-        serde_json::json!({ "keys": self.current().key.public_jwk().into_iter().collect::<Vec<_>>() })
+        serde_json::json!({ "keys": self.key.current().keys.public_jwk().into_iter().collect::<Vec<_>>() })
     }
 
     /// Issues a token. The last entries of an access that no longer fit into [`MAX_TOKEN_BYTES`] are left out: the
@@ -190,12 +179,12 @@ impl TokenIssuer {
             ver: version.map(|version| signing::encode(&version)).unwrap_or_default(),
             key,
         };
-        let current = self.current();
-        let mut token = current.key.sign(&claims)?;
+        let current = self.key.current();
+        let mut token = current.keys.sign(&claims)?;
         while token.len() > MAX_TOKEN_BYTES {
             let (_, rest) = claims.access.split_last()?;
             claims.access = rest;
-            token = current.key.sign(&claims)?;
+            token = current.keys.sign(&claims)?;
         }
         let entries = claims.access.len();
         Some(IssuedToken { token, issued: now, lifetime: expires.saturating_sub(now), entries })
@@ -208,18 +197,18 @@ impl TokenIssuer {
         now: u64,
         instant: Instant,
     ) -> Option<Result<Identity, AuthenticationError>> {
-        let current = self.current();
+        let current = self.key.current();
         let cache_key = TokenCache::<VerifiedToken>::key(token);
         let verified = match current.verified.get(&cache_key, instant) {
             Some(verified) => verified,
-            None if !verification::names_key(token, current.key.id()) => return None,
+            None if !verification::names_key(token, current.keys.id()) => return None,
             None => {
                 let policy = TokenPolicy {
-                    algorithms: current.key.algorithms(),
+                    algorithms: current.keys.algorithms(),
                     issuer: ISSUER.into(),
                     audience: self.service.clone(),
                 };
-                match verification::verify_own(token, &policy, current.key.verification(), now) {
+                match verification::verify_own(token, &policy, current.keys.verification(), now) {
                     Ok(verified) => {
                         current.verified.insert(cache_key, token.len(), verified.clone(), instant);
                         verified
@@ -289,11 +278,7 @@ fn read(path: &std::path::Path) -> Result<Vec<u8>, SigningKeyError> {
 
 impl CredentialVerifier for TokenIssuer {
     fn verify<'a>(&'a self, credentials: Credentials<'a>, _: Option<ClientAddress>) -> Verification<'a> {
-        let result = match credentials {
-            Credentials::Bearer(token) => self.identify(token, seconds_since_epoch(), Instant::now()),
-            Credentials::Basic { .. } => None,
-        };
-        Box::pin(std::future::ready(result))
+        verify_bearer(credentials, |token, now, instant| self.identify(token, now, instant))
     }
 }
 
@@ -308,8 +293,7 @@ impl ReloadFiles for TokenIssuer {
 
     fn reload(&self) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
         let Some(path) = &self.settings.key_file else { return Ok(()) };
-        let key = SigningKey::of_pem(&read(path)?).map_err(|error| error.in_file(path))?;
-        *self.current.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(Current::new(key));
+        self.key.replace(SigningKey::of_pem(&read(path)?).map_err(|error| error.in_file(path))?);
         Ok(())
     }
 }
@@ -317,14 +301,6 @@ impl ReloadFiles for TokenIssuer {
 impl std::fmt::Debug for TokenIssuer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("TokenIssuer").field("settings", &self.settings).finish_non_exhaustive()
-    }
-}
-
-// === impl Current ===
-
-impl Current {
-    fn new(key: SigningKey) -> Self {
-        Self { key, verified: TokenCache::default() }
     }
 }
 

@@ -6,6 +6,7 @@
 //! here is in the way of requests without a password.
 
 mod checks;
+mod processors;
 mod success_cache;
 #[cfg(test)]
 mod tests;

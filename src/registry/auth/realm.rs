@@ -32,8 +32,7 @@ pub fn realm(
     prefix: &PathPrefix,
     path: &str,
 ) -> Result<String, InvalidHost> {
-    let prefix = prefix.to_string();
-    let prefix = prefix.trim_end_matches('/');
+    let prefix = prefix.without_slash();
     if let Some((scheme, host)) = configured.and_then(scheme_and_host) {
         return Ok(format!("{scheme}://{host}{prefix}{path}"));
     }

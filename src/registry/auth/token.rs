@@ -7,6 +7,7 @@
 
 pub mod access;
 pub mod algorithm;
+pub(in crate::auth) mod bearer;
 pub(in crate::auth) mod cache;
 mod certificates;
 pub mod claims;

@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use granit_parser::{Event, Marker, Parser, ScalarStyle, Span, StrInput, Tag};
+use quinistry_yaml::{Event, Events, Marker, ScalarStyle, Span, Tag};
 
 use super::diagnostic::Origin;
 use super::findings::Findings;
@@ -144,15 +144,9 @@ pub(super) fn parse(
             message: "is longer than 1 MiB".into(),
         });
     }
-    let options = granit_parser::options! {
-        emit_comments: false,
-        emit_unresolved_aliases: true,
-        // One more than the loader's limit, which counts lists and maps of both notations.
-        flow_nesting_limit: MAX_DEPTH + 1,
-        block_nesting_limit: MAX_DEPTH + 1,
-    };
     let loader = Loader { place, budget, findings, open: Vec::new(), anchors: HashMap::new(), root: None };
-    loader.run(Parser::new_from_str_with_options(text, options))
+    // One more than the loader's limit, which counts lists and maps of both notations.
+    loader.run(Events::new(text, MAX_DEPTH + 1))
 }
 
 // === impl Budget ===
@@ -191,12 +185,9 @@ impl Place {
 // === impl Loader ===
 
 impl Loader<'_> {
-    fn run<'input>(
-        mut self,
-        mut parser: Parser<'input, StrInput<'input>>,
-    ) -> Result<Option<ConfigNode>, YamlError> {
+    fn run(mut self, events: Events<'_>) -> Result<Option<ConfigNode>, YamlError> {
         let mut documents = 0;
-        while let Some(next) = parser.next_event() {
+        for next in events {
             let (event, span) = next.map_err(|error| YamlError {
                 origin: self.place.at(*error.marker()),
                 message: format!("is not valid YAML: {}", error.info()),

@@ -43,29 +43,14 @@ impl AuditLogMetrics {
 mod tests {
     use std::time::{Duration, SystemTime};
 
-    use quinistry_http::audit_log::{AuditDecision, AuditEntry, AuditPlace};
+    use quinistry_http::audit_log::{AuditEntry, AuditPlace};
 
     use super::*;
 
     /// Returns a log whose disk is full, and which has dropped a line.
     fn failing() -> AuditLog {
         let log = AuditLog::start(AuditPlace::File("/dev/full".into())).unwrap();
-        log.log(&AuditEntry {
-            time: SystemTime::now(),
-            request_id: None,
-            client: None,
-            identity: None,
-            how: "signal",
-            key: None,
-            action: "reload",
-            repository: None,
-            reference: None,
-            digest: None,
-            decision: AuditDecision::Granted,
-            rule: None,
-            status: None,
-            reason: None,
-        });
+        log.log(&AuditEntry::of_reload(SystemTime::now(), None));
         log.flush(Duration::from_secs(30));
         assert_eq!(log.dropped(), 1);
         log

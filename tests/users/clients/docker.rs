@@ -67,6 +67,11 @@ impl Docker {
         docker
     }
 
+    /// Removes a pulled or pushed image from the engine, so that the next pull asks the registry.
+    pub(crate) fn remove(&self, session: &Session<'_>, repository: &str) {
+        session.attempt(self.command(session, &["rmi", &session.reference(repository)])).allowed();
+    }
+
     fn command(&self, session: &Session<'_>, arguments: &[&str]) -> std::process::Command {
         let global = ["--host", &self.host, "--config", &session.path("")];
         session.command(DOCKER, &[&global, arguments].concat())

@@ -86,7 +86,7 @@ async fn row_137_silent_clients_do_not_delay_a_handshake() {
         }
         let answer =
             timeout(PATIENCE, server.ask(&authority.trusted())).await.expect("silent clients give way");
-        assert!(answer.unwrap().ends_with(" nobody"), "{count} silent clients");
+        assert!(answer.unwrap().ends_with(" anonymous"), "{count} silent clients");
     }
 }
 
@@ -110,7 +110,7 @@ async fn row_137_handshakes_that_do_not_go_on_leave_room_to_other_networks() {
         request(&mut handshake(stream, &authority.trusted()).await.unwrap()).await.unwrap()
     };
     let answer = timeout(PATIENCE, other).await.expect("other networks have handshakes of their own");
-    assert_eq!(answer, "192.0.2.7:56324 nobody");
+    assert_eq!(answer, "192.0.2.7:56324 anonymous");
 }
 
 #[tokio::test]

@@ -49,7 +49,7 @@ mod tests {
         let (mut parts, ()) = request.body(()).unwrap().into_parts();
         if let Some(peer) = peer {
             let peer = match peer {
-                "unix" => Peer::Unix,
+                "unix" => Peer::Unix(None),
                 address => address.parse::<SocketAddr>().unwrap().into(),
             };
             parts.extensions.insert(peer);

@@ -258,7 +258,7 @@ fn tokens_that_others_signed_are_left_to_other_sources() {
     assert!(use_token(&issuer, &token).is_none());
     assert!(use_token(&issuer, "not a token").is_none());
     // The id of the own key with another key's signature.
-    let own = issuer.current().key.id().to_owned();
+    let own = issuer.key.current().keys.id().to_owned();
     for (algorithm, signer) in [("EdDSA", foreign), ("HS256", Signer::secret(b"guessed"))] {
         let token = signer.sign(&serde_json::json!({"alg": algorithm, "kid": own}), &claims);
         assert!(use_token(&issuer, &token).unwrap().is_err());

@@ -20,9 +20,6 @@ use crate::metrics::{AuthMethod, AuthMetrics};
 /// Name of a registry in its own tokens, unless `http.host` names it.
 const DEFAULT_SERVICE: &str = "quinistry";
 
-/// Shortest secret that is not warned about, in bytes: hexadecimal digits of 128 bits.
-const MIN_SECRET_BYTES: usize = 32;
-
 /// Versions of passwords and API keys, from the files of now.
 #[derive(Debug)]
 pub(super) struct UserVersions {
@@ -95,11 +92,6 @@ pub(super) fn external(
     Ok((Arc::new(tokens), challenge))
 }
 
-/// Returns true for a secret that can be guessed by trying, with one token to compare.
-fn is_weak(secret: &[u8]) -> bool {
-    secret.len() < MIN_SECRET_BYTES
-}
-
 /// Makes the issuer of this registry's own tokens.
 pub(super) fn issuer(
     config: &Config,
@@ -113,12 +105,6 @@ pub(super) fn issuer(
         key_file: config.tokens.key.clone(),
     };
     let secret = config.http.secret.as_ref().map(|secret| secret.0.as_bytes());
-    if settings.key_file.is_none() && secret.is_some_and(is_weak) {
-        tracing::warn!(
-            minimum = MIN_SECRET_BYTES,
-            "http.secret is short and signs tokens, a client that guesses it can forge them; set a longer one"
-        );
-    }
     TokenIssuer::open(settings, secret, versions).map(Arc::new)
 }
 
@@ -136,11 +122,6 @@ mod tests {
         fn identify(&self, _: &http::Extensions) -> Option<Identity> {
             Some(Identity { proof: IdentityProof::Certificate, ..Identity::anonymous() })
         }
-    }
-
-    #[test]
-    fn secrets_of_fewer_than_32_characters_are_weak() {
-        assert!(is_weak(b"") && is_weak(&[b'a'; 31]) && !is_weak(&[b'a'; 32]));
     }
 
     #[test]

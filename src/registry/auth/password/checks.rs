@@ -9,6 +9,7 @@ use std::time::Instant;
 use quinistry_http::Network;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
+use super::processors::Processors;
 use super::success_cache::{AttemptKey, AttemptKeys, SuccessCache};
 use super::throttle::{Attempt, Throttle};
 use crate::auth::AuthenticationError;
@@ -33,8 +34,7 @@ pub struct PasswordChecks {
     flights: Mutex<HashMap<AttemptKey, watch::Receiver<Option<bool>>>>,
     /// Permits to wait or to compute.
     queue: Arc<Semaphore>,
-    /// Permits to compute.
-    processors: Arc<Semaphore>,
+    processors: Arc<Processors>,
     metrics: Arc<AuthMetrics>,
 }
 
@@ -52,6 +52,7 @@ pub(super) struct PasswordAttempt<'a> {
 struct Flight {
     checks: Arc<PasswordChecks>,
     key: AttemptKey,
+    network: Network,
     result: watch::Sender<Option<bool>>,
 }
 
@@ -76,7 +77,7 @@ impl PasswordChecks {
             throttle: Arc::default(),
             flights: Mutex::default(),
             queue: Arc::new(Semaphore::new(computing + processors * MAX_WAITING_PER_PROCESSOR)),
-            processors: Arc::new(Semaphore::new(computing)),
+            processors: Arc::new(Processors::new(computing)),
             metrics,
         })
     }
@@ -134,7 +135,7 @@ impl PasswordChecks {
         flights.insert(key, result.clone());
         // A runtime that ends drops the task at once, and the flight with it, which then leaves the table.
         drop(flights);
-        let flight = Flight { checks: self.clone(), key, result: sender };
+        let flight = Flight { checks: self.clone(), key, network: attempt.network, result: sender };
         tokio::spawn(flight.run(begun, permit, attempt.hash.clone(), attempt.password.into()));
         Ok(Some(result))
     }
@@ -159,8 +160,7 @@ impl Flight {
         hash: BcryptHash,
         password: Box<[u8]>,
     ) {
-        let processor = self.checks.processors.clone().acquire_owned().await;
-        let processor = processor.expect("the semaphore is never closed");
+        let processor = self.checks.processors.acquire(self.network).await;
         let compute = move || {
             let _processor = processor;
             let begun = Instant::now();

@@ -1,13 +1,14 @@
 //! Tokens of another server (`auth.token`).
 
 use std::path::PathBuf;
-use std::sync::{Arc, PoisonError, RwLock};
-use std::time::{Instant, SystemTime};
+use std::sync::Arc;
+use std::time::Instant;
 
 use quinistry_http::client_address::ClientAddress;
 use quinistry_http::watch::ReloadFiles;
 
 use super::access::TokenCeiling;
+use super::bearer::{KeysInUse, verify_bearer};
 use super::cache::TokenCache;
 use super::claims::TokenValidity;
 use super::keys::{KeyFileError, MAX_KEY_FILE_BYTES, NO_KEYS, TokenKeys};
@@ -50,13 +51,7 @@ pub enum KeyFilesError {
 pub struct ExternalTokens {
     policy: TokenPolicy,
     files: KeyFiles,
-    current: RwLock<Arc<Current>>,
-}
-
-/// Keys of now, with the tokens that they verified.
-struct Current {
-    keys: TokenKeys,
-    verified: TokenCache<KnownToken>,
+    keys: KeysInUse<TokenKeys, KnownToken>,
 }
 
 #[derive(Clone)]
@@ -96,18 +91,14 @@ impl ExternalTokens {
     /// Reads the keys. Blocks.
     pub fn open(policy: TokenPolicy, files: KeyFiles) -> Result<Self, KeyFilesError> {
         let keys = files.load()?;
-        Ok(Self { policy, files, current: RwLock::new(Arc::new(Current::new(keys))) })
-    }
-
-    fn current(&self) -> Arc<Current> {
-        self.current.read().unwrap_or_else(PoisonError::into_inner).clone()
+        Ok(Self { policy, files, keys: KeysInUse::new(keys) })
     }
 
     /// Verifies a token at `now`, in seconds since the epoch. What was found is remembered by the monotonic
     /// clock.
     fn identify(&self, token: &str, now: u64, instant: Instant) -> Result<Identity, AuthenticationError> {
         let invalid = |reason: String| AuthenticationError::Invalid { reason };
-        let current = self.current();
+        let current = self.keys.current();
         let (key, length) = (TokenCache::<KnownToken>::key(token), token.len());
         if let Some(known) = current.verified.get(&key, instant) {
             known.validity.check(now).map_err(|error| invalid(error.to_string()))?;
@@ -128,11 +119,7 @@ impl ExternalTokens {
 
 impl CredentialVerifier for ExternalTokens {
     fn verify<'a>(&'a self, credentials: Credentials<'a>, _: Option<ClientAddress>) -> Verification<'a> {
-        let result = match credentials {
-            Credentials::Bearer(token) => Some(self.identify(token, seconds_since_epoch(), Instant::now())),
-            Credentials::Basic { .. } => None,
-        };
-        Box::pin(std::future::ready(result))
+        verify_bearer(credentials, |token, now, instant| Some(self.identify(token, now, instant)))
     }
 }
 
@@ -146,8 +133,7 @@ impl ReloadFiles for ExternalTokens {
     }
 
     fn reload(&self) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
-        let current = Arc::new(Current::new(self.files.load()?));
-        *self.current.write().unwrap_or_else(PoisonError::into_inner) = current;
+        self.keys.replace(self.files.load()?);
         Ok(())
     }
 }
@@ -159,19 +145,6 @@ impl std::fmt::Debug for ExternalTokens {
             .field("files", &self.files)
             .finish_non_exhaustive()
     }
-}
-
-// === impl Current ===
-
-impl Current {
-    fn new(keys: TokenKeys) -> Self {
-        Self { keys, verified: TokenCache::default() }
-    }
-}
-
-/// Returns the time of now; a clock before the epoch counts as the epoch, at which no token is valid.
-pub(in crate::auth) fn seconds_since_epoch() -> u64 {
-    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |time| time.as_secs())
 }
 
 #[cfg(test)]

@@ -21,12 +21,16 @@ pub(super) const AUTH: &[ConfigKey] = &[
     key("auth.silly.realm", Text).within(),
     key("auth.silly.service", Text).within(),
     key("auth.htpasswd", Section),
-    key("auth.htpasswd.realm", Text).required().note("name of the protected space, which clients show"),
+    key("auth.htpasswd.realm", Text)
+        .required()
+        .note("name of the protected space, which some clients show; not sent where clients get tokens"),
     key("auth.htpasswd.path", Path).required().note(
         "bcrypt hashes alone; read again when it changes, and created with one user if it does not exist",
     ),
     key("auth.token", Section).note("tokens of another server"),
-    key("auth.token.realm", Text).required().note("URL of the server"),
+    key("auth.token.realm", Text)
+        .required()
+        .note("URL at which clients get tokens; not used with `autoredirect`"),
     key("auth.token.service", Text).required(),
     key("auth.token.issuer", Text).required(),
     key("auth.token.rootcertbundle", Path).note(

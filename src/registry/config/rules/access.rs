@@ -46,6 +46,15 @@ fn has_source_of_users(tree: &ConfigNode) -> bool {
     sources.iter().any(|path| tree.at(path).is_some_and(|node| !node.is_idle()))
 }
 
+/// Returns true if a rule grants something to clients without credentials.
+pub(super) fn grants_to_anonymous(tree: &ConfigNode) -> bool {
+    let rules = tree.at("quinistry.access").and_then(ConfigNode::as_list).unwrap_or_default();
+    let has = |rule, key, is_wanted: fn(&str) -> bool| {
+        texts(rule, key).is_some_and(|texts| texts.iter().any(|(_, text)| is_wanted(text)))
+    };
+    rules.iter().any(|rule| has(rule, "who", |who| who == "anonymous") && has(rule, "can", |_| true))
+}
+
 /// Warns about the first grant to users where no client can be one.
 fn grants_to_users(rules: &[ConfigNode], findings: &mut Findings) {
     for (index, rule) in rules.iter().enumerate() {

@@ -17,6 +17,9 @@ use crate::auth::token::keys::{KeyFileError, MAX_KEY_FILE_BYTES, NO_KEYS, TokenK
 /// Longest lifetime of a token. The rules of access are asked at each use, but not so in other registries.
 const MAX_LIFETIME: Duration = Duration::from_hours(24);
 
+/// Shortest secret that is not warned about, in bytes: hexadecimal digits of 128 bits.
+const MIN_SECRET_BYTES: usize = 32;
+
 /// Reader of one kind of key file.
 type AddKeys = fn(&mut TokenKeys, &[u8]) -> Result<bool, KeyFileError>;
 
@@ -24,6 +27,7 @@ type AddKeys = fn(&mut TokenKeys, &[u8]) -> Result<bool, KeyFileError>;
 pub(super) fn check(tree: &ConfigNode, findings: &mut Findings) {
     server(tree, findings);
     own(tree, findings);
+    secret(tree, findings);
     if let Some(node) = given(tree, "http.host")
         && let Ok(uri) = values::url(node)
         && uri.authority().is_some_and(|authority| authority.as_str().contains('@'))
@@ -116,6 +120,25 @@ fn own(tree: &ConfigNode, findings: &mut Findings) {
     if let Some(node) = tree.at(path).filter(|node| !node.is_idle() && !has_key) {
         let message = "other registries cannot verify tokens that a secret signs; set quinistry.tokens.key";
         findings.error(&node.origin, path, message.into());
+    }
+}
+
+/// Warns about a secret that signs tokens and can be guessed by trying, with one token to compare.
+fn secret(tree: &ConfigNode, findings: &mut Findings) {
+    let path = "http.secret";
+    let Some(node) = given(tree, path) else { return };
+    let issues_tokens = is_on(tree, "quinistry.tokens.enabled") || super::access::grants_to_anonymous(tree);
+    let has_users = tree.at("auth").is_some_and(|auth| auth.entry("htpasswd").is_some());
+    if has_users
+        && issues_tokens
+        && given(tree, "quinistry.tokens.key").is_none()
+        && node.as_text().is_some_and(|secret| secret.len() < MIN_SECRET_BYTES)
+    {
+        let message = format!(
+            "has fewer than {MIN_SECRET_BYTES} characters and signs tokens, and a client that guesses it can forge \
+             them; set a longer one"
+        );
+        findings.warn(&node.origin, path, message);
     }
 }
 

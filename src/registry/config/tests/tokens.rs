@@ -54,9 +54,32 @@ fn server(more: &str) -> Vec<String> {
 }
 
 fn own(more: &str) -> Vec<String> {
+    let secret = "s".repeat(32);
     found(&format!(
-        "auth: {{htpasswd: {{realm: r, path: /users}}}}\nhttp: {{secret: s}}\nquinistry: {{tokens: {{{more}}}}}\n"
+        "auth: {{htpasswd: {{realm: r, path: /users}}}}\nhttp: {{secret: {secret}}}\n\
+         quinistry: {{tokens: {{{more}}}}}\n"
     ))
+}
+
+#[test]
+fn a_short_secret_is_told_where_it_signs_tokens() {
+    let users = "auth: {htpasswd: {realm: r, path: /users}}\n";
+    let found = |length: usize, users: &str, own: &str| {
+        found(&format!("{users}http: {{secret: '{}'}}\nquinistry: {{{own}}}\n", "x".repeat(length)))
+    };
+    let public = "access: [{repositories: ['**'], who: [anonymous], can: [pull]}]";
+    let private = "access: [{repositories: ['**'], who: [authenticated], can: [pull]}]";
+    for own in ["tokens: {enabled: true}", public] {
+        let told = found(31, users, own);
+        let expected = "warning: http.secret: has fewer than 32 characters and signs tokens, and a client that \
+                        guesses it can forge them; set a longer one";
+        assert!(told.len() == 1 && told[0].ends_with(expected), "{told:?}");
+        assert_eq!(found(32, users, own), [""; 0]);
+    }
+    for own in [private, "tokens: {enabled: true, key: /token.pem}", "tokens: {enabled: false}"] {
+        assert_eq!(found(31, users, own), [""; 0], "{own}: the secret signs nothing");
+    }
+    assert_eq!(found(31, "", public), [""; 0], "there are no users");
 }
 
 #[test]

@@ -4,10 +4,11 @@ use std::time::Duration;
 
 use futures_util::FutureExt as _;
 use quinistry_http::audit_log::{AuditLog, AuditPlace};
+use quinistry_http::{Peer, PeerProcess};
 use serde_json::Value;
 
 use super::*;
-use crate::Audit;
+use crate::{Audit, Observer};
 
 /// Runs a session, and returns its lines.
 async fn record(pulls: bool, session: &[(&str, &str, &str)]) -> Vec<Value> {
@@ -78,6 +79,47 @@ async fn writes_refusals_failed_logins_and_keys_are_recorded() {
     assert_eq!((&lines[6]["key"], &lines[7]["key"]), (&"k1".into(), &"k2".into()));
     assert_eq!(lines[1]["reason"], "unknown");
     assert_eq!(lines[2]["digest"], Digest::sha256(&manifest(2)).to_string());
+}
+
+#[tokio::test]
+async fn a_client_of_a_unix_socket_is_recorded_with_its_process_unless_a_proxy_stands_between() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("audit.log");
+    let log = AuditLog::start(AuditPlace::File(path.clone())).unwrap();
+    let trusted_proxies = TrustedProxies::parse(["unix"]).unwrap();
+    let observer = Some(Arc::new(Observer { trusted_proxies, ..Observer::default() }));
+    let audit = Some(Audit { log: log.clone(), pulls: false });
+    let registry = Registry::new(Settings { audit, observer, ..settings(rules(), own_tokens()) });
+    let process = PeerProcess { pid: Some(4711), uid: 1000, gid: 100 };
+    let tcp = Peer::from("192.0.2.7:1".parse::<std::net::SocketAddr>().unwrap());
+    for (peer, forwarded) in [
+        (Peer::Unix(Some(process)), None),
+        (Peer::Unix(Some(process)), Some("192.0.2.1")),
+        (Peer::Unix(None), None),
+        (tcp, None),
+    ] {
+        let request = Request::builder().method("PUT").uri("/v2/team/app/manifests/new").extension(peer);
+        let request =
+            forwarded.iter().fold(request, |request, client| request.header("x-forwarded-for", *client));
+        registry.request(request.header(HOST, "registry.test").body(Body::empty()).unwrap()).await;
+    }
+    log.flush(Duration::from_mins(1));
+    let text = std::fs::read_to_string(path).unwrap();
+    let lines: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let told: Vec<_> =
+        lines.iter().map(|line| [&line["client"], &line["pid"], &line["uid"], &line["gid"]]).collect();
+    let none = [Value::Null, Value::Null, Value::Null];
+    let with = |client: &str, process: &[Value; 3]| {
+        let [pid, uid, gid] = process.clone();
+        [client.into(), pid, uid, gid]
+    };
+    let expected: [[Value; 4]; 4] = [
+        with("unix", &[4711.into(), 1000.into(), 100.into()]),
+        with("192.0.2.1", &none),
+        with("unix", &none),
+        with("192.0.2.7", &none),
+    ];
+    assert_eq!(told, expected.each_ref().map(<[Value; 4]>::each_ref), "{text}");
 }
 
 #[tokio::test]
