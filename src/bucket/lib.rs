@@ -3,9 +3,17 @@
 //! The room knows keys, objects and parts, and nothing of repositories or manifests: `quinistry-store` lays them
 //! out. [`Objects`] is one bucket of any kind, with asynchronous requests.
 
+mod abilities;
+mod governed;
+mod http;
 mod objects;
 mod options;
+mod s3;
+mod storage;
 
+pub use self::abilities::StoreAbilities;
+pub use self::governed::{Governed, MAX_IN_FLIGHT, RepetitionPolicy};
+pub use self::http::http_client;
 pub use self::objects::{
     Condition, Listing, ListingQuery, Multipart, Object, ObjectError, ObjectErrorKind, ObjectMeta, Objects,
     Part, PendingUpload, Put, RequestFuture, SignedMethod, StoreTime,
@@ -15,3 +23,5 @@ pub use self::options::{
     InvalidEndpoint, InvalidRoot, RootPrefix, S3Encryption, S3Keys, S3Options, Secret, StoreOptions,
     TransferOptions,
 };
+pub use self::s3::{InvalidStore, S3};
+pub use self::storage::Bucket;
