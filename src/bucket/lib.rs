@@ -5,15 +5,16 @@
 
 mod abilities;
 mod governed;
-mod http;
 mod objects;
 mod options;
 mod s3;
 mod storage;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
+mod transport;
 
 pub use self::abilities::StoreAbilities;
 pub use self::governed::{Governed, MAX_IN_FLIGHT, RepetitionPolicy};
-pub use self::http::http_client;
 pub use self::objects::{
     Condition, Listing, ListingQuery, Multipart, Object, ObjectError, ObjectErrorKind, ObjectMeta, Objects,
     Part, PendingUpload, Put, RequestFuture, SignedMethod, StoreTime,
@@ -25,3 +26,4 @@ pub use self::options::{
 };
 pub use self::s3::{InvalidStore, S3};
 pub use self::storage::Bucket;
+pub use self::transport::http_client;

@@ -24,7 +24,7 @@ use reqwest::Url;
 
 use self::dialect::{Dialect, insert};
 use self::sign::{Signer, encode_path, set_query};
-use crate::http::{Answer, Request, Transport, What, etag, metadata};
+use crate::transport::{Answer, Request, Transport, What, etag, metadata};
 use crate::{
     Condition, Listing, ListingQuery, Multipart, Object, ObjectError, ObjectErrorKind, ObjectMeta, Objects, Part,
     PendingUpload, Put, RequestFuture, SignedMethod, StoreTime,

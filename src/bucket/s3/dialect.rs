@@ -10,7 +10,7 @@ use object_store::aws::{AwsCredential, AwsCredentialProvider};
 use object_store::gcp::GcpCredentialProvider;
 
 use super::sign::Signer;
-use crate::http::Request;
+use crate::transport::Request;
 use crate::{Condition, ObjectError, ObjectErrorKind};
 
 /// Dialect of a store, with its credentials.

@@ -4,7 +4,7 @@ use http::Method;
 
 use super::S3;
 use super::xml::{ObjectsPage, PartsPage, UploadsPage, parse};
-use crate::http::What;
+use crate::transport::What;
 use crate::{Listing, ListingQuery, Multipart, ObjectError, Part, PendingUpload};
 
 impl S3 {

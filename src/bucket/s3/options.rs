@@ -10,7 +10,7 @@ use reqwest::Url;
 
 use super::S3;
 use super::dialect::{Dialect, insert};
-use crate::http::{Connector, Transport};
+use crate::transport::{Connector, Transport};
 use crate::{RootPrefix, S3Encryption, S3Options};
 
 /// Reasons why a store cannot be addressed.

@@ -10,7 +10,7 @@ use http::{HeaderValue, Method};
 use super::dialect::insert;
 use super::xml::{NewUpload, Written, element, parse};
 use super::S3;
-use crate::http::{Request, What, etag};
+use crate::transport::{Request, What, etag};
 use crate::{Condition, Multipart, ObjectError, ObjectErrorKind, Part, Put};
 
 const COPY_SOURCE_RANGE: http::HeaderName = http::HeaderName::from_static("x-amz-copy-source-range");

@@ -11,7 +11,7 @@ use super::dialect::insert;
 use super::sign::Signer;
 use super::xml::{Removals, element, parse};
 use super::{S3, unmatched};
-use crate::http::What;
+use crate::transport::What;
 use crate::{Condition, ObjectError, ObjectErrorKind, StoreTime};
 
 /// Time after its signature at which a store refuses a fenced removal.

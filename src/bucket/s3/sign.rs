@@ -16,7 +16,7 @@ use quinistry_oci::Digest;
 use reqwest::Url;
 use ring::hmac;
 
-use crate::http::Request;
+use crate::transport::Request;
 
 const ALGORITHM: &str = "AWS4-HMAC-SHA256";
 

@@ -30,7 +30,7 @@ const MAX_IDLE_CONNECTIONS: usize = 64;
 /// Builds the HTTP client of a store. The builder brings TLS, resolver, proxy and user agent.
 ///
 /// HTTP/1.1 only, because a connection's requests then cannot wait for each other. Nothing is followed and nothing
-/// is repeated, because signatures are of one address and [`Patient`](crate::Patient) decides what to repeat.
+/// is repeated, because signatures are of one address and [`Governed`](crate::Governed) decides what to repeat.
 pub fn http_client(builder: reqwest::ClientBuilder) -> reqwest::Result<reqwest::Client> {
     builder
         .http1_only()

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
-use crate::http::{What, etag};
+use crate::transport::{What, etag};
 use crate::{ObjectError, ObjectErrorKind, ObjectMeta, Part, PendingUpload};
 
 /// Parses an answer.
