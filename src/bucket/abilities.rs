@@ -2,9 +2,12 @@
 
 /// Abilities of a store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[expect(clippy::struct_excessive_bools, reason = "each is an answer of the store, independent of the others")]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is an answer of the store, independent of the others"
+)]
 pub struct StoreAbilities {
-    /// Of several creations of one key, exactly one succeeds. Required of a bucket with several writers.
+    /// Exactly one of several creations of a key succeeds. Required of a bucket with several writers.
     pub creates: bool,
     /// An upload in parts ends only if its key is absent.
     pub completes_if_absent: bool,
@@ -22,8 +25,6 @@ pub struct StoreAbilities {
     pub signs_urls: bool,
     /// A removal is refused after the time that its signature allows.
     pub fences_removals: bool,
-    /// A body with another checksum than announced is refused.
-    pub verifies_checksums: bool,
 }
 
 impl StoreAbilities {
@@ -38,6 +39,5 @@ impl StoreAbilities {
         takes_unequal_parts: true,
         signs_urls: true,
         fences_removals: true,
-        verifies_checksums: true,
     };
 }

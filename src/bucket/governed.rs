@@ -23,8 +23,8 @@ use self::limit::Limit;
 use self::points::Point;
 use self::repetition::{Budget, Repetition};
 use crate::{
-    Condition, Listing, ListingQuery, Multipart, Object, ObjectError, ObjectErrorKind, ObjectMeta, Objects, Part,
-    PendingUpload, Put, RequestFuture, SignedMethod, StoreTime,
+    Condition, Listing, ListingQuery, Multipart, Object, ObjectError, ObjectErrorKind, ObjectMeta, Objects,
+    Part, PendingUpload, Put, RequestFuture, SignedMethod, StoreTime,
 };
 
 pub use self::limit::MAX_IN_FLIGHT;
@@ -45,13 +45,6 @@ impl fmt::Debug for Inner {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Inner").field("objects", &self.objects).finish_non_exhaustive()
     }
-}
-
-/// Success of a request, which may have been repeated.
-struct Repeated<T> {
-    value: T,
-    /// True if an earlier attempt may have been carried out.
-    is_again: bool,
 }
 
 /// Failure of a request, which may have been repeated.
@@ -81,15 +74,15 @@ impl Governed {
         &'a self,
         point: Point,
         deadline: Deadline,
-        attempt: impl Fn() -> RequestFuture<'a, T> + Send,
-    ) -> Result<Repeated<T>, Failed> {
+        attempt: impl Fn() -> RequestFuture<'a, T> + Send + Sync,
+    ) -> Result<T, Failed> {
         let Inner { policy, budget, limit, .. } = &*self.0;
         let mut repetition = Repetition::new(*policy);
         let mut is_again = false;
         budget.earn();
         loop {
             let error = match self.once(point, deadline, &attempt, limit).await {
-                Ok(value) => return Ok(Repeated { value, is_again }),
+                Ok(value) => return Ok(value),
                 Err(error) => error,
             };
             let pause = repetition.pause(error.kind).filter(|_| budget.spend());
@@ -105,7 +98,7 @@ impl Governed {
         &'a self,
         point: Point,
         deadline: Deadline,
-        attempt: &(impl Fn() -> RequestFuture<'a, T> + Send),
+        attempt: &(impl Fn() -> RequestFuture<'a, T> + Send + Sync),
         limit: &Limit,
     ) -> Result<T, ObjectError> {
         let permit = limit.acquire().await?;
@@ -125,16 +118,21 @@ impl Governed {
         &*self.0.objects
     }
 
-    async fn read(&self, key: &str, range: Option<Range<u64>>, unless: Option<&str>) -> Result<Object, ObjectError> {
+    async fn read(
+        &self,
+        key: &str,
+        range: Option<Range<u64>>,
+        unless: Option<&str>,
+    ) -> Result<Object, ObjectError> {
         let attempt = || self.objects().get(key, range.clone(), unless);
-        let object = self.repeat(points::GET, Deadline::FIRST_BYTE, attempt).await?.value;
+        let object = self.repeat(points::GET, Deadline::FIRST_BYTE, attempt).await?;
         Ok(reading::resumed(self.clone(), key.to_owned(), object))
     }
 
     async fn write(&self, key: &str, body: Bytes, condition: Condition<'_>) -> Result<Put, ObjectError> {
         let attempt = || self.objects().put(key, body.clone(), condition);
         let failed = match self.repeat(points::PUT, Deadline::of_body(body.len()), attempt).await {
-            Ok(repeated) => return Ok(repeated.value),
+            Ok(put) => return Ok(put),
             Err(failed) => failed,
         };
         if failed.is_again && failed.error.kind == ObjectErrorKind::Precondition {
@@ -171,10 +169,11 @@ impl Governed {
     ) -> Result<(), ObjectError> {
         let attempt = || self.objects().delete(key, condition, signed_at);
         let failed = match self.repeat(points::DELETE, Deadline::SMALL, attempt).await {
-            Ok(Repeated { value: (), .. }) => return Ok(()),
+            Ok(()) => return Ok(()),
             Err(failed) => failed,
         };
-        if failed.is_again && failed.error.kind == ObjectErrorKind::Precondition {
+        let is_gone = matches!(failed.error.kind, ObjectErrorKind::NotFound | ObjectErrorKind::Precondition);
+        if failed.is_again && is_gone {
             match self.look(key).await {
                 Err(error) if error.kind == ObjectErrorKind::NotFound => return Ok(()),
                 Ok(_) => {}
@@ -186,11 +185,14 @@ impl Governed {
 
     async fn remove_many(&self, keys: &[String]) -> Result<Vec<(String, ObjectError)>, ObjectError> {
         let attempt = || self.objects().delete_many(keys);
-        let mut failed = self.repeat(points::DELETE_MANY, Deadline::MANY, attempt).await?.value;
-        // Those that the store puts off are removed one by one, each with its own repetitions.
+        let mut failed = self.repeat(points::DELETE_MANY, Deadline::MANY, attempt).await?;
+        // Removals that the store puts off are repeated one by one, each with its own repetitions.
         let mut lost = Vec::new();
         for (key, error) in failed.drain(..) {
-            if matches!(error.kind, ObjectErrorKind::Throttled | ObjectErrorKind::Unknown | ObjectErrorKind::Conflict) {
+            if matches!(
+                error.kind,
+                ObjectErrorKind::Throttled | ObjectErrorKind::Unknown | ObjectErrorKind::Conflict
+            ) {
                 if let Err(error) = self.remove(&key, Condition::Always, None).await {
                     lost.push((key, error));
                 }
@@ -202,7 +204,7 @@ impl Governed {
     }
 
     async fn look(&self, key: &str) -> Result<ObjectMeta, ObjectError> {
-        Ok(self.repeat(points::HEAD, Deadline::SMALL, || self.objects().head(key)).await?.value)
+        Ok(self.repeat(points::HEAD, Deadline::SMALL, || self.objects().head(key)).await?)
     }
 
     async fn complete_upload(
@@ -213,7 +215,7 @@ impl Governed {
     ) -> Result<Put, ObjectError> {
         let attempt = || self.objects().complete(upload, parts, condition);
         let failed = match self.repeat(points::COMPLETE, Deadline::COPY, attempt).await {
-            Ok(repeated) => return Ok(repeated.value),
+            Ok(put) => return Ok(put),
             Err(failed) => failed,
         };
         let is_gone = matches!(failed.error.kind, ObjectErrorKind::NotFound | ObjectErrorKind::Precondition);
@@ -263,21 +265,21 @@ impl Objects for Governed {
 
     fn list<'a>(&'a self, query: ListingQuery<'a>) -> RequestFuture<'a, Listing> {
         Box::pin(async move {
-            Ok(self.repeat(points::LIST, Deadline::SMALL, || self.objects().list(query)).await?.value)
+            Ok(self.repeat(points::LIST, Deadline::SMALL, || self.objects().list(query)).await?)
         })
     }
 
     fn create_multipart<'a>(&'a self, key: &'a str) -> RequestFuture<'a, String> {
         Box::pin(async move {
             let attempt = || self.objects().create_multipart(key);
-            Ok(self.repeat(points::CREATE_UPLOAD, Deadline::SMALL, attempt).await?.value)
+            Ok(self.repeat(points::CREATE_UPLOAD, Deadline::SMALL, attempt).await?)
         })
     }
 
     fn put_part<'a>(&'a self, upload: Multipart<'a>, number: u32, body: Bytes) -> RequestFuture<'a, Part> {
         Box::pin(async move {
             let attempt = || self.objects().put_part(upload, number, body.clone());
-            Ok(self.repeat(points::PUT_PART, Deadline::of_body(body.len()), attempt).await?.value)
+            Ok(self.repeat(points::PUT_PART, Deadline::of_body(body.len()), attempt).await?)
         })
     }
 
@@ -290,7 +292,7 @@ impl Objects for Governed {
     ) -> RequestFuture<'a, Part> {
         Box::pin(async move {
             let attempt = || self.objects().copy_part(upload, number, from, range.clone());
-            Ok(self.repeat(points::COPY_PART, Deadline::COPY, attempt).await?.value)
+            Ok(self.repeat(points::COPY_PART, Deadline::COPY, attempt).await?)
         })
     }
 
@@ -305,27 +307,27 @@ impl Objects for Governed {
 
     fn abort<'a>(&'a self, upload: Multipart<'a>) -> RequestFuture<'a, ()> {
         Box::pin(async move {
-            Ok(self.repeat(points::ABORT, Deadline::SMALL, || self.objects().abort(upload)).await?.value)
+            Ok(self.repeat(points::ABORT, Deadline::SMALL, || self.objects().abort(upload)).await?)
         })
     }
 
     fn list_parts<'a>(&'a self, upload: Multipart<'a>) -> RequestFuture<'a, Vec<Part>> {
         Box::pin(async move {
             let attempt = || self.objects().list_parts(upload);
-            Ok(self.repeat(points::LIST_PARTS, Deadline::MANY, attempt).await?.value)
+            Ok(self.repeat(points::LIST_PARTS, Deadline::MANY, attempt).await?)
         })
     }
 
     fn list_uploads<'a>(&'a self, prefix: &'a str) -> RequestFuture<'a, Vec<PendingUpload>> {
         Box::pin(async move {
             let attempt = || self.objects().list_uploads(prefix);
-            Ok(self.repeat(points::LIST_UPLOADS, Deadline::MANY, attempt).await?.value)
+            Ok(self.repeat(points::LIST_UPLOADS, Deadline::MANY, attempt).await?)
         })
     }
 
     fn copy<'a>(&'a self, from: &'a str, to: &'a str) -> RequestFuture<'a, Put> {
         Box::pin(async move {
-            Ok(self.repeat(points::COPY, Deadline::COPY, || self.objects().copy(from, to)).await?.value)
+            Ok(self.repeat(points::COPY, Deadline::COPY, || self.objects().copy(from, to)).await?)
         })
     }
 

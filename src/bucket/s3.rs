@@ -5,13 +5,13 @@
 //! dropped, an object with an empty component in its key fails the whole list, and removals and the ends of uploads
 //! have no condition.
 
+mod answers;
 mod dialect;
 mod lists;
 mod options;
 mod parts;
 mod removal;
 mod sign;
-mod xml;
 
 use std::ops::Range;
 use std::time::Duration;
@@ -20,17 +20,22 @@ use bytes::Bytes;
 use futures_util::FutureExt as _;
 use http::header::{CONTENT_TYPE, RANGE};
 use http::{HeaderMap, HeaderValue, Method};
+use object_store::path::Path;
+use object_store::signer::Signer as _;
 use reqwest::Url;
 
+use self::answers::Written;
 use self::dialect::{Dialect, insert};
 use self::sign::{Signer, encode_path, set_query};
 use crate::transport::{Answer, Request, Transport, What, etag, metadata};
+use crate::xml;
 use crate::{
-    Condition, Listing, ListingQuery, Multipart, Object, ObjectError, ObjectErrorKind, ObjectMeta, Objects, Part,
-    PendingUpload, Put, RequestFuture, SignedMethod, StoreTime,
+    Condition, Listing, ListingQuery, Multipart, Object, ObjectError, ObjectErrorKind, ObjectMeta, Objects,
+    Part, PendingUpload, Put, RequestFuture, SignedMethod, StoreTime,
 };
 
 pub use self::options::InvalidStore;
+pub(crate) use self::options::{prefix, retries};
 
 /// A bucket of Amazon S3, of a store with the same interface, or of Google Cloud Storage.
 #[derive(Debug)]
@@ -77,12 +82,20 @@ impl S3 {
         encode_path(&format!("/{}/{}{key}", self.bucket, self.root))
     }
 
-    async fn read(&self, key: &str, range: Option<Range<u64>>, unless: Option<&str>) -> Result<Object, ObjectError> {
+    async fn read(
+        &self,
+        key: &str,
+        range: Option<Range<u64>>,
+        unless: Option<&str>,
+    ) -> Result<Object, ObjectError> {
         let what = What("GET", key);
         let mut request = self.request(Method::GET, key, &[]);
         if let Some(range) = &range {
             if range.is_empty() {
-                return Err(ObjectError::new(ObjectErrorKind::OutOfRange, format!("{what}: the range is empty")));
+                return Err(ObjectError::new(
+                    ObjectErrorKind::OutOfRange,
+                    format!("{what}: the range is empty"),
+                ));
             }
             insert(&mut request.headers, RANGE, &format!("bytes={}-{}", range.start, range.end - 1));
         }
@@ -112,7 +125,8 @@ impl S3 {
         request.headers = self.new_object.clone();
         request.headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
         self.dialect.add_condition(&mut request.headers, condition);
-        let headers = self.send(request, what).await.map_err(|error| unmatched(error, condition))?.drain(what).await?;
+        let headers =
+            self.send(request, what).await.map_err(|error| unmatched(error, condition))?.drain(what).await?;
         Ok(Put { version: self.version(&headers) })
     }
 
@@ -123,7 +137,7 @@ impl S3 {
         insert(&mut request.headers, self.dialect.copy_source(), &self.copy_source(from));
         let answer = self.send(request, what).await?;
         let version = self.version(&answer.headers);
-        let written: xml::Written = xml::parse(&answer.bytes(what).await?, what)?;
+        let written: Written = xml::parse(&answer.bytes(what).await?, what)?;
         Ok(Put { version: version.or_else(|| written.e_tag.as_deref().map(etag)) })
     }
 
@@ -133,12 +147,16 @@ impl S3 {
     }
 
     fn signed_url(&self, method: SignedMethod, key: &str, expiry: Duration) -> Option<String> {
-        // Credentials that must be fetched first are there after the next request.
-        let (region, credential) = self.dialect.signing().now_or_never()??.ok()?;
         let method = match method {
             SignedMethod::Get => Method::GET,
             SignedMethod::Head => Method::HEAD,
         };
+        if let Dialect::Google { store, signs } = &self.dialect {
+            let path = Path::parse(format!("{}{key}", self.root)).ok().filter(|_| *signs)?;
+            return Some(store.signed_url(method, &path, expiry).now_or_never()?.ok()?.into());
+        }
+        // Credentials that must be fetched first are there after the next request.
+        let (region, credential) = self.dialect.signing().now_or_never()??.ok()?;
         let mut url = self.public_url.clone();
         url.set_path(&format!("{}{}", url.path(), encode_path(&format!("{}{key}", self.root))));
         let now = self.transport.clock().to_sign();

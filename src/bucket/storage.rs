@@ -74,7 +74,7 @@ impl Bucket {
 }
 
 /// Returns the error of a call.
-fn failed(what: &'static str, key: &Key) -> impl FnOnce(ObjectError) -> StorageError {
+fn failed(what: &'static str, key: &Key) -> impl FnOnce(ObjectError) -> StorageError + use<> {
     let key = key.to_string();
     move |error| StorageError::Io { what, key, source: io_error(error) }
 }
@@ -132,7 +132,8 @@ impl Storage for Bucket {
 
     fn read(&self, key: &Key, max_bytes: u64) -> Result<Option<Bytes>, StorageError> {
         self.wait(async {
-            let found = present(self.objects().get(key.as_str(), None, None).await).map_err(failed("read", key))?;
+            let found =
+                present(self.objects().get(key.as_str(), None, None).await).map_err(failed("read", key))?;
             match found {
                 Some(object) => collect(object, max_bytes, key).await.map(Some),
                 None => Ok(None),
@@ -173,10 +174,9 @@ impl Storage for Bucket {
 
     fn exists(&self, key: &Key) -> Result<bool, StorageError> {
         self.wait(async {
-            let found = async {
-                present(self.objects().head(key.as_str()).await).map_err(failed("look up", key))
-            };
-            let (found, page) = futures_util::try_join!(found, self.scan_folder(key, None, 1))?;
+            let found =
+                async { present(self.objects().head(key.as_str()).await).map_err(failed("look up", key)) };
+            let (found, page) = tokio::try_join!(found, self.scan_folder(key, None, 1))?;
             Ok(found.is_some() || !page.entries.is_empty())
         })
     }

@@ -77,25 +77,13 @@ fn key(path: &str) -> Key {
 /// that need no uploads.
 #[macro_export]
 macro_rules! contract_tests {
-    ($backend:expr) => {
-        $crate::contract_tests!(storage: $backend);
-        $crate::contract_tests!(@ $backend, uploads:
-            received_bytes_are_stored_under_the_key_and_entries_follow
-            bytes_are_under_no_key_before_the_end
-            a_whole_upload_without_bytes_is_an_object_without_bytes
-            a_finished_upload_replaces_what_is_there
-            the_digest_is_that_of_all_received_bytes
-            acknowledged_bytes_are_those_received
-            an_upload_goes_on_after_its_resources_were_released
-            an_upload_that_ended_takes_no_bytes
-            an_aborted_upload_leaves_nothing
-            a_dropped_upload_that_was_not_persisted_leaves_nothing
-            an_unknown_session_is_not_resumed
-            an_acknowledged_session_is_resumed_after_a_restart
-            a_resumed_session_is_finished_with_all_its_bytes
-            sessions_left_by_a_process_are_found_and_discarded
-            uploads_at_once_do_not_mix
-        );
+    (@ $backend:expr, $file:ident: $($behaviour:ident)*) => {
+        mod $file {
+            $(#[test]
+            fn $behaviour() {
+                $crate::contract::$file::$behaviour($backend);
+            })*
+        }
     };
     (storage: $backend:expr) => {
         $crate::contract_tests!(@ $backend, concurrency:
@@ -148,13 +136,25 @@ macro_rules! contract_tests {
             a_listing_version_differs_after_a_name_comes_or_goes
         );
     };
-    (@ $backend:expr, $file:ident: $($behaviour:ident)*) => {
-        mod $file {
-            $(#[test]
-            fn $behaviour() {
-                $crate::contract::$file::$behaviour($backend);
-            })*
-        }
+    ($backend:expr) => {
+        $crate::contract_tests!(storage: $backend);
+        $crate::contract_tests!(@ $backend, uploads:
+            received_bytes_are_stored_under_the_key_and_entries_follow
+            bytes_are_under_no_key_before_the_end
+            a_whole_upload_without_bytes_is_an_object_without_bytes
+            a_finished_upload_replaces_what_is_there
+            the_digest_is_that_of_all_received_bytes
+            acknowledged_bytes_are_those_received
+            an_upload_goes_on_after_its_resources_were_released
+            an_upload_that_ended_takes_no_bytes
+            an_aborted_upload_leaves_nothing
+            a_dropped_upload_that_was_not_persisted_leaves_nothing
+            an_unknown_session_is_not_resumed
+            an_acknowledged_session_is_resumed_after_a_restart
+            a_resumed_session_is_finished_with_all_its_bytes
+            sessions_left_by_a_process_are_found_and_discarded
+            uploads_at_once_do_not_mix
+        );
     };
 }
 

@@ -30,7 +30,11 @@ impl Deadline {
     }
 
     /// Waits for an answer. An attempt that is cut off may have been carried out.
-    pub(super) async fn within<T>(self, point: Point, request: RequestFuture<'_, T>) -> Result<T, ObjectError> {
+    pub(super) async fn within<T>(
+        self,
+        point: Point,
+        request: RequestFuture<'_, T>,
+    ) -> Result<T, ObjectError> {
         tokio::time::timeout(self.0, request).await.unwrap_or_else(|_| {
             let message = format!("{}: no answer within {} seconds", point.name(), self.0.as_secs());
             Err(ObjectError::new(ObjectErrorKind::Unknown, message))

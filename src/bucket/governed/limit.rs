@@ -61,7 +61,8 @@ impl Limit {
     pub(super) async fn acquire(&self) -> Result<Permit, ObjectError> {
         let acquired = tokio::time::timeout(MAX_WAIT, self.0.free.clone().acquire_owned()).await;
         let Ok(Ok(permit)) = acquired else {
-            let message = format!("too many requests to the bucket: none ended within {} seconds", MAX_WAIT.as_secs());
+            let message =
+                format!("too many requests to the bucket: none ended within {} seconds", MAX_WAIT.as_secs());
             return Err(ObjectError::new(ObjectErrorKind::Throttled, message));
         };
         Ok(Permit { limit: self.clone(), permit: Some(permit), begun: Instant::now() })
@@ -154,7 +155,10 @@ mod tests {
         for _ in 0..MIN_IN_FLIGHT {
             limit.acquire().await.unwrap().succeeded();
         }
-        assert_eq!((limit.current(), limit.0.free.available_permits()), (MIN_IN_FLIGHT + 1, MIN_IN_FLIGHT + 1));
+        assert_eq!(
+            (limit.current(), limit.0.free.available_permits()),
+            (MIN_IN_FLIGHT + 1, MIN_IN_FLIGHT + 1)
+        );
         for _ in 0..100_000 {
             limit.acquire().await.unwrap().succeeded();
         }

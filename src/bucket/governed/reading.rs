@@ -41,9 +41,11 @@ pub(super) fn resumed(objects: Governed, key: String, object: Object) -> Object 
         continuations: 0,
         waited: (Duration::ZERO, 0),
     };
-    let body = try_unfold(reading, |mut reading| async move {
-        Ok(reading.chunk().await?.map(|chunk| (chunk, reading)))
-    });
+    let body =
+        try_unfold(
+            reading,
+            |mut reading| async move { Ok(reading.chunk().await?.map(|chunk| (chunk, reading))) },
+        );
     Object { meta, range, body: body.boxed() }
 }
 
@@ -95,7 +97,7 @@ impl Reading {
         tracing::debug!(%error, offset = self.next, "continuing read of the bucket");
         let rest = self.next..self.end;
         let attempt = || self.objects.objects().get(&self.key, Some(rest.clone()), None);
-        let object = self.objects.repeat(points::GET, Deadline::FIRST_BYTE, attempt).await?.value;
+        let object = self.objects.repeat(points::GET, Deadline::FIRST_BYTE, attempt).await?;
         if object.meta.version != self.version || object.range != rest {
             return Err(self.error("the object was replaced while it was read"));
         }

@@ -7,7 +7,7 @@ use std::time::SystemTime;
 use http::header::{AUTHORIZATION, ETAG, IF_MATCH, IF_NONE_MATCH};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use object_store::aws::{AwsCredential, AwsCredentialProvider};
-use object_store::gcp::GcpCredentialProvider;
+use object_store::gcp::GoogleCloudStorage;
 
 use super::sign::Signer;
 use crate::transport::Request;
@@ -16,15 +16,20 @@ use crate::{Condition, ObjectError, ObjectErrorKind};
 /// Dialect of a store, with its credentials.
 #[derive(Debug)]
 pub(super) enum Dialect {
-    /// Amazon's.
+    /// Dialect of Amazon S3.
     Amazon {
         /// Region of the bucket.
         region: String,
         /// Credentials, refreshed when they are asked for.
         credentials: AwsCredentialProvider,
     },
-    /// Google's.
-    Google(GcpCredentialProvider),
+    /// Dialect of Google Cloud Storage.
+    Google {
+        /// Client that has the credentials, and signs URLs.
+        store: GoogleCloudStorage,
+        /// True if the credentials have a key to sign with. Without one, each URL is a request to another service.
+        signs: bool,
+    },
 }
 
 // === impl Dialect ===
@@ -33,7 +38,13 @@ impl Dialect {
     /// Returns the region and the credential of a signature; `None` where the store has other signatures.
     pub(super) async fn signing(&self) -> Option<Result<(&str, Arc<AwsCredential>), ObjectError>> {
         let Self::Amazon { region, credentials } = self else { return None };
-        Some(credentials.get_credential().await.map(|credential| (&region[..], credential)).map_err(no_credential))
+        Some(
+            credentials
+                .get_credential()
+                .await
+                .map(|credential| (&region[..], credential))
+                .map_err(no_credential),
+        )
     }
 
     /// Adds the headers by which the store knows the sender.
@@ -43,8 +54,8 @@ impl Dialect {
                 let credential = credentials.get_credential().await.map_err(no_credential)?;
                 Signer { credential: &credential, region, now }.sign(request);
             }
-            Self::Google(credentials) => {
-                let credential = credentials.get_credential().await.map_err(no_credential)?;
+            Self::Google { store, .. } => {
+                let credential = store.credentials().get_credential().await.map_err(no_credential)?;
                 if !credential.bearer.is_empty()
                     && let Ok(mut value) = HeaderValue::try_from(format!("Bearer {}", credential.bearer))
                 {
@@ -60,7 +71,7 @@ impl Dialect {
     pub(super) const fn version_header(&self) -> HeaderName {
         match self {
             Self::Amazon { .. } => ETAG,
-            Self::Google(_) => HeaderName::from_static("x-goog-generation"),
+            Self::Google { .. } => HeaderName::from_static("x-goog-generation"),
         }
     }
 
@@ -68,7 +79,7 @@ impl Dialect {
     pub(super) const fn copy_source(&self) -> HeaderName {
         HeaderName::from_static(match self {
             Self::Amazon { .. } => "x-amz-copy-source",
-            Self::Google(_) => "x-goog-copy-source",
+            Self::Google { .. } => "x-goog-copy-source",
         })
     }
 
@@ -83,8 +94,8 @@ impl Dialect {
             (_, Condition::Always) => return,
             (Self::Amazon { .. }, Condition::Absent) => (IF_NONE_MATCH, "*".to_owned()),
             (Self::Amazon { .. }, Condition::Version(version)) => (IF_MATCH, format!("\"{version}\"")),
-            (Self::Google(_), Condition::Absent) => (GENERATION_MATCH, "0".to_owned()),
-            (Self::Google(_), Condition::Version(version)) => (GENERATION_MATCH, version.to_owned()),
+            (Self::Google { .. }, Condition::Absent) => (GENERATION_MATCH, "0".to_owned()),
+            (Self::Google { .. }, Condition::Version(version)) => (GENERATION_MATCH, version.to_owned()),
         };
         insert(headers, name, &value);
     }
@@ -93,7 +104,7 @@ impl Dialect {
     pub(super) fn add_unless(&self, headers: &mut HeaderMap, version: &str) {
         match self {
             Self::Amazon { .. } => insert(headers, IF_NONE_MATCH, &format!("\"{version}\"")),
-            Self::Google(_) => insert(headers, GENERATION_NOT_MATCH, version),
+            Self::Google { .. } => insert(headers, GENERATION_NOT_MATCH, version),
         }
     }
 }

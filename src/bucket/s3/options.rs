@@ -5,13 +5,14 @@ use std::time::Duration;
 
 use http::{HeaderMap, HeaderName};
 use object_store::aws::{AmazonS3Builder, AwsCredential, AwsCredentialProvider};
+use object_store::gcp::GoogleCloudStorageBuilder;
 use object_store::{RetryConfig, StaticCredentialProvider};
 use reqwest::Url;
 
 use super::S3;
 use super::dialect::{Dialect, insert};
 use crate::transport::{Connector, Transport};
-use crate::{RootPrefix, S3Encryption, S3Options};
+use crate::{GcsCredentials, GcsOptions, RootPrefix, S3Encryption, S3Options};
 
 /// Reasons why a store cannot be addressed.
 #[derive(Debug, thiserror::Error)]
@@ -28,13 +29,17 @@ pub enum InvalidStore {
 }
 
 /// Repetitions of requests for credentials, which are few.
-pub(super) fn retries() -> RetryConfig {
+pub(crate) fn retries() -> RetryConfig {
     RetryConfig { max_retries: 3, retry_timeout: Duration::from_secs(10), ..RetryConfig::default() }
 }
 
 impl S3 {
     /// Creates the client of a bucket. Sends nothing.
-    pub fn amazon(options: &S3Options, root: &RootPrefix, client: reqwest::Client) -> Result<Self, InvalidStore> {
+    pub fn amazon(
+        options: &S3Options,
+        root: &RootPrefix,
+        client: reqwest::Client,
+    ) -> Result<Self, InvalidStore> {
         let variable = |name| std::env::var(name).ok().filter(|value| !value.is_empty());
         let region = options.region.clone().or_else(|| variable("AWS_REGION"));
         let region = region.or_else(|| variable("AWS_DEFAULT_REGION"));
@@ -47,14 +52,15 @@ impl S3 {
                 token: keys.session_token.as_ref().map(|token| token.expose().to_owned()),
             })),
             None => {
-                let builder = AmazonS3Builder::from_env().with_bucket_name(&options.bucket).with_region(&region);
+                let builder =
+                    AmazonS3Builder::from_env().with_bucket_name(&options.bucket).with_region(&region);
                 let builder = builder.with_retry(retries()).with_http_connector(Connector(client.clone()));
                 builder.build().map_err(InvalidStore::Credentials)?.credentials().clone()
             }
         };
         let url = amazon_url(options, &region)?;
         let public_url = match &options.redirect_endpoint {
-            Some(endpoint) => parse(&format!("{endpoint}/{}/", options.bucket), options)?,
+            Some(endpoint) => parse(&format!("{endpoint}/{}/", options.bucket), &options.bucket)?,
             None => url.clone(),
         };
         Ok(Self {
@@ -69,8 +75,44 @@ impl S3 {
     }
 }
 
+/// Store of Google.
+const GOOGLE: &str = "https://storage.googleapis.com";
+
+impl S3 {
+    /// Creates the client of a bucket of Google Cloud Storage. Sends nothing.
+    pub fn google(
+        options: &GcsOptions,
+        root: &RootPrefix,
+        client: reqwest::Client,
+    ) -> Result<Self, InvalidStore> {
+        let endpoint = options.endpoint.as_ref().map_or(GOOGLE, |endpoint| endpoint.as_str());
+        let builder = match &options.credentials {
+            GcsCredentials::Environment => GoogleCloudStorageBuilder::from_env(),
+            GcsCredentials::KeyFile(path) => {
+                GoogleCloudStorageBuilder::new().with_service_account_path(path.to_string_lossy())
+            }
+            GcsCredentials::Key(key) => {
+                GoogleCloudStorageBuilder::new().with_service_account_key(key.expose())
+            }
+        };
+        let builder = builder.with_bucket_name(&options.bucket).with_base_url(endpoint);
+        let builder = builder.with_retry(retries()).with_http_connector(Connector(client.clone()));
+        let store = builder.build().map_err(InvalidStore::Credentials)?;
+        let url = parse(&format!("{endpoint}/{}/", options.bucket), &options.bucket)?;
+        Ok(Self {
+            transport: Transport::new(client),
+            dialect: Dialect::Google { store, signs: options.credentials != GcsCredentials::Environment },
+            bucket: options.bucket.clone(),
+            public_url: url.clone(),
+            url,
+            root: prefix(root),
+            new_object: HeaderMap::new(),
+        })
+    }
+}
+
 /// Returns the beginning of all keys.
-pub(super) fn prefix(root: &RootPrefix) -> String {
+pub(crate) fn prefix(root: &RootPrefix) -> String {
     match root.as_str() {
         "" => String::new(),
         root => format!("{root}/"),
@@ -97,14 +139,14 @@ fn amazon_url(options: &S3Options, region: &str) -> Result<Url, InvalidStore> {
     // A wildcard certificate covers one label.
     let is_in_path = options.path_style || (endpoint.starts_with("https:") && bucket.contains('.'));
     match endpoint.split_once("://").filter(|_| !is_in_path) {
-        Some((scheme, host)) => parse(&format!("{scheme}://{bucket}.{host}/"), options),
-        None => parse(&format!("{endpoint}/{bucket}/"), options),
+        Some((scheme, host)) => parse(&format!("{scheme}://{bucket}.{host}/"), bucket),
+        None => parse(&format!("{endpoint}/{bucket}/"), bucket),
     }
 }
 
-fn parse(text: &str, options: &S3Options) -> Result<Url, InvalidStore> {
-    let invalid = || InvalidStore::Url(options.bucket.clone());
-    let is_name = !options.bucket.is_empty() && !options.bucket.contains(['/', '?', '#', '@', '%']);
+fn parse(text: &str, bucket: &str) -> Result<Url, InvalidStore> {
+    let invalid = || InvalidStore::Url(bucket.to_owned());
+    let is_name = !bucket.is_empty() && !bucket.contains(['/', '?', '#', '@', '%', ' ']);
     if is_name { text.parse().map_err(|_| invalid()) } else { Err(invalid()) }
 }
 
@@ -145,7 +187,10 @@ mod tests {
         assert_eq!(url(|_| {}), "https://b.s3.eu-west-1.amazonaws.com/");
         assert_eq!(url(|options| options.path_style = true), "https://s3.eu-west-1.amazonaws.com/b/");
         assert_eq!(url(|options| options.bucket = "b.c".into()), "https://s3.eu-west-1.amazonaws.com/b.c/");
-        assert_eq!(url(|options| options.dual_stack = true), "https://b.s3.dualstack.eu-west-1.amazonaws.com/");
+        assert_eq!(
+            url(|options| options.dual_stack = true),
+            "https://b.s3.dualstack.eu-west-1.amazonaws.com/"
+        );
         assert_eq!(url(|options| options.fips = true), "https://b.s3-fips.eu-west-1.amazonaws.com/");
         assert_eq!(url(|options| options.accelerate = true), "https://b.s3-accelerate.amazonaws.com/");
         assert_eq!(url(|options| options.endpoint = endpoint("s3.example.com")), "https://b.s3.example.com/");

@@ -7,10 +7,11 @@ use bytes::Bytes;
 use http::header::{CONTENT_TYPE, ETAG};
 use http::{HeaderValue, Method};
 
-use super::dialect::insert;
-use super::xml::{NewUpload, Written, element, parse};
 use super::S3;
+use super::answers::{NewUpload, Written};
+use super::dialect::insert;
 use crate::transport::{Request, What, etag};
+use crate::xml::{element, parse};
 use crate::{Condition, Multipart, ObjectError, ObjectErrorKind, Part, Put};
 
 const COPY_SOURCE_RANGE: http::HeaderName = http::HeaderName::from_static("x-amz-copy-source-range");
@@ -51,7 +52,10 @@ impl S3 {
     ) -> Result<Part, ObjectError> {
         let what = What("COPY PART", upload.key);
         if !self.dialect.is_amazon() {
-            return Err(ObjectError::new(ObjectErrorKind::Refused, format!("{what}: not supported by this store")));
+            return Err(ObjectError::new(
+                ObjectErrorKind::Refused,
+                format!("{what}: not supported by this store"),
+            ));
         }
         let mut request = self.part_request(upload, number);
         insert(&mut request.headers, self.dialect.copy_source(), &self.copy_source(from));
@@ -70,7 +74,8 @@ impl S3 {
         condition: Condition<'_>,
     ) -> Result<Put, ObjectError> {
         let what = What("COMPLETE UPLOAD", upload.key);
-        let mut body = String::from("<CompleteMultipartUpload xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\">");
+        let mut body =
+            String::from("<CompleteMultipartUpload xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\">");
         for part in parts {
             let (number, tag) = (part.number, element("ETag", &format!("\"{}\"", part.tag)));
             let _ = write!(body, "<Part><PartNumber>{number}</PartNumber>{tag}</Part>");
@@ -83,7 +88,9 @@ impl S3 {
         let answer = self.send(request, what).await?;
         let version = self.version(&answer.headers);
         let written: Written = parse(&answer.bytes(what).await?, what)?;
-        Ok(Put { version: written.e_tag.as_deref().map(etag).filter(|_| self.dialect.is_amazon()).or(version) })
+        Ok(Put {
+            version: written.e_tag.as_deref().map(etag).filter(|_| self.dialect.is_amazon()).or(version),
+        })
     }
 
     pub(super) async fn abort_upload(&self, upload: Multipart<'_>) -> Result<(), ObjectError> {
@@ -98,7 +105,7 @@ impl S3 {
 
     fn part_request(&self, upload: Multipart<'_>, number: u32) -> Request {
         let number = number.to_string();
-        self.request(Method::PUT, upload.key, &[("partNumber", &number), ("uploadId", upload.id)])
+        self.request(Method::PUT, upload.key, &[("partNumber", &number[..]), ("uploadId", upload.id)])
     }
 }
 

@@ -4,18 +4,23 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
+use futures_util::stream::{self, StreamExt as _};
 use http::header::CONTENT_TYPE;
 use http::{HeaderName, HeaderValue, Method};
 
+use super::answers::Removals;
 use super::dialect::insert;
 use super::sign::Signer;
-use super::xml::{Removals, element, parse};
 use super::{S3, unmatched};
 use crate::transport::What;
+use crate::xml::{element, parse};
 use crate::{Condition, ObjectError, ObjectErrorKind, StoreTime};
 
 /// Time after its signature at which a store refuses a fenced removal.
 const FENCE: Duration = Duration::from_secs(10);
+
+/// Greatest number of removals in flight.
+const REMOVALS_AT_ONCE: usize = 16;
 
 const CHECKSUM: HeaderName = HeaderName::from_static("x-amz-checksum-sha256");
 const CHECKSUM_ALGORITHM: HeaderName = HeaderName::from_static("x-amz-sdk-checksum-algorithm");
@@ -39,8 +44,11 @@ impl S3 {
                 signer.sign_url(&request.method, &mut request.url, &[], FENCE);
                 self.transport.send(request, what).await
             }
-            // Google's removals are fenced by the generation in the condition.
-            _ => self.send(request, what).await,
+            (signed_at, _) => {
+                // Google's removals are fenced by the generation in the condition; what is late here is not sent.
+                self.transport.clock().check_fence(signed_at, FENCE, what)?;
+                self.send(request, what).await
+            }
         };
         match sent {
             Ok(answer) => answer.drain(what).await.map(drop),
@@ -50,17 +58,18 @@ impl S3 {
     }
 
     /// Removes at most a thousand objects, by one request where the store has one for it.
-    pub(super) async fn remove_many(&self, keys: &[String]) -> Result<Vec<(String, ObjectError)>, ObjectError> {
-        let (what, mut failed) = (What("DELETE MANY", keys.first().map_or("", |key| key)), Vec::new());
+    pub(super) async fn remove_many(
+        &self,
+        keys: &[String],
+    ) -> Result<Vec<(String, ObjectError)>, ObjectError> {
+        let (what, mut failed) = (What("DELETE MANY", keys.first().map_or("", String::as_str)), Vec::new());
         if !self.dialect.is_amazon() {
-            for key in keys {
-                if let Err(error) = self.remove(key, Condition::Always, None).await {
-                    failed.push((key.clone(), error));
-                }
-            }
-            return Ok(failed);
+            let removals: Vec<_> = keys.iter().map(|key| self.lost(key)).collect();
+            let lost = stream::iter(removals).buffer_unordered(REMOVALS_AT_ONCE);
+            return Ok(lost.filter_map(std::future::ready).collect().await);
         }
-        let mut body = String::from("<Delete xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\"><Quiet>true</Quiet>");
+        let mut body =
+            String::from("<Delete xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\"><Quiet>true</Quiet>");
         for key in keys {
             let key = element("Key", &format!("{}{key}", self.root));
             body.push_str(&element_of("Object", &key));
@@ -86,6 +95,11 @@ impl S3 {
             failed.push((key.to_owned(), ObjectError::new(kind, format!("{}: {code}", What("DELETE", key)))));
         }
         Ok(failed)
+    }
+
+    /// Removes an object, and returns it if that fails.
+    async fn lost(&self, key: &str) -> Option<(String, ObjectError)> {
+        self.remove(key, Condition::Always, None).await.err().map(|error| (key.to_owned(), error))
     }
 }
 

@@ -6,7 +6,7 @@
 use std::fmt::Write as _;
 use std::time::{Duration, SystemTime};
 
-use http::header::{AUTHORIZATION, HOST};
+use http::header::AUTHORIZATION;
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
@@ -97,13 +97,13 @@ impl Signer<'_> {
         let mut pairs = pairs.to_vec();
         pairs.extend([
             ("X-Amz-Algorithm", ALGORITHM),
-            ("X-Amz-Credential", &credential),
-            ("X-Amz-Date", &second),
-            ("X-Amz-Expires", &expiry),
+            ("X-Amz-Credential", &credential[..]),
+            ("X-Amz-Date", &second[..]),
+            ("X-Amz-Expires", &expiry[..]),
             ("X-Amz-SignedHeaders", "host"),
         ]);
         if let Some(token) = &self.credential.token {
-            pairs.push(("X-Amz-Security-Token", token));
+            pairs.push(("X-Amz-Security-Token", &token[..]));
         }
         let query = canonical_query(&pairs);
         let headers = HeaderMap::new();
@@ -164,7 +164,7 @@ impl Canonical<'_> {
     /// which change the meaning of a request.
     fn text(&self, hash: &str) -> (String, String) {
         let Self { method, url, query, headers } = self;
-        let mut signed = vec![(HOST.as_str(), host(url))];
+        let mut signed = vec![("host", host(url))];
         for (name, value) in *headers {
             if name.as_str().starts_with("x-amz-") {
                 signed.push((name.as_str(), value.to_str().unwrap_or_default().trim().to_owned()));
@@ -219,8 +219,7 @@ mod tests {
         set(&mut headers, "x-amz-content-sha256", &hash);
         set(&mut headers, "x-amz-date", "20130524T000000Z");
         let url: Url = "https://examplebucket.s3.amazonaws.com/?lifecycle".parse().unwrap();
-        let canonical =
-            Canonical { method: &Method::GET, url: &url, query: "lifecycle=", headers: &headers };
+        let canonical = Canonical { method: &Method::GET, url: &url, query: "lifecycle=", headers: &headers };
         let (text, names) = canonical.text(&hash);
         assert_eq!(names, "host;x-amz-content-sha256;x-amz-date");
         assert_eq!(

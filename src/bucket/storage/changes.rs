@@ -29,10 +29,7 @@ impl Bucket {
     /// Creates an object. Of a creation that is repeated because its answer was lost, equal bytes are its own
     /// success: writers of which only one may win write a number that no other has.
     pub(super) async fn create_object(&self, key: &Key, bytes: &[u8]) -> Result<Created, StorageError> {
-        let _guard = match self.0.abilities.creates {
-            true => None,
-            false => Some(self.0.writer.lock().await),
-        };
+        let _guard = if self.0.abilities.creates { None } else { Some(self.0.writer.lock().await) };
         let body = Bytes::copy_from_slice(bytes);
         loop {
             if self.0.abilities.creates {
@@ -63,7 +60,11 @@ impl Bucket {
     }
 
     /// Removes an object that has a version. Where the store cannot compare, the version is read right before.
-    pub(super) async fn remove_version(&self, key: &Key, expected: &ObjectTag) -> Result<Removed, StorageError> {
+    pub(super) async fn remove_version(
+        &self,
+        key: &Key,
+        expected: &ObjectTag,
+    ) -> Result<Removed, StorageError> {
         let removes_if = self.0.abilities.removes_if_unchanged;
         let _guard = if removes_if { None } else { Some(self.0.writer.lock().await) };
         let found = present(self.objects().head(key.as_str()).await).map_err(failed("look up", key))?;
@@ -76,7 +77,8 @@ impl Bucket {
             Ok(()) => Ok(Removed::Removed),
             Err(error) if error.kind == ObjectErrorKind::NotFound => Ok(Removed::Absent),
             Err(error) if error.kind == ObjectErrorKind::Precondition => {
-                let found = present(self.objects().head(key.as_str()).await).map_err(failed("look up", key))?;
+                let found =
+                    present(self.objects().head(key.as_str()).await).map_err(failed("look up", key))?;
                 Ok(if found.is_some() { Removed::Changed } else { Removed::Absent })
             }
             Err(error) => Err(failed("remove", key)(error)),

@@ -30,7 +30,8 @@ impl Answer {
         if status.is_success() {
             return Ok(Self { headers: response.headers().clone(), response });
         }
-        let code = response.headers().get("x-ms-error-code").and_then(|code| code.to_str().ok()).map(str::to_owned);
+        let code =
+            response.headers().get("x-ms-error-code").and_then(|code| code.to_str().ok()).map(str::to_owned);
         let body = collect(response).await.unwrap_or_default();
         Err(refusal(what, status, code, &body))
     }
@@ -99,8 +100,10 @@ struct ErrorBody {
 }
 
 fn refusal(what: What<'_>, status: StatusCode, code: Option<String>, body: &[u8]) -> ObjectError {
-    let body: ErrorBody =
-        std::str::from_utf8(body).ok().and_then(|text| quick_xml::de::from_str(text).ok()).unwrap_or_default();
+    let body: ErrorBody = std::str::from_utf8(body)
+        .ok()
+        .and_then(|text| quick_xml::de::from_str(text).ok())
+        .unwrap_or_default();
     let code = code.unwrap_or(body.code);
     let mut message = format!("{what}: {}", status.as_u16());
     for text in [&code, &body.message] {
@@ -119,7 +122,9 @@ fn kind(status: StatusCode, code: &str) -> ObjectErrorKind {
     match code {
         "SlowDown" | "ServerBusy" | "TooManyRequests" | "RequestLimitExceeded" => return Kind::Throttled,
         // The next signature is by the store's own clock.
-        "RequestTimeTooSkewed" | "RequestTimeout" | "InternalError" | "OperationAborted" => return Kind::Unknown,
+        "RequestTimeTooSkewed" | "RequestTimeout" | "InternalError" | "OperationAborted" => {
+            return Kind::Unknown;
+        }
         "NoSuchBucket" | "ContainerNotFound" => return Kind::Refused,
         "BlobAlreadyExists" | "ConditionNotMet" | "PreconditionFailed" => return Kind::Precondition,
         _ => {}
@@ -163,7 +168,8 @@ pub(crate) fn metadata(
     };
     let modified = text(LAST_MODIFIED).and_then(|date| httpdate::parse_http_date(date).ok());
     let modified = modified.unwrap_or(SystemTime::UNIX_EPOCH);
-    let version = text(version_header.clone()).or_else(|| text(ETAG)).map(etag).ok_or_else(|| missing("ETag"))?;
+    let version =
+        text(version_header.clone()).or_else(|| text(ETAG)).map(etag).ok_or_else(|| missing("ETag"))?;
     Ok((ObjectMeta { length, modified, version }, range))
 }
 
@@ -171,7 +177,8 @@ pub(crate) fn metadata(
 fn content_range(text: &str) -> Option<(std::ops::Range<u64>, u64)> {
     let (range, length) = text.trim().strip_prefix("bytes ")?.split_once('/')?;
     let (first, last) = range.split_once('-')?;
-    let (first, last, length): (u64, u64, u64) = (first.parse().ok()?, last.parse().ok()?, length.parse().ok()?);
+    let (first, last, length): (u64, u64, u64) =
+        (first.parse().ok()?, last.parse().ok()?, length.parse().ok()?);
     (first <= last && last < length).then_some((first..last + 1, length))
 }
 
@@ -182,7 +189,7 @@ mod tests {
     const WHAT: What<'_> = What("PUT", "a/b");
 
     #[test]
-    fn a_refusal_is_told_by_status_and_code() {
+    fn row_225_a_refusal_is_told_by_status_and_code() {
         let xml = "<?xml version=\"1.0\"?>\n<Error><Code>SlowDown</Code><Message>Reduce\u{1b} it.\nNow</Message></Error>";
         let error = refusal(WHAT, StatusCode::SERVICE_UNAVAILABLE, None, xml.as_bytes());
         assert_eq!(error.kind, ObjectErrorKind::Throttled);
@@ -206,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn an_error_in_the_body_of_a_success_is_found() {
+    fn row_225_an_error_in_the_body_of_a_success_is_found() {
         for body in [
             "<Error><Code>InternalError</Code></Error>",
             "\n<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n  <Error xmlns=\"x\"></Error>",

@@ -1,17 +1,29 @@
 //! The clock of a store.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use http::HeaderMap;
 use http::header::DATE;
 use rustix::time::{ClockId, clock_gettime};
 
-use crate::StoreTime;
+use super::What;
+use crate::{ObjectError, ObjectErrorKind, StoreTime};
+
+/// Difference of the clocks from which on there is a warning. Stores refuse signatures that are 15 minutes off.
+const MAX_DIFFERENCE: Duration = Duration::from_mins(5);
 
 /// Clock of a store, by the `Date` of its last answer and the time since. Clones share it.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct StoreClock(Arc<Mutex<Option<Observation>>>);
+pub(crate) struct StoreClock(Arc<Inner>);
+
+#[derive(Debug, Default)]
+struct Inner {
+    last: Mutex<Option<Observation>>,
+    /// True after a warning about the clock of this machine.
+    has_warned: AtomicBool,
+}
 
 #[derive(Clone, Copy, Debug)]
 struct Observation {
@@ -28,15 +40,47 @@ impl StoreClock {
         let date = headers.get(DATE).and_then(|date| date.to_str().ok());
         if let Some(date) = date.and_then(|date| httpdate::parse_http_date(date).ok()) {
             let observation = Observation { date, at: time_since_boot() };
-            *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(observation);
+            *self.last() = Some(observation);
+            self.compare(date);
         }
+    }
+
+    /// Warns once of a clock of this machine that is far off.
+    fn compare(&self, date: SystemTime) {
+        let now = SystemTime::now();
+        let difference = now.duration_since(date).or_else(|_| date.duration_since(now)).unwrap_or_default();
+        if difference > MAX_DIFFERENCE && !self.0.has_warned.swap(true, Ordering::Relaxed) {
+            tracing::warn!(
+                ?difference,
+                "clock differs from that of the object store, signing with the store's"
+            );
+        }
+    }
+
+    fn last(&self) -> MutexGuard<'_, Option<Observation>> {
+        self.0.last.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Returns the time of the store, at most the time of an answer's way too early; `None` before the first
     /// answer.
     pub(crate) fn now(&self) -> Option<StoreTime> {
-        let Observation { date, at } = (*self.0.lock().unwrap_or_else(PoisonError::into_inner))?;
+        let Observation { date, at } = (*self.last())?;
         Some(StoreTime(date + time_since_boot().saturating_sub(at)))
+    }
+
+    /// Returns an error if a fenced removal comes too late. Where a store does not compare times itself, only its
+    /// condition protects from the time between this check and the request.
+    pub(crate) fn check_fence(
+        &self,
+        signed_at: Option<StoreTime>,
+        validity: Duration,
+        what: What<'_>,
+    ) -> Result<(), ObjectError> {
+        let (Some(StoreTime(at)), Some(StoreTime(now))) = (signed_at, self.now()) else { return Ok(()) };
+        if now <= at + validity {
+            return Ok(());
+        }
+        Err(ObjectError::new(ObjectErrorKind::Denied, format!("{what}: the time of the removal has passed")))
     }
 
     /// Returns the time to sign a request with: that of the store, which refuses others, or that of this machine

@@ -7,7 +7,8 @@ use std::io;
 use futures_util::future::BoxFuture;
 use http_body_util::BodyExt as _;
 use object_store::client::{
-    HttpClient, HttpConnector, HttpError, HttpErrorKind, HttpRequest, HttpResponse, HttpResponseBody, HttpService,
+    HttpClient, HttpConnector, HttpError, HttpErrorKind, HttpRequest, HttpResponse, HttpResponseBody,
+    HttpService,
 };
 use object_store::{ClientConfigKey, ClientOptions};
 
@@ -30,9 +31,13 @@ struct Service {
 }
 
 impl HttpService for Service {
-    fn call<'a: 'f, 'f>(&'a self, request: HttpRequest) -> BoxFuture<'f, Result<HttpResponse, HttpError>>
+    fn call<'life0, 'async_trait>(
+        &'life0 self,
+        request: HttpRequest,
+    ) -> BoxFuture<'async_trait, Result<HttpResponse, HttpError>>
     where
-        Self: 'f,
+        'life0: 'async_trait,
+        Self: 'async_trait,
     {
         Box::pin(async move {
             let (parts, body) = request.into_parts();
@@ -40,12 +45,13 @@ impl HttpService for Service {
                 let error = io::Error::other("credentials are exchanged by HTTPS alone");
                 return Err(HttpError::new(HttpErrorKind::Unknown, error));
             }
-            let url = parts.uri.to_string().parse().map_err(|_| {
+            let url = reqwest::Url::parse(&parts.uri.to_string()).map_err(|_| {
                 HttpError::new(HttpErrorKind::Unknown, io::Error::other("the address is not a URL"))
             })?;
             let mut sent = reqwest::Request::new(parts.method, url);
             *sent.headers_mut() = parts.headers;
-            *sent.body_mut() = Some(body.as_bytes().cloned().map_or_else(|| reqwest::Body::wrap(body), Into::into));
+            *sent.body_mut() =
+                Some(body.as_bytes().cloned().map_or_else(|| reqwest::Body::wrap(body), Into::into));
             let response: http::Response<reqwest::Body> =
                 self.client.execute(sent).await.map_err(failed)?.into();
             let (parts, body) = response.into_parts();
