@@ -8,6 +8,7 @@
 mod expiry;
 mod id;
 mod session;
+mod shared;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -16,7 +17,7 @@ use std::time::{Duration, SystemTime};
 use quinistry_oci::{Algorithm, Digest, RepositoryName};
 
 use super::blobs::{MAX_SHORT_BLOB_BYTES, blob_links};
-use super::layout::blob;
+use super::layout::{Key, blob};
 use super::storage::UploadStart;
 use super::{Store, StoreError};
 
@@ -24,6 +25,7 @@ pub use self::expiry::IdleUpload;
 pub use self::id::UploadId;
 pub(super) use self::session::Sessions;
 pub use self::session::{Claimed, Receiver, Session};
+pub use self::shared::SharedSession;
 
 /// Least idle time of an empty session that makes place for another: the client of a younger one is about to
 /// send.
@@ -43,8 +45,13 @@ impl Store {
             return Err(StoreError::TooManyUploads);
         }
         let id = UploadId::random();
-        let upload = self.storage().uploads().begin(UploadStart::Session { repository: name, id: &id })?;
-        let session = Session::new(name, &id, Receiver::new(upload, announced));
+        let upload = self.storage().uploads().begin(UploadStart::Session {
+            repository: name,
+            id: &id,
+            begun: SystemTime::now(),
+            announced,
+        })?;
+        let session = Session::new(name, &id, None, Receiver::new(upload, announced));
         self.0.sessions.open().insert(id, session.clone());
         Ok(session)
     }
@@ -90,7 +97,7 @@ impl Store {
                 return known;
             }
             let upload = self.storage().uploads().resume(name, id)?.ok_or(StoreError::UploadUnknown)?;
-            let session = Session::new(name, id, Receiver::new(upload, None));
+            let session = Session::new(name, id, None, Receiver::new(upload, None));
             self.0.sessions.open().insert(id.clone(), session.clone());
             Ok(session)
         })
@@ -110,7 +117,9 @@ impl Store {
     /// Creates a receiver for a blob that one request brings, with the number of bytes if the client has
     /// declared it.
     pub fn receive(&self, digest: &Digest, length: Option<u64>) -> Result<Receiver, StoreError> {
-        let upload = self.storage().uploads().begin(UploadStart::Whole { digest, length })?;
+        let key = known_key(digest);
+        let start = UploadStart::Whole { digest, length, key: key.as_ref() };
+        let upload = self.storage().uploads().begin(start)?;
         Ok(Receiver::new(upload, Some(digest.algorithm())))
     }
 
@@ -193,4 +202,9 @@ impl Store {
         self.0.sessions.open().remove(&session.id);
         Ok(removed?)
     }
+}
+
+/// Returns the key of the bytes of a digest, if the digest tells where they lie.
+fn known_key(digest: &Digest) -> Option<Key> {
+    (digest.algorithm() == Algorithm::Sha256).then(|| blob(digest))
 }
