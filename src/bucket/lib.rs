@@ -4,6 +4,8 @@
 //! out. [`Objects`] is one bucket of any kind, with asynchronous requests.
 
 mod objects;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
 
 pub use self::objects::{
     Condition, Listing, ListingQuery, Multipart, Object, ObjectError, ObjectErrorKind, ObjectMeta, Objects,
