@@ -12,6 +12,8 @@
 mod artifact_types;
 mod blobs;
 mod cache;
+#[cfg(any(test, feature = "testing"))]
+pub mod contract;
 mod error;
 mod failpoint;
 mod filesystem;
