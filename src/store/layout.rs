@@ -124,6 +124,12 @@ pub fn upload_folder(repository: &RepositoryName, id: &UploadId) -> Key {
     RepositoryKeys(repository).upload(id.as_str())
 }
 
+/// Returns the folder of content that is not complete yet.
+#[must_use]
+pub fn scratch_folder() -> Key {
+    scratch()
+}
+
 /// Returns the folder of all upload sessions of a repository.
 #[must_use]
 pub fn uploads_folder(repository: &RepositoryName) -> Key {

@@ -54,7 +54,7 @@ impl Assembly {
     /// Returns the capacity that the buffer needs for `bytes` more bytes of the gathering part.
     fn wanted_capacity(&self, bytes: u64) -> u64 {
         let size = self.progress.part_size().unwrap_or(0);
-        let gathered = (self.buffer.bytes().len() as u64).saturating_add(bytes).min(size);
+        let gathered = self.progress.in_no_part().saturating_add(bytes).min(size);
         // The rest of an upload that tells its length, or of one that cannot be long yet.
         let rest = self.length.map(|length| length.saturating_sub(self.progress.offset()));
         let known = rest.map(|rest| self.progress.in_no_part().saturating_add(rest).min(size));
@@ -68,7 +68,8 @@ impl Assembly {
     /// Returns the memory that lacks for `bytes` more bytes.
     fn lacking(&self, bytes: u64) -> u64 {
         let wanted = self.wanted_capacity(bytes);
-        let has_room = (self.buffer.bytes().len() as u64).saturating_add(bytes).min(wanted) <= self.buffer.capacity();
+        let needed = self.progress.in_no_part().saturating_add(bytes).min(wanted);
+        let has_room = needed <= self.buffer.capacity();
         if has_room { 0 } else { wanted.saturating_sub(self.buffer.capacity()) }
     }
 
@@ -105,16 +106,22 @@ impl Assembly {
         }))
     }
 
+    /// Adds the memory that was waited for to the buffer, and returns the turn.
+    pub(super) fn take_reserved(&mut self) -> Option<SendPermit> {
+        let mut reserved = self.reserved.lock().unwrap_or_else(PoisonError::into_inner);
+        let Reserved { memory, turn } = std::mem::take(&mut *reserved);
+        if let Some(memory) = memory {
+            self.buffer.grow(memory);
+        }
+        turn
+    }
+
     /// Appends bytes. After an error, some of them may have been received.
     pub(super) async fn append(&mut self, mut bytes: &[u8]) -> Result<(), StorageError> {
         if let Some(room) = self.room(bytes.len()) {
             room.await?;
         }
-        let ready = std::mem::take(&mut *self.reserved.lock().unwrap_or_else(PoisonError::into_inner));
-        let Reserved { memory, mut turn } = ready;
-        if let Some(memory) = memory {
-            self.buffer.grow(memory);
-        }
+        let mut turn = self.take_reserved();
         while !bytes.is_empty() {
             let missing = self.progress.missing().ok_or_else(|| self.too_many_parts())?;
             if missing == 0 {

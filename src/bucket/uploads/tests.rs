@@ -1,0 +1,1 @@
+//! Behaviours of uploads into a bucket in memory.
