@@ -3,7 +3,8 @@
 //!
 //! A session is a folder in distribution's form, and so survives a restart: acknowledged bytes are flushed,
 //! and are hashed again when the session continues in another process. The folder is created when the first
-//! of several requests begins to send; most blobs are received whole in one request and need no folder.
+//! of several requests begins to send; most blobs are received whole in one request and need no folder. Where
+//! several processes share a storage, sessions are in the storage alone ([`shared`]).
 
 mod expiry;
 mod id;
@@ -18,7 +19,7 @@ use quinistry_oci::{Algorithm, Digest, RepositoryName};
 
 use super::blobs::{MAX_SHORT_BLOB_BYTES, blob_links};
 use super::layout::{Key, blob};
-use super::storage::UploadStart;
+use super::storage::{StorageError, UploadStart};
 use super::{Store, StoreError};
 
 pub use self::expiry::IdleUpload;
@@ -162,6 +163,10 @@ impl Store {
                 Ok(offset)
             }
             Err(error) => {
+                // Another process may have acknowledged bytes.
+                if matches!(error, StorageError::Overtaken) {
+                    session.offset.store(receiver.len(), Ordering::Release);
+                }
                 // On a full storage the bytes may be acknowledged later.
                 if receiver.upload.is_spent() {
                     self.end(session, claimed);
@@ -178,6 +183,9 @@ impl Store {
         let committed = self.commit(&session.name, receiver, wanted);
         let may_retry = matches!(committed, Err(StoreError::Storage(_)));
         if may_retry && !receiver.upload.is_spent() {
+            if self.has_shared_sessions() {
+                session.offset.store(receiver.len(), Ordering::Release);
+            }
             return committed;
         }
         let removed = self.forget(session, claimed.take());

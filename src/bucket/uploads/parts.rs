@@ -47,7 +47,9 @@ impl PartWriter {
 
     /// Makes the writer of an upload that another process may have begun.
     pub(super) fn resumed(shared: &Arc<Shared>, key: String, upload: &str, parts: Vec<Part>) -> Self {
-        Self { upload: Some(upload.into()), parts, is_shared: true, ..Self::new(shared, key) }
+        let mut writer = Self::new(shared, key);
+        (writer.upload, writer.parts, writer.is_shared) = (Some(upload.into()), parts, true);
+        writer
     }
 
     pub(super) fn key(&self) -> &str {
