@@ -16,3 +16,4 @@ pub(crate) mod response;
 pub(crate) mod route;
 pub(crate) mod trail;
 pub(crate) mod validation;
+pub(crate) mod upload_state;
