@@ -23,6 +23,7 @@
 pub mod chain;
 pub mod cli;
 
+pub use quinistry_bucket as bucket;
 pub use quinistry_client as client;
 pub use quinistry_http as http;
 pub use quinistry_kube::{api, crd, install, operator, seed};

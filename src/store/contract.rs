@@ -24,7 +24,7 @@ use crate::{Key, Storage};
 /// A backend under test, empty at first.
 pub struct Backend {
     storage: Arc<dyn Storage>,
-    reopen: Option<Box<dyn FnOnce() -> Self>>,
+    reopen: Option<Box<dyn FnOnce() -> Self + Send + Sync>>,
 }
 
 impl Backend {
@@ -34,7 +34,7 @@ impl Backend {
     }
 
     /// Creates a backend that is opened again by `reopen` after its storage has been dropped.
-    pub fn persistent(storage: impl Storage, reopen: impl FnOnce() -> Self + 'static) -> Self {
+    pub fn persistent(storage: impl Storage, reopen: impl FnOnce() -> Self + Send + Sync + 'static) -> Self {
         Self { storage: Arc::new(storage), reopen: Some(Box::new(reopen)) }
     }
 
@@ -73,10 +73,19 @@ fn key(path: &str) -> Key {
 }
 
 /// Makes a test of each behaviour, for the backend that an expression of type
-/// [`Backend`](crate::contract::Backend) makes.
+/// [`Backend`](crate::contract::Backend) makes. With `storage:` before the expression, of those behaviours alone
+/// that need no uploads.
 #[macro_export]
 macro_rules! contract_tests {
-    ($backend:expr) => {
+    (@ $backend:expr, $file:ident: $($behaviour:ident)*) => {
+        mod $file {
+            $(#[test]
+            fn $behaviour() {
+                $crate::contract::$file::$behaviour($backend);
+            })*
+        }
+    };
+    (storage: $backend:expr) => {
         $crate::contract_tests!(@ $backend, concurrency:
             a_reader_never_sees_a_part_of_an_entry
             a_later_stage_is_never_seen_before_an_earlier_one
@@ -126,6 +135,9 @@ macro_rules! contract_tests {
             names_are_listed_by_what_is_beneath_them
             a_listing_version_differs_after_a_name_comes_or_goes
         );
+    };
+    ($backend:expr) => {
+        $crate::contract_tests!(storage: $backend);
         $crate::contract_tests!(@ $backend, uploads:
             received_bytes_are_stored_under_the_key_and_entries_follow
             bytes_are_under_no_key_before_the_end
@@ -143,14 +155,6 @@ macro_rules! contract_tests {
             sessions_left_by_a_process_are_found_and_discarded
             uploads_at_once_do_not_mix
         );
-    };
-    (@ $backend:expr, $file:ident: $($behaviour:ident)*) => {
-        mod $file {
-            $(#[test]
-            fn $behaviour() {
-                $crate::contract::$file::$behaviour($backend);
-            })*
-        }
     };
 }
 

@@ -15,7 +15,7 @@ mod cache;
 #[cfg(any(test, feature = "testing"))]
 pub mod contract;
 mod error;
-mod failpoint;
+pub mod failpoint;
 mod filesystem;
 mod gc;
 mod intents;

@@ -35,7 +35,7 @@ pub trait Storage: fmt::Debug + Send + Sync + 'static {
     fn abilities(&self) -> Abilities;
 
     /// Opens the bytes under a key, for streaming, with their tag; `None` if there are none. The bytes do not
-    /// change while the content lives.
+    /// change while the content lives; reads fail where the backend cannot keep bytes that were replaced.
     fn open(&self, key: &Key) -> Result<Option<(Content, ObjectTag)>, StorageError>;
 
     /// Reads the bytes under a key as a whole; `None` if there are none. More than `max_bytes` are an error.
