@@ -17,8 +17,8 @@ pub mod testing;
 #[cfg(test)]
 mod tests;
 mod transport;
-mod xml;
 mod uploads;
+mod xml;
 
 pub use self::abilities::StoreAbilities;
 pub use self::azure::Azure;

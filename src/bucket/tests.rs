@@ -34,7 +34,8 @@ fn bucket(objects: Arc<dyn Objects>) -> Bucket {
     let objects = governed(objects);
     let transfers = TransferOptions::default();
     let memory = PartMemory::new(transfers.memory_bytes);
-    let options = UploadOptions { transfers, parts_may_differ: true, copies_parts: true, is_exclusive: false };
+    let options =
+        UploadOptions { transfers, parts_may_differ: true, copies_parts: true, is_exclusive: false };
     let uploads = BucketUploads::new(objects.clone(), RUNTIME.handle().clone(), memory, options);
     Bucket::new(objects, RUNTIME.handle().clone(), StoreAbilities::ALL, Arc::new(uploads))
 }

@@ -68,7 +68,10 @@ struct Shared {
 
 impl fmt::Debug for Shared {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Shared").field("objects", &self.objects).field("memory", &self.memory).finish_non_exhaustive()
+        f.debug_struct("Shared")
+            .field("objects", &self.objects)
+            .field("memory", &self.memory)
+            .finish_non_exhaustive()
     }
 }
 
@@ -77,7 +80,12 @@ impl fmt::Debug for Shared {
 impl BucketUploads {
     /// Makes the uploads of a bucket. Calls wait on `runtime`, and so must not be made from its asynchronous tasks.
     #[must_use]
-    pub fn new(objects: Arc<dyn Objects>, runtime: Handle, memory: PartMemory, options: UploadOptions) -> Self {
+    pub fn new(
+        objects: Arc<dyn Objects>,
+        runtime: Handle,
+        memory: PartMemory,
+        options: UploadOptions,
+    ) -> Self {
         let UploadOptions { transfers, parts_may_differ, copies_parts, is_exclusive } = options;
         Self(Arc::new(Shared {
             objects,
@@ -105,9 +113,11 @@ impl Shared {
         let greatest = self.memory.size();
         match length {
             Some(length) => PartSizes::of_length(self.transfers.part_bytes, length, greatest),
-            None => {
-                PartSizes::of_unknown_length(self.transfers.part_bytes.min(greatest), self.parts_may_differ, greatest)
-            }
+            None => PartSizes::of_unknown_length(
+                self.transfers.part_bytes.min(greatest),
+                self.parts_may_differ,
+                greatest,
+            ),
         }
     }
 
@@ -124,7 +134,9 @@ impl Uploads for BucketUploads {
 
     fn begin(&self, start: UploadStart<'_>) -> Result<Box<dyn Upload>, StorageError> {
         Ok(match start {
-            UploadStart::Whole { digest, length, key } => Box::new(WholeUpload::new(&self.0, digest, length, key)),
+            UploadStart::Whole { digest, length, key } => {
+                Box::new(WholeUpload::new(&self.0, digest, length, key))
+            }
             UploadStart::Session { repository, id, begun, announced } => {
                 let folder = upload_folder(repository, id).to_string();
                 Box::new(SessionUpload::new(&self.0, folder, repository, (begun, announced)))

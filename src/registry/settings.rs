@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
-use crate::auth::AccessControl;
 use crate::api::upload_state::UploadSecret;
+use crate::auth::AccessControl;
 use crate::observer::Observer;
 
 pub use crate::api::response::extra_headers::{ExtraHeaders, ExtraHeadersError};

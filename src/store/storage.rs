@@ -327,7 +327,9 @@ pub enum StorageError {
     #[error("too many uploads are being received; try again in a few seconds")]
     Busy,
     /// An upload has more parts than the storage accepts.
-    #[error("the content is longer than {max_bytes} bytes, the most in parts of this size; raise the storage's chunksize")]
+    #[error(
+        "the content is longer than {max_bytes} bytes, the most in parts of this size; raise the storage's chunksize"
+    )]
     TooManyParts {
         /// Bytes of the greatest number of parts.
         max_bytes: u64,

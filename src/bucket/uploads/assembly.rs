@@ -60,7 +60,9 @@ impl Assembly {
         let known = rest.map(|rest| self.progress.in_no_part().saturating_add(rest).min(size));
         match known {
             Some(known) => known.max(gathered),
-            None if gathered <= FIRST_BUFFER_BYTES && self.progress.parts() == 0 => FIRST_BUFFER_BYTES.min(size),
+            None if gathered <= FIRST_BUFFER_BYTES && self.progress.parts() == 0 => {
+                FIRST_BUFFER_BYTES.min(size)
+            }
             None => size,
         }
     }
@@ -134,7 +136,8 @@ impl Assembly {
                 }
                 continue;
             }
-            let (now, later) = bytes.split_at(bytes.len().min(usize::try_from(missing).unwrap_or(usize::MAX)));
+            let (now, later) =
+                bytes.split_at(bytes.len().min(usize::try_from(missing).unwrap_or(usize::MAX)));
             self.progress.receive(now);
             self.buffer.extend(now);
             bytes = later;

@@ -11,7 +11,12 @@ use super::sizes::MAX_PARTS;
 use crate::{Condition, Multipart, ObjectError, Objects, Part};
 
 /// Copies an object of `length` bytes: as a whole, or a longer one in parts.
-pub(super) async fn copy(shared: &Arc<Shared>, from: &str, to: &str, length: u64) -> Result<(), StorageError> {
+pub(super) async fn copy(
+    shared: &Arc<Shared>,
+    from: &str,
+    to: &str,
+    length: u64,
+) -> Result<(), StorageError> {
     let copied = if length <= shared.transfers.copy_threshold_bytes || !shared.copies_parts {
         shared.objects.copy(from, to).await.map(drop)
     } else {

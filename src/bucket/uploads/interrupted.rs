@@ -18,8 +18,13 @@ const SESSIONS: &str = "/_uploads/";
 
 /// Aborts the uploads in parts whose sessions have been idle for `age`, and older uploads without a session. Returns
 /// their number.
-pub(super) async fn clear(shared: &Arc<Shared>, age: Duration, is_dry_run: bool) -> Result<usize, StorageError> {
-    let pending = shared.objects.list_uploads("").await.map_err(failed("list the uploads of", "the bucket"))?;
+pub(super) async fn clear(
+    shared: &Arc<Shared>,
+    age: Duration,
+    is_dry_run: bool,
+) -> Result<usize, StorageError> {
+    let pending =
+        shared.objects.list_uploads("").await.map_err(failed("list the uploads of", "the bucket"))?;
     let now = shared.now();
     let mut interrupted = 0;
     for upload in pending {

@@ -91,7 +91,8 @@ impl PartMemory {
             return Ok(permit);
         }
         let units = units(bytes).min(self.0.units);
-        let taken = tokio::time::timeout(self.0.max_wait, self.0.free.clone().acquire_many_owned(units)).await;
+        let taken =
+            tokio::time::timeout(self.0.max_wait, self.0.free.clone().acquire_many_owned(units)).await;
         taken.ok().and_then(Result::ok).ok_or(StorageError::Busy)
     }
 

@@ -97,7 +97,10 @@ impl Progress {
 
     /// Takes in the next bytes, no more than are missing.
     pub(super) fn receive(&mut self, bytes: &[u8]) {
-        debug_assert!(self.missing().is_some_and(|missing| bytes.len() as u64 <= missing), "the part has room");
+        debug_assert!(
+            self.missing().is_some_and(|missing| bytes.len() as u64 <= missing),
+            "the part has room"
+        );
         self.offset += bytes.len() as u64;
         self.hashes.update(bytes);
     }

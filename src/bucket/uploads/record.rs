@@ -194,7 +194,9 @@ mod tests {
         let mut before: Option<Record> = None;
         let mut pieces = Vec::new();
         // Lengths of requests, and then the first record whose bytes are in no part.
-        for (i, (length, from)) in [(4, 1), (4, 1), (1, 1), (3, 4), (30, 5), (0, 5), (2, 5)].into_iter().enumerate() {
+        for (i, (length, from)) in
+            [(4, 1), (4, 1), (1, 1), (3, 4), (30, 5), (0, 5), (2, 5)].into_iter().enumerate()
+        {
             for _ in 0..length {
                 if progress.missing() == Some(0) {
                     progress.cut();
@@ -202,17 +204,13 @@ mod tests {
                 }
                 progress.receive(b"x");
             }
-            let record = Record::after(
-                before.as_ref(),
-                &progress,
-                ("a/b", BEGUN),
-                upload(&progress),
-                tags(&progress),
-            );
+            let record =
+                Record::after(before.as_ref(), &progress, ("a/b", BEGUN), upload(&progress), tags(&progress));
             let (record, piece) = record;
             pieces.push((record.seq, piece.len() as u64));
             assert_eq!((record.seq, record.pieces_from), (i as u64 + 1, from), "{i}");
-            let held: u64 = pieces.iter().filter(|(seq, _)| *seq >= record.pieces_from).map(|(_, len)| len).sum();
+            let held: u64 =
+                pieces.iter().filter(|(seq, _)| *seq >= record.pieces_from).map(|(_, len)| len).sum();
             assert_eq!(held, record.in_no_part(), "{i}");
             let (read, rest) = Record::decode(record.seq, &record.encode("1", b"bytes\nmore")).unwrap();
             assert_eq!(&rest[..], b"bytes\nmore");

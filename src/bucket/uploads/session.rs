@@ -251,7 +251,8 @@ impl SessionUpload {
             }
             let key = folder::started_key(&self.folder);
             let begun = Timestamp::try_from(self.begun).unwrap_or_default();
-            let written = self.shared.objects.put(&key, format!("{begun:.0}").into(), Condition::Always).await;
+            let written =
+                self.shared.objects.put(&key, format!("{begun:.0}").into(), Condition::Always).await;
             written.map(drop).map_err(failed("write", &key))
         };
         let (created, started) = futures_util::future::join(created, started).await;

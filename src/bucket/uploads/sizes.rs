@@ -62,7 +62,9 @@ mod tests {
     #[test]
     fn parts_of_a_known_length_are_at_most_nine_thousand() {
         let sizes = |length| PartSizes::of_length(10 * MIB, length, 256 * MIB);
-        for (length, first) in [(0, 10), (1 << 30, 10), (90_000 * MIB, 10), (90_001 * MIB, 11), (1 << 40, 117)] {
+        for (length, first) in
+            [(0, 10), (1 << 30, 10), (90_000 * MIB, 10), (90_001 * MIB, 11), (1 << 40, 117)]
+        {
             assert_eq!(sizes(length).first, first * MIB, "{length}");
             assert!(sizes(length).max_bytes() >= length, "{length}");
         }

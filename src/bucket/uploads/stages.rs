@@ -19,7 +19,9 @@ pub(super) async fn write(
 ) -> Result<(), StorageError> {
     let mut entries: Vec<Vec<(String, Bytes)>> = stages
         .iter()
-        .map(|stage| stage.iter().map(|(key, bytes)| (key.to_string(), Bytes::copy_from_slice(bytes))).collect())
+        .map(|stage| {
+            stage.iter().map(|(key, bytes)| (key.to_string(), Bytes::copy_from_slice(bytes))).collect()
+        })
         .collect();
     if let Some(beside) = beside_last {
         match entries.last_mut() {

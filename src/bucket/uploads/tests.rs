@@ -51,7 +51,12 @@ impl Bench {
         };
         Self {
             bucket: Arc::new(Faulty::new(mem, FaultPlan::default())),
-            options: UploadOptions { transfers, parts_may_differ: true, copies_parts: true, is_exclusive: false },
+            options: UploadOptions {
+                transfers,
+                parts_may_differ: true,
+                copies_parts: true,
+                is_exclusive: false,
+            },
             memory_bytes: 1 << 20,
         }
     }
@@ -108,7 +113,9 @@ fn bytes(length: usize) -> Vec<u8> {
 fn session(replica: &BucketUploads) -> Box<dyn Upload> {
     let id: UploadId = ID.parse().unwrap();
     let begun = SystemTime::now();
-    replica.begin(UploadStart::Session { repository: &repository(), id: &id, begun, announced: None }).unwrap()
+    replica
+        .begin(UploadStart::Session { repository: &repository(), id: &id, begun, announced: None })
+        .unwrap()
 }
 
 /// Sends a chunk to a replica that has the session, as PATCH does. Returns the offset after the chunk.

@@ -15,7 +15,9 @@ use crate::registry::auth::load::{self, LoadedAccess, UserState};
 use crate::registry::config::{
     AuditConfig, Config, Debug as DebugListener, HealthCheck, ListenAddress, ListenHost, StorageLocation,
 };
-use crate::registry::{ExtraHeaders, PageLimits, PathPrefix, Settings, UploadExpiry, UploadSecret, UrlRules, Validation};
+use crate::registry::{
+    ExtraHeaders, PageLimits, PathPrefix, Settings, UploadExpiry, UploadSecret, UrlRules, Validation,
+};
 use crate::telemetry;
 
 /// Port of a registry that no flag and no configuration gives an address.

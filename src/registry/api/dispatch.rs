@@ -247,7 +247,9 @@ async fn handle_stored(
         (Route::Uploads { name }, Method::Post) => {
             uploads::post(stored, settings, (caller, has_builtin), name, request, body).await
         }
-        (Route::Upload { name, id }, Method::Read) => uploads::get(stored, settings, name, &id, request).await,
+        (Route::Upload { name, id }, Method::Read) => {
+            uploads::get(stored, settings, name, &id, request).await
+        }
         (Route::Upload { name, id }, Method::Patch) => {
             uploads::patch(stored, settings, name, &id, request, body).await
         }

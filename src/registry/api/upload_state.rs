@@ -114,7 +114,8 @@ mod tests {
             changed[i] ^= 1;
             assert_eq!(secret.open(&name, &id, &URL_SAFE_NO_PAD.encode(changed)), None, "{i}");
         }
-        for text in ["", "!", &text[1..], &text[..text.len() - 2], &format!("{text}AA"), &format!("{text}=")] {
+        for text in ["", "!", &text[1..], &text[..text.len() - 2], &format!("{text}AA"), &format!("{text}=")]
+        {
             assert_eq!(secret.open(&name, &id, text), None, "{text}");
         }
     }

@@ -7,9 +7,7 @@ use quinistry_oci::{Algorithm, Digest, RepositoryName};
 
 use super::{ObservedStorage, StorageAction, StorageObserver, measured};
 use crate::layout::Key;
-use crate::storage::{
-    Entry, NextRequest, RoomFuture, Storage, StorageError, Upload, UploadStart, Uploads,
-};
+use crate::storage::{Entry, NextRequest, RoomFuture, Storage, StorageError, Upload, UploadStart, Uploads};
 use crate::uploads::UploadId;
 
 #[derive(Debug)]

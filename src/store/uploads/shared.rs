@@ -122,7 +122,10 @@ impl Store {
             .values()
             .filter_map(|session| {
                 let receiver = session.receiver.try_lock().ok()?;
-                Some((receiver.as_ref().map_or(SystemTime::UNIX_EPOCH, |known| known.touched), session.id.clone()))
+                Some((
+                    receiver.as_ref().map_or(SystemTime::UNIX_EPOCH, |known| known.touched),
+                    session.id.clone(),
+                ))
             })
             .collect();
         idle.sort_unstable();

@@ -99,4 +99,3 @@ impl SessionUpload {
         Ok(hasher.finish())
     }
 }
-

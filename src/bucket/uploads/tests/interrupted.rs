@@ -37,5 +37,8 @@ fn the_parts_of_a_session_stay_as_long_as_requests_come() {
     assert_eq!(replica.clear_interrupted(week, false).unwrap(), 0);
     bench.mem().clock().advance(week);
     assert_eq!(replica.clear_interrupted(week, false).unwrap(), 1);
-    assert!(bench.mem().keys().iter().all(|key| key.starts_with(FOLDER)), "the session itself expires elsewhere");
+    assert!(
+        bench.mem().keys().iter().all(|key| key.starts_with(FOLDER)),
+        "the session itself expires elsewhere"
+    );
 }

@@ -56,7 +56,10 @@ fn the_last_chunk_is_appended_to_bytes_that_another_replica_has_received() {
             patch(&mut *first, None, &all[..before]).unwrap();
             // The replica knows nothing of the session.
             let mut other = session(&bench.replica());
-            assert!(put(&mut *other, &all[before..], &Digest::sha256(&all), "a/data").unwrap(), "{before} {last}");
+            assert!(
+                put(&mut *other, &all[before..], &Digest::sha256(&all), "a/data").unwrap(),
+                "{before} {last}"
+            );
             bench.wait_until_cleared();
             assert_eq!(bench.bytes("a/data").unwrap(), all, "{before} {last}");
         }

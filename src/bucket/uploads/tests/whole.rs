@@ -7,7 +7,12 @@ use super::{Bench, PART, bytes, key};
 use crate::testing::RequestKind;
 use crate::uploads::BucketUploads;
 
-fn whole(replica: &BucketUploads, digest: &Digest, length: Option<usize>, to: Option<&str>) -> Box<dyn Upload> {
+fn whole(
+    replica: &BucketUploads,
+    digest: &Digest,
+    length: Option<usize>,
+    to: Option<&str>,
+) -> Box<dyn Upload> {
     let (length, key) = (length.map(|length| length as u64), to.map(key));
     replica.begin(UploadStart::Whole { digest, length, key: key.as_ref() }).unwrap()
 }
