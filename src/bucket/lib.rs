@@ -17,6 +17,7 @@ pub mod testing;
 #[cfg(test)]
 mod tests;
 mod transport;
+mod uploads;
 mod xml;
 
 pub use self::abilities::StoreAbilities;
@@ -36,3 +37,4 @@ pub use self::probe::{Finding, ProbeDepth, ProbeError, ProbeReport, probe};
 pub use self::s3::{InvalidStore, S3};
 pub use self::storage::Bucket;
 pub use self::transport::http_client;
+pub use self::uploads::{BucketUploads, PartMemory, UploadOptions};

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
+use crate::api::upload_state::UploadSecret;
 use crate::auth::AccessControl;
 use crate::observer::Observer;
 
@@ -40,6 +41,8 @@ pub struct Settings {
     pub answers_root: bool,
     /// Expiry of upload sessions, which [`State::expire_uploads`](crate::State::expire_uploads) carries out.
     pub upload_expiry: UploadExpiry,
+    /// Secret by which replicas on one storage recognise upload sessions; `None` if the storage holds it.
+    pub upload_secret: Option<UploadSecret>,
     /// Users and rules; `None` if each client may do what the other settings permit.
     pub access: Option<Arc<AccessControl>>,
     /// Log of writes, refusals and failed logins, if there is one.
@@ -61,6 +64,7 @@ impl Default for Settings {
             classes: Vec::new(),
             answers_root: false,
             upload_expiry: UploadExpiry::default(),
+            upload_secret: None,
             access: None,
             audit: None,
             observer: None,

@@ -15,7 +15,9 @@ use crate::registry::auth::load::{self, LoadedAccess, UserState};
 use crate::registry::config::{
     AuditConfig, Config, Debug as DebugListener, HealthCheck, ListenAddress, ListenHost, StorageLocation,
 };
-use crate::registry::{ExtraHeaders, PageLimits, PathPrefix, Settings, UploadExpiry, UrlRules, Validation};
+use crate::registry::{
+    ExtraHeaders, PageLimits, PathPrefix, Settings, UploadExpiry, UploadSecret, UrlRules, Validation,
+};
 use crate::telemetry;
 
 /// Port of a registry that no flag and no configuration gives an address.
@@ -271,6 +273,7 @@ impl Live {
                 classes: config.policy_classes.clone().unwrap_or_default(),
                 answers_root: true,
                 upload_expiry: config.storage.upload_purging,
+                upload_secret: upload_secret(config),
                 ..Settings::default()
             },
             access_log: config.log.access_log.then(|| access_log_format(log.format)),
@@ -281,6 +284,10 @@ impl Live {
             log,
         })
     }
+}
+
+fn upload_secret(config: &Config) -> Option<UploadSecret> {
+    config.http.secret.as_ref().map(|secret| UploadSecret::derived_from(secret.0.as_bytes()))
 }
 
 fn validation(validation: &crate::registry::config::ValidationConfig) -> anyhow::Result<Validation> {
