@@ -33,11 +33,19 @@ fn governed(objects: Arc<dyn Objects>) -> Arc<Governed> {
 }
 
 fn bucket(objects: Arc<dyn Objects>) -> Bucket {
+    able_bucket(objects, StoreAbilities::ALL)
+}
+
+fn able_bucket(objects: Arc<dyn Objects>, abilities: StoreAbilities) -> Bucket {
     let objects = governed(objects);
     let transfers = TransferOptions::default();
     let memory = PartMemory::new(transfers.memory_bytes);
-    let options =
-        UploadOptions { transfers, parts_may_differ: true, copies_parts: true, is_exclusive: false };
+    let options = UploadOptions {
+        transfers,
+        parts_may_differ: true,
+        copies_parts: abilities.copies_parts,
+        is_exclusive: false,
+    };
     let uploads = BucketUploads::new(objects.clone(), RUNTIME.handle().clone(), memory, options);
-    Bucket::new(objects, RUNTIME.handle().clone(), StoreAbilities::ALL, Arc::new(uploads))
+    Bucket::new(objects, RUNTIME.handle().clone(), abilities, Arc::new(uploads))
 }
