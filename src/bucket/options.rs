@@ -54,6 +54,10 @@ pub enum StoreOptions {
 
 /// A bucket of Amazon S3, or of a store with the same interface.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a key of the configuration, independent of the others"
+)]
 pub struct S3Options {
     /// Name of the bucket.
     pub bucket: String,

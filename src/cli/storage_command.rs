@@ -23,7 +23,7 @@ enum StorageCommand {
 
 #[derive(Debug, clap::Args)]
 struct ProbeArgs {
-    /// Bucket, such as s3://BUCKET/PREFIX?region=REGION. Credentials come from the environment
+    /// Bucket with its folder and region, as a URL. Credentials come from the environment
     #[arg(value_name = "URL", value_parser = parse)]
     url: BucketOptions,
 

@@ -43,7 +43,7 @@ struct State {
 #[derive(Debug)]
 pub(super) struct Permit {
     limit: Limit,
-    permit: Option<OwnedSemaphorePermit>,
+    slot: Option<OwnedSemaphorePermit>,
     begun: Instant,
 }
 
@@ -65,7 +65,7 @@ impl Limit {
                 format!("too many requests to the bucket: none ended within {} seconds", MAX_WAIT.as_secs());
             return Err(ObjectError::new(ObjectErrorKind::Throttled, message));
         };
-        Ok(Permit { limit: self.clone(), permit: Some(permit), begun: Instant::now() })
+        Ok(Permit { limit: self.clone(), slot: Some(permit), begun: Instant::now() })
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -114,11 +114,11 @@ impl Permit {
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        let Some(permit) = self.permit.take() else { return };
+        let Some(slot) = self.slot.take() else { return };
         let mut state = self.limit.state();
         if let Some(excess) = state.excess.checked_sub(1) {
             state.excess = excess;
-            permit.forget();
+            slot.forget();
         }
     }
 }

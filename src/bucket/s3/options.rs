@@ -45,18 +45,16 @@ impl S3 {
         let region = region.or_else(|| variable("AWS_DEFAULT_REGION"));
         let region = region.or_else(|| options.endpoint.is_some().then(|| "us-east-1".to_owned()));
         let region = region.ok_or(InvalidStore::NoRegion)?;
-        let credentials: AwsCredentialProvider = match &options.keys {
-            Some(keys) => Arc::new(StaticCredentialProvider::new(AwsCredential {
+        let credentials: AwsCredentialProvider = if let Some(keys) = &options.keys {
+            Arc::new(StaticCredentialProvider::new(AwsCredential {
                 key_id: keys.access_key.clone(),
                 secret_key: keys.secret_key.expose().to_owned(),
                 token: keys.session_token.as_ref().map(|token| token.expose().to_owned()),
-            })),
-            None => {
-                let builder =
-                    AmazonS3Builder::from_env().with_bucket_name(&options.bucket).with_region(&region);
-                let builder = builder.with_retry(retries()).with_http_connector(Connector(client.clone()));
-                builder.build().map_err(InvalidStore::Credentials)?.credentials().clone()
-            }
+            }))
+        } else {
+            let builder = AmazonS3Builder::from_env().with_bucket_name(&options.bucket).with_region(&region);
+            let builder = builder.with_retry(retries()).with_http_connector(Connector(client.clone()));
+            builder.build().map_err(InvalidStore::Credentials)?.credentials().clone()
         };
         let url = amazon_url(options, &region)?;
         let public_url = match &options.redirect_endpoint {
@@ -119,23 +117,24 @@ pub(crate) fn prefix(root: &RootPrefix) -> String {
     }
 }
 
+/// Returns the URL of Amazon's service in a region.
+fn amazon_endpoint(options: &S3Options, region: &str) -> String {
+    let service = match (options.accelerate, options.fips) {
+        (true, _) => "s3-accelerate",
+        (false, true) => "s3-fips",
+        (false, false) => "s3",
+    };
+    let stack = if options.dual_stack { ".dualstack" } else { "" };
+    let place = if options.accelerate { String::new() } else { format!(".{region}") };
+    let domain = if region.starts_with("cn-") { "amazonaws.com.cn" } else { "amazonaws.com" };
+    format!("https://{service}{stack}{place}.{domain}")
+}
+
 /// Returns the URL of a bucket, with a slash at its end.
 fn amazon_url(options: &S3Options, region: &str) -> Result<Url, InvalidStore> {
     let bucket = &options.bucket;
-    let endpoint = match &options.endpoint {
-        Some(endpoint) => endpoint.to_string(),
-        None => {
-            let service = match (options.accelerate, options.fips) {
-                (true, _) => "s3-accelerate",
-                (false, true) => "s3-fips",
-                (false, false) => "s3",
-            };
-            let stack = if options.dual_stack { ".dualstack" } else { "" };
-            let place = if options.accelerate { String::new() } else { format!(".{region}") };
-            let domain = if region.starts_with("cn-") { "amazonaws.com.cn" } else { "amazonaws.com" };
-            format!("https://{service}{stack}{place}.{domain}")
-        }
-    };
+    let endpoint =
+        options.endpoint.as_ref().map_or_else(|| amazon_endpoint(options, region), ToString::to_string);
     // A wildcard certificate covers one label.
     let is_in_path = options.path_style || (endpoint.starts_with("https:") && bucket.contains('.'));
     match endpoint.split_once("://").filter(|_| !is_in_path) {
