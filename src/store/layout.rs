@@ -61,6 +61,12 @@ impl fmt::Debug for Key {
     }
 }
 
+/// The folder of everything.
+#[cfg(test)]
+pub(super) fn root() -> Key {
+    Key(ROOT.into())
+}
+
 /// Returns the key of the bytes of a blob or manifest. Content is stored once, under its SHA-256, also if it
 /// was pushed by another digest.
 pub(super) fn blob(canonical: &Digest) -> Key {
@@ -91,6 +97,21 @@ pub(super) fn repositories() -> Key {
     Key(format!("{ROOT}/repositories"))
 }
 
+/// A key that lies before all repositories which begin with a character, and behind those which sort before it.
+pub(super) fn repositories_from(begin: char) -> Key {
+    Key(format!("{ROOT}/repositories/{begin}"))
+}
+
+/// A key that lies behind all keys of a repository's own folders: `` ` `` follows `_`.
+pub(super) fn behind_repository(name: &str) -> Key {
+    Key(format!("{ROOT}/repositories/{name}/`"))
+}
+
+/// A key that lies behind all keys of one of a repository's own folders, without its `_`: `0` follows `/`.
+pub(super) fn behind_folder(name: &str, folder: &str) -> Key {
+    Key(format!("{ROOT}/repositories/{name}/_{folder}0"))
+}
+
 /// The folder of intents, which are finished after a crash.
 pub(super) fn intents() -> Key {
     Key(format!("{ROOT}/_quinistry/intents"))
@@ -99,6 +120,47 @@ pub(super) fn intents() -> Key {
 /// Returns the key of an intent.
 pub(super) fn intent(id: &str) -> Key {
     intents().child(id)
+}
+
+/// Returns the folder of the intents of one replica.
+pub(super) fn intents_of(replica: &str) -> Key {
+    intents().child(replica)
+}
+
+/// The folder of the heartbeats of all replicas.
+pub(super) fn replicas() -> Key {
+    Key(format!("{ROOT}/_quinistry/replicas"))
+}
+
+/// The versions of this layout that programs must understand.
+pub(super) fn format() -> Key {
+    Key(format!("{ROOT}/_quinistry/format"))
+}
+
+/// The folder of the registers of repositories, which list them in the order of whole names.
+pub(super) fn registers() -> Key {
+    Key(format!("{ROOT}/_quinistry/repos"))
+}
+
+/// Returns the register of a repository.
+pub(super) fn register(name: &RepositoryName) -> Key {
+    Key(format!("{ROOT}/_quinistry/repos/{name}"))
+}
+
+/// The mark of a storage on which each repository has a register.
+pub(super) fn registers_complete() -> Key {
+    Key(format!("{ROOT}/_quinistry/repos-complete"))
+}
+
+/// Returns a key of the folder of registers that is not behind the register of a name, nor far before it. The
+/// name may be any text.
+pub(super) fn before_register(name: &str) -> Option<Key> {
+    let is_component = |text: &&str| !matches!(*text, "" | "." | "..") && !text.contains(char::is_control);
+    let valid: Vec<&str> = name.split('/').take_while(is_component).collect();
+    let valid = valid.join("/");
+    let end = valid.floor_char_boundary(RepositoryName::MAX_LEN);
+    let valid = valid[..end].trim_end_matches('/');
+    Key::of_path(format!("{}/{valid}", registers()))
 }
 
 /// The folder of files that are not complete yet.
@@ -170,9 +232,24 @@ impl RepositoryKeys<'_> {
         self.key("_manifests/tags")
     }
 
+    /// The folder of all manifests' links.
+    pub(super) fn all_revisions(self) -> Key {
+        self.key("_manifests/revisions")
+    }
+
     /// The folder of a tag.
     pub(super) fn tag(self, tag: &Tag) -> Key {
         self.key(format_args!("_manifests/tags/{tag}"))
+    }
+
+    /// A key that lies before all tags which begin with a text, and behind those which sort before it.
+    pub(super) fn tags_from(self, begin: char) -> Key {
+        self.key(format_args!("_manifests/tags/{begin}"))
+    }
+
+    /// A key that lies behind all keys of a tag, and before those of the next one: `0` follows `/`.
+    pub(super) fn behind_tag(self, tag: &str) -> Key {
+        self.key(format_args!("_manifests/tags/{tag}0"))
     }
 
     /// The link of a tag; holds the digest that the tag was pushed with.

@@ -11,7 +11,7 @@ mod users;
 
 use self::Kind::{
     Address, Anything, Boolean, Duration, Elements, Endpoint, Headers, Integer, Networks, OneOf, Path,
-    Patterns, Section, Text, TextMap, Url, UrlPath,
+    Patterns, Section, Size, Text, TextMap, Url, UrlPath,
 };
 pub(super) use self::users::ALGORITHMS;
 use super::schema::{ConfigKey, Kind, ReleaseLines, Unless};
@@ -32,6 +32,7 @@ pub fn all() -> impl Iterator<Item = &'static ConfigKey> {
         REST,
         users::NOTIFICATIONS,
         OWN,
+        drivers::OWN,
         access::ACCESS,
         tokens::TOKENS,
         users::KEYS,
