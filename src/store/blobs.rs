@@ -113,7 +113,9 @@ impl Store {
             let Some(link) = link else { return Ok(None) };
             self.storage().sync_parents(&[link, blob(&canonical)])?;
             let register: Vec<Entry<'_>> = self.missing_register(name).into_iter().collect();
-            self.storage().write(&[&register, &blob_links(name, digest, &canonical)])?;
+            let links = blob_links(name, digest, &canonical);
+            let stages: [&[Entry<'_>]; 2] = [&register, &links];
+            self.storage().write(&stages[usize::from(register.is_empty())..])?;
             Ok(Some(length))
         })?;
         if let Some(length) = length {

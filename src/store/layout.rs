@@ -29,7 +29,7 @@ impl Key {
 
     /// Returns the key of a path that a scan found; `None` if the path is not one of a key.
     #[must_use]
-    pub(super) fn of_path(path: String) -> Option<Self> {
+    pub fn of_path(path: String) -> Option<Self> {
         path.split('/').all(|name| !matches!(name, "" | "." | "..")).then_some(Self(path))
     }
 

@@ -126,8 +126,9 @@ impl Store {
             let Some((hex, file)) = rest.split_once('/') else { continue };
             let Ok(digest) = format!("{algorithm}:{hex}").parse::<Digest>() else { continue };
             match file {
-                "link" => drop(revisions.entry(digest).or_default()),
-                "mediatype" => drop(revisions.insert(digest, true)),
+                "link" => revisions.extend([(digest, false)]),
+                // Behind the link, in the order of keys.
+                "mediatype" => revisions.extend([(digest, true)]),
                 _ => {}
             }
         }

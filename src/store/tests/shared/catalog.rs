@@ -23,7 +23,7 @@ fn link_as_another_program(storage: &SharedMemory, repository: &str) {
 }
 
 #[test]
-fn pages_from_any_name_on_are_those_of_the_sorted_list() {
+fn row_212_pages_from_any_name_on_are_those_of_the_sorted_list() {
     let storage = SharedMemory::new();
     let store = replica(&storage);
     for repository in NAMES {

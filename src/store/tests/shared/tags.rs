@@ -33,7 +33,7 @@ fn write_tag(storage: &SharedMemory, tag: &str, moves: u32) {
 }
 
 #[test]
-fn tags_are_complete_and_sorted_at_any_page_size() {
+fn row_213_tags_are_complete_and_sorted_at_any_page_size() {
     let storage = SharedMemory::new();
     let store = replica(&storage);
     let names = ["v1", "v1.0", "v1-rc", "v10", "V2", "_x"];
