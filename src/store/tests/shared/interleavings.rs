@@ -41,14 +41,22 @@ fn pushed() -> Digest {
 fn check(storage: &SharedMemory, context: &str) {
     let store = replica(&storage.view());
     let (tags, _) = store.tags(&name(NAME), &Page { size: 100, last: String::new() }).unwrap();
+    let name = name(NAME);
+    let mut digests = Vec::new();
     for tag in &tags {
-        let found = store.manifest(&name(NAME), &Reference::Tag(tag.clone()));
-        let digest =
-            found.unwrap_or_else(|error| panic!("{tag} is listed and not served: {error}; {context}")).digest;
-        let name = name(NAME);
-        let index = RepositoryKeys(&name).tag_index(tag, &digest);
+        let found = store.manifest(&name, &Reference::Tag(tag.clone()));
+        let found =
+            found.unwrap_or_else(|error| panic!("{tag} is listed and not served: {error}; {context}"));
+        let index = RepositoryKeys(&name).tag_index(tag, &found.digest);
         assert!(storage.bytes().head(&index).unwrap().is_some(), "{tag} has no index entry; {context}");
+        digests.push(found.digest);
+    }
+    digests.sort();
+    digests.dedup();
+    for digest in digests {
         store.delete_manifest(&name, &digest).unwrap();
+    }
+    for tag in &tags {
         assert!(served(&store, tag.as_str()).is_err(), "{tag} outlives its manifest; {context}");
     }
 }

@@ -100,10 +100,11 @@ fn a_reader_needs_no_right_to_write_and_finishes_nothing() {
     storage.age("/replicas/", STOPPED);
     let reader = replica(&storage.read_only_view());
     assert_eq!(reader.maintenance_interval(), None);
-    assert!(replica(&storage.view()).maintenance_interval().is_some());
     let reference = quinistry_oci::Reference::Digest(first);
     reader.manifest(&name(NAME), &reference).unwrap();
     assert!(has_intents(&storage));
+    assert!(replica(&storage.view()).maintenance_interval().is_some());
+    assert!(!has_intents(&storage), "a writer finishes the change when it starts");
 }
 
 #[test]
