@@ -11,7 +11,7 @@ mod users;
 
 use self::Kind::{
     Address, Anything, Boolean, Duration, Elements, Endpoint, Headers, Integer, Networks, OneOf, Path,
-    Patterns, Section, Size, Text, TextMap, Url, UrlPath,
+    Patterns, Section, Text, TextMap, Url, UrlPath,
 };
 pub(super) use self::users::ALGORITHMS;
 use super::schema::{ConfigKey, Kind, ReleaseLines, Unless};
