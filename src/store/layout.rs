@@ -1,5 +1,5 @@
 //! Layout of the storage: distribution's own, so that a volume of `registry:2` or `registry:3` is served as
-//! it is, and the reverse. Pure; the only module that creates a [`Key`], so no key can leave the root.
+//! it is, and the reverse. Pure; the only module that names keys. A [`Key`] cannot leave the root.
 //!
 //! Additions lie in folders that distribution ignores: `_referrers` of a repository, and `_quinistry` beside
 //! `blobs`.

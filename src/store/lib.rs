@@ -13,8 +13,10 @@ mod artifact_types;
 mod blobs;
 mod cache;
 mod coherence;
+#[cfg(any(test, feature = "testing"))]
+pub mod contract;
 mod error;
-mod failpoint;
+pub mod failpoint;
 mod filesystem;
 mod gc;
 mod intents;

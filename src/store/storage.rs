@@ -29,13 +29,13 @@ pub type Entry<'a> = (Key, &'a [u8]);
 /// [`remove`](Self::remove), [`remove_if`](Self::remove_if), [`clear`](Self::clear), [`scan`](Self::scan) and
 /// [`uploads`](Self::uploads), and of [`Uploads`] and [`Upload`] the seven without one. The others are right
 /// for every backend, and overridden where one call of the backend does what the default does in many.
-/// `tests/contract` has the tests that all backends pass.
+/// [`contract`](crate::contract) has the tests that all backends pass.
 pub trait Storage: fmt::Debug + Send + Sync + 'static {
     /// Returns the abilities of the backend, which never change.
     fn abilities(&self) -> Abilities;
 
     /// Opens the bytes under a key, for streaming, with their tag; `None` if there are none. The bytes do not
-    /// change while the content lives.
+    /// change while the content lives; reads fail where the backend cannot keep bytes that were replaced.
     fn open(&self, key: &Key) -> Result<Option<(Content, ObjectTag)>, StorageError>;
 
     /// Reads the bytes under a key as a whole; `None` if there are none. More than `max_bytes` are an error.
@@ -317,6 +317,8 @@ enum TagSource {
     /// Length of a file, and its device, inode and times of change.
     File(u64, [u64; 6]),
     Generation(u64),
+    /// `ETag` or generation of an object store.
+    Version(Box<str>),
 }
 
 impl ObjectTag {
@@ -332,7 +334,24 @@ impl ObjectTag {
         Self(TagSource::Generation(generation))
     }
 
-    /// Returns true if another program, a user or a failing disk can change the bytes.
+    /// Creates the tag of an object from the version that its store gave the bytes: `ETag` or generation. Some
+    /// stores give the same bytes the same version again.
+    #[must_use]
+    pub fn of_version(version: &str) -> Self {
+        Self(TagSource::Version(version.into()))
+    }
+
+    /// Returns the version that an object store gave the bytes, if the tag has one.
+    #[must_use]
+    pub fn version(&self) -> Option<&str> {
+        match &self.0 {
+            TagSource::Version(version) => Some(version),
+            TagSource::File(..) | TagSource::Generation(_) => None,
+        }
+    }
+
+    /// Returns true if another program, a user or a failing disk can change the bytes. Those of an object store
+    /// are believed, because the store itself verifies them, and to hash them means to transfer them.
     pub(super) fn can_change(&self) -> bool {
         matches!(self.0, TagSource::File(..))
     }

@@ -2,28 +2,10 @@
 
 use quinistry_oci::{Algorithm, Digest, RepositoryName};
 
-use super::{Backend, every_backend, key};
+use super::{Backend, key};
 use crate::StorageError;
 use crate::storage::{Upload, UploadStart};
 use crate::uploads::UploadId;
-
-every_backend! {
-    received_bytes_are_stored_under_the_key_and_entries_follow
-    bytes_are_under_no_key_before_the_end
-    a_whole_upload_without_bytes_is_an_object_without_bytes
-    a_finished_upload_replaces_what_is_there
-    the_digest_is_that_of_all_received_bytes
-    acknowledged_bytes_are_those_received
-    an_upload_goes_on_after_its_resources_were_released
-    an_upload_that_ended_takes_no_bytes
-    an_aborted_upload_leaves_nothing
-    a_dropped_upload_that_was_not_persisted_leaves_nothing
-    an_unknown_session_is_not_resumed
-    an_acknowledged_session_is_resumed_after_a_restart
-    a_resumed_session_is_finished_with_all_its_bytes
-    sessions_left_by_a_process_are_found_and_discarded
-    uploads_at_once_do_not_mix
-}
 
 const ID: &str = "0a1b2c3d-0000-4000-8000-000000000000";
 
@@ -59,7 +41,7 @@ fn long_bytes() -> Vec<u8> {
     (0..50_000_u32).flat_map(u32::to_le_bytes).collect()
 }
 
-fn received_bytes_are_stored_under_the_key_and_entries_follow(backend: Backend) {
+pub fn received_bytes_are_stored_under_the_key_and_entries_follow(backend: Backend) {
     let bytes = long_bytes();
     for (i, mut upload) in both(&backend, &bytes).into_iter().enumerate() {
         bytes.chunks(30_001).for_each(|chunk| upload.append(chunk).unwrap());
@@ -77,7 +59,7 @@ fn received_bytes_are_stored_under_the_key_and_entries_follow(backend: Backend) 
     }
 }
 
-fn bytes_are_under_no_key_before_the_end(backend: Backend) {
+pub fn bytes_are_under_no_key_before_the_end(backend: Backend) {
     for mut upload in both(&backend, b"bytes") {
         upload.append(b"bytes").unwrap();
         assert_eq!(backend.read("a/data"), None);
@@ -85,7 +67,7 @@ fn bytes_are_under_no_key_before_the_end(backend: Backend) {
     }
 }
 
-fn a_whole_upload_without_bytes_is_an_object_without_bytes(backend: Backend) {
+pub fn a_whole_upload_without_bytes_is_an_object_without_bytes(backend: Backend) {
     for (i, mut upload) in both(&backend, b"").into_iter().enumerate() {
         assert_eq!(upload.digest(Algorithm::Sha256).unwrap(), Digest::sha256(b""));
         upload.finish(&key(&format!("a/{i}")), &[]).unwrap();
@@ -93,7 +75,7 @@ fn a_whole_upload_without_bytes_is_an_object_without_bytes(backend: Backend) {
     }
 }
 
-fn a_finished_upload_replaces_what_is_there(backend: Backend) {
+pub fn a_finished_upload_replaces_what_is_there(backend: Backend) {
     backend.write("a/data", b"torn");
     let mut upload = whole(&backend, b"bytes");
     upload.append(b"bytes").unwrap();
@@ -101,7 +83,7 @@ fn a_finished_upload_replaces_what_is_there(backend: Backend) {
     assert_eq!(backend.read("a/data").unwrap(), "bytes");
 }
 
-fn the_digest_is_that_of_all_received_bytes(backend: Backend) {
+pub fn the_digest_is_that_of_all_received_bytes(backend: Backend) {
     let bytes = long_bytes();
     for mut upload in both(&backend, &bytes) {
         for chunk in bytes.chunks(70_000) {
@@ -116,7 +98,7 @@ fn the_digest_is_that_of_all_received_bytes(backend: Backend) {
     }
 }
 
-fn acknowledged_bytes_are_those_received(backend: Backend) {
+pub fn acknowledged_bytes_are_those_received(backend: Backend) {
     let mut upload = session(&backend);
     assert_eq!(upload.acknowledge().unwrap(), 0);
     for (chunk, offset) in [("abc", 3), ("", 3), ("de", 5)] {
@@ -127,7 +109,7 @@ fn acknowledged_bytes_are_those_received(backend: Backend) {
     assert_eq!(backend.read("a/data").unwrap(), "abcde");
 }
 
-fn an_upload_goes_on_after_its_resources_were_released(backend: Backend) {
+pub fn an_upload_goes_on_after_its_resources_were_released(backend: Backend) {
     let mut upload = session(&backend);
     upload.persist().unwrap();
     for chunk in ["abc", "de"] {
@@ -141,7 +123,7 @@ fn an_upload_goes_on_after_its_resources_were_released(backend: Backend) {
     assert_eq!(backend.read("a/data").unwrap(), "abcde");
 }
 
-fn an_upload_that_ended_takes_no_bytes(backend: Backend) {
+pub fn an_upload_that_ended_takes_no_bytes(backend: Backend) {
     let [mut finished, mut aborted] = both(&backend, b"x");
     for upload in [&mut finished, &mut aborted] {
         upload.append(b"x").unwrap();
@@ -159,7 +141,7 @@ fn an_upload_that_ended_takes_no_bytes(backend: Backend) {
     assert_eq!(backend.read("a/data").unwrap(), "x");
 }
 
-fn an_aborted_upload_leaves_nothing(backend: Backend) {
+pub fn an_aborted_upload_leaves_nothing(backend: Backend) {
     let mut upload = session(&backend);
     upload.append(b"bytes").unwrap();
     upload.acknowledge().unwrap();
@@ -172,7 +154,7 @@ fn an_aborted_upload_leaves_nothing(backend: Backend) {
     assert_eq!(backend.storage.uploads().leftovers(&repository()).unwrap(), []);
 }
 
-fn a_dropped_upload_that_was_not_persisted_leaves_nothing(backend: Backend) {
+pub fn a_dropped_upload_that_was_not_persisted_leaves_nothing(backend: Backend) {
     for mut upload in both(&backend, b"bytes") {
         upload.append(b"bytes").unwrap();
     }
@@ -180,7 +162,7 @@ fn a_dropped_upload_that_was_not_persisted_leaves_nothing(backend: Backend) {
     assert!(resume(&backend).is_none());
 }
 
-fn an_unknown_session_is_not_resumed(backend: Backend) {
+pub fn an_unknown_session_is_not_resumed(backend: Backend) {
     assert!(resume(&backend).is_none());
     let uploads = backend.storage.uploads();
     assert_eq!(uploads.leftovers(&repository()).unwrap(), []);
@@ -199,7 +181,7 @@ fn left(backend: Backend) -> Option<Backend> {
     backend.restarted()
 }
 
-fn an_acknowledged_session_is_resumed_after_a_restart(backend: Backend) {
+pub fn an_acknowledged_session_is_resumed_after_a_restart(backend: Backend) {
     let Some(backend) = left(backend) else { return };
     let other: RepositoryName = "a/other".parse().unwrap();
     assert!(backend.storage.uploads().resume(&other, &id()).unwrap().is_none());
@@ -213,7 +195,7 @@ fn an_acknowledged_session_is_resumed_after_a_restart(backend: Backend) {
     }
 }
 
-fn a_resumed_session_is_finished_with_all_its_bytes(backend: Backend) {
+pub fn a_resumed_session_is_finished_with_all_its_bytes(backend: Backend) {
     let Some(backend) = left(backend) else { return };
     let mut upload = resume(&backend).unwrap();
     let all = [&b"abcde"[..usize::try_from(upload.offset()).unwrap()], b"xyz"].concat();
@@ -226,7 +208,7 @@ fn a_resumed_session_is_finished_with_all_its_bytes(backend: Backend) {
     assert!(resume(&backend).is_none());
 }
 
-fn sessions_left_by_a_process_are_found_and_discarded(backend: Backend) {
+pub fn sessions_left_by_a_process_are_found_and_discarded(backend: Backend) {
     let Some(backend) = left(backend) else { return };
     let uploads = backend.storage.uploads();
     assert_eq!(uploads.leftovers(&repository()).unwrap(), [id()]);
@@ -239,7 +221,7 @@ fn sessions_left_by_a_process_are_found_and_discarded(backend: Backend) {
     assert!(resume(&backend).is_none());
 }
 
-fn uploads_at_once_do_not_mix(backend: Backend) {
+pub fn uploads_at_once_do_not_mix(backend: Backend) {
     std::thread::scope(|scope| {
         for writer in 0..4_u8 {
             let backend = &backend;

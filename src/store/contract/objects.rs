@@ -2,21 +2,10 @@
 
 use std::time::{Duration, SystemTime};
 
-use super::{Backend, every_backend, key};
+use super::{Backend, key};
 use crate::StorageError;
 
-every_backend! {
-    written_bytes_are_found_by_every_call
-    a_key_without_bytes_is_absent_to_every_call
-    a_folder_of_keys_is_no_object
-    a_second_write_replaces_bytes_and_tag
-    open_content_does_not_change_when_its_key_is_written
-    bytes_beyond_the_limit_of_a_read_are_an_error
-    all_entries_of_all_stages_are_written
-    lazily_written_bytes_are_found
-}
-
-fn written_bytes_are_found_by_every_call(backend: Backend) {
+pub fn written_bytes_are_found_by_every_call(backend: Backend) {
     let long = vec![7; 300_000];
     for bytes in [&b""[..], b"x", &long] {
         let before = SystemTime::now();
@@ -37,7 +26,7 @@ fn written_bytes_are_found_by_every_call(backend: Backend) {
     }
 }
 
-fn a_key_without_bytes_is_absent_to_every_call(backend: Backend) {
+pub fn a_key_without_bytes_is_absent_to_every_call(backend: Backend) {
     backend.write("a/b", b"x");
     for path in ["a/c", "b/c/d", "a/b/c"] {
         let key = key(path);
@@ -55,7 +44,7 @@ fn a_key_without_bytes_is_absent_to_every_call(backend: Backend) {
     assert_eq!(backend.read("a/b").unwrap(), "x");
 }
 
-fn a_folder_of_keys_is_no_object(backend: Backend) {
+pub fn a_folder_of_keys_is_no_object(backend: Backend) {
     backend.write("a/b/c", b"x");
     let folder = key("a/b");
     assert!(backend.storage.open(&folder).unwrap().is_none());
@@ -64,7 +53,7 @@ fn a_folder_of_keys_is_no_object(backend: Backend) {
     assert!(backend.storage.exists(&folder).unwrap());
 }
 
-fn a_second_write_replaces_bytes_and_tag(backend: Backend) {
+pub fn a_second_write_replaces_bytes_and_tag(backend: Backend) {
     let tag = || backend.storage.head(&key("a/b")).unwrap().unwrap().tag;
     backend.write("a/b", b"one");
     let before = tag();
@@ -74,22 +63,26 @@ fn a_second_write_replaces_bytes_and_tag(backend: Backend) {
     assert_eq!(backend.read("a/b").unwrap(), "two");
 }
 
-fn open_content_does_not_change_when_its_key_is_written(backend: Backend) {
-    backend.write("a/b", &vec![1; 400_000]);
+/// Content that a backend cannot keep fails to be read, and never has other bytes.
+pub fn open_content_does_not_change_when_its_key_is_written(backend: Backend) {
+    let bytes = vec![1; 400_000];
+    backend.write("a/b", &bytes);
     let (content, _) = backend.storage.open(&key("a/b")).unwrap().unwrap();
-    backend.write("a/b", b"two");
-    assert_eq!(content.to_bytes().unwrap(), vec![1; 400_000]);
+    assert_eq!(content.slice(0..10).to_bytes().unwrap(), &bytes[..10]);
+    backend.write("a/b", &[2; 400_000]);
+    assert!(content.to_bytes().is_ok_and(|read| read == bytes) || content.to_bytes().is_err());
     backend.storage.remove(&key("a/b")).unwrap();
-    assert_eq!(content.slice(399_999..400_000).to_bytes().unwrap(), &[1][..]);
+    let end = content.slice(399_999..400_000).to_bytes();
+    assert!(end.is_err() || end.is_ok_and(|end| end == &bytes[399_999..]));
 }
 
-fn bytes_beyond_the_limit_of_a_read_are_an_error(backend: Backend) {
+pub fn bytes_beyond_the_limit_of_a_read_are_an_error(backend: Backend) {
     backend.write("a/b", b"12345");
     let read = backend.storage.read(&key("a/b"), 4);
     assert!(matches!(read, Err(StorageError::TooLong { length: 5, .. })), "{read:?}");
 }
 
-fn all_entries_of_all_stages_are_written(backend: Backend) {
+pub fn all_entries_of_all_stages_are_written(backend: Backend) {
     let entries: Vec<_> = (0..4_u8).map(|i| (key(&format!("a/{i}/x")), [i])).collect();
     let stage: Vec<_> = entries.iter().map(|(key, bytes)| (key.clone(), &bytes[..])).collect();
     backend.storage.write(&[&stage[..1], &[], &stage[1..3], &stage[3..]]).unwrap();
@@ -100,7 +93,7 @@ fn all_entries_of_all_stages_are_written(backend: Backend) {
     assert_eq!(backend.read("a/b").unwrap(), "two");
 }
 
-fn lazily_written_bytes_are_found(backend: Backend) {
+pub fn lazily_written_bytes_are_found(backend: Backend) {
     for bytes in ["one", "two"] {
         backend.storage.write_lazily(&key("a/b/c"), bytes.as_bytes()).unwrap();
         assert_eq!(backend.read("a/b/c").unwrap(), bytes);
