@@ -335,6 +335,11 @@ impl Objects for Governed {
         self.objects().sign(method, key, expiry)
     }
 
+    fn settings(&self) -> RequestFuture<'_, BucketSettings> {
+        // Asked once, at the start: a question that fails leaves a setting unknown.
+        self.objects().settings()
+    }
+
     fn now(&self) -> Option<StoreTime> {
         self.objects().now()
     }

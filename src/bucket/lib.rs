@@ -11,12 +11,14 @@ mod objects;
 mod options;
 mod probe;
 mod s3;
+mod settings;
 mod storage;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 #[cfg(test)]
 mod tests;
 mod transport;
+mod uploads;
 mod xml;
 
 pub use self::abilities::StoreAbilities;
@@ -34,5 +36,7 @@ pub use self::options::{
 };
 pub use self::probe::{Finding, ProbeDepth, ProbeError, ProbeReport, probe};
 pub use self::s3::{InvalidStore, S3};
+pub use self::settings::BucketSettings;
 pub use self::storage::Bucket;
 pub use self::transport::http_client;
+pub use self::uploads::{BucketUploads, PartMemory, UploadOptions};

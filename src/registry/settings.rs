@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
+use crate::api::upload_state::UploadSecret;
 use crate::auth::AccessControl;
 use crate::observer::Observer;
 
@@ -42,6 +43,8 @@ pub struct Settings {
     pub upload_expiry: UploadExpiry,
     /// Redirects of pulls to the storage; `None` if this registry sends all content itself.
     pub redirects: Option<Redirects>,
+    /// Secret by which replicas on one storage recognise upload sessions; `None` if the storage holds it.
+    pub upload_secret: Option<UploadSecret>,
     /// Users and rules; `None` if each client may do what the other settings permit.
     pub access: Option<Arc<AccessControl>>,
     /// Log of writes, refusals and failed logins, if there is one.
@@ -64,6 +67,7 @@ impl Default for Settings {
             answers_root: false,
             upload_expiry: UploadExpiry::default(),
             redirects: Some(Redirects::default()),
+            upload_secret: None,
             access: None,
             audit: None,
             observer: None,

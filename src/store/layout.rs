@@ -10,6 +10,8 @@ use std::fmt;
 
 use quinistry_oci::{Algorithm, Digest, RepositoryName, Tag};
 
+use super::uploads::UploadId;
+
 /// Root of all keys.
 const ROOT: &str = "docker/registry/v2";
 
@@ -171,6 +173,29 @@ pub(super) fn scratch() -> Key {
 /// The file that a writing process locks.
 pub(super) fn lock() -> Key {
     Key(format!("{ROOT}/_quinistry/lock"))
+}
+
+/// The key that all processes of a shared storage agree on, by which they recognise each other's sessions.
+pub(super) fn secret() -> Key {
+    Key(format!("{ROOT}/_quinistry/secret"))
+}
+
+/// Returns the folder of an upload session, for backends that lay out their sessions.
+#[must_use]
+pub fn upload_folder(repository: &RepositoryName, id: &UploadId) -> Key {
+    RepositoryKeys(repository).upload(id.as_str())
+}
+
+/// Returns the folder of content that is not complete yet.
+#[must_use]
+pub fn scratch_folder() -> Key {
+    scratch()
+}
+
+/// Returns the folder of all upload sessions of a repository.
+#[must_use]
+pub fn uploads_folder(repository: &RepositoryName) -> Key {
+    RepositoryKeys(repository).uploads()
 }
 
 /// Keys of a repository.

@@ -16,7 +16,7 @@ use quinistry_oci::{Content, Digest};
 
 use super::layout::Key;
 
-pub use self::uploads::{Upload, UploadStart, Uploads};
+pub use self::uploads::{NextRequest, RoomFuture, Upload, UploadStart, Uploads};
 
 /// A key, and the bytes to store under it.
 pub type Entry<'a> = (Key, &'a [u8]);
@@ -372,6 +372,20 @@ pub enum StorageError {
     /// The content of a staged write is unknown after an error, or was published before.
     #[error("the received content could not be stored; send it again")]
     Broken,
+    /// Another process has continued the upload session at the offset of the request.
+    #[error("another request has continued the upload session")]
+    Overtaken,
+    /// The memory for uploads is taken. Nothing was changed.
+    #[error("too many uploads are being received; try again in a few seconds")]
+    Busy,
+    /// An upload has more parts than the storage accepts.
+    #[error(
+        "the content is longer than {max_bytes} bytes, the most in parts of this size; raise the storage's chunksize"
+    )]
+    TooManyParts {
+        /// Bytes of the greatest number of parts.
+        max_bytes: u64,
+    },
     /// The storage was opened for reading only.
     #[error("the storage is opened for reading only")]
     ReadOnly,

@@ -7,7 +7,8 @@ use tokio::runtime::Handle;
 
 use super::plan::FolderAccess;
 use crate::bucket::{
-    self, Bucket, BucketOptions, ProbeDepth, ProbeReport, StoreAbilities, StoreOptions, bucket_uploads,
+    self, Bucket, BucketOptions, BucketSettings, BucketUploads, Objects, PartMemory, ProbeDepth, ProbeReport,
+    StoreAbilities, StoreOptions, UploadOptions,
 };
 use crate::client::{TlsOptions, client_builder};
 use crate::registry::metrics::Driver;
@@ -41,18 +42,26 @@ fn open_within(
         builder = builder.user_agent(format!("{USER_AGENT} {more}"));
     }
     let client = bucket::http_client(builder)?;
-    let objects = Arc::new(bucket::connect(options, client.clone())?);
+    let objects: Arc<dyn Objects> = Arc::new(bucket::connect(options, client.clone())?);
     // Nothing is written where the registry is read-only: a probe would need the right to write.
     let is_writable = access == FolderAccess::Write;
     let abilities = if is_writable {
         let probe = bucket::probe(&*objects, Some(&client), ProbeDepth::Start, options.is_exclusive);
         let report = runtime.block_on(probe)?;
         tell(&report, options);
+        warn_of_settings(runtime.block_on(objects.settings()).unwrap_or_default(), options);
         report.abilities
     } else {
         StoreAbilities::ALL
     };
-    let uploads = bucket_uploads(objects.clone(), runtime.clone(), abilities, options);
+    let uploads = UploadOptions {
+        transfers: options.transfers,
+        parts_may_differ: abilities.takes_unequal_parts,
+        copies_parts: abilities.copies_parts,
+        is_exclusive: options.is_exclusive,
+    };
+    let memory = PartMemory::new(options.transfers.memory_bytes);
+    let uploads = Arc::new(BucketUploads::new(objects.clone(), runtime.clone(), memory, uploads));
     Ok(OpenedBucket { bucket: Bucket::new(objects, runtime.clone(), abilities, uploads), is_writable })
 }
 
@@ -63,6 +72,13 @@ fn tell(report: &ProbeReport, options: &BucketOptions) {
     tracing::info!(storage = %options, able = %able.join(", "), "store probed");
     for found in report.findings.iter().filter(|found| found.outcome == Some(false)) {
         tracing::warn!(storage = %options, lacks = %found.name, "store lacks an ability: {}", found.without);
+    }
+}
+
+/// Warns about settings of the bucket that cost its owner something.
+fn warn_of_settings(settings: BucketSettings, options: &BucketOptions) {
+    for warning in settings.warnings() {
+        tracing::warn!(storage = %options, "{warning}");
     }
 }
 

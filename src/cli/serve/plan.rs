@@ -19,7 +19,8 @@ use crate::registry::config::{
     StorageLocation,
 };
 use crate::registry::{
-    ExtraHeaders, PageLimits, PathPrefix, Redirects, Settings, UploadExpiry, UrlRules, Validation,
+    ExtraHeaders, PageLimits, PathPrefix, Redirects, Settings, UploadExpiry, UploadSecret, UrlRules,
+    Validation,
 };
 use crate::store::Coherence;
 use crate::telemetry;
@@ -289,6 +290,7 @@ impl Live {
                     .storage
                     .redirect
                     .map(|redirect| Redirects { lifetime: redirect.expiry, min_bytes: redirect.min_bytes }),
+                upload_secret: upload_secret(config),
                 ..Settings::default()
             },
             access_log: config.log.access_log.then(|| access_log_format(log.format)),
@@ -299,6 +301,10 @@ impl Live {
             log,
         })
     }
+}
+
+fn upload_secret(config: &Config) -> Option<UploadSecret> {
+    config.http.secret.as_ref().map(|secret| UploadSecret::derived_from(secret.0.as_bytes()))
 }
 
 fn validation(validation: &crate::registry::config::ValidationConfig) -> anyhow::Result<Validation> {

@@ -1,5 +1,7 @@
 //! Behaviours of uploads: bytes that are received, acknowledged, and stored under a key.
 
+use std::time::SystemTime;
+
 use quinistry_oci::{Algorithm, Digest, RepositoryName};
 
 use super::{Backend, key};
@@ -18,13 +20,18 @@ fn id() -> UploadId {
 }
 
 fn session(backend: &Backend) -> Box<dyn Upload> {
-    let start = UploadStart::Session { repository: &repository(), id: &id() };
+    let start = UploadStart::Session {
+        repository: &repository(),
+        id: &id(),
+        begun: SystemTime::now(),
+        announced: None,
+    };
     backend.storage.uploads().begin(start).unwrap()
 }
 
 fn whole(backend: &Backend, bytes: &[u8]) -> Box<dyn Upload> {
     let (digest, length) = (Digest::sha256(bytes), Some(bytes.len() as u64));
-    backend.storage.uploads().begin(UploadStart::Whole { digest: &digest, length }).unwrap()
+    backend.storage.uploads().begin(UploadStart::Whole { digest: &digest, length, key: None }).unwrap()
 }
 
 /// Begins an upload of each kind.

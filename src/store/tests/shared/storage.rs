@@ -266,7 +266,7 @@ impl Upload for CountedUpload {
         self.upload.acknowledge()
     }
 
-    fn digest(&self, algorithm: Algorithm) -> Result<Digest, StorageError> {
+    fn digest(&mut self, algorithm: Algorithm) -> Result<Digest, StorageError> {
         self.upload.digest(algorithm)
     }
 
