@@ -23,8 +23,8 @@ use self::limit::Limit;
 use self::points::Point;
 use self::repetition::{Budget, Repetition};
 use crate::{
-    Condition, Listing, ListingQuery, Multipart, Object, ObjectError, ObjectErrorKind, ObjectMeta, Objects,
-    Part, PendingUpload, Put, RequestFuture, SignedMethod, StoreTime,
+    BucketSettings, Condition, Listing, ListingQuery, Multipart, Object, ObjectError, ObjectErrorKind,
+    ObjectMeta, Objects, Part, PendingUpload, Put, RequestFuture, SignedMethod, StoreTime,
 };
 
 pub use self::limit::MAX_IN_FLIGHT;

@@ -115,6 +115,10 @@ impl<S: Storage> Storage for ReadOnlyStorage<S> {
 }
 
 impl<S: Storage> Uploads for ReadOnlyStorage<S> {
+    fn are_shared(&self) -> bool {
+        self.0.uploads().are_shared()
+    }
+
     fn begin(&self, _: UploadStart<'_>) -> Result<Box<dyn Upload>, StorageError> {
         Err(StorageError::ReadOnly)
     }
