@@ -14,6 +14,9 @@ use crate::layout::{self, before_register, register, registers, registers_comple
 use crate::storage::{Entry, SCAN_PAGE_SIZE, StorageError};
 use crate::{Store, StoreError};
 
+/// Folders that make a name a repository.
+const MARKS: [&str; 2] = ["_manifests", "_layers"];
+
 /// Number of scans for repositories at a time.
 const SCANS_AT_ONCE: usize = 16;
 
@@ -50,7 +53,7 @@ impl Store {
         visit: &mut dyn FnMut(String) -> Result<ControlFlow<()>, StoreError>,
     ) -> Result<(), StoreError> {
         if !self.has_all_registers()? {
-            let names = self.scan_repositories()?;
+            let names = self.scan_repositories(&MARKS)?;
             for name in names.into_iter().filter(|name| name.as_str() > last) {
                 if visit(name)?.is_break() {
                     break;
@@ -76,14 +79,15 @@ impl Store {
         }
     }
 
-    /// Returns the names of all repositories in order, found by their keys: one list for each.
-    fn scan_repositories(&self) -> Result<Vec<String>, StoreError> {
+    /// Returns the names of all repositories with one of the folders `marks`, in order, found by their keys: a few
+    /// lists for each.
+    pub(crate) fn scan_repositories(&self, marks: &[&str]) -> Result<Vec<String>, StoreError> {
         let begins: Vec<char> = FIRST_CHARACTERS.chars().collect();
         let next = AtomicUsize::new(0);
         let scan = || -> Result<Vec<String>, StoreError> {
             let mut names = Vec::new();
             while let Some(begin) = begins.get(next.fetch_add(1, Ordering::Relaxed)) {
-                self.scan_repositories_from(*begin, &mut names)?;
+                self.scan_repositories_from(*begin, marks, &mut names)?;
             }
             Ok(names)
         };
@@ -98,38 +102,37 @@ impl Store {
     }
 
     /// Adds the names of the repositories that begin with a character.
-    fn scan_repositories_from(&self, begin: char, names: &mut Vec<String>) -> Result<(), StoreError> {
+    fn scan_repositories_from(
+        &self,
+        begin: char,
+        marks: &[&str],
+        names: &mut Vec<String>,
+    ) -> Result<(), StoreError> {
         let folder = layout::repositories();
-        let mut after = Some(layout::repositories_from(begin));
-        while let Some(from) = after {
-            let page = self.storage().scan(&folder, Some(&from), 1)?;
-            let Some((key, _)) = page.entries.first() else { return Ok(()) };
-            let Some(path) =
-                key.as_str().strip_prefix(folder.as_str()).and_then(|rest| rest.strip_prefix('/'))
-            else {
-                return Ok(());
+        let mut after = layout::repositories_from(begin);
+        loop {
+            let page = self.storage().scan(&folder, Some(&after), 1)?;
+            let path = page.entries.first().and_then(|(key, _)| key.as_str().strip_prefix(folder.as_str()));
+            let path = path.and_then(|path| path.strip_prefix('/')).filter(|path| path.starts_with(begin));
+            let Some(path) = path else { return Ok(()) };
+            after = match path.split_once("/_") {
+                // The first component that begins with `_` is not one of the name.
+                Some((name, rest)) => {
+                    let own = rest.split('/').next().unwrap_or(rest);
+                    let is_marked = marks.iter().any(|mark| mark.strip_prefix('_') == Some(own));
+                    if is_marked {
+                        names.push(name.to_owned());
+                    }
+                    let may_follow = marks.iter().any(|mark| &mark[1..] > own);
+                    if is_marked || !may_follow {
+                        layout::behind_repository(name)
+                    } else {
+                        layout::behind_folder(name, own)
+                    }
+                }
+                None => page.entries[0].0.clone(),
             };
-            if !path.starts_with(begin) {
-                return Ok(());
-            }
-            // The first component that begins with `_` is not one of the name.
-            let Some((name, rest)) = path.split_once("/_") else {
-                after = Some(key.clone());
-                continue;
-            };
-            let is_marked = ["layers/", "manifests/"].iter().any(|mark| rest.starts_with(mark));
-            if is_marked && names.last().is_none_or(|last| last != name) {
-                names.push(name.to_owned());
-            }
-            // Behind the rest of this folder: an upload alone makes no repository.
-            let folder_of = rest.split('/').next().unwrap_or(rest);
-            after = Some(if is_marked {
-                layout::behind_repository(name)
-            } else {
-                layout::behind_folder(name, folder_of)
-            });
         }
-        Ok(())
     }
 
     fn has_all_registers(&self) -> Result<bool, StoreError> {
@@ -157,7 +160,7 @@ impl Store {
             return Ok(());
         }
         // Another program may allow names that are not valid here.
-        let names = self.scan_repositories()?;
+        let names = self.scan_repositories(&MARKS)?;
         let names: Vec<RepositoryName> = names.iter().filter_map(|name| name.parse().ok()).collect();
         for names in names.chunks(SCAN_PAGE_SIZE) {
             let entries: Vec<Entry<'_>> = names.iter().map(|name| (register(name), &[][..])).collect();

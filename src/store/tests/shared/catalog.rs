@@ -58,6 +58,7 @@ fn repositories_of_another_program_are_listed_before_and_after_they_have_registe
     assert_eq!(page(&store, 3, "a-b"), (sorted[2..5].to_vec(), true));
     assert!(storage.bytes().head(&registers_complete()).unwrap().is_none());
     assert_eq!(page(&store, 100, ""), expected);
+    assert_eq!(store.folders_with(&["_uploads"]).unwrap(), ["upload"]);
     store.maintain().unwrap();
     assert!(storage.bytes().head(&register(&name("old/app"))).unwrap().is_some());
     assert!(storage.bytes().head(&registers_complete()).unwrap().is_some());
