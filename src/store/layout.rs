@@ -144,9 +144,27 @@ pub(super) fn registers() -> Key {
     Key(format!("{ROOT}/_quinistry/repos"))
 }
 
-/// Returns the register of a repository.
+/// Returns the register of a repository. No register lies in the folder of another, because stores over a file system
+/// have no object where they have a folder: each `/` is written as `.`, each `.` as `-` and each `-` as `!`, which leaves
+/// the order of names as it is.
 pub(super) fn register(name: &RepositoryName) -> Key {
-    Key(format!("{ROOT}/_quinistry/repos/{name}"))
+    Key(format!("{ROOT}/_quinistry/repos/{}", registered(name.as_str())))
+}
+
+fn registered(name: &str) -> String {
+    name.chars()
+        .map(|c| REGISTERED.iter().find(|(plain, _)| *plain == c).map_or(c, |(_, written)| *written))
+        .collect()
+}
+
+/// Characters of names with those of registers, in the order of both.
+const REGISTERED: [(char, char); 3] = [('-', '!'), ('.', '-'), ('/', '.')];
+
+/// Returns the name of the repository whose register has a key; `None` if the key is none of a register.
+pub(super) fn registered_name(key: &Key) -> Option<String> {
+    let (register, rest) = key.beneath(&registers())?;
+    let plain = |c| REGISTERED.iter().find(|(_, written)| *written == c).map_or(c, |(plain, _)| *plain);
+    rest.is_empty().then(|| register.chars().map(plain).collect())
 }
 
 /// The mark of a storage on which each repository has a register.
@@ -154,15 +172,12 @@ pub(super) fn registers_complete() -> Key {
     Key(format!("{ROOT}/_quinistry/repos-complete"))
 }
 
-/// Returns a key of the folder of registers that is not behind the register of a name, nor far before it. The
-/// name may be any text.
+/// Returns a key of the folder of registers that is not behind the register of a name, nor far before it. The name may
+/// be any text.
 pub(super) fn before_register(name: &str) -> Option<Key> {
-    let is_component = |text: &&str| !matches!(*text, "" | "." | "..") && !text.contains(char::is_control);
-    let valid: Vec<&str> = name.split('/').take_while(is_component).collect();
-    let valid = valid.join("/");
-    let end = valid.floor_char_boundary(RepositoryName::MAX_LEN);
-    let valid = valid[..end].trim_end_matches('/');
-    Key::of_path(format!("{}/{valid}", registers()))
+    let is_of_names = |c: &char| c.is_ascii_lowercase() || c.is_ascii_digit() || "._-/".contains(*c);
+    let begin: String = name.chars().take_while(is_of_names).take(RepositoryName::MAX_LEN).collect();
+    Key::of_path(format!("{}/{}", registers(), registered(&begin)))
 }
 
 /// The folder of files that are not complete yet.
@@ -331,6 +346,22 @@ fn path(digest: &Digest) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn registers_are_in_the_order_of_names_and_none_is_a_folder() {
+        let mut names =
+            ["a", "a-b", "a.b", "a/b", "a0", "a_b", "ab", "a/b/c", "a/b-c", "a/b.c", "a__b", "a--b"];
+        names.sort_unstable();
+        let parsed = names.map(|name| name.parse::<RepositoryName>().unwrap());
+        let keys: Vec<Key> = parsed.iter().map(register).collect();
+        assert!(keys.is_sorted(), "{keys:?}");
+        for (key, name) in keys.iter().zip(names) {
+            assert_eq!(registered_name(key).as_deref(), Some(name));
+            assert_eq!(before_register(name).as_ref(), Some(key));
+        }
+        assert_eq!(before_register("a/bÜ/c"), before_register("a/b"));
+        assert_eq!(before_register("//"), None);
+    }
 
     #[test]
     fn keys_are_those_of_distribution() {

@@ -66,9 +66,9 @@ impl Store {
         loop {
             let page = self.storage().scan(&folder, after.as_ref(), SCAN_PAGE_SIZE)?;
             for (key, _) in &page.entries {
-                let name = key.as_str().strip_prefix(folder.as_str()).and_then(|rest| rest.strip_prefix('/'));
-                let Some(name) = name.filter(|name| *name > last) else { continue };
-                if visit(name.to_owned())?.is_break() {
+                let name = layout::registered_name(key);
+                let Some(name) = name.filter(|name| name.as_str() > last) else { continue };
+                if visit(name)?.is_break() {
                     return Ok(());
                 }
             }
