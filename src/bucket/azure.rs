@@ -82,6 +82,14 @@ impl Azure {
         Request { method, url, headers: HeaderMap::new(), body: Bytes::new() }
     }
 
+    /// Creates the container.
+    #[cfg(test)]
+    pub(crate) async fn create_container(&self) -> Result<(), ObjectError> {
+        let what = What("CREATE CONTAINER", "");
+        let request = self.request_for(Method::PUT, "", &[("restype", "container")]);
+        self.send(request, what).await?.drain(what).await.map(drop)
+    }
+
     async fn send(&self, request: Request, what: What<'_>) -> Result<Answer, ObjectError> {
         let Request { method, url, mut headers, body } = request;
         let failed = |reason: &str| ObjectError::new(ObjectErrorKind::Refused, format!("{what}: {reason}"));
@@ -203,7 +211,10 @@ impl Azure {
     }
 
     fn signed_url(&self, key: &str, expiry: Duration) -> Option<String> {
-        let path = Path::parse(format!("{}{key}", self.root)).ok().filter(|_| self.signs)?;
+        let name = format!("{}{key}", self.root);
+        // The signer takes the encoded name, and the store compares with the decoded one.
+        let is_plain = utf8_percent_encode(&name, PATH).to_string() == name;
+        let path = Path::parse(name).ok().filter(|_| self.signs && is_plain)?;
         // The right to read is that of GET and HEAD.
         Some(self.store.signed_url(Method::GET, &path, expiry).now_or_never()?.ok()?.into())
     }

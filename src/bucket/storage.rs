@@ -28,6 +28,9 @@ use crate::{Object, ObjectError, ObjectErrorKind, ObjectMeta, Objects, StoreAbil
 /// Greatest number of requests of one call that are in flight at the same time.
 const REQUESTS_AT_ONCE: usize = 32;
 
+/// Object that is looked up to see whether the store answers. It need not exist.
+const CHECKED: &str = "docker/registry/v2/_quinistry/format";
+
 /// Storage in a bucket. Clones share it.
 #[derive(Clone)]
 pub struct Bucket(Arc<Inner>);
@@ -197,6 +200,17 @@ impl Storage for Bucket {
                 async { present(self.objects().head(key.as_str()).await).map_err(failed("look up", key)) };
             let (found, page) = tokio::try_join!(found, self.scan_folder(key, None, 1))?;
             Ok(found.is_some() || !page.entries.is_empty())
+        })
+    }
+
+    fn check(&self) -> Result<(), StorageError> {
+        self.wait(async {
+            let unreachable = |error| StorageError::Io {
+                what: "reach",
+                key: "the bucket".to_owned(),
+                source: io_error(error),
+            };
+            present(self.objects().head(CHECKED).await).map(drop).map_err(unreachable)
         })
     }
 

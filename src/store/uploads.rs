@@ -176,6 +176,7 @@ impl Store {
                 // On a full storage the bytes may be acknowledged later.
                 if receiver.upload.is_spent() {
                     self.end(session, claimed);
+                    return Err(ended(error.into()));
                 }
                 Err(error.into())
             }
@@ -195,7 +196,7 @@ impl Store {
             return committed;
         }
         let removed = self.forget(session, claimed.take());
-        committed.and(removed)
+        committed.map_err(ended).and(removed)
     }
 
     /// Ends a claimed session, and drops its bytes.
@@ -221,4 +222,13 @@ impl Store {
 /// Returns the key of the bytes of a digest, if the digest tells where they lie.
 fn known_key(digest: &Digest) -> Option<Key> {
     (digest.algorithm() == Algorithm::Sha256).then(|| blob(digest))
+}
+
+/// Returns the error of a session that cannot continue. If another process has overtaken it, that process has ended
+/// the session.
+fn ended(error: StoreError) -> StoreError {
+    match error {
+        StoreError::Storage(StorageError::Overtaken) => StoreError::UploadUnknown,
+        error => error,
+    }
 }

@@ -35,7 +35,7 @@ impl Azure {
                 }
             }
             marker = page.next_marker;
-            if !entries.is_empty() || marker.is_empty() {
+            if entries.len() >= limit || marker.is_empty() {
                 let is_truncated = entries.len() > limit || !marker.is_empty();
                 entries.truncate(limit);
                 return Ok(Listing { entries, is_truncated });

@@ -231,7 +231,7 @@ impl Checks<'_> {
 
     /// Sends the requests of signed URLs, whole and for a range; `None` if nothing can sign or send them.
     pub(super) async fn signs_urls(&self) -> Checked<Option<bool>> {
-        let key = self.key("signed +%");
+        let key = self.key("signed/a-b_c.d");
         let Some(client) = self.client else { return Ok(None) };
         self.put(&key, "signed").await?;
         let sign = |method| self.objects.sign(method, &key, EXPIRY);

@@ -135,6 +135,7 @@ fn kind(status: StatusCode, code: &str) -> ObjectErrorKind {
         404 => Kind::NotFound,
         409 => Kind::Conflict,
         412 => Kind::Precondition,
+        501 => Kind::Refused,
         416 => Kind::OutOfRange,
         429 | 503 => Kind::Throttled,
         // An error in a body of 200 is one that the store found late.
@@ -205,6 +206,7 @@ mod tests {
             (400, "RequestTimeout", ObjectErrorKind::Unknown),
             (400, "InvalidPart", ObjectErrorKind::Refused),
             (500, "", ObjectErrorKind::Unknown),
+            (501, "NotImplemented", ObjectErrorKind::Refused),
             (429, "", ObjectErrorKind::Throttled),
         ] {
             assert_eq!(kind(StatusCode::from_u16(status).unwrap(), code), expected, "{status} {code}");

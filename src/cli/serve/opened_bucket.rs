@@ -7,8 +7,8 @@ use tokio::runtime::Handle;
 
 use super::plan::FolderAccess;
 use crate::bucket::{
-    self, Bucket, BucketOptions, BucketSettings, BucketUploads, Objects, PartMemory, ProbeDepth, ProbeReport,
-    StoreAbilities, StoreOptions, UploadOptions,
+    self, AzureOptions, Bucket, BucketOptions, BucketSettings, BucketUploads, ListingQuery, Objects,
+    PartMemory, ProbeDepth, ProbeReport, StoreAbilities, StoreOptions, UploadOptions,
 };
 use crate::client::{TlsOptions, client_builder};
 use crate::registry::metrics::Driver;
@@ -43,6 +43,7 @@ fn open_within(
     }
     let client = bucket::http_client(builder)?;
     let objects: Arc<dyn Objects> = Arc::new(bucket::connect(options, client.clone())?);
+    runtime.block_on(check_root(&*objects, options, &client))?;
     // Nothing is written where the registry is read-only: a probe would need the right to write.
     let is_writable = access == FolderAccess::Write;
     let abilities = if is_writable {
@@ -63,6 +64,32 @@ fn open_within(
     let memory = PartMemory::new(options.transfers.memory_bytes);
     let uploads = Arc::new(BucketUploads::new(objects.clone(), runtime.clone(), memory, uploads));
     Ok(OpenedBucket { bucket: Bucket::new(objects, runtime.clone(), abilities, uploads), is_writable })
+}
+
+/// Refuses a container of Azure whose content lies under keys with a leading slash, which the options do not expect:
+/// the registry would begin anew beside it.
+async fn check_root(
+    objects: &dyn Objects,
+    options: &BucketOptions,
+    client: &reqwest::Client,
+) -> anyhow::Result<()> {
+    let StoreOptions::Azure(azure) = &options.store else { return Ok(()) };
+    if azure.has_leading_slash || has_content(objects).await? {
+        return Ok(());
+    }
+    let with_slash = AzureOptions { has_leading_slash: true, ..azure.clone() };
+    let with_slash = BucketOptions { store: StoreOptions::Azure(with_slash), ..options.clone() };
+    anyhow::ensure!(
+        !has_content(&bucket::connect(&with_slash, client.clone())?).await?,
+        "its keys begin with a slash, as registry:2 wrote them; set quinistry.azure.legacyroot: true"
+    );
+    Ok(())
+}
+
+/// Returns true if a bucket has repositories.
+async fn has_content(objects: &dyn Objects) -> anyhow::Result<bool> {
+    let query = ListingQuery { prefix: "docker/registry/v2/repositories/", after: None, limit: 1 };
+    Ok(!objects.list(query).await?.entries.is_empty())
 }
 
 /// Logs what the probe found.

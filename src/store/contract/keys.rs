@@ -1,17 +1,6 @@
 //! Behaviours at keys that are bad, or that a backend cannot store.
 
 use super::{Backend, key};
-use crate::Key;
-
-#[test]
-fn paths_that_lead_elsewhere_are_no_keys() {
-    for path in ["", "/", "/a", "a/", "a//b", ".", "..", "a/..", "../a", "a/./b"] {
-        assert_eq!(Key::of_path(path.into()), None, "{path:?}");
-    }
-    for path in ["a", "a/b", "...", "a/..b/.c"] {
-        assert_eq!(key(path).as_str(), path);
-    }
-}
 
 pub fn a_name_that_is_too_long_is_refused_or_stored_whole(backend: Backend) {
     let path = format!("a/{}", "n".repeat(300));
@@ -34,7 +23,8 @@ pub fn a_key_beneath_an_object_is_refused_or_stored_and_the_object_stays(backend
 }
 
 pub fn names_are_taken_as_they_are(backend: Backend) {
-    let paths = ["a/ ", "a/%2e%2e", "a/-rf", "a/.hidden", "a/\\", "a/~", "a/\u{fc}\u{1f980}"];
+    // Without a backslash, which Azure takes for a slash: no key of a registry has one.
+    let paths = ["a/ ", "a/%2e%2e", "a/-rf", "a/.hidden", "a/~", "a/\u{fc}\u{1f980}"];
     for path in paths {
         backend.write(path, path.as_bytes());
     }

@@ -2,32 +2,34 @@
 //!
 //! Endpoints end-4 to end-6, end-11, end-13 and end-14 of the distribution-spec.
 
+mod place;
+mod receive;
+mod shared;
+
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use axum::body::Body;
 use axum::response::Response;
-use http::header::{CONTENT_RANGE, LOCATION, RANGE};
+use http::StatusCode;
+use http::header::{CONTENT_RANGE, LOCATION};
 use http::request::Parts;
-use http::{HeaderName, StatusCode};
 use quinistry_oci::{Digest, RepositoryName};
-use quinistry_store::{
-    Claimed, Receiver, RoomFuture, Session, SharedSession, StorageError, Store, StoreError, UploadId,
-};
-use tokio::time::Instant;
+use quinistry_store::{Claimed, Session, SharedSession, Store, StoreError, UploadId};
 
+use self::place::{Place, out_of_order, session_response};
+use self::receive::{AppendBytes as _, receive_body};
+use self::shared::{continue_shared, recognised, refresh, unless_overtaken};
 use crate::api::access;
 use crate::api::query::Query;
-use crate::api::request_body::{Batch, RequestBody, content_length};
+use crate::api::request_body::{RequestBody, content_length};
 use crate::api::response::body;
 use crate::api::response::error::Error;
 use crate::api::response::served_content::{DIGEST, ascii};
 use crate::api::upload_state::UploadState;
 use crate::auth::Right;
 use crate::auth::caller::Caller;
-use crate::{LimitedStore, Settings, run_blocking, run_to_completion};
-
-const UPLOAD_UUID: HeaderName = HeaderName::from_static("docker-upload-uuid");
+use crate::{LimitedStore, Settings, run_to_completion};
 
 /// Answers POST: opens an upload session, mounts a blob, or receives a whole blob.
 pub(crate) async fn post(
@@ -235,48 +237,6 @@ async fn find(
     stored.write_locked(name, move |store| store.session(&of, &id)).await
 }
 
-/// Returns the text that the client has sent, and its content, if a replica of this registry has made it for the
-/// session. Older ones than the idle time after which sessions end are not recognised: nothing tells whether the
-/// session has ended.
-async fn recognised(
-    stored: &LimitedStore,
-    settings: &Settings,
-    name: &RepositoryName,
-    id: &UploadId,
-    query: Query<'_>,
-) -> Result<Option<(String, UploadState)>, Error> {
-    let Some(text) = query.first(STATE) else { return Ok(None) };
-    let Some(state) = stored.upload_secret(settings).await?.open(name, id, &text) else { return Ok(None) };
-    let age = SystemTime::now().duration_since(state.begun).unwrap_or_default();
-    Ok((age < settings.upload_expiry.age.max(MIN_STATE_AGE)).then(|| (text.into_owned(), state)))
-}
-
-/// Reads how far other replicas have continued a session, if they can.
-async fn refresh(
-    stored: &LimitedStore,
-    session: &Arc<Session>,
-    mut claimed: Claimed,
-) -> Result<Claimed, Error> {
-    if !stored.store.has_shared_sessions() {
-        return Ok(claimed);
-    }
-    let session = session.clone();
-    stored.run(move |store| store.refresh_session(&session, &mut claimed).map(|()| claimed)).await
-}
-
-/// Makes the answer to a request whose offset another replica has passed; other errors stay.
-fn unless_overtaken(error: Error, name: &RepositoryName, session: &Session) -> Error {
-    if matches!(error, Error::Store(StoreError::Storage(StorageError::Overtaken))) {
-        return out_of_order(name, session);
-    }
-    error
-}
-
-fn out_of_order(name: &RepositoryName, session: &Session) -> Error {
-    let place = Place::of(session);
-    Error::OutOfOrder { location: location(name, place), range: range(place.offset) }
-}
-
 /// Claims the session if the request continues at its offset; with `digest`, the request is the last one. Also
 /// returns the announced number of bytes, if any.
 async fn claim_at_offset(
@@ -306,104 +266,6 @@ async fn claim_at_offset(
     if start.is_some_and(|start| start != offset) { Err(out_of_order()) } else { Ok((claimed, length)) }
 }
 
-/// Prepares a session that other replicas may have continued for a request.
-async fn continue_shared(
-    stored: &LimitedStore,
-    session: &Arc<Session>,
-    mut claimed: Claimed,
-    body: (Option<u64>, Option<u64>),
-    digest: Option<&Digest>,
-) -> Result<(Claimed, u64), Error> {
-    let (session, digest) = (session.clone(), digest.cloned());
-    let prepare = move |store: &Store| {
-        let offset = store.continue_session(&session, &mut claimed, body, digest.as_ref())?;
-        Ok((claimed, offset))
-    };
-    stored.run(prepare).await
-}
-
-/// Receives a body to its end, or until the session is cancelled. While one batch is written and hashed, the
-/// next one is read. Always returns the receiver with the bytes that it has; if the client leaves, the
-/// receiver stays with its session.
-async fn receive_body<R>(
-    request_body: &mut RequestBody<'_>,
-    mut receiver: R,
-    session: Option<&Session>,
-    expected: Option<u64>,
-) -> (R, Result<(), Error>)
-where
-    R: AppendBytes + Send + 'static,
-{
-    let start = receiver.length();
-    let mut next = next_batch(request_body, session).await;
-    loop {
-        let (batch, end) = std::mem::replace(&mut next, (Batch::default(), Ok(())));
-        if batch.len() == 0 {
-            let total = receiver.length() - start;
-            let end = match expected {
-                Some(expected) if end.is_ok() && total != expected => {
-                    Err(Error::LengthMismatch { expected, received: total })
-                }
-                _ => end,
-            };
-            return (receiver, end);
-        }
-        let length = batch.len();
-        let total = receiver.length() - start + length;
-        if let Some(expected) = expected.filter(|expected| total > *expected) {
-            return (receiver, Err(Error::LengthMismatch { expected, received: total }));
-        }
-        if let Some(room) = receiver.room(batch.len()) {
-            let begun = Instant::now();
-            let is_there =
-                with_cancellation(session, async { Ok(room.await.map_err(StoreError::from)?) }).await;
-            request_body.extend_deadlines(begun.elapsed());
-            if let Err(error) = is_there {
-                return (receiver, Err(error));
-            }
-        }
-        let write = run_blocking(move || {
-            let written = batch.try_for_each(|data| receiver.append(&data));
-            (receiver, written)
-        });
-        let written;
-        if end.is_ok() {
-            let read = next_batch(request_body, session);
-            ((receiver, written), next) = futures_util::future::join(write, read).await;
-        } else {
-            (receiver, written) = write.await;
-            next = (Batch::default(), end);
-        }
-        if let Err(error) = written {
-            return (receiver, Err(error.into()));
-        }
-    }
-}
-
-/// Reads the next batch of a body, unless the session is cancelled.
-async fn next_batch(
-    request_body: &mut RequestBody<'_>,
-    session: Option<&Session>,
-) -> (Batch, Result<(), Error>) {
-    let Some(session) = session else { return request_body.batch().await };
-    tokio::select! {
-        batch = request_body.batch() => batch,
-        () = session.cancelled() => (Batch::default(), Err(StoreError::UploadUnknown.into())),
-    }
-}
-
-/// Waits, unless the session is cancelled.
-async fn with_cancellation(
-    session: Option<&Session>,
-    wait: impl Future<Output = Result<(), Error>>,
-) -> Result<(), Error> {
-    let Some(session) = session else { return wait.await };
-    tokio::select! {
-        waited = wait => waited,
-        () = session.cancelled() => Err(StoreError::UploadUnknown.into()),
-    }
-}
-
 /// Acknowledges the bytes that were received, unless all of them are acknowledged already.
 async fn acknowledge_received(
     stored: &LimitedStore,
@@ -415,42 +277,6 @@ async fn acknowledge_received(
     }
     let session = session.clone();
     stored.write(move |store| store.acknowledge(&session, &mut claimed).map(|_| claimed)).await
-}
-
-/// Receiver of bytes: one without a session, or that of a session.
-trait AppendBytes {
-    fn length(&self) -> u64;
-    /// Returns a wait for the memory that the next bytes take, if there is no room.
-    fn room(&mut self, bytes: u64) -> Option<RoomFuture>;
-    fn append(&mut self, bytes: &[u8]) -> Result<(), StoreError>;
-}
-
-impl AppendBytes for Option<Receiver> {
-    fn length(&self) -> u64 {
-        self.as_ref().map_or(0, Receiver::len)
-    }
-
-    fn room(&mut self, bytes: u64) -> Option<RoomFuture> {
-        self.as_mut()?.room(usize::try_from(bytes).unwrap_or(usize::MAX))
-    }
-
-    fn append(&mut self, bytes: &[u8]) -> Result<(), StoreError> {
-        self.as_mut().ok_or(StoreError::UploadUnknown)?.append(bytes)
-    }
-}
-
-impl AppendBytes for Claimed {
-    fn length(&self) -> u64 {
-        self.receiver().map_or(0, Receiver::len)
-    }
-
-    fn room(&mut self, bytes: u64) -> Option<RoomFuture> {
-        self.receiver_mut()?.room(usize::try_from(bytes).unwrap_or(usize::MAX))
-    }
-
-    fn append(&mut self, bytes: &[u8]) -> Result<(), StoreError> {
-        self.receiver_mut().ok_or(StoreError::UploadUnknown)?.append(bytes)
-    }
 }
 
 /// Parses the `Content-Range` of a chunk: `first-last`, without a unit or a total.
@@ -475,51 +301,6 @@ fn created_response(name: &RepositoryName, digest: &Digest) -> Response {
     response.headers_mut().insert(LOCATION, ascii(format!("/v2/{name}/blobs/{digest}")));
     response.headers_mut().insert(DIGEST, ascii(digest.to_string()));
     response
-}
-
-/// Parameter of the location with the text by which replicas recognise a session.
-const STATE: &str = "_state";
-
-/// Least time for which replicas recognise a session that none of them has written down.
-const MIN_STATE_AGE: Duration = Duration::from_hours(1);
-
-/// Place of a session, and its progress.
-#[derive(Clone, Copy, Debug)]
-struct Place<'a> {
-    id: &'a UploadId,
-    /// Text by which replicas recognise the session.
-    state: Option<&'a str>,
-    /// Number of acknowledged bytes.
-    offset: u64,
-}
-
-impl<'a> Place<'a> {
-    fn of(session: &'a Session) -> Self {
-        Self { id: session.id(), state: session.state(), offset: session.offset() }
-    }
-}
-
-/// Makes a response with the location of a session, which never changes, and its progress.
-fn session_response(status: StatusCode, name: &RepositoryName, place: Place<'_>) -> Response {
-    let mut response = body::empty(status);
-    let headers = response.headers_mut();
-    headers.insert(LOCATION, ascii(location(name, place)));
-    headers.insert(RANGE, ascii(range(place.offset)));
-    headers.insert(UPLOAD_UUID, ascii(place.id.to_string()));
-    response
-}
-
-fn location(name: &RepositoryName, place: Place<'_>) -> String {
-    match place.state {
-        None => format!("/v2/{name}/blobs/uploads/{}", place.id),
-        Some(state) => format!("/v2/{name}/blobs/uploads/{}?{STATE}={state}", place.id),
-    }
-}
-
-/// Returns the first and last byte of a session. This form cannot express an empty session; all registries
-/// send `0-0` then, since clients refuse a range that ends before its start.
-fn range(offset: u64) -> String {
-    format!("0-{}", offset.saturating_sub(1))
 }
 
 #[cfg(test)]
