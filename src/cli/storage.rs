@@ -104,3 +104,21 @@ impl StorageArgs {
 pub(super) fn open_folder(folder: &Path, access: Access) -> anyhow::Result<Filesystem> {
     Filesystem::open(folder, access).map_err(|error| ownership::advise(folder, access, error.into()))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_storage_is_memory_a_bucket_or_else_a_folder() {
+        let place = |text: &str| text.parse::<StorageArgument>().unwrap();
+        assert!(matches!(place("memory"), StorageArgument::Memory));
+        for url in ["s3://images/team", "gs://images", "az://account/images"] {
+            assert!(matches!(place(url), StorageArgument::Bucket(options) if options.to_string() == url));
+        }
+        for folder in ["./memory", "/srv/s3", "s3:/images", "S3://images"] {
+            assert!(matches!(place(folder), StorageArgument::Folder(_)), "{folder}");
+        }
+        assert!("s3://key:secret@images".parse::<StorageArgument>().is_err());
+    }
+}

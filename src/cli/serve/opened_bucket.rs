@@ -53,6 +53,8 @@ fn open_within(
         warn_of_settings(runtime.block_on(objects.settings()).unwrap_or_default(), options);
         report.abilities
     } else {
+        let read = runtime.block_on(has_content(&*objects));
+        read.context("the bucket cannot be read; check its address, the credentials and their rights")?;
         StoreAbilities::ALL
     };
     let uploads = UploadOptions {
