@@ -23,8 +23,8 @@ use self::limit::Limit;
 use self::points::Point;
 use self::repetition::{Budget, Repetition};
 use crate::{
-    Condition, Listing, ListingQuery, Multipart, Object, ObjectError, ObjectErrorKind, ObjectMeta, Objects,
-    Part, PendingUpload, Put, RequestFuture, SignedMethod, StoreTime,
+    BucketSettings, Condition, Listing, ListingQuery, Multipart, Object, ObjectError, ObjectErrorKind,
+    ObjectMeta, Objects, Part, PendingUpload, Put, RequestFuture, SignedMethod, StoreTime,
 };
 
 pub use self::limit::MAX_IN_FLIGHT;
@@ -333,6 +333,11 @@ impl Objects for Governed {
 
     fn sign(&self, method: SignedMethod, key: &str, expiry: Duration) -> Option<String> {
         self.objects().sign(method, key, expiry)
+    }
+
+    fn settings(&self) -> RequestFuture<'_, BucketSettings> {
+        // Asked once, at the start: a question that fails leaves a setting unknown.
+        self.objects().settings()
     }
 
     fn now(&self) -> Option<StoreTime> {

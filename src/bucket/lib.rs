@@ -11,6 +11,7 @@ mod objects;
 mod options;
 mod probe;
 mod s3;
+mod settings;
 mod storage;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
@@ -35,6 +36,7 @@ pub use self::options::{
 };
 pub use self::probe::{Finding, ProbeDepth, ProbeError, ProbeReport, probe};
 pub use self::s3::{InvalidStore, S3};
+pub use self::settings::BucketSettings;
 pub use self::storage::Bucket;
 pub use self::transport::http_client;
 pub use self::uploads::{BucketUploads, PartMemory, UploadOptions};

@@ -11,6 +11,7 @@ mod lists;
 mod options;
 mod parts;
 mod removal;
+mod settings;
 mod sign;
 
 use std::ops::Range;
@@ -30,8 +31,8 @@ use self::sign::{Signer, encode_path, set_query};
 use crate::transport::{Answer, Request, Transport, What, etag, metadata};
 use crate::xml;
 use crate::{
-    Condition, Listing, ListingQuery, Multipart, Object, ObjectError, ObjectErrorKind, ObjectMeta, Objects,
-    Part, PendingUpload, Put, RequestFuture, SignedMethod, StoreTime,
+    BucketSettings, Condition, Listing, ListingQuery, Multipart, Object, ObjectError, ObjectErrorKind,
+    ObjectMeta, Objects, Part, PendingUpload, Put, RequestFuture, SignedMethod, StoreTime,
 };
 
 pub use self::options::InvalidStore;
@@ -254,6 +255,10 @@ impl Objects for S3 {
 
     fn sign(&self, method: SignedMethod, key: &str, expiry: Duration) -> Option<String> {
         self.signed_url(method, key, expiry)
+    }
+
+    fn settings(&self) -> RequestFuture<'_, BucketSettings> {
+        Box::pin(async { Ok(self.ask_settings().await) })
     }
 
     fn now(&self) -> Option<StoreTime> {

@@ -3,6 +3,7 @@
 //! Calls block, as those of every storage: they wait for requests on the runtime of the program, and so must not be
 //! made from its asynchronous tasks. What can be sent side by side is.
 
+mod batches;
 mod changes;
 mod content;
 mod scans;
@@ -11,12 +12,14 @@ use std::fmt;
 use std::future::Future;
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::TryStreamExt as _;
 use quinistry_oci::Content;
 use quinistry_store::{
-    Abilities, Created, Entry, Key, Meta, ObjectTag, Removed, ScanPage, Storage, StorageError, Uploads,
+    Abilities, Created, Entry, Key, LookedUp, Meta, ObjectTag, Removed, ScanPage, Storage, StorageError,
+    Uploads,
 };
 use tokio::runtime::Handle;
 
@@ -24,6 +27,9 @@ use crate::{Object, ObjectError, ObjectErrorKind, ObjectMeta, Objects, StoreAbil
 
 /// Greatest number of requests of one call that are in flight at the same time.
 const REQUESTS_AT_ONCE: usize = 32;
+
+/// Object that is looked up to see whether the store answers. It need not exist.
+const CHECKED: &str = "docker/registry/v2/_quinistry/format";
 
 /// Storage in a bucket. Clones share it.
 #[derive(Clone)]
@@ -123,7 +129,7 @@ async fn collect(object: Object, max_bytes: u64, key: &Key) -> Result<Bytes, Sto
 
 impl Storage for Bucket {
     fn abilities(&self) -> Abilities {
-        Abilities { is_persistent: true, clears_at_once: false, has_listing_versions: false }
+        Abilities { is_persistent: true, clears_at_once: false, has_listing_versions: false, is_shared: true }
     }
 
     fn open(&self, key: &Key) -> Result<Option<(Content, ObjectTag)>, StorageError> {
@@ -146,6 +152,22 @@ impl Storage for Bucket {
             let found = present(self.objects().head(key.as_str()).await).map_err(failed("look up", key))?;
             Ok(found.as_ref().map(meta))
         })
+    }
+
+    fn look_up(&self, pairs: &[(Key, Key)], max_bytes: u64) -> Result<Vec<LookedUp>, StorageError> {
+        self.wait(self.look_up_pairs(pairs, max_bytes))
+    }
+
+    fn read_all(&self, keys: &[Key], max_bytes: u64) -> Result<Vec<Option<Bytes>>, StorageError> {
+        self.wait(self.read_side_by_side(keys, max_bytes))
+    }
+
+    fn open_known(&self, key: &Key, meta: &Meta) -> Result<Option<Content>, StorageError> {
+        Ok(self.open_unread(key, meta))
+    }
+
+    fn redirect(&self, key: &Key, lifetime: Duration) -> Option<String> {
+        self.signed_url(key, lifetime)
     }
 
     fn write(&self, stages: &[&[Entry<'_>]]) -> Result<(), StorageError> {
@@ -178,6 +200,17 @@ impl Storage for Bucket {
                 async { present(self.objects().head(key.as_str()).await).map_err(failed("look up", key)) };
             let (found, page) = tokio::try_join!(found, self.scan_folder(key, None, 1))?;
             Ok(found.is_some() || !page.entries.is_empty())
+        })
+    }
+
+    fn check(&self) -> Result<(), StorageError> {
+        self.wait(async {
+            let unreachable = |error| StorageError::Io {
+                what: "reach",
+                key: "the bucket".to_owned(),
+                source: io_error(error),
+            };
+            present(self.objects().head(CHECKED).await).map(drop).map_err(unreachable)
         })
     }
 

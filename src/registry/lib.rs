@@ -13,6 +13,7 @@ pub mod config;
 pub mod debug;
 pub mod health;
 mod keyed_queue;
+mod maintenance;
 mod memory_budgets;
 pub mod metrics;
 mod observer;
@@ -50,8 +51,8 @@ pub use self::api::upload_state::UploadSecret;
 pub use self::observer::Observer;
 pub use self::prefix::{PathPrefix, PathPrefixError};
 pub use self::settings::{
-    Audit, ExtraHeaders, ExtraHeadersError, PageLimits, RepositoryClass, RequiredEntries, RequiredPlatform,
-    Settings, UploadExpiry, UrlRules, Validation,
+    Audit, ExtraHeaders, ExtraHeadersError, PageLimits, Redirects, RepositoryClass, RequiredEntries,
+    RequiredPlatform, Settings, UploadExpiry, UrlRules, Validation,
 };
 
 /// Most manifests that are read from the storage at once: each may be long, and is in memory while it is
@@ -196,6 +197,20 @@ impl State {
         async move {
             if let Some(store) = stored {
                 upload_expiry::run(store, settings).await;
+            }
+        }
+    }
+}
+
+impl State {
+    /// Returns a task that maintains a storage which several registries share, for as long as the registry runs. Spawn
+    /// it beside [`serve`]; without it, the other registries count this one as stopped after five minutes, and finish
+    /// its changes.
+    pub fn maintain_storage(&self) -> impl Future<Output = ()> + Send + use<> {
+        let stored = self.0.stored.as_ref().map(|stored| stored.store.clone());
+        async move {
+            if let Some(store) = stored {
+                maintenance::run(store).await;
             }
         }
     }

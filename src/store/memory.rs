@@ -132,7 +132,12 @@ impl Storage for Memory {
     }
 
     fn abilities(&self) -> Abilities {
-        Abilities { is_persistent: false, clears_at_once: true, has_listing_versions: false }
+        Abilities {
+            is_persistent: false,
+            clears_at_once: true,
+            has_listing_versions: false,
+            is_shared: false,
+        }
     }
 
     fn open(&self, key: &Key) -> Result<Option<(Content, ObjectTag)>, StorageError> {

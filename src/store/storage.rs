@@ -9,7 +9,7 @@ mod uploads;
 use std::collections::BTreeSet;
 use std::fmt;
 use std::io;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use quinistry_oci::{Content, Digest};
@@ -65,6 +65,38 @@ pub trait Storage: fmt::Debug + Send + Sync + 'static {
     /// Writes bytes under a key that has none, atomically: of several writers exactly one creates the bytes.
     /// The others get what that one has written, which is durable.
     fn create(&self, key: &Key, bytes: &[u8]) -> Result<Created, StorageError>;
+
+    /// Looks up links together with their targets: for each pair of keys the bytes of the first, unless these are
+    /// absent or longer than `max_bytes`, and the metadata of the second. Where there is no link, the target may
+    /// be left out. A backend whose answers take long asks for all at once.
+    fn look_up(&self, pairs: &[(Key, Key)], max_bytes: u64) -> Result<Vec<LookedUp>, StorageError> {
+        let look_up = |(link, target): &(Key, Key)| {
+            let link = unless_too_long(self.read(link, max_bytes))?;
+            let target = if link.is_some() { self.head(target)? } else { None };
+            Ok(LookedUp { link, target })
+        };
+        pairs.iter().map(look_up).collect()
+    }
+
+    /// Reads the bytes under several keys as a whole; `None` for those that are absent or longer than
+    /// `max_bytes`. A backend whose answers take long asks for all at once.
+    fn read_all(&self, keys: &[Key], max_bytes: u64) -> Result<Vec<Option<Bytes>>, StorageError> {
+        keys.iter().map(|key| unless_too_long(self.read(key, max_bytes))).collect()
+    }
+
+    /// Opens bytes whose metadata was read a moment ago; `None` if they are gone. A backend whose answers take
+    /// long asks for nothing.
+    fn open_known(&self, key: &Key, meta: &Meta) -> Result<Option<Content>, StorageError> {
+        let _ = meta;
+        Ok(self.open(key)?.map(|(content, _)| content))
+    }
+
+    /// Returns a URL by which a client can read the bytes under a key from the backend itself, for at least
+    /// `lifetime`; `None` if the backend has no URLs. Asks the backend for nothing.
+    fn redirect(&self, key: &Key, lifetime: Duration) -> Option<String> {
+        let _ = (key, lifetime);
+        None
+    }
 
     /// Removes the bytes under a key, and none beneath it. Returns true if there were any.
     fn remove(&self, key: &Key) -> Result<bool, StorageError>;
@@ -179,6 +211,14 @@ pub trait Storage: fmt::Debug + Send + Sync + 'static {
     fn uploads(&self) -> &dyn Uploads;
 }
 
+/// Counts bytes that are too long as absent.
+fn unless_too_long(read: Result<Option<Bytes>, StorageError>) -> Result<Option<Bytes>, StorageError> {
+    match read {
+        Err(StorageError::TooLong { .. }) => Ok(None),
+        read => read,
+    }
+}
+
 /// Number of keys that are scanned at once: the longest page of S3.
 pub(super) const SCAN_PAGE_SIZE: usize = 1000;
 
@@ -193,6 +233,18 @@ pub struct Abilities {
     /// [`Storage::listing_version`] reads no list, so that a list may be cached for as long as its version
     /// stays.
     pub has_listing_versions: bool,
+    /// Other processes, all equal, change the storage at the same time. The store then believes nothing that
+    /// another process can have changed, and commits in an order that holds for any interleaving.
+    pub is_shared: bool,
+}
+
+/// Link, and the metadata of its target.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LookedUp {
+    /// Bytes of the link, if there are any.
+    pub link: Option<Bytes>,
+    /// Metadata of the target, if it was asked for and is there.
+    pub target: Option<Meta>,
 }
 
 /// Metadata of the bytes under a key.

@@ -19,7 +19,7 @@ use quinistry_oci::{Algorithm, Digest, RepositoryName};
 
 use super::blobs::{MAX_SHORT_BLOB_BYTES, blob_links};
 use super::layout::{Key, blob};
-use super::storage::{StorageError, UploadStart};
+use super::storage::{Entry, StorageError, UploadStart};
 use super::{Store, StoreError};
 
 pub use self::expiry::IdleUpload;
@@ -140,17 +140,23 @@ impl Store {
             Algorithm::Sha512 => receiver.digest(Algorithm::Sha256)?,
         };
         let length = receiver.len();
+        let register: Vec<Entry<'_>> = self.missing_register(name).into_iter().collect();
         // Existing bytes are replaced: another program's crash may have torn them.
         self.0.blob_cache.invalidate_during(name, || {
             self.add_links(&canonical, || {
-                receiver.upload.finish(&blob(&canonical), &[&blob_links(name, wanted, &canonical)])?;
-                // A shorter blob is hashed whenever it is read.
-                if length > MAX_SHORT_BLOB_BYTES {
+                let links = blob_links(name, wanted, &canonical);
+                let stages: [&[Entry<'_>]; 2] = [&register, &links];
+                receiver.upload.finish(&blob(&canonical), &stages[usize::from(register.is_empty())..])?;
+                // A shorter blob is hashed whenever it is read, and one of a shared storage never.
+                if length > MAX_SHORT_BLOB_BYTES && !self.is_shared() {
                     self.note_sound(&canonical, wanted);
                 }
                 Ok(())
             })
-        })
+        })?;
+        self.note_registered(name);
+        self.note_linked(name, wanted, length);
+        Ok(())
     }
 
     /// Flushes the received bytes, so that the next request continues after them. If the flush fails the

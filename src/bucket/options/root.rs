@@ -74,7 +74,7 @@ mod tests {
     }
 
     #[test]
-    fn a_prefix_that_no_client_can_address_is_refused() {
+    fn row_211_a_prefix_that_no_client_can_address_is_refused() {
         for (text, problem) in [
             ("a//b", InvalidRoot::EmptyComponent),
             ("//a", InvalidRoot::EmptyComponent),

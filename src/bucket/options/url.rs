@@ -204,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn credentials_and_unknown_options_are_refused_and_not_repeated() {
+    fn row_210_credentials_and_unknown_options_are_refused_and_not_repeated() {
         for url in [
             "s3://key:secret@images",
             "s3://images/a#secret",

@@ -41,16 +41,20 @@ impl Bucket {
         if read >= length {
             return Ok(Some((beginning, tag)));
         }
-        let rest = RemoteObject {
+        let rest = self.remote_content(key, object.meta.version, length).slice(read..length);
+        Ok(Some(([beginning, rest].into_iter().collect(), tag)))
+    }
+
+    /// Returns the content of an object, of which nothing was read.
+    pub(super) fn remote_content(&self, key: &Key, version: String, length: u64) -> Content {
+        Content::new(RemoteObject {
             objects: self.0.objects.clone(),
             runtime: self.0.runtime.clone(),
             key: key.to_string(),
-            version: object.meta.version,
+            version,
             length,
             stream: Mutex::default(),
-        };
-        let rest = Content::new(rest).slice(read..length);
-        Ok(Some(([beginning, rest].into_iter().collect(), tag)))
+        })
     }
 }
 

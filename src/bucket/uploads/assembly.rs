@@ -3,7 +3,6 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use bytes::Bytes;
 use quinistry_oci::{Algorithm, Digest};
 use quinistry_store::{RoomFuture, StorageError};
 
@@ -169,8 +168,9 @@ impl Assembly {
     pub(super) async fn put_at(&mut self, key: &str) -> Result<(), StorageError> {
         debug_assert_eq!(self.progress.in_no_part(), self.progress.offset(), "no part holds bytes");
         let buffer = std::mem::replace(&mut self.buffer, PartBuffer::new());
-        let bytes = Bytes::from_owner(buffer);
+        let (bytes, memory) = buffer.into_bytes();
         let put = self.shared.objects.put(key, bytes, Condition::Always).await;
+        drop(memory);
         put.map(drop).map_err(failed("write", key))
     }
 

@@ -8,6 +8,7 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
+use bytes::Bytes;
 use quinistry_store::StorageError;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
@@ -171,11 +172,10 @@ impl PartBuffer {
     pub(super) fn extend(&mut self, bytes: &[u8]) {
         self.bytes.extend_from_slice(bytes);
     }
-}
 
-impl AsRef<[u8]> for PartBuffer {
-    fn as_ref(&self) -> &[u8] {
-        &self.bytes
+    /// Returns the bytes, and the memory to give back once no request needs them.
+    pub(super) fn into_bytes(self) -> (Bytes, Option<MemoryPermit>) {
+        (self.bytes.into(), self.permit)
     }
 }
 

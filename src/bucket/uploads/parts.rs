@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
 use quinistry_store::StorageError;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinHandle;
@@ -98,9 +97,9 @@ impl PartWriter {
         let (objects, key) = (self.shared.objects.clone(), self.key.clone());
         self.in_flight.push(self.shared.runtime.spawn(async move {
             let upload = Multipart { key: &key, id: &upload };
-            // The memory is free once no repetition needs the bytes.
-            let sent = objects.put_part(upload, number, Bytes::from_owner(buffer)).await;
-            drop(permit);
+            let (bytes, memory) = buffer.into_bytes();
+            let sent = objects.put_part(upload, number, bytes).await;
+            drop((permit, memory));
             sent
         }));
         Ok(())

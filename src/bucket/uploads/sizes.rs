@@ -24,8 +24,9 @@ pub(super) struct PartSizes {
 impl PartSizes {
     /// Returns the sizes for an upload of this length. A part is not longer than `greatest`.
     pub(super) fn of_length(part_bytes: u64, length: u64, greatest: u64) -> Self {
-        let needed = length.div_ceil(PLANNED_PARTS).div_ceil(MIB) * MIB;
-        let first = part_bytes.max(needed).min(greatest);
+        let needed = length.div_ceil(PLANNED_PARTS);
+        let first = if needed <= part_bytes { part_bytes } else { needed.div_ceil(MIB) * MIB };
+        let first = first.min(greatest);
         Self { first, greatest: first }
     }
 

@@ -242,7 +242,9 @@ async fn handle_stored(
         (Route::Manifest { name, reference }, Method::Delete) => {
             manifests::delete(stored, name, &reference).await
         }
-        (Route::Blob { name, digest }, Method::Read) => blobs::get(stored, name, &digest, request).await,
+        (Route::Blob { name, digest }, Method::Read) => {
+            blobs::get(stored, settings.redirects, name, &digest, request).await
+        }
         (Route::Blob { name, digest }, Method::Delete) => blobs::delete(stored, name, &digest).await,
         (Route::Uploads { name }, Method::Post) => {
             uploads::post(stored, settings, (caller, has_builtin), name, request, body).await

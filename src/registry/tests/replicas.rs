@@ -73,7 +73,7 @@ async fn pull(replica: &mut axum::Router, digest: &Digest) -> Option<Vec<u8>> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn each_request_of_an_upload_may_reach_another_replica() {
+async fn row_49_each_request_of_an_upload_may_reach_another_replica_and_the_last_may_be_repeated() {
     let bucket = bucket();
     let mut replicas = replicas(&bucket).await;
     let location = begin(&mut replicas[0]).await;
@@ -147,7 +147,7 @@ async fn an_upload_begins_without_a_request_and_small_blobs_take_few() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_session_that_no_replica_has_begun_is_unknown() {
+async fn rows_42_and_43_a_session_that_no_replica_has_begun_is_unknown() {
     let bucket = bucket();
     let mut replicas = replicas(&bucket).await;
     let location = begin(&mut replicas[0]).await;

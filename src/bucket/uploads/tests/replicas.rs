@@ -7,7 +7,7 @@ use super::{Bench, FOLDER, ID, PART, bytes, patch, put, repository, session};
 use crate::testing::{Fault, RequestKind};
 
 #[test]
-fn of_two_chunks_at_one_offset_one_wins() {
+fn row_47_of_two_chunks_at_one_offset_one_wins() {
     for (before, length) in [(0, 100), (100, 100), (100, 3 * PART)] {
         let bench = Bench::new();
         let all = bytes(before + length);

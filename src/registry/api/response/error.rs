@@ -244,6 +244,8 @@ fn of_store(error: &StoreError) -> (StatusCode, ErrorCode) {
         StoreError::DamagedIn { .. }
         | StoreError::Torn(_)
         | StoreError::Foreign(_)
+        | StoreError::FormatUnknown(_)
+        | StoreError::FormatTooNew { .. }
         | StoreError::Storage(_) => (S::INTERNAL_SERVER_ERROR, C::Unsupported),
     }
 }
