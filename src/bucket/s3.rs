@@ -15,7 +15,7 @@ mod settings;
 mod sign;
 
 use std::ops::Range;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use futures_util::FutureExt as _;
@@ -160,10 +160,19 @@ impl S3 {
         let (region, credential) = self.dialect.signing().now_or_never()??.ok()?;
         let mut url = self.public_url.clone();
         url.set_path(&format!("{}{}", url.path(), encode_path(&format!("{}{key}", self.root))));
-        let now = self.transport.clock().to_sign();
-        Signer { credential: &credential, region, now }.sign_url(&method, &mut url, &[], expiry);
+        let now = step(self.transport.clock().to_sign());
+        Signer { credential: &credential, region, now }.sign_url(&method, &mut url, &[], expiry + URL_STEP);
         Some(url.into())
     }
+}
+
+/// Steps of the time at which URLs are signed, so that clients and caches see the same URL for a while.
+const URL_STEP: Duration = Duration::from_mins(5);
+
+/// Returns the begin of the step of a time.
+fn step(time: SystemTime) -> SystemTime {
+    let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    SystemTime::UNIX_EPOCH + Duration::from_secs(since.as_secs() / URL_STEP.as_secs() * URL_STEP.as_secs())
 }
 
 /// Returns the error of a change whose object is absent: S3 then says that nothing was found, in place of saying that
@@ -263,5 +272,18 @@ impl Objects for S3 {
 
     fn now(&self) -> Option<StoreTime> {
         self.transport.clock().now()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn urls_are_signed_alike_for_five_minutes() {
+        let at = |seconds| step(SystemTime::UNIX_EPOCH + Duration::from_secs(seconds));
+        assert_eq!(at(300), at(599));
+        assert_ne!(at(599), at(600));
+        assert_eq!(at(600), SystemTime::UNIX_EPOCH + Duration::from_mins(10));
     }
 }
