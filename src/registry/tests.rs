@@ -1,5 +1,7 @@
 //! Tests of the registry on a storage whose content lies on another machine.
 
+mod redirects;
+
 use std::io;
 use std::ops::Range;
 use std::sync::{Arc, Mutex};

@@ -32,6 +32,7 @@ pub fn all() -> impl Iterator<Item = &'static ConfigKey> {
         REST,
         users::NOTIFICATIONS,
         OWN,
+        drivers::OWN,
         access::ACCESS,
         tokens::TOKENS,
         users::KEYS,

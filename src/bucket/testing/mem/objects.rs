@@ -36,7 +36,9 @@ impl Objects for Mem {
                     Some(range) if range.start < range.end && range.start < length => {
                         range.start..range.end.min(length)
                     }
-                    Some(_) => return Err(refuse(ObjectErrorKind::Refused, "get", key, "416 InvalidRange")),
+                    Some(_) => {
+                        return Err(refuse(ObjectErrorKind::OutOfRange, "get", key, "416 InvalidRange"));
+                    }
                 };
                 let chunks = stored.body.chunks(range.clone());
                 let body = stream::iter(chunks.into_iter().map(Ok)).boxed();

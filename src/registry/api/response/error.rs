@@ -195,7 +195,13 @@ impl Error {
             Self::Store(StoreError::Missing(digests)) => {
                 digests.iter().map(|digest| detail(format!("{digest} is not in this repository"))).collect()
             }
-            Self::Store(StoreError::Storage(error @ (StorageError::Full | StorageError::WritesRefused))) => {
+            Self::Store(StoreError::Storage(
+                error @ (StorageError::Full
+                | StorageError::WritesRefused
+                | StorageError::Busy
+                | StorageError::Overtaken
+                | StorageError::TooManyParts { .. }),
+            )) => {
                 vec![detail(error.to_string())]
             }
             Self::Store(StoreError::Storage(_)) => vec![detail(Self::Internal.to_string())],
@@ -230,11 +236,16 @@ fn of_store(error: &StoreError) -> (StatusCode, ErrorCode) {
         StoreError::Size { .. } => (S::BAD_REQUEST, C::ManifestInvalid),
         StoreError::Storage(StorageError::Full) => (S::INSUFFICIENT_STORAGE, C::Denied),
         StoreError::Storage(StorageError::WritesRefused) => (S::SERVICE_UNAVAILABLE, C::Denied),
+        StoreError::Storage(StorageError::Busy) => (S::SERVICE_UNAVAILABLE, C::TooManyRequests),
+        StoreError::Storage(StorageError::Overtaken) => (S::RANGE_NOT_SATISFIABLE, C::BlobUploadInvalid),
+        StoreError::Storage(StorageError::TooManyParts { .. }) => (S::PAYLOAD_TOO_LARGE, C::SizeInvalid),
         StoreError::Storage(StorageError::ReadOnly) => (S::METHOD_NOT_ALLOWED, C::Unsupported),
         // Only garbage collection meets the first three.
         StoreError::DamagedIn { .. }
         | StoreError::Torn(_)
         | StoreError::Foreign(_)
+        | StoreError::FormatUnknown(_)
+        | StoreError::FormatTooNew { .. }
         | StoreError::Storage(_) => (S::INTERNAL_SERVER_ERROR, C::Unsupported),
     }
 }

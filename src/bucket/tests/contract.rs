@@ -1,0 +1,35 @@
+//! The contract of a storage.
+
+use std::sync::Arc;
+
+use quinistry_store::contract::Backend;
+
+use super::bucket;
+use super::gateway::Gateway;
+use crate::Objects;
+use crate::testing::Mem;
+
+/// Returns a backend that is opened again on the same bucket.
+fn backend(objects: Arc<dyn Objects>) -> Backend {
+    Backend::persistent(bucket(objects.clone()), move || backend(objects))
+}
+
+/// Returns a backend on a server of its own, which lives as long.
+fn on_gateway(gateway: Gateway) -> Backend {
+    Backend::persistent(bucket(Arc::new(gateway.bucket())), move || on_gateway(gateway))
+}
+
+fn in_memory() -> Backend {
+    backend(Arc::new(Mem::default()))
+}
+
+mod memory {
+    quinistry_store::contract_tests!(storage: super::super::in_memory());
+}
+
+mod versitygw {
+    quinistry_store::contract_tests!(storage: match super::super::Gateway::start() {
+        Some(gateway) => super::super::on_gateway(gateway),
+        None => return,
+    });
+}
