@@ -10,10 +10,12 @@ mod repetitions;
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
-use quinistry_store::{StorageError, Upload, UploadStart, Uploads};
 use tokio::runtime::Runtime;
 
-use crate::{Bucket, Governed, Objects, RepetitionPolicy, StoreAbilities};
+use crate::{
+    Bucket, BucketUploads, Governed, Objects, PartMemory, RepetitionPolicy, StoreAbilities, TransferOptions,
+    UploadOptions,
+};
 
 /// Runtime of all tests, which themselves block.
 static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| {
@@ -29,15 +31,10 @@ fn governed(objects: Arc<dyn Objects>) -> Arc<Governed> {
 }
 
 fn bucket(objects: Arc<dyn Objects>) -> Bucket {
-    Bucket::new(governed(objects), RUNTIME.handle().clone(), StoreAbilities::ALL, Arc::new(NoUploads))
-}
-
-/// Uploads of a bucket that is tested without any.
-#[derive(Debug)]
-struct NoUploads;
-
-impl Uploads for NoUploads {
-    fn begin(&self, _: UploadStart<'_>) -> Result<Box<dyn Upload>, StorageError> {
-        Err(StorageError::ReadOnly)
-    }
+    let objects = governed(objects);
+    let transfers = TransferOptions::default();
+    let memory = PartMemory::new(transfers.memory_bytes);
+    let options = UploadOptions { transfers, parts_may_differ: true, copies_parts: true, is_exclusive: false };
+    let uploads = BucketUploads::new(objects.clone(), RUNTIME.handle().clone(), memory, options);
+    Bucket::new(objects, RUNTIME.handle().clone(), StoreAbilities::ALL, Arc::new(uploads))
 }

@@ -24,7 +24,7 @@ use crate::{Key, Storage};
 /// A backend under test, empty at first.
 pub struct Backend {
     storage: Arc<dyn Storage>,
-    reopen: Option<Box<dyn FnOnce() -> Self>>,
+    reopen: Option<Box<dyn FnOnce() -> Self + Send + Sync>>,
 }
 
 impl Backend {
@@ -34,7 +34,7 @@ impl Backend {
     }
 
     /// Creates a backend that is opened again by `reopen` after its storage has been dropped.
-    pub fn persistent(storage: impl Storage, reopen: impl FnOnce() -> Self + 'static) -> Self {
+    pub fn persistent(storage: impl Storage, reopen: impl FnOnce() -> Self + Send + Sync + 'static) -> Self {
         Self { storage: Arc::new(storage), reopen: Some(Box::new(reopen)) }
     }
 

@@ -24,11 +24,11 @@ fn in_memory() -> Backend {
 }
 
 mod memory {
-    quinistry_store::contract_tests!(storage: super::super::in_memory());
+    quinistry_store::contract_tests!(super::super::in_memory());
 }
 
 mod versitygw {
-    quinistry_store::contract_tests!(storage: match super::super::Gateway::start() {
+    quinistry_store::contract_tests!(match super::super::Gateway::start() {
         Some(gateway) => super::super::on_gateway(gateway),
         None => return,
     });
