@@ -82,6 +82,14 @@ impl Azure {
         Request { method, url, headers: HeaderMap::new(), body: Bytes::new() }
     }
 
+    /// Creates the container.
+    #[cfg(test)]
+    pub(crate) async fn create_container(&self) -> Result<(), ObjectError> {
+        let what = What("CREATE CONTAINER", "");
+        let request = self.request_for(Method::PUT, "", &[("restype", "container")]);
+        self.send(request, what).await?.drain(what).await.map(drop)
+    }
+
     async fn send(&self, request: Request, what: What<'_>) -> Result<Answer, ObjectError> {
         let Request { method, url, mut headers, body } = request;
         let failed = |reason: &str| ObjectError::new(ObjectErrorKind::Refused, format!("{what}: {reason}"));

@@ -1,10 +1,12 @@
 //! Tests of the room as a whole: the contract of a storage, on a bucket in memory and on versitygw; repetitions; and
 //! the probe.
 
+mod azurite;
 mod contract;
 mod foreign_keys;
 mod gateway;
 mod probing;
+mod program;
 mod repetitions;
 
 use std::sync::{Arc, LazyLock};

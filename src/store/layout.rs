@@ -333,6 +333,16 @@ mod tests {
     use super::*;
 
     #[test]
+    fn paths_that_lead_elsewhere_are_no_keys() {
+        for path in ["", "/", "/a", "a/", "a//b", ".", "..", "a/..", "../a", "a/./b"] {
+            assert_eq!(Key::of_path(path.into()), None, "{path:?}");
+        }
+        for path in ["a", "a/b", "...", "a/..b/.c"] {
+            assert_eq!(Key::of_path(path.into()).unwrap().as_str(), path);
+        }
+    }
+
+    #[test]
     fn keys_are_those_of_distribution() {
         let name: RepositoryName = "a/b".parse().unwrap();
         let digest = Digest::sha256(b"");

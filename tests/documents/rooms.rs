@@ -4,17 +4,19 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::process::Command;
 
 /// Each crate of the workspace, with those that it may use.
-const ARROWS: [(&str, &[&str]); 8] = [
+const ARROWS: [(&str, &[&str]); 9] = [
     ("quinistry-oci", &[]),
     ("quinistry-http", &[]),
     ("quinistry-quine", &["quinistry-oci"]),
     ("quinistry-store", &["quinistry-oci"]),
+    ("quinistry-bucket", &["quinistry-oci", "quinistry-store"]),
     ("quinistry-client", &["quinistry-oci"]),
     ("quinistry-registry", &["quinistry-http", "quinistry-oci", "quinistry-quine", "quinistry-store"]),
     ("quinistry-kube", &["quinistry-client", "quinistry-http", "quinistry-oci", "quinistry-quine"]),
     (
         "quinistry",
         &[
+            "quinistry-bucket",
             "quinistry-client",
             "quinistry-http",
             "quinistry-kube",

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use quinistry_store::contract::Backend;
 
+use super::azurite::Azurite;
 use super::bucket;
 use super::gateway::Gateway;
 use crate::Objects;
@@ -19,6 +20,11 @@ fn on_gateway(gateway: Gateway) -> Backend {
     Backend::persistent(bucket(Arc::new(gateway.bucket())), move || on_gateway(gateway))
 }
 
+/// Returns a backend on an emulator of its own, which lives as long.
+fn on_azurite(azurite: Azurite) -> Backend {
+    Backend::persistent(bucket(Arc::new(azurite.container(""))), move || on_azurite(azurite))
+}
+
 fn in_memory() -> Backend {
     backend(Arc::new(Mem::default()))
 }
@@ -30,6 +36,13 @@ mod memory {
 mod versitygw {
     quinistry_store::contract_tests!(match super::super::Gateway::start() {
         Some(gateway) => super::super::on_gateway(gateway),
+        None => return,
+    });
+}
+
+mod azurite {
+    quinistry_store::contract_tests!(storage: match super::super::Azurite::start() {
+        Some(azurite) => super::super::on_azurite(azurite),
         None => return,
     });
 }

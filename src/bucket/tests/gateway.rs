@@ -1,11 +1,11 @@
 //! versitygw, an S3 server on a folder, as `.ci/tools` installs it.
 
-use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::process::{Child, Command, Stdio};
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use rustls::RootCertStore;
 
+use super::program::{Server, folder, free_address};
 use crate::{Endpoint, RootPrefix, S3, S3Keys, S3Options, Secret, http_client};
 
 const BUCKET: &str = "bucket";
@@ -14,7 +14,7 @@ const SECRET_KEY: &str = "secret key of the tests";
 
 /// A server with one empty bucket; ended when dropped.
 pub(super) struct Gateway {
-    process: Child,
+    _server: Server,
     address: SocketAddr,
     _folder: tempfile::TempDir,
 }
@@ -22,28 +22,15 @@ pub(super) struct Gateway {
 impl Gateway {
     /// Starts a server on a fresh folder. `None`, and a line that says so, if the program is not there.
     pub(super) fn start() -> Option<Self> {
-        let folder = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap();
+        let (folder, address) = (folder(), free_address());
         let [data, sidecar] = ["data", "sidecar"].map(|name| folder.path().join(name));
         std::fs::create_dir_all(data.join(BUCKET)).unwrap();
         std::fs::create_dir(&sidecar).unwrap();
-        // The server does not tell which port it has taken.
-        let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-        let mut command = Command::new("versitygw");
-        command.env("ROOT_ACCESS_KEY", ACCESS_KEY).env("ROOT_SECRET_KEY", SECRET_KEY);
-        command.args(["--port", &address.to_string(), "posix", "--sidecar"]).arg(sidecar).arg(data);
-        let Ok(process) = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn()
-        else {
-            let is_strict = std::env::var_os("QUINISTRY_TESTS_STRICT").is_some();
-            assert!(!is_strict, "QUINISTRY_TESTS_STRICT is set, and this machine lacks versitygw");
-            println!("skipped: this test needs versitygw");
-            return None;
-        };
-        let mut gateway = Self { process, address, _folder: folder };
-        while TcpStream::connect(address).is_err() {
-            assert!(gateway.process.try_wait().unwrap().is_none(), "versitygw ended");
-            std::thread::yield_now();
-        }
-        Some(gateway)
+        let server = Server::start("versitygw", "versitygw-1.8.0", address, |command| {
+            command.env("ROOT_ACCESS_KEY", ACCESS_KEY).env("ROOT_SECRET_KEY", SECRET_KEY);
+            command.args(["--port", &address.to_string(), "posix", "--sidecar"]).args([sidecar, data]);
+        })?;
+        Some(Self { _server: server, address, _folder: folder })
     }
 
     /// Returns a client of the bucket.
@@ -66,14 +53,6 @@ impl Gateway {
             ..S3Options::default()
         };
         S3::amazon(&options, &root.parse::<RootPrefix>().unwrap(), client()).unwrap()
-    }
-}
-
-impl Drop for Gateway {
-    fn drop(&mut self) {
-        // The process may have ended by itself.
-        let _ = self.process.kill();
-        let _ = self.process.wait();
     }
 }
 

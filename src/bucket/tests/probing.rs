@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::azurite::Azurite;
 use super::gateway::{Gateway, client};
 use super::{RUNTIME, governed};
 use crate::testing::{HonoredConditions, Mem, MemOptions, StoreClock};
@@ -57,6 +58,17 @@ fn versitygw_can_do_everything() {
     let Some(gateway) = Gateway::start() else { return };
     for root in ["", "a/b c"] {
         let objects = governed(Arc::new(gateway.beneath(root)));
+        let client = client();
+        let report = RUNTIME.block_on(probe(&*objects, Some(&client), ProbeDepth::Full, false)).unwrap();
+        assert_eq!(report.abilities, StoreAbilities::ALL, "{:#?}", report.findings);
+    }
+}
+
+#[test]
+fn azurite_can_do_everything() {
+    let Some(azurite) = Azurite::start() else { return };
+    for root in ["", "a/b c"] {
+        let objects = governed(Arc::new(azurite.container(root)));
         let client = client();
         let report = RUNTIME.block_on(probe(&*objects, Some(&client), ProbeDepth::Full, false)).unwrap();
         assert_eq!(report.abilities, StoreAbilities::ALL, "{:#?}", report.findings);

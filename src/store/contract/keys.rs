@@ -1,17 +1,6 @@
 //! Behaviours at keys that are bad, or that a backend cannot store.
 
 use super::{Backend, key};
-use crate::Key;
-
-#[test]
-fn paths_that_lead_elsewhere_are_no_keys() {
-    for path in ["", "/", "/a", "a/", "a//b", ".", "..", "a/..", "../a", "a/./b"] {
-        assert_eq!(Key::of_path(path.into()), None, "{path:?}");
-    }
-    for path in ["a", "a/b", "...", "a/..b/.c"] {
-        assert_eq!(key(path).as_str(), path);
-    }
-}
 
 pub fn a_name_that_is_too_long_is_refused_or_stored_whole(backend: Backend) {
     let path = format!("a/{}", "n".repeat(300));

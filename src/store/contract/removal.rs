@@ -56,9 +56,10 @@ pub fn bytes_with_the_tag_are_removed(backend: Backend) {
 pub fn bytes_with_another_tag_stay(backend: Backend) {
     backend.write("a/b", b"one");
     let tag = backend.storage.head(&key("a/b")).unwrap().unwrap().tag;
-    backend.write("a/b", b"one");
+    // Some stores give the same bytes the same tag again.
+    backend.write("a/b", b"two");
     assert_eq!(backend.storage.remove_if(&key("a/b"), &tag).unwrap(), Removed::Changed);
-    assert_eq!(backend.read("a/b").unwrap(), "one");
+    assert_eq!(backend.read("a/b").unwrap(), "two");
 }
 
 pub fn a_conditional_removal_of_no_bytes_says_so(backend: Backend) {

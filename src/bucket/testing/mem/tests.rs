@@ -58,7 +58,7 @@ fn an_object_is_read_as_it_was_written() {
         assert_eq!(read(&mem, "a/b", None).await.unwrap(), b"content");
         assert_eq!(read(&mem, "a/b", Some(2..4)).await.unwrap(), b"nt");
         assert_eq!(read(&mem, "a/b", Some(5..99)).await.unwrap(), b"nt");
-        assert_eq!(read(&mem, "a/b", Some(7..9)).await, Err(ObjectErrorKind::Refused));
+        assert_eq!(read(&mem, "a/b", Some(7..9)).await, Err(ObjectErrorKind::OutOfRange));
         assert_eq!(read(&mem, "a", None).await, Err(ObjectErrorKind::NotFound));
         let unchanged = mem.get("a/b", None, Some(&version)).await.unwrap_err();
         assert_eq!(unchanged.kind, ObjectErrorKind::Unchanged);
