@@ -23,6 +23,15 @@ mod support {
     pub mod versitygw;
 }
 
+mod attempt;
+mod azure;
 mod baseline;
 mod client;
+mod faults;
+mod interchange;
+mod replicas;
+mod requests;
+mod start;
+mod stores;
 mod stub;
+mod tags;

@@ -26,10 +26,10 @@ impl Version {
         }
     }
 
-    /// With nothing of what it would tell others about itself.
+    /// With nothing of what it would tell others about itself, nor a setting of the machine for its S3 client.
     fn command(self) -> Command {
         let mut command = command(self.program());
-        command.env("OTEL_TRACES_EXPORTER", "none").stdin(Stdio::null());
+        command.env("OTEL_TRACES_EXPORTER", "none").env_remove("AWS_CA_BUNDLE").stdin(Stdio::null());
         command
     }
 }

@@ -12,8 +12,7 @@ use super::xml;
 impl Store {
     pub(super) async fn delete_many(&self, request: &Request) -> Result<Answer, ObjectError> {
         let document = String::from_utf8_lossy(&request.body);
-        let keys: Vec<String> =
-            xml::elements(&document, "Object").iter().filter_map(|object| xml::text(object, "Key")).collect();
+        let keys = keys(request);
         if keys.is_empty() {
             return Ok(Answer::error(400, "MalformedXML", "no keys"));
         }
@@ -26,4 +25,10 @@ impl Store {
         }
         Ok(Answer::xml(200, text + "</DeleteResult>"))
     }
+}
+
+/// Returns the keys that a removal of many objects names.
+pub(super) fn keys(request: &Request) -> Vec<String> {
+    let document = String::from_utf8_lossy(&request.body);
+    xml::elements(&document, "Object").iter().filter_map(|object| xml::text(object, "Key")).collect()
 }

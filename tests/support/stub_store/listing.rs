@@ -25,11 +25,12 @@ impl Store {
         let tokens = ["continuation-token", "start-after", "marker"];
         let after = tokens.iter().find_map(|name| request.parameter(name));
         let (entries, next) = self.entries(prefix, delimiter, after, limit).await?;
-        let is_encoded = request.parameter("encoding-type") == Some("url");
-        let name = |key: &str| {
-            if is_encoded { utf8_percent_encode(key, NON_ALPHANUMERIC).to_string() } else { escape(key) }
-        };
+        let is_encoded = is_encoded(request);
+        let name = |key: &str| written(key, is_encoded);
         let mut text = format!("<ListBucketResult><Name>{BUCKET}</Name><Prefix>{}</Prefix>", name(prefix));
+        if is_encoded {
+            text += "<EncodingType>url</EncodingType>";
+        }
         for entry in &entries {
             match entry {
                 Entry::Prefix(prefix) => {
@@ -105,8 +106,13 @@ impl Store {
     pub(super) async fn list_uploads(&self, request: &Request) -> Result<Answer, ObjectError> {
         let uploads = self.mem.list_uploads(request.parameter("prefix").unwrap_or("")).await?;
         let mut text = format!("<ListMultipartUploadsResult><Bucket>{BUCKET}</Bucket>");
+        let is_encoded = is_encoded(request);
+        if is_encoded {
+            text += "<EncodingType>url</EncodingType>";
+        }
         for upload in uploads {
-            let (key, id, begun) = (escape(&upload.key), escape(&upload.id), xml_date(upload.begun));
+            let key = written(&upload.key, is_encoded);
+            let (id, begun) = (escape(&upload.id), xml_date(upload.begun));
             write!(text, "<Upload><Key>{key}</Key><UploadId>{id}</UploadId>").unwrap();
             write!(text, "<Initiated>{begun}</Initiated></Upload>").unwrap();
         }
@@ -138,6 +144,16 @@ impl Store {
         write!(text, "<IsTruncated>{is_truncated}</IsTruncated></ListPartsResult>").unwrap();
         Ok(Answer::xml(200, text))
     }
+}
+
+/// Returns true if the client wants keys in percent-encoding, since XML cannot hold all characters.
+fn is_encoded(request: &Request) -> bool {
+    request.parameter("encoding-type") == Some("url")
+}
+
+/// Returns a key as a list shows it.
+fn written(key: &str, is_encoded: bool) -> String {
+    if is_encoded { utf8_percent_encode(key, NON_ALPHANUMERIC).to_string() } else { escape(key) }
 }
 
 /// Returns the name after which a list goes on: behind all keys of a common prefix.

@@ -6,7 +6,7 @@ use futures_util::TryStreamExt as _;
 use quinistry_bucket::{Condition, Multipart, ObjectError, Objects as _, Part};
 use sha2::{Digest as _, Sha256};
 
-use super::answer::{Answer, etag, http_date, of_error, xml_date};
+use super::answer::{Answer, etag, of_error, xml_date};
 use super::operation::{Operation, Wanted, condition, range};
 use super::request::Request;
 use super::xml::{self, escape};
@@ -15,9 +15,7 @@ use super::{BUCKET, Shape, Store};
 impl Store {
     /// Carries out a request.
     pub(super) async fn perform(&self, operation: &Operation, request: &Request) -> Answer {
-        let done = self.try_perform(operation, request).await;
-        let answer = done.unwrap_or_else(|error| of_error(&error));
-        answer.with("date", &http_date(self.mem.clock().now()))
+        self.try_perform(operation, request).await.unwrap_or_else(|error| of_error(&error))
     }
 
     async fn try_perform(&self, operation: &Operation, request: &Request) -> Result<Answer, ObjectError> {

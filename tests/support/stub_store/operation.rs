@@ -6,6 +6,7 @@ use http::Method;
 use quinistry_bucket::testing::{RequestKind, SentRequest};
 
 use super::Shape;
+use super::delete;
 use super::request::Request;
 
 /// Operation of a request.
@@ -113,11 +114,15 @@ impl Operation {
 
     /// Returns the entry of the log.
     pub(super) fn sent(&self, request: &Request, shape: Shape) -> Option<SentRequest> {
-        let key =
-            if request.key.is_empty() { request.parameter("prefix").unwrap_or("") } else { &request.key };
+        let first = matches!(self, Self::DeleteMany).then(|| delete::keys(request).into_iter().next());
+        let key = match first.flatten() {
+            Some(key) => key,
+            None if request.key.is_empty() => request.parameter("prefix").unwrap_or("").to_owned(),
+            None => request.key.clone(),
+        };
         let is_conditional = condition(request, shape) != Wanted::Always
             && matches!(self, Self::Put | Self::Delete | Self::Complete | Self::Copy { .. });
-        Some(SentRequest { kind: self.kind()?, key: key.to_owned(), is_conditional })
+        Some(SentRequest { kind: self.kind()?, key, is_conditional })
     }
 }
 

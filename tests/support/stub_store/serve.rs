@@ -14,7 +14,7 @@ use hyper_util::rt::TokioIo;
 use quinistry_bucket::testing::Fault;
 use tokio::net::TcpListener;
 
-use super::answer::Answer;
+use super::answer::{Answer, http_date};
 use super::operation::Operation;
 use super::request::Request;
 use super::{BUCKET, Store, signature};
@@ -44,6 +44,13 @@ pub(super) async fn serve(listener: TcpListener, store: Arc<Store>) {
 impl Store {
     /// Answers a request. An error ends the connection without an answer.
     async fn answer(&self, request: http::Request<Incoming>) -> io::Result<http::Response<Body>> {
+        let mut response = self.answer_or_fail(request).await?;
+        let date = http_date(self.mem.clock().now());
+        response.headers_mut().insert("date", date.parse().unwrap());
+        Ok(response)
+    }
+
+    async fn answer_or_fail(&self, request: http::Request<Incoming>) -> io::Result<http::Response<Body>> {
         let (parts, mut body) = request.into_parts();
         let mut request = Request::new(parts);
         // Google's client asks for a token, where a key file tells it to.
@@ -54,17 +61,22 @@ impl Store {
         let Some(operation) = Operation::of(&request) else {
             return Ok(response(Answer::error(501, "NotImplemented", "unknown request"), None));
         };
+        let is_upload = matches!(operation, Operation::Put | Operation::PutPart { .. });
+        if !is_upload {
+            request.body = collect(&mut body).await?;
+        }
         let sent = operation.sent(&request, self.shape);
         let fault = sent.as_ref().and_then(|sent| self.plan.decide(sent));
         if let Some(sent) = sent {
             self.log.record(sent);
         }
-        let is_upload = matches!(operation, Operation::Put | Operation::PutPart { .. });
-        if fault == Some(Fault::CutBody) && is_upload {
-            let _ = body.frame().await;
-            return Err(io::ErrorKind::ConnectionAborted.into());
+        if is_upload {
+            if fault == Some(Fault::CutBody) {
+                let _ = body.frame().await;
+                return Err(io::ErrorKind::ConnectionAborted.into());
+            }
+            request.body = collect(&mut body).await?;
         }
-        request.body = body.collect().await.map_err(io::Error::other)?.to_bytes();
         tokio::time::sleep(Duration::from_micros(self.delay.load(Ordering::Relaxed))).await;
         if request.bucket != BUCKET {
             return Ok(response(Answer::error(404, "NoSuchBucket", &request.bucket), None));
@@ -89,6 +101,10 @@ impl Store {
         let cut = (fault == Some(Fault::CutBody)).then_some(answer.length / 2);
         Ok(response(answer, cut))
     }
+}
+
+async fn collect(body: &mut Incoming) -> io::Result<Bytes> {
+    Ok(body.collect().await.map_err(io::Error::other)?.to_bytes())
 }
 
 fn plain(text: &'static str) -> Answer {
