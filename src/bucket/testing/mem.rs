@@ -129,6 +129,14 @@ impl Mem {
         self.lock().insert(&self.options, key, body, None, modified);
     }
 
+    /// Removes an object outside any request, as a store that loses data. Returns true if the object was there.
+    pub fn lose(&self, key: &str) -> bool {
+        let mut state = self.lock();
+        let is_there = state.objects.contains_key(key);
+        state.remove(&self.options, key, self.clock.now());
+        is_there
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
