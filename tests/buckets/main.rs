@@ -29,6 +29,7 @@ mod baseline;
 mod client;
 mod faults;
 mod interchange;
+mod probe;
 mod replicas;
 mod requests;
 mod start;
