@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::TryStreamExt as _;
+use futures_util::future::try_join_all;
 
 use super::ProbeError;
 use crate::{
@@ -80,19 +81,20 @@ impl Checks<'_> {
         if self.read(&key).await? != b"first" {
             return Ok(false);
         }
-        for race in 0..RACES {
-            let key = self.key(&format!("raced-{race}"));
-            let (one, other) = tokio::join!(self.create(&key, "one"), self.create(&key, "other"));
-            let winner = match (one?, other?) {
-                (true, false) => &b"one"[..],
-                (false, true) => b"other",
-                _ => return Ok(false),
-            };
-            if self.read(&key).await? != winner {
-                return Ok(false);
-            }
-        }
-        Ok(true)
+        let races: Vec<_> = (0..RACES).map(|race| self.race(race)).collect();
+        Ok(try_join_all(races).await?.into_iter().all(|has_one_winner| has_one_winner))
+    }
+
+    /// Lets two creations race. Returns true if exactly one of them succeeds, and its bytes are there.
+    async fn race(&self, race: usize) -> Checked<bool> {
+        let key = self.key(&format!("raced-{race}"));
+        let (one, other) = tokio::join!(self.create(&key, "one"), self.create(&key, "other"));
+        let winner = match (one?, other?) {
+            (true, false) => &b"one"[..],
+            (false, true) => b"other",
+            _ => return Ok(false),
+        };
+        Ok(self.read(&key).await? == winner)
     }
 
     /// Lists objects after they were written and after one was removed, in pages and from after a key.
@@ -100,9 +102,9 @@ impl Checks<'_> {
         let unusable = ProbeError::Unusable;
         // In the order of their bytes, the slash is between the full stop and the zero.
         let names = ["list/a-b/x", "list/a.b/x", "list/a/x", "list/a0/x"];
-        for name in names.iter().rev() {
-            self.put(&self.key(name), "x").await.map_err(unusable)?;
-        }
+        let keys = names.map(|name| self.key(name));
+        let puts: Vec<_> = keys.iter().map(|key| self.put(key, "x")).collect();
+        try_join_all(puts).await.map_err(unusable)?;
         let (all, _) = self.list(None, 10).await?;
         let mut sorted = all.clone();
         sorted.sort_unstable();
@@ -280,9 +282,12 @@ impl Checks<'_> {
     pub(super) async fn clean(&self) -> Checked<()> {
         let prefix = format!("{}/", self.folder);
         let page = self.objects.list(ListingQuery { prefix: &prefix, after: None, limit: 1000 }).await?;
-        for (key, _) in page.entries {
-            self.objects.delete(&key, Condition::Always, None).await?;
+        let keys: Vec<String> = page.entries.into_iter().map(|(key, _)| key).collect();
+        if keys.is_empty() || self.objects.delete_many(&keys).await.is_ok_and(|lost| lost.is_empty()) {
+            return Ok(());
         }
-        Ok(())
+        let removals: Vec<_> =
+            keys.iter().map(|key| self.objects.delete(key, Condition::Always, None)).collect();
+        try_join_all(removals).await.map(drop)
     }
 }
