@@ -1,8 +1,8 @@
 //! State of a [`Hasher`], by which another process continues the hash.
 //!
 //! The form is that of `encoding.BinaryMarshaler` in Go's `crypto/sha256` and `crypto/sha512`, which is
-//! published and which distribution stores too: a magic, the words of the state, the bytes of the block that is not
-//! full yet, padded with zeros, and the number of all bytes; integers are big-endian.
+//! published and which distribution stores too: a magic, the words of the state, the bytes of the block that
+//! is not full yet, padded with zeros, and the number of all bytes; integers are big-endian.
 
 use sha2::digest::common::hazmat::{SerializableState, SerializedState};
 use sha2::{Sha256, Sha512};
@@ -65,9 +65,9 @@ impl Form {
         8 * self.word_bytes
     }
 
-    /// Converts from the form of `sha2` 0.11: the words, the number of full blocks (twice as long as a word), the
-    /// number of bytes in the block that is not full, and these bytes, padded to a block with that number. Integers
-    /// are little-endian.
+    /// Converts from the form of `sha2` 0.11: the words, the number of full blocks (twice as long as a word),
+    /// the number of bytes in the block that is not full, and these bytes, padded to a block with that
+    /// number. Integers are little-endian.
     fn to_go(&self, own: &[u8]) -> Vec<u8> {
         let (words, rest) = own.split_at(self.words_bytes());
         let (blocks, rest) = rest.split_at(2 * self.word_bytes);
