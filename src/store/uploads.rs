@@ -225,8 +225,8 @@ fn known_key(digest: &Digest) -> Option<Key> {
     (digest.algorithm() == Algorithm::Sha256).then(|| blob(digest))
 }
 
-/// Returns the error of a session that cannot continue. If another process has overtaken it, that process has ended
-/// the session.
+/// Returns the error of a session that cannot continue. If another process has overtaken it, that process has
+/// ended the session.
 fn ended(error: StoreError) -> StoreError {
     match error {
         StoreError::Storage(StorageError::Overtaken) => StoreError::UploadUnknown,
