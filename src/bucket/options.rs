@@ -54,10 +54,7 @@ pub enum StoreOptions {
 
 /// A bucket of Amazon S3, or of a store with the same interface.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-#[expect(
-    clippy::struct_excessive_bools,
-    reason = "each is a key of the configuration, independent of the others"
-)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a switch of distribution's driver")]
 pub struct S3Options {
     /// Name of the bucket.
     pub bucket: String,

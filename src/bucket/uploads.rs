@@ -1,8 +1,9 @@
 //! Uploads into a bucket.
 //!
-//! Bytes whose digest is known before they come go straight to their key. The bytes of a session are acknowledged
-//! by records ([`record`]), which any process continues; parts of it gather under a key of the session, and the store
-//! copies them. An upload that is not longer than a part needs neither parts nor a copy.
+//! Bytes whose digest is known before they come go straight to their key. The bytes of a session are
+//! acknowledged by records ([`record`]), which any process continues; parts of it gather under a key of the
+//! session, and the store copies them. An upload that is not longer than a part needs neither parts nor a
+//! copy.
 
 mod assembly;
 mod copy;
@@ -78,7 +79,8 @@ impl fmt::Debug for Shared {
 // === impl BucketUploads ===
 
 impl BucketUploads {
-    /// Makes the uploads of a bucket. Calls wait on `runtime`, and so must not be made from its asynchronous tasks.
+    /// Makes the uploads of a bucket. Calls wait on `runtime`, and so must not be made from its asynchronous
+    /// tasks.
     #[must_use]
     pub fn new(
         objects: Arc<dyn Objects>,

@@ -18,9 +18,14 @@ const DEFAULT_UPLOAD_TIMEOUT_MINUTES: u64 = 7 * 24 * 60;
 #[derive(Clone, Debug, clap::Args)]
 #[group(skip)]
 pub(super) struct StorageArgs {
-    /// Accept pushes, and keep the content in this folder, in `memory`, or in a bucket: s3://BUCKET/PREFIX,
-    /// gs://BUCKET/PREFIX or az://ACCOUNT/CONTAINER/PREFIX (see docs/object-stores.md)
-    #[arg(long = "storage", id = "storage", value_name = "DIR", value_hint = clap::ValueHint::DirPath)]
+    #[arg(
+        long = "storage",
+        id = "storage",
+        value_name = "DIR",
+        value_hint = clap::ValueHint::DirPath,
+        help = "Accept pushes, and keep the content in this folder, in `memory`, or in a bucket: s3://BUCKET/PREFIX, \
+                gs://BUCKET/PREFIX or az://ACCOUNT/CONTAINER/PREFIX"
+    )]
     place: Option<StorageArgument>,
 
     /// Room for content with --storage memory, in MiB

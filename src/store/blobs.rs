@@ -6,6 +6,7 @@ use bytes::Bytes;
 use quinistry_oci::{Algorithm, Content, Digest, RepositoryName};
 
 use super::layout::{Key, RepositoryKeys, alias, blob};
+use super::shared::LinkKind;
 use super::storage::{Entry, StorageError};
 use super::verified::is_damage;
 use super::{Inner, RemoteAnswer, RemoteBlob, Store, StoreError};
@@ -120,7 +121,7 @@ impl Store {
         })?;
         if let Some(length) = length {
             self.note_registered(name);
-            self.note_linked(name, digest, length);
+            self.note_linked(LinkKind::Blob, name, digest, length);
         }
         Ok(length.is_some())
     }

@@ -23,6 +23,7 @@ use quinistry_oci::{Digest, RepositoryName};
 use crate::Store;
 use crate::cache::ExpiringCache;
 
+pub(super) use self::parts::LinkKind;
 pub use self::parts::{RemoteAnswer, RemoteBlob};
 pub(super) use self::replicas::Replica;
 
@@ -42,7 +43,7 @@ pub(super) struct Shared {
     /// All repositories have registers.
     has_all_registers: AtomicBool,
     /// Lengths of blobs and manifests that this process has linked.
-    recent_links: ExpiringCache<Digest, u64>,
+    recent_links: ExpiringCache<(LinkKind, Digest), u64>,
 }
 
 impl Shared {

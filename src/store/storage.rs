@@ -224,6 +224,7 @@ pub(super) const SCAN_PAGE_SIZE: usize = 1000;
 
 /// Abilities of a backend, by which the store chooses among correct ways.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own about a backend")]
 pub struct Abilities {
     /// Data survives a restart. If not, crash recovery is skipped and unreferenced blobs are freed at once.
     pub is_persistent: bool,

@@ -19,6 +19,7 @@ use quinistry_oci::{Algorithm, Digest, RepositoryName};
 
 use super::blobs::{MAX_SHORT_BLOB_BYTES, blob_links};
 use super::layout::{Key, blob};
+use super::shared::LinkKind;
 use super::storage::{Entry, StorageError, UploadStart};
 use super::{Store, StoreError};
 
@@ -155,7 +156,7 @@ impl Store {
             })
         })?;
         self.note_registered(name);
-        self.note_linked(name, wanted, length);
+        self.note_linked(LinkKind::Blob, name, wanted, length);
         Ok(())
     }
 
@@ -224,8 +225,8 @@ fn known_key(digest: &Digest) -> Option<Key> {
     (digest.algorithm() == Algorithm::Sha256).then(|| blob(digest))
 }
 
-/// Returns the error of a session that cannot continue. If another process has overtaken it, that process has ended
-/// the session.
+/// Returns the error of a session that cannot continue. If another process has overtaken it, that process has
+/// ended the session.
 fn ended(error: StoreError) -> StoreError {
     match error {
         StoreError::Storage(StorageError::Overtaken) => StoreError::UploadUnknown,

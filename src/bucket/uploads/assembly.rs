@@ -1,5 +1,5 @@
-//! Bytes of an upload on their way into parts: gathered in a buffer, hashed, and sent when a part is full and more
-//! bytes follow. An upload that is not longer than a part therefore needs no parts.
+//! Bytes of an upload on their way into parts: gathered in a buffer, hashed, and sent when a part is full and
+//! more bytes follow. An upload that is not longer than a part therefore needs no parts.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -127,8 +127,8 @@ impl Assembly {
             let missing = self.progress.missing().ok_or_else(|| self.too_many_parts())?;
             if missing == 0 {
                 self.send_part(turn.take()).await?;
-                // The rest is shorter than the piece that the caller holds in memory already; the memory for the
-                // whole part is taken before the next bytes.
+                // The rest is shorter than the piece that the caller holds in memory already; the memory for
+                // the whole part is taken before the next bytes.
                 let lacking = self.lacking(bytes.len() as u64);
                 if let Some(memory) = self.shared.memory.try_take(lacking) {
                     self.buffer.grow(memory);

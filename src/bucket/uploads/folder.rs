@@ -1,5 +1,5 @@
-//! Folder of a session in the bucket: `s.<number>`, the records; `startedat`, by which distribution's purge ends
-//! the session; `data`, the key of the parts; `ended`, once the session has ended.
+//! Folder of a session in the bucket: `s.<number>`, the records; `startedat`, by which distribution's purge
+//! ends the session; `data`, the key of the parts; `ended`, once the session has ended.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -19,8 +19,8 @@ const PAGE_KEYS: usize = 1_000;
 /// Greatest number of pieces that are read at the same time.
 const READS_AT_ONCE: usize = 16;
 
-/// Age from which on the folder of an ended session counts as a leftover. Until then, late requests of its client
-/// may come.
+/// Age from which on the folder of an ended session counts as a leftover. Until then, late requests of its
+/// client may come.
 const ENDED_AGE: Duration = Duration::from_mins(10);
 
 const ENDED: &str = "ended";
@@ -155,8 +155,8 @@ pub(super) async fn remove(shared: &Shared, keys: &[String]) -> Result<(), Stora
     Ok(())
 }
 
-/// Aborts the uploads in parts of a session, and removes its folder, but for the note that it has ended. Returns
-/// true if there was anything.
+/// Aborts the uploads in parts of a session, and removes its folder, but for the note that it has ended.
+/// Returns true if there was anything.
 pub(super) async fn clear(shared: &Shared, folder: &str) -> Result<bool, StorageError> {
     let data = data_key(folder);
     let pending = shared.objects.list_uploads(&data).await.map_err(failed("list the uploads of", &data))?;

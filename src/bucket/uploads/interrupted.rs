@@ -16,8 +16,8 @@ const WHOLE_AGE: Duration = Duration::from_hours(24);
 /// Name of the folders of sessions in keys.
 const SESSIONS: &str = "/_uploads/";
 
-/// Aborts the uploads in parts whose sessions have been idle for `age`, and older uploads without a session. Returns
-/// their number.
+/// Aborts the uploads in parts whose sessions have been idle for `age`, and older uploads without a session.
+/// Returns their number.
 pub(super) async fn clear(
     shared: &Arc<Shared>,
     age: Duration,

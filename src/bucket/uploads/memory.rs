@@ -1,8 +1,8 @@
 //! Memory for the parts of all uploads.
 //!
-//! A part gathers in a buffer that is counted in the budget. The buffer of a short upload is short; one that has
-//! outgrown it waits for a whole part at once, so that each upload with such a buffer can go on, and gives the
-//! memory back. Buffers of sessions that wait for their next request make place for others.
+//! A part gathers in a buffer that is counted in the budget. The buffer of a short upload is short; one that
+//! has outgrown it waits for a whole part at once, so that each upload with such a buffer can go on, and
+//! gives the memory back. Buffers of sessions that wait for their next request make place for others.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};

@@ -118,8 +118,8 @@ impl PartWriter {
         lost.map_or(Ok(()), Err)
     }
 
-    /// Ends the upload in an object of `length` bytes. An upload that another process, or an attempt whose answer
-    /// was lost, has ended in such an object is a success, too.
+    /// Ends the upload in an object of `length` bytes. An upload that another process, or an attempt whose
+    /// answer was lost, has ended in such an object is a success, too.
     pub(super) async fn complete(&mut self, length: u64) -> Result<(), StorageError> {
         let settled = self.settle().await;
         let Some(upload) = self.upload.clone() else { return Err(StorageError::Broken) };

@@ -1,7 +1,7 @@
 //! Record of an acknowledged request: a line of JSON, and the bytes of the request that are in no part yet.
 //!
-//! The records of a session have consecutive numbers, and each is only ever created: of several processes that
-//! continue a session at the same offset, one creates the next record.
+//! The records of a session have consecutive numbers, and each is only ever created: of several processes
+//! that continue a session at the same offset, one creates the next record.
 
 use std::ops::Range;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -71,8 +71,8 @@ struct Line {
 // === impl Record ===
 
 impl Record {
-    /// Makes the record of the bytes received since `before`, the last record of the session. Also returns the
-    /// range of `progress`' bytes in no part that the record holds.
+    /// Makes the record of the bytes received since `before`, the last record of the session. Also returns
+    /// the range of `progress`' bytes in no part that the record holds.
     pub(super) fn after(
         before: Option<&Self>,
         progress: &Progress,

@@ -1,11 +1,12 @@
 //! Session: an upload of several requests, each of which another process may receive.
 //!
-//! A session begins without a request to the store, as if it had no bytes, and finds out that another process has
-//! continued it when it creates its next record, or before it sends a part. The last request tells the digest of all
-//! bytes, so that its bytes can be appended to what other processes have received.
+//! A session begins without a request to the store, as if it had no bytes, and finds out that another process
+//! has continued it when it creates its next record, or before it sends a part. The last request tells the
+//! digest of all bytes, so that its bytes can be appended to what other processes have received.
 
 mod ending;
 mod request;
+mod upload;
 
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -13,7 +14,7 @@ use std::time::SystemTime;
 use bytes::Bytes;
 use jiff::Timestamp;
 use quinistry_oci::{Algorithm, Digest, RepositoryName};
-use quinistry_store::{Entry, Key, NextRequest, RoomFuture, StorageError, Upload};
+use quinistry_store::StorageError;
 use uuid::Uuid;
 
 use self::request::Request;
@@ -127,7 +128,7 @@ impl SessionUpload {
                 self.is_loaded = true;
             }
             // Bytes that no record has are lost.
-            None if self.offset() != self.acknowledged() => self.reset(),
+            None if self.assembly.progress.offset() != self.acknowledged() => self.reset(),
             None => {}
         }
     }
@@ -186,8 +187,8 @@ impl SessionUpload {
         Err(StorageError::Broken)
     }
 
-    /// Makes sure that no other process has continued the session. If one has, the bytes of the last request are
-    /// appended to what there is, and those of another request are refused.
+    /// Makes sure that no other process has continued the session. If one has, the bytes of the last request
+    /// are appended to what there is, and those of another request are refused.
     async fn confirm(&mut self) -> Result<(), StorageError> {
         if self.is_confirmed {
             return Ok(());
@@ -271,8 +272,8 @@ impl SessionUpload {
         Ok(self.acknowledged())
     }
 
-    /// Returns the digest of all bytes. If it is not the one that the last request tells, another process may have
-    /// received the bytes before.
+    /// Returns the digest of all bytes. If it is not the one that the last request tells, another process may
+    /// have received the bytes before.
     async fn digest_now(&mut self, algorithm: Algorithm) -> Result<Digest, StorageError> {
         let found = self.own_digest(algorithm).await?;
         let is_wanted = |found: &Digest| self.request.digest.as_ref().is_none_or(|wanted| wanted == found);
@@ -329,91 +330,4 @@ fn assemble(
         }
     };
     Assembly::new(shared, progress, writer)
-}
-
-impl Upload for SessionUpload {
-    fn offset(&self) -> u64 {
-        self.assembly.progress.offset()
-    }
-
-    fn continue_with(&mut self, next: NextRequest<'_>) -> Result<Option<u64>, StorageError> {
-        let shared = self.shared.clone();
-        shared.wait(self.prepare(next))
-    }
-
-    fn refresh(&mut self) -> Result<bool, StorageError> {
-        if matches!(self.stage, Stage::Ended | Stage::Finished) {
-            return Ok(false);
-        }
-        let shared = self.shared.clone();
-        shared.wait(self.read())
-    }
-
-    fn room(&mut self, bytes: usize) -> Option<RoomFuture> {
-        self.unpark();
-        self.assembly.room(bytes)
-    }
-
-    fn append(&mut self, bytes: &[u8]) -> Result<(), StorageError> {
-        self.check_usable()?;
-        let shared = self.shared.clone();
-        let appended = shared.wait(self.append_now(bytes));
-        self.recovered(appended)
-    }
-
-    fn acknowledge(&mut self) -> Result<u64, StorageError> {
-        self.check_usable()?;
-        let shared = self.shared.clone();
-        let acknowledged = shared.wait(self.acknowledge_now());
-        self.recovered(acknowledged)
-    }
-
-    fn is_hashing(&self) -> bool {
-        true
-    }
-
-    fn digest(&mut self, algorithm: Algorithm) -> Result<Digest, StorageError> {
-        let shared = self.shared.clone();
-        let digest = shared.wait(self.digest_now(algorithm));
-        self.recovered(digest)
-    }
-
-    fn finish(&mut self, key: &Key, then: &[&[Entry<'_>]]) -> Result<(), StorageError> {
-        if self.stage != Stage::Staged {
-            self.check_usable()?;
-        }
-        let shared = self.shared.clone();
-        let finished = shared.wait(self.finish_now(key.as_str(), then));
-        self.recovered(finished)
-    }
-
-    fn abort(&mut self) -> Result<(), StorageError> {
-        let shared = self.shared.clone();
-        match self.stage {
-            Stage::Finished => {
-                self.clear_later();
-                Ok(())
-            }
-            Stage::Ended => Ok(()),
-            Stage::Receiving | Stage::Staged => {
-                self.stage = Stage::Ended;
-                shared.wait(self.end())
-            }
-        }
-    }
-
-    fn is_spent(&self) -> bool {
-        matches!(self.stage, Stage::Finished | Stage::Ended)
-    }
-
-    fn release(&mut self) {
-        if self.stage == Stage::Receiving && self.is_loaded && self.parked.is_none() {
-            let buffer = std::mem::replace(&mut self.assembly.buffer, PartBuffer::new());
-            if !buffer.bytes().is_empty() {
-                self.parked = Some(self.shared.memory.park(buffer));
-                self.is_loaded = false;
-            }
-        }
-        self.is_confirmed = false;
-    }
 }

@@ -13,8 +13,8 @@ use super::progress::Progress;
 use super::{Shared, copy, stages};
 use crate::Condition;
 
-/// Upload of one request. Its parts go straight to their key; where the digest does not tell the key, they are
-/// copied there.
+/// Upload of one request. Its parts go straight to their key; where the digest does not tell the key, they
+/// are copied there.
 #[derive(Debug)]
 pub(super) struct WholeUpload {
     shared: Arc<Shared>,

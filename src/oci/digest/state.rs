@@ -1,8 +1,8 @@
 //! State of a [`Hasher`], by which another process continues the hash.
 //!
 //! The form is that of `encoding.BinaryMarshaler` in Go's `crypto/sha256` and `crypto/sha512`, which is
-//! published and which distribution stores too: a magic, the words of the state, the bytes of the block that is not
-//! full yet, padded with zeros, and the number of all bytes; integers are big-endian.
+//! published and which distribution stores too: a magic, the words of the state, the bytes of the block that
+//! is not full yet, padded with zeros, and the number of all bytes; integers are big-endian.
 
 use sha2::digest::common::hazmat::{SerializableState, SerializedState};
 use sha2::{Sha256, Sha512};
@@ -29,8 +29,8 @@ impl Hasher {
     #[must_use]
     pub fn state(&self) -> Vec<u8> {
         match &self.0 {
-            HasherState::Sha256(hasher) => SHA256.to_go(&hasher.serialize()),
-            HasherState::Sha512(hasher) => SHA512.to_go(&hasher.serialize()),
+            HasherState::Sha256(hasher) => SHA256.go_state(&hasher.serialize()),
+            HasherState::Sha512(hasher) => SHA512.go_state(&hasher.serialize()),
         }
     }
 
@@ -55,7 +55,7 @@ impl Hasher {
 }
 
 fn restore<H: SerializableState>(form: &Form, state: &[u8]) -> Result<H, HashStateError> {
-    let own = form.from_go(state).ok_or(HashStateError)?;
+    let own = form.own_state(state).ok_or(HashStateError)?;
     let own = SerializedState::<H>::try_from(&own[..]).map_err(|_| HashStateError)?;
     H::deserialize(&own).map_err(|_| HashStateError)
 }
@@ -65,10 +65,10 @@ impl Form {
         8 * self.word_bytes
     }
 
-    /// Converts from the form of `sha2` 0.11: the words, the number of full blocks (twice as long as a word), the
-    /// number of bytes in the block that is not full, and these bytes, padded to a block with that number. Integers
-    /// are little-endian.
-    fn to_go(&self, own: &[u8]) -> Vec<u8> {
+    /// Converts from the form of `sha2` 0.11: the words, the number of full blocks (twice as long as a word),
+    /// the number of bytes in the block that is not full, and these bytes, padded to a block with that
+    /// number. Integers are little-endian.
+    fn go_state(&self, own: &[u8]) -> Vec<u8> {
         let (words, rest) = own.split_at(self.words_bytes());
         let (blocks, rest) = rest.split_at(2 * self.word_bytes);
         let (filled, block) = rest.split_first().expect("a block follows the number of blocks");
@@ -83,7 +83,7 @@ impl Form {
     }
 
     /// Converts to the form of `sha2`; `None` if the bytes have another length or magic.
-    fn from_go(&self, go: &[u8]) -> Option<Vec<u8>> {
+    fn own_state(&self, go: &[u8]) -> Option<Vec<u8>> {
         let rest = go.strip_prefix(self.magic)?;
         let (words, rest) = rest.split_at_checked(self.words_bytes())?;
         let (block, length) = rest.split_at_checked(self.block_bytes)?;

@@ -1,8 +1,9 @@
-//! Text by which replicas of a registry recognise an upload session that none of them has written down: it is part
-//! of the session's `Location`, which the client sends with each request.
+//! Text by which replicas of a registry recognise an upload session that none of them has written down: it is
+//! part of the session's `Location`, which the client sends with each request.
 //!
-//! The text is base64url of a code and of what it covers beside the repository and the session's name: the time of the
-//! begin (seconds since 1970, 8 bytes, big-endian), and a byte for an announced algorithm. The code is HMAC-SHA-256.
+//! The text is base64url of a code and of what it covers beside the repository and the session's name: the
+//! time of the begin (seconds since 1970, 8 bytes, big-endian), and a byte for an announced algorithm. The
+//! code is HMAC-SHA-256.
 
 use std::fmt;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};

@@ -119,8 +119,10 @@ async fn row_49_each_request_of_an_upload_may_reach_another_replica_and_the_last
 async fn an_upload_begins_without_a_request_and_small_blobs_take_few() {
     let bucket = bucket();
     let mut registry = replica(&bucket, Settings::default()).await;
-    // Creates the secret.
-    begin(&mut registry).await;
+    // Creates the secret, and the register of the repository.
+    let location = begin(&mut registry).await;
+    let put = format!("{location}&digest={}", Digest::sha256(b"first"));
+    assert_eq!(ask(&mut registry, Method::PUT, &put, None, "first").await.status(), StatusCode::CREATED);
     bucket.log().take();
     let location = begin(&mut registry).await;
     assert_eq!(bucket.log().take(), []);

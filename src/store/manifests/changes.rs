@@ -6,6 +6,7 @@ use quinistry_oci::{Descriptor, Digest, Manifest, RepositoryName, Tag, to_json};
 use crate::blobs::link_to;
 use crate::intents::Intent;
 use crate::layout::{Key, RepositoryKeys, blob};
+use crate::shared::LinkKind;
 use crate::storage::Entry;
 use crate::{Inner, Store, StoreError};
 
@@ -107,7 +108,7 @@ impl Store {
             // The bytes stay without a link.
             self.keep_revision(&targets[1..], &links)
         })?;
-        self.note_linked(name, &canonical, bytes.len() as u64);
+        self.note_linked(LinkKind::Manifest, name, &canonical, bytes.len() as u64);
         Ok(())
     }
 

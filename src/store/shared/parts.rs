@@ -21,6 +21,22 @@ pub enum RemoteBlob {
     Content(Content),
 }
 
+/// Kind of a link, which makes bytes a part of a repository.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum LinkKind {
+    Blob,
+    Manifest,
+}
+
+impl LinkKind {
+    fn link(self, name: &RepositoryName, digest: &Digest) -> Key {
+        match self {
+            Self::Blob => RepositoryKeys(name).layer_link(digest),
+            Self::Manifest => RepositoryKeys(name).revision_link(digest),
+        }
+    }
+}
+
 /// Way in which a client wants a blob to be answered.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct RemoteAnswer {
@@ -58,24 +74,16 @@ impl Store {
             return Ok(self.storage().head(&blob(&canonical))?.map(|meta| (canonical, meta)));
         }
         let pair = (RepositoryKeys(name).layer_link(digest), blob(digest));
-        let find =
-            || Ok::<_, StoreError>(self.look_up_all(std::slice::from_ref(&pair), digest)?.pop().flatten());
-        // Where a bucket is copied to another region, the bytes may come after their link.
-        let found = match find()? {
-            Some(None) => find()?,
-            found => found,
+        let find = || {
+            let found = self.storage().look_up(std::slice::from_ref(&pair), MAX_LINK_BYTES)?.pop();
+            Ok::<_, StoreError>(found.filter(|found| is_link_to(found, digest)))
         };
-        Ok(found.flatten().map(|meta| (digest.clone(), meta)))
-    }
-
-    /// Looks up links to `digest`: for each `None` if there is no link, `Some(None)` if there are no bytes.
-    fn look_up_all(
-        &self,
-        pairs: &[(Key, Key)],
-        digest: &Digest,
-    ) -> Result<Vec<Option<Option<Meta>>>, StoreError> {
-        let found = self.storage().look_up(pairs, MAX_LINK_BYTES)?;
-        Ok(found.into_iter().map(|found| is_link_to(&found, digest).then_some(found.target)).collect())
+        let mut found = find()?;
+        // Where a bucket is copied to another region, the bytes may come after their link.
+        if found.as_ref().is_some_and(|found| found.target.is_none()) {
+            found = find()?;
+        }
+        Ok(found.and_then(|found| found.target).map(|meta| (digest.clone(), meta)))
     }
 
     /// Checks that everything a manifest refers to is in the repository, in the declared size.
@@ -117,14 +125,14 @@ impl Store {
         may_be_manifest: bool,
     ) -> Result<Vec<Option<u64>>, StoreError> {
         let Some(shared) = &self.0.shared else { return Ok(vec![None; parts.len()]) };
-        let mut lengths: Vec<Option<u64>> =
-            parts.iter().map(|part| shared.recent_links.get(name, part)).collect();
-        let place = RepositoryKeys(name);
-        let manifest_link = |digest: &Digest| place.revision_link(digest);
-        let blob_link = |digest: &Digest| place.layer_link(digest);
-        let kinds: [(bool, &dyn Fn(&Digest) -> Key); 2] =
-            [(may_be_manifest, &manifest_link), (true, &blob_link)];
-        for (_, link) in kinds.into_iter().filter(|(is_tried, _)| *is_tried) {
+        let kinds: &[LinkKind] =
+            if may_be_manifest { &[LinkKind::Manifest, LinkKind::Blob] } else { &[LinkKind::Blob] };
+        let recent = |part: &Digest| {
+            kinds.iter().find_map(|kind| shared.recent_links.get(name, &(*kind, part.clone())))
+        };
+        let mut lengths: Vec<Option<u64>> = parts.iter().map(|part| recent(part)).collect();
+        for kind in kinds {
+            let link = |digest: &Digest| kind.link(name, digest);
             let missing: Vec<usize> = (0..parts.len()).filter(|at| lengths[*at].is_none()).collect();
             let (simple, others): (Vec<usize>, Vec<usize>) =
                 missing.into_iter().partition(|at| parts[*at].algorithm() == Algorithm::Sha256);
@@ -147,10 +155,10 @@ impl Store {
     }
 
     /// Remembers for a minute that this process has linked bytes in a repository.
-    pub(crate) fn note_linked(&self, name: &RepositoryName, digest: &Digest, length: u64) {
+    pub(crate) fn note_linked(&self, kind: LinkKind, name: &RepositoryName, digest: &Digest, length: u64) {
         if let Some(shared) = &self.0.shared {
             let begun = shared.recent_links.begin();
-            shared.recent_links.insert(begun, name, digest.clone(), length, 1);
+            shared.recent_links.insert(begun, name, (kind, digest.clone()), length, 1);
         }
     }
 

@@ -180,7 +180,7 @@ impl Store {
             .map(|(subject, row)| (RepositoryKeys(name).referrer(subject, &row.digest), to_json(row)))
             .collect();
         let rows: Vec<Entry<'_>> = rows.iter().map(|(key, row)| (key.clone(), &row[..])).collect();
-        let digests: BTreeSet<&str> = revisions.keys().map(|digest| short(digest)).collect();
+        let digests: BTreeSet<&str> = revisions.keys().map(short).collect();
         let stamp = [STAMP_HEAD].into_iter().chain(digests).collect::<Vec<_>>().join("\n");
         match self.storage().write(&[&rows, &[(key, stamp.as_bytes())]]) {
             // The next query makes them again.

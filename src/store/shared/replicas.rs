@@ -44,7 +44,7 @@ pub(crate) struct Replica {
 /// Versions of the layout.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Format {
+struct LayoutVersions {
     /// Version that the writer of the object wrote.
     format: u32,
     /// Least version that a reader must understand.
@@ -131,7 +131,7 @@ impl Store {
     /// read.
     fn check_format(&self) -> Result<bool, StoreError> {
         let key = layout::format();
-        let own = Format { format: FORMAT, min_reader: FORMAT, min_writer: FORMAT };
+        let own = LayoutVersions { format: FORMAT, min_reader: FORMAT, min_writer: FORMAT };
         let (found, is_writable) = match self.storage().create(&key, &to_json(&own)) {
             Ok(Created::New) => return Ok(true),
             Ok(Created::Exists(found)) => (Some(found), true),
@@ -139,7 +139,7 @@ impl Store {
             Err(error) => return Err(error.into()),
         };
         let Some(found) = found else { return Ok(is_writable) };
-        let format: Format =
+        let format: LayoutVersions =
             serde_json::from_slice(&found).map_err(|_| StoreError::FormatUnknown(key.clone()))?;
         let needed = if is_writable { format.min_reader.max(format.min_writer) } else { format.min_reader };
         if needed > FORMAT {

@@ -1,5 +1,6 @@
-//! Sessions that each of several processes continues. They are in the storage alone: a session begins without a
-//! request to the storage, and the processes recognise it by a text that the client sends with each request.
+//! Sessions that each of several processes continues. They are in the storage alone: a session begins without
+//! a request to the storage, and the processes recognise it by a text that the client sends with each
+//! request.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;

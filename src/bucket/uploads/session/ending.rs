@@ -81,8 +81,8 @@ impl SessionUpload {
         is_own
     }
 
-    /// Hashes all bytes by an algorithm that no request before the last one has announced: they become an object in
-    /// the session's folder, and are read.
+    /// Hashes all bytes by an algorithm that no request before the last one has announced: they become an
+    /// object in the session's folder, and are read.
     pub(super) async fn read_back(&mut self, algorithm: Algorithm) -> Result<Digest, StorageError> {
         if self.assembly.writer.key() != folder::data_key(&self.folder) {
             return Err(StorageError::Broken);

@@ -18,16 +18,16 @@ pub(super) struct Request {
 }
 
 impl Request {
-    /// Returns true if the bytes may be appended at another offset: the digest of all bytes tells in the end whether
-    /// that was right.
+    /// Returns true if the bytes may be appended at another offset: the digest of all bytes tells in the end
+    /// whether that was right.
     pub(super) fn may_be_moved(&self) -> bool {
         !self.tells_offset && self.digest.is_some()
     }
 }
 
 impl SessionUpload {
-    /// Prepares for the next request. The session is looked up in the bucket where a wrong guess would cost more than
-    /// that, or where the client continues at another offset than this process knows.
+    /// Prepares for the next request. The session is looked up in the bucket where a wrong guess would cost
+    /// more than that, or where the client continues at another offset than this process knows.
     pub(super) async fn prepare(&mut self, next: NextRequest<'_>) -> Result<Option<u64>, StorageError> {
         if matches!(self.stage, Stage::Ended | Stage::Finished) {
             return Ok(None);

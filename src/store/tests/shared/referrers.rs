@@ -70,7 +70,7 @@ fn a_removed_referrer_is_gone_and_comes_back_when_another_program_pushes_it() {
     let store = replica(&storage.view());
     let bytes = referrer("one", "a/sbom");
     let digest = put(&store, NAME, &bytes, &[]).unwrap();
-    assert_eq!(listed(&store, &[], 10, "").0, [digest.clone()]);
+    assert_eq!(listed(&store, &[], 10, "").0, std::slice::from_ref(&digest));
     store.delete_manifest(&name(NAME), &digest).unwrap();
     assert!(listed(&store, &[], 10, "").0.is_empty());
     push_as_another_program(&storage, &bytes);

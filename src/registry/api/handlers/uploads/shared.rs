@@ -15,9 +15,9 @@ use crate::{LimitedStore, Settings};
 /// Least time for which replicas recognise a session that none of them has written down.
 const MIN_STATE_AGE: Duration = Duration::from_hours(1);
 
-/// Returns the text that the client has sent, and its content, if a replica of this registry has made it for the
-/// session. Older ones than the idle time after which sessions end are not recognised: nothing tells whether the
-/// session has ended.
+/// Returns the text that the client has sent, and its content, if a replica of this registry has made it for
+/// the session. Older ones than the idle time after which sessions end are not recognised: nothing tells
+/// whether the session has ended.
 pub(super) async fn recognised(
     stored: &LimitedStore,
     settings: &Settings,
@@ -25,7 +25,8 @@ pub(super) async fn recognised(
     id: &UploadId,
     query: Query<'_>,
 ) -> Result<Option<(String, UploadState)>, Error> {
-    let Some(text) = query.first(STATE) else { return Ok(None) };
+    // A registry that is read-only has no sessions, and creates no secret.
+    let Some(text) = query.first(STATE).filter(|_| !settings.read_only) else { return Ok(None) };
     let Some(state) = stored.upload_secret(settings).await?.open(name, id, &text) else { return Ok(None) };
     let age = SystemTime::now().duration_since(state.begun).unwrap_or_default();
     Ok((age < settings.upload_expiry.age.max(MIN_STATE_AGE)).then(|| (text.into_owned(), state)))
