@@ -82,13 +82,12 @@ impl PartWriter {
         buffer: PartBuffer,
         permit: Option<SendPermit>,
     ) -> Result<(), StorageError> {
-        let upload = match &self.upload {
-            Some(upload) => upload.clone(),
-            None => {
-                let begun = self.shared.objects.create_multipart(&self.key).await;
-                let upload = begun.map_err(failed("begin the upload of", &self.key))?;
-                self.upload.insert(upload.into()).clone()
-            }
+        let upload = if let Some(upload) = &self.upload {
+            upload.clone()
+        } else {
+            let begun = self.shared.objects.create_multipart(&self.key).await;
+            let upload = begun.map_err(failed("begin the upload of", &self.key))?;
+            self.upload.insert(upload.into()).clone()
         };
         let permit = match permit {
             Some(permit) => permit,

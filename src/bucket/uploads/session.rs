@@ -195,9 +195,10 @@ impl SessionUpload {
         }
         let seq = self.base.as_ref().map(|base| base.seq);
         let known = usize::try_from(self.base.as_ref().map_or(0, Record::in_no_part)).unwrap_or(usize::MAX);
-        let received: Bytes = match self.request.may_be_moved() && self.is_uncut() && self.is_loaded {
-            true => Bytes::copy_from_slice(self.assembly.buffer.bytes().get(known..).unwrap_or_default()),
-            false => Bytes::new(),
+        let received: Bytes = if self.request.may_be_moved() && self.is_uncut() && self.is_loaded {
+            Bytes::copy_from_slice(self.assembly.buffer.bytes().get(known..).unwrap_or_default())
+        } else {
+            Bytes::new()
         };
         let found = folder::look(&self.shared, &self.folder).await?;
         if !found.is_ended && found.last == seq {
