@@ -58,6 +58,7 @@ mod remote;
 mod serve;
 mod status;
 mod storage;
+mod storage_command;
 mod tags;
 mod target;
 mod tls;
@@ -133,6 +134,8 @@ enum Command {
     Login(login::Args),
     /// Remove the credentials of a registry
     Logout(logout::Args),
+    /// Try what an object store can do
+    Storage(storage_command::Args),
     /// Remove from a storage folder what no manifest needs, while no registry serves it
     Gc(gc::Args),
     /// Do as distribution's command of this name does, with the storage of a configuration file
@@ -245,6 +248,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Some(Command::Probe(args)) => args.run().map(done),
         Some(Command::Login(args)) => args.run().map(done),
         Some(Command::Logout(args)) => args.run().map(done),
+        Some(Command::Storage(args)) => args.run().map(done),
         Some(Command::Gc(args)) => args.run().map(done),
         Some(Command::GarbageCollect(args)) => args.run(),
         Some(Command::Config(args)) => args.run(),

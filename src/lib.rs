@@ -8,6 +8,7 @@
 //!   ([`oci::escape`]).
 //! - [`quine`]: the image computed from an executable's bytes alone. Pure, except for reading `/proc/self/exe`.
 //! - [`store`]: pushed content in distribution's layout, in memory or in a folder.
+//! - [`bucket`]: object stores as the storage of a registry.
 //! - [`http`]: server parts: a listener with limits per client, shutdown and telemetry.
 //! - [`client`]: pulls from and pushes to any registry.
 //! - [`registry`]: the registry's HTTP API over the quine and the store.
@@ -16,13 +17,14 @@
 //! - [`chain`]: generations on one machine, each pulled from the one before and proven equal to it.
 //! - [`cli`]: the program's subcommands, one file each.
 //!
-//! `oci ← quine`, `oci ← store`, `oci ← client`, `{oci, quine, store, http} ← registry`,
+//! `oci ← quine`, `oci ← store`, `store ← bucket`, `oci ← client`, `{oci, quine, store, http} ← registry`,
 //! `{oci, quine, client, http} ← {crd, seed, operator, install}`, `{oci, quine, client} ← chain`, everything `← cli`.
 //! The registry and the Kubernetes crates never import each other, and `http` imports none of the others.
 
 pub mod chain;
 pub mod cli;
 
+pub use quinistry_bucket as bucket;
 pub use quinistry_client as client;
 pub use quinistry_http as http;
 pub use quinistry_kube::{api, crd, install, operator, seed};

@@ -3,9 +3,40 @@
 //! The room knows keys, objects and parts, and nothing of repositories or manifests: `quinistry-store` lays them
 //! out. [`Objects`] is one bucket of any kind, with asynchronous requests.
 
+mod abilities;
+mod azure;
+mod connect;
+mod governed;
 mod objects;
+mod options;
+mod probe;
+mod s3;
+mod settings;
+mod storage;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
+#[cfg(test)]
+mod tests;
+mod transport;
+mod uploads;
+mod xml;
 
+pub use self::abilities::StoreAbilities;
+pub use self::azure::Azure;
+pub use self::connect::connect;
+pub use self::governed::{Governed, MAX_IN_FLIGHT, RepetitionPolicy};
 pub use self::objects::{
     Condition, Listing, ListingQuery, Multipart, Object, ObjectError, ObjectErrorKind, ObjectMeta, Objects,
     Part, PendingUpload, Put, RequestFuture, SignedMethod, StoreTime,
 };
+pub use self::options::{
+    AzureCredentials, AzureOptions, BucketOptions, Endpoint, GcsCredentials, GcsOptions, InvalidBucketUrl,
+    InvalidEndpoint, InvalidRoot, RootPrefix, S3Encryption, S3Keys, S3Options, Secret, StoreOptions,
+    TransferOptions,
+};
+pub use self::probe::{Finding, ProbeDepth, ProbeError, ProbeReport, probe};
+pub use self::s3::{InvalidStore, S3};
+pub use self::settings::BucketSettings;
+pub use self::storage::Bucket;
+pub use self::transport::http_client;
+pub use self::uploads::{BucketUploads, PartMemory, UploadOptions};

@@ -14,6 +14,7 @@ use futures_util::future::BoxFuture;
 use futures_util::stream::BoxStream;
 
 pub use self::error::{ObjectError, ObjectErrorKind};
+use crate::BucketSettings;
 
 /// Future of a request.
 pub type RequestFuture<'a, T> = BoxFuture<'a, Result<T, ObjectError>>;
@@ -89,6 +90,12 @@ pub trait Objects: fmt::Debug + Send + Sync + 'static {
     /// Returns a URL by which anybody may send one request for the object until it expires; `None` if the store
     /// or its credentials cannot sign. Sends nothing.
     fn sign(&self, method: SignedMethod, key: &str, expiry: Duration) -> Option<String>;
+
+    /// Returns the settings of the bucket that its owner should know of. Those that the store does not tell are
+    /// unknown; by default all are.
+    fn settings(&self) -> RequestFuture<'_, BucketSettings> {
+        Box::pin(std::future::ready(Ok(BucketSettings::default())))
+    }
 
     /// Returns the time of the store: that of its last answer, and the time since; `None` before the first.
     fn now(&self) -> Option<StoreTime>;

@@ -13,10 +13,11 @@ use anyhow::Context as _;
 
 use super::output;
 use super::serve::process::leave_termination_message;
+use super::storage::bucket::{self, InvalidBucket};
 use crate::http::tls::{LoadedTls, TlsError, TlsSettings};
 use crate::registry::config::{
     self, AuditConfig, AuditPath, CONFIGURATION_PATH, Config, Diagnostic, Loaded, MAX_FILE_BYTES, ReadFile,
-    SecretFile, Severity, Source, StorageConfig,
+    SecretFile, Severity, Source, StorageConfig, StorageLocation,
 };
 
 /// Longest time for reading a configuration file, which may be a pipe.
@@ -99,6 +100,12 @@ impl ReadConfiguration {
                 }
             }
             None => {}
+        }
+        let location = self.0.config.as_ref().map(|config| &config.storage.location);
+        if let Some(StorageLocation::Bucket(config)) = location
+            && let Err(InvalidBucket { key, message }) = bucket::options(config)
+        {
+            self.0.refuse(&key, message);
         }
         let audit = self.0.config.as_ref().and_then(|config| config.access.audit.as_ref());
         if let Some(AuditConfig { path: AuditPath::File(path), .. }) = audit

@@ -46,8 +46,15 @@ impl Args {
             }
         };
         remarks.log();
-        let StorageLocation::Folder(folder) = storage.location else {
-            anyhow::bail!("{configuration} keeps content in memory, which ends with the registry");
+        let folder = match storage.location {
+            StorageLocation::Folder(folder) => folder,
+            StorageLocation::Memory => {
+                anyhow::bail!("{configuration} keeps content in memory, which ends with the registry")
+            }
+            StorageLocation::Bucket(_) => anyhow::bail!(
+                "{configuration} keeps content in a bucket, whose collection is not supported yet; stop all replicas, \
+                 and use the command of distribution"
+            ),
         };
         let wanted = Collection {
             // Distribution spares nothing either. No registry of ours can be writing, since the folder is locked.

@@ -17,7 +17,19 @@ type Group = (&'static str, &'static [&'static str]);
 const GROUPS: &[Group] = &[
     (
         "Registry",
-        &["serve", "config", "user", "key", "access", "tls", "gc", "garbage-collect", "bootstrap", "image"],
+        &[
+            "serve",
+            "config",
+            "user",
+            "key",
+            "access",
+            "tls",
+            "storage",
+            "gc",
+            "garbage-collect",
+            "bootstrap",
+            "image",
+        ],
     ),
     (
         "Images and registries",

@@ -1,5 +1,7 @@
 //! Arguments for the storage of `serve`, and opening a folder for `serve` and `gc`.
 
+pub(super) mod bucket;
+
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
@@ -7,6 +9,7 @@ use std::time::Duration;
 use super::exit::UsageError;
 use super::ownership;
 use super::serve::plan::{FolderAccess, StoragePlace, StoragePlan};
+use crate::bucket::{BucketOptions, InvalidBucketUrl};
 use crate::store::{Access, Filesystem};
 
 /// Default of `--upload-timeout`: a week, as with distribution.
@@ -15,8 +18,14 @@ const DEFAULT_UPLOAD_TIMEOUT_MINUTES: u64 = 7 * 24 * 60;
 #[derive(Clone, Debug, clap::Args)]
 #[group(skip)]
 pub(super) struct StorageArgs {
-    /// Accept pushes, and keep the content in this folder, or in `memory`
-    #[arg(long = "storage", id = "storage", value_name = "DIR", value_hint = clap::ValueHint::DirPath)]
+    #[arg(
+        long = "storage",
+        id = "storage",
+        value_name = "DIR",
+        value_hint = clap::ValueHint::DirPath,
+        help = "Accept pushes, and keep the content in this folder, in `memory`, or in a bucket: s3://BUCKET/PREFIX, \
+                gs://BUCKET/PREFIX or az://ACCOUNT/CONTAINER/PREFIX"
+    )]
     place: Option<StorageArgument>,
 
     /// Room for content with --storage memory, in MiB
@@ -46,14 +55,19 @@ pub(super) struct StorageArgs {
 enum StorageArgument {
     Memory,
     Folder(PathBuf),
+    Bucket(Box<BucketOptions>),
 }
 
 impl FromStr for StorageArgument {
-    type Err = std::convert::Infallible;
+    type Err = InvalidBucketUrl;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        // A folder of that name can be given as ./memory.
-        Ok(if text == "memory" { Self::Memory } else { Self::Folder(text.into()) })
+        // A folder of such a name can be given as ./memory.
+        Ok(match text {
+            "memory" => Self::Memory,
+            _ if BucketOptions::is_url(text) => Self::Bucket(Box::new(text.parse()?)),
+            _ => Self::Folder(text.into()),
+        })
     }
 }
 
@@ -84,13 +98,32 @@ impl StorageArgs {
                 StoragePlace::Memory { bytes: self.memory_limit.saturating_mul(1 << 20) }
             }
             StorageArgument::Folder(folder) => StoragePlace::Folder(folder.clone()),
+            StorageArgument::Bucket(options) => StoragePlace::Bucket(options.clone()),
         };
         let access = if self.read_only { FolderAccess::Read } else { FolderAccess::Write };
-        Ok(Some(StoragePlan { place, access, allows_sparse: self.allow_sparse }))
+        Ok(Some(StoragePlan { place, access, allows_sparse: self.allow_sparse, coherence: None }))
     }
 }
 
 /// Opens a folder of `serve` or `gc`.
 pub(super) fn open_folder(folder: &Path, access: Access) -> anyhow::Result<Filesystem> {
     Filesystem::open(folder, access).map_err(|error| ownership::advise(folder, access, error.into()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_storage_is_memory_a_bucket_or_else_a_folder() {
+        let place = |text: &str| text.parse::<StorageArgument>().unwrap();
+        assert!(matches!(place("memory"), StorageArgument::Memory));
+        for url in ["s3://images/team", "gs://images", "az://account/images"] {
+            assert!(matches!(place(url), StorageArgument::Bucket(options) if options.to_string() == url));
+        }
+        for folder in ["./memory", "/srv/s3", "s3:/images", "S3://images"] {
+            assert!(matches!(place(folder), StorageArgument::Folder(_)), "{folder}");
+        }
+        assert!("s3://key:secret@images".parse::<StorageArgument>().is_err());
+    }
 }

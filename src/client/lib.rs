@@ -58,6 +58,7 @@ pub use pull::Selected;
 pub use push::PushReport;
 pub use source::{BlobLocation, LayoutSource, PushSource, RemoteSource};
 pub use tls::{ClientCertificate, TlsFault, TlsOptions, default_configuration, host_folders};
+pub use transport::client_builder;
 pub use verify::VerifyReport;
 
 use endpoint::{Endpoint, Scheme};

@@ -29,6 +29,26 @@ struct Transport {
     proxied: reqwest::Client,
 }
 
+/// Returns a builder of HTTP clients for servers other than registries, such as object stores: with the authorities
+/// that are trusted, a resolver that knows `localhost`, and the proxies of the environment. Fails if a file that the
+/// options name cannot be read.
+pub fn client_builder(options: &TlsOptions) -> Result<reqwest::ClientBuilder, ClientError> {
+    let tls = tls::configuration(options, None)?;
+    Ok(reqwest::Client::builder()
+        .tls_backend_preconfigured(tls)
+        .dns_resolver(endpoint::Resolver)
+        .proxy(proxy_of_the_environment())
+        .user_agent(USER_AGENT))
+}
+
+/// Name and version of the program, for servers.
+const USER_AGENT: &str = concat!("quinistry/", env!("CARGO_PKG_VERSION"));
+
+fn proxy_of_the_environment() -> reqwest::Proxy {
+    let proxies = Proxies::from_env();
+    reqwest::Proxy::custom(move |url| proxies.for_url(url).cloned())
+}
+
 // === impl Transports ===
 
 impl Transports {
@@ -96,10 +116,9 @@ impl Transport {
                 .retry(reqwest::retry::never())
                 .connect_timeout(patience)
                 .pool_idle_timeout(idle)
-                .user_agent(concat!("quinistry/", env!("CARGO_PKG_VERSION")))
+                .user_agent(USER_AGENT)
         };
-        let proxies = Proxies::from_env();
-        let through = reqwest::Proxy::custom(move |url| proxies.for_url(url).cloned());
+        let through = proxy_of_the_environment();
         let build = |builder: reqwest::ClientBuilder| {
             builder.build().map_err(|error| ClientError::Setup { source: Cause::of(&error) })
         };

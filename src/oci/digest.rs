@@ -3,11 +3,15 @@
 //! Grammar: OCI image-spec `descriptor.md`, section Digests. Does not read files or streams: callers feed a
 //! [`Hasher`] with whatever bytes they hold.
 
+mod state;
+
 use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256, Sha512};
+
+pub use self::state::HashStateError;
 
 /// A digest algorithm that this program can compute.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

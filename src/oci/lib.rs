@@ -18,7 +18,7 @@ mod reference;
 mod strict;
 
 pub use content::{Chunks, Content, ReadAt};
-pub use digest::{Algorithm, Digest, DigestError, Hasher};
+pub use digest::{Algorithm, Digest, DigestError, HashStateError, Hasher};
 pub use error_code::{ErrorBody, ErrorCode, ErrorDetail};
 pub use image::{
     ConfigSummary, Descriptor, History, ImageConfig, ImageConfiguration, ImageIndex, ImageManifest, Platform,

@@ -20,6 +20,8 @@ pub struct Manifest {
     pub media_type: &'static str,
     /// The type can be told from the bytes alone.
     pub typed: bool,
+    /// The bytes have a member `mediaType`, so that they can be pushed as that type alone.
+    pub declares_type: bool,
     /// Blobs that must be in the same repository.
     pub blobs: Vec<Descriptor>,
     /// Layers that are by design elsewhere, and may be here all the same.
@@ -184,7 +186,7 @@ impl Manifest {
         } else {
             Self::of_image(bytes, media_type)?
         };
-        Ok(Self { typed: told == media_type, ..manifest })
+        Ok(Self { typed: told == media_type, declares_type: own.is_some(), ..manifest })
     }
 
     /// Returns the type of a manifest that any program accepted before, from its bytes alone.
@@ -198,6 +200,12 @@ impl Manifest {
         };
         // Only old volumes hold schema 1, which no client can push any more.
         Some(if head.schema_version == 1 { media_type::DOCKER_SCHEMA_1 } else { head.told() })
+    }
+
+    /// Returns true if the bytes have a member `mediaType`, so that they can be pushed as that type alone.
+    #[must_use]
+    pub fn declares_type(bytes: &[u8]) -> bool {
+        serde_json::from_slice::<ManifestHeader>(bytes).is_ok_and(|head| head.own_type().is_some())
     }
 
     /// Finds every digest that stands anywhere in a document which could not be parsed: all that the document
@@ -226,6 +234,7 @@ impl Manifest {
         Ok(Self {
             media_type,
             typed: true,
+            declares_type: false,
             blobs,
             foreign,
             manifests: Vec::new(),
@@ -242,6 +251,7 @@ impl Manifest {
         Ok(Self {
             media_type,
             typed: true,
+            declares_type: false,
             blobs: Vec::new(),
             foreign: Vec::new(),
             manifests: index.manifests,
@@ -259,6 +269,7 @@ impl Manifest {
         Ok(Self {
             media_type: media_type::DOCKER_SCHEMA_1,
             typed: true,
+            declares_type: false,
             blobs: old.fs_layers.into_iter().map(layer).collect(),
             foreign: Vec::new(),
             manifests: Vec::new(),

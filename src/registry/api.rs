@@ -15,4 +15,5 @@ mod request_body;
 pub(crate) mod response;
 pub(crate) mod route;
 pub(crate) mod trail;
+pub(crate) mod upload_state;
 pub(crate) mod validation;

@@ -14,6 +14,7 @@ pub mod config;
 pub mod debug;
 pub mod health;
 mod keyed_queue;
+mod maintenance;
 mod memory_budgets;
 pub mod metrics;
 mod observer;
@@ -35,7 +36,8 @@ use axum::response::Response;
 use quinistry_oci::{Digest, RepositoryName};
 use quinistry_quine::Quine;
 use quinistry_store::{Store, StoreError};
-use tokio::sync::Semaphore;
+use ring::rand::{SecureRandom as _, SystemRandom};
+use tokio::sync::{OnceCell, Semaphore};
 use tower_service::Service;
 
 use self::api::response::error::Error;
@@ -46,11 +48,12 @@ use self::settings::SettingsCell;
 
 pub use quinistry_http::{Limits, serve};
 
+pub use self::api::upload_state::UploadSecret;
 pub use self::observer::Observer;
 pub use self::prefix::{PathPrefix, PathPrefixError};
 pub use self::settings::{
-    Audit, ExtraHeaders, ExtraHeadersError, PageLimits, RepositoryClass, RequiredEntries, RequiredPlatform,
-    Settings, UploadExpiry, UrlRules, Validation,
+    Audit, ExtraHeaders, ExtraHeadersError, PageLimits, Redirects, RepositoryClass, RequiredEntries,
+    RequiredPlatform, Settings, UploadExpiry, UrlRules, Validation,
 };
 
 /// Most manifests that are read from the storage at once: each may be long, and is in memory while it is
@@ -99,6 +102,8 @@ struct LimitedStore {
     /// the other half answers requests.
     manifest_check_permits: Arc<Semaphore>,
     list_permits: Arc<Semaphore>,
+    /// Secret of upload sessions that the storage holds, for replicas that share no other one.
+    stored_upload_secret: Arc<OnceCell<UploadSecret>>,
 }
 
 impl State {
@@ -198,6 +203,20 @@ impl State {
     }
 }
 
+impl State {
+    /// Returns a task that maintains a storage which several registries share, for as long as the registry runs. Spawn
+    /// it beside [`serve`]; without it, the other registries count this one as stopped after five minutes, and finish
+    /// its changes.
+    pub fn maintain_storage(&self) -> impl Future<Output = ()> + Send + use<> {
+        let stored = self.0.stored.as_ref().map(|stored| stored.store.clone());
+        async move {
+            if let Some(store) = stored {
+                maintenance::run(store).await;
+            }
+        }
+    }
+}
+
 impl LimitedStore {
     fn new(store: Store) -> Self {
         let semaphore = |permits| Arc::new(Semaphore::new(permits));
@@ -212,7 +231,23 @@ impl LimitedStore {
             manifest_read_permits: semaphore(MAX_CONCURRENT_MANIFEST_READS),
             manifest_check_permits: semaphore((processors / 2).max(1)),
             list_permits: semaphore(MAX_CONCURRENT_LISTS),
+            stored_upload_secret: Arc::default(),
         }
+    }
+
+    /// Returns the secret by which replicas recognise upload sessions: that of the settings, or else one that the
+    /// first replica creates in the storage.
+    async fn upload_secret(&self, settings: &Settings) -> Result<UploadSecret, Error> {
+        if let Some(secret) = &settings.upload_secret {
+            return Ok(secret.clone());
+        }
+        let stored = self.stored_upload_secret.get_or_try_init(|| async {
+            let mut new = [0; 32];
+            SystemRandom::new().fill(&mut new).map_err(|_| Error::Internal)?;
+            let secret = self.run(move |store| store.shared_secret(&new)).await?;
+            Ok::<_, Error>(UploadSecret::derived_from(&secret))
+        });
+        stored.await.cloned()
     }
 
     /// Calls the store on a thread that may block.

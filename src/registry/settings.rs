@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
+use crate::api::upload_state::UploadSecret;
 use crate::auth::AccessControl;
 use crate::observer::Observer;
 
@@ -40,6 +41,10 @@ pub struct Settings {
     pub answers_root: bool,
     /// Expiry of upload sessions, which [`State::expire_uploads`](crate::State::expire_uploads) carries out.
     pub upload_expiry: UploadExpiry,
+    /// Redirects of pulls to the storage; `None` if this registry sends all content itself.
+    pub redirects: Option<Redirects>,
+    /// Secret by which replicas on one storage recognise upload sessions; `None` if the storage holds it.
+    pub upload_secret: Option<UploadSecret>,
     /// Users and rules; `None` if each client may do what the other settings permit.
     pub access: Option<Arc<AccessControl>>,
     /// Log of writes, refusals and failed logins, if there is one.
@@ -61,10 +66,27 @@ impl Default for Settings {
             classes: Vec::new(),
             answers_root: false,
             upload_expiry: UploadExpiry::default(),
+            redirects: Some(Redirects::default()),
+            upload_secret: None,
             access: None,
             audit: None,
             observer: None,
         }
+    }
+}
+
+/// Redirects of clients that pull a blob to a storage that has URLs, such as a bucket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Redirects {
+    /// Least time for which a URL is valid. A client may begin to read at its end, and then goes on.
+    pub lifetime: Duration,
+    /// Least length of a blob that is not sent by this registry, in bytes.
+    pub min_bytes: u64,
+}
+
+impl Default for Redirects {
+    fn default() -> Self {
+        Self { lifetime: Duration::from_mins(20), min_bytes: 64 * 1024 }
     }
 }
 

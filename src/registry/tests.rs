@@ -1,5 +1,8 @@
 //! Tests of the registry on a storage whose content lies on another machine.
 
+mod redirects;
+mod replicas;
+
 use std::io;
 use std::ops::Range;
 use std::sync::{Arc, Mutex};

@@ -6,9 +6,10 @@ use bytes::Bytes;
 use quinistry_oci::{Algorithm, Content, Digest, RepositoryName};
 
 use super::layout::{Key, RepositoryKeys, alias, blob};
+use super::shared::LinkKind;
 use super::storage::{Entry, StorageError};
 use super::verified::is_damage;
-use super::{Inner, Store, StoreError};
+use super::{Inner, RemoteAnswer, RemoteBlob, Store, StoreError};
 
 /// Longest blob, in bytes, that is read and hashed as a whole when it is looked up; a longer one is sent in
 /// chunks, and hashed once for each tag of its bytes.
@@ -29,6 +30,12 @@ impl Store {
     /// Returns a blob's content, which has its digest. Short content is read as a whole; the bytes, or the
     /// open file, are cached.
     pub fn blob(&self, name: &RepositoryName, digest: &Digest) -> Result<Content, StoreError> {
+        if self.is_shared() {
+            return match self.remote_blob(name, digest, RemoteAnswer::default())? {
+                RemoteBlob::Content(content) => Ok(content),
+                RemoteBlob::Redirect(_) => Err(StoreError::BlobUnknown),
+            };
+        }
         let begun = self.0.blob_cache.begin();
         let canonical = self.linked(name, digest)?.ok_or(StoreError::BlobUnknown)?;
         // Another program's collection leaves links without bytes.
@@ -61,7 +68,9 @@ impl Store {
         locks.with(name, || {
             blob_cache.invalidate_during(name, || {
                 let canonical = self.linked(name, digest)?.ok_or(StoreError::BlobUnknown)?;
-                self.remove_links(&canonical, || self.unlink_blob(name, &canonical))
+                self.forget_linked_during(name, || {
+                    self.remove_links(&canonical, || self.unlink_blob(name, &canonical))
+                })
             })
         })
     }
@@ -95,20 +104,26 @@ impl Store {
             None => self.canonical(&alias(digest), digest)?,
         };
         let Some(canonical) = canonical else { return Ok(false) };
-        self.add_links(&canonical, || {
+        let length = self.add_links(&canonical, || {
             // Stored bytes may belong to no repository any more, and damaged ones must be pushed again.
-            if self.sound(&canonical, digest)?.is_none() {
-                return Ok(false);
-            }
+            let Some(length) = self.sound(&canonical, digest)? else { return Ok(None) };
             let link = match from {
                 Some(from) => Some(RepositoryKeys(from).layer_link(digest)),
                 None => self.any_link(name, &canonical)?,
             };
-            let Some(link) = link else { return Ok(false) };
+            let Some(link) = link else { return Ok(None) };
             self.storage().sync_parents(&[link, blob(&canonical)])?;
-            self.storage().write(&[&blob_links(name, digest, &canonical)])?;
-            Ok(true)
-        })
+            let register: Vec<Entry<'_>> = self.missing_register(name).into_iter().collect();
+            let links = blob_links(name, digest, &canonical);
+            let stages: [&[Entry<'_>]; 2] = [&register, &links];
+            self.storage().write(&stages[usize::from(register.is_empty())..])?;
+            Ok(Some(length))
+        })?;
+        if let Some(length) = length {
+            self.note_registered(name);
+            self.note_linked(LinkKind::Blob, name, digest, length);
+        }
+        Ok(length.is_some())
     }
 
     /// Finds a link that makes bytes a blob of some repository, of `name` rather than another.
@@ -119,7 +134,8 @@ impl Store {
             Ok::<_, StoreError>(self.canonical(&link, canonical)?.map(|_| link))
         };
         let mut found = link_of(name)?;
-        if found.is_some() {
+        // Each repository would be a request to a shared storage.
+        if found.is_some() || self.is_shared() {
             return Ok(found);
         }
         let mut searched = 0;

@@ -1,7 +1,7 @@
 //! Caches of the store: results of reading a repository, so that frequent requests are answered from memory.
 //!
 //! A change by this program invalidates the repository's entries at once. Another program may change the same
-//! folder without notice, so no entry is used for longer than [`TTL`].
+//! folder without notice, so no entry is used for longer than the lifetime that the store's coherence allows.
 
 pub(super) mod manifests;
 
@@ -14,13 +14,12 @@ use quinistry_oci::RepositoryName;
 
 use super::statistics::CacheUses;
 
-/// Lifetime of an entry, and so the delay until another program's change is seen.
-const TTL: Duration = Duration::from_secs(1);
-
-/// Cache of values by repository and key, whose entries expire after [`TTL`].
+/// Cache of values by repository and key, whose entries expire.
 #[derive(Debug)]
 pub(super) struct ExpiringCache<K, V> {
     inner: Mutex<Inner<K, V>>,
+    /// Lifetime of an entry, and so the delay until another program's change is seen.
+    lifetime: Duration,
     /// Greatest total weight of the entries; an insertion beyond it clears the cache first.
     capacity: usize,
 }
@@ -51,8 +50,9 @@ pub(super) struct ReadStart {
 }
 
 impl<K: Eq + Hash, V: Clone> ExpiringCache<K, V> {
-    /// Creates a cache of a total weight, in the unit in which the caller weighs the values.
-    pub(super) fn new(capacity: usize) -> Self {
+    /// Creates a cache of a total weight, in the unit in which the caller weighs the values. Without a lifetime it
+    /// never has a value.
+    pub(super) fn new(capacity: usize, lifetime: Duration) -> Self {
         let inner = Inner {
             entries: HashMap::new(),
             weight: 0,
@@ -60,7 +60,7 @@ impl<K: Eq + Hash, V: Clone> ExpiringCache<K, V> {
             cleaned_at: Instant::now(),
             uses: CacheUses::default(),
         };
-        Self { inner: Mutex::new(inner), capacity }
+        Self { inner: Mutex::new(inner), lifetime, capacity }
     }
 
     /// Records the start of a read, which is a miss of the cache. Call before the storage is read.
@@ -79,13 +79,13 @@ impl<K: Eq + Hash, V: Clone> ExpiringCache<K, V> {
     /// result may then be out of date.
     pub(super) fn insert(&self, begun: ReadStart, name: &RepositoryName, key: K, value: V, weight: usize) {
         let mut inner = self.inner();
-        if inner.changes != begun.changes || weight > self.capacity {
+        if inner.changes != begun.changes || weight > self.capacity || self.lifetime.is_zero() {
             return;
         }
         // Entries of little weight, too: an open file holds the disk space of a file that another program
         // removed.
-        if inner.cleaned_at.elapsed() >= TTL {
-            inner.remove_expired();
+        if inner.cleaned_at.elapsed() >= self.lifetime {
+            inner.remove_expired(self.lifetime);
         }
         if inner.weight + weight > self.capacity {
             inner.entries.clear();
@@ -101,14 +101,14 @@ impl<K: Eq + Hash, V: Clone> ExpiringCache<K, V> {
     pub(super) fn get(&self, name: &RepositoryName, key: &K) -> Option<V> {
         let mut inner = self.inner();
         let entry = inner.entries.get(name)?.get(key)?;
-        let value = (entry.read_at.elapsed() < TTL).then(|| entry.value.clone())?;
+        let value = (entry.read_at.elapsed() < self.lifetime).then(|| entry.value.clone())?;
         inner.uses.hits += 1;
         Some(value)
     }
 
     /// Removes expired entries.
     pub(super) fn remove_expired(&self) {
-        self.inner().remove_expired();
+        self.inner().remove_expired(self.lifetime);
     }
 
     /// Runs a change of a repository, and invalidates its entries before and after: a read during the change
@@ -134,12 +134,12 @@ impl<K: Eq + Hash, V: Clone> ExpiringCache<K, V> {
 }
 
 impl<K, V> Inner<K, V> {
-    fn remove_expired(&mut self) {
+    fn remove_expired(&mut self, lifetime: Duration) {
         self.cleaned_at = Instant::now();
         let Self { entries, weight, .. } = self;
         entries.retain(|_, of_repository| {
             of_repository.retain(|_, entry| {
-                let stays = entry.read_at.elapsed() < TTL;
+                let stays = entry.read_at.elapsed() < lifetime;
                 *weight -= if stays { 0 } else { entry.weight };
                 stays
             });
@@ -175,8 +175,10 @@ mod tests {
         text.parse().unwrap()
     }
 
+    const TTL: Duration = Duration::from_secs(1);
+
     fn cache() -> ExpiringCache<&'static str, u32> {
-        ExpiringCache::new(8)
+        ExpiringCache::new(8, TTL)
     }
 
     #[test]
@@ -229,6 +231,13 @@ mod tests {
         cache.inner().cleaned_at = long_ago;
         cache.insert(cache.begin(), &name("b"), "newer", 1, 1);
         assert_eq!(weighed(), (2, 2));
+    }
+
+    #[test]
+    fn a_cache_without_a_lifetime_holds_nothing() {
+        let cache = ExpiringCache::new(8, Duration::ZERO);
+        cache.insert(cache.begin(), &name("a"), "latest", 1, 1);
+        assert_eq!((cache.get(&name("a"), &"latest"), cache.count()), (None, 0));
     }
 
     #[test]

@@ -77,6 +77,19 @@ pub enum StoreError {
         "{0:?} is not a valid repository name, so that the content it needs is unknown: rename or remove the folder"
     )]
     Foreign(String),
+    /// The description of the storage's layout cannot be read.
+    #[error("{0} is not a description of a storage's layout; name another folder of the storage")]
+    FormatUnknown(super::Key),
+    /// A later version of the program has changed the layout.
+    #[error(
+        "{key} says that the layout has version {format}, which is newer than this program; use a newer one"
+    )]
+    FormatTooNew {
+        /// Key of the description.
+        key: super::Key,
+        /// Version of the layout.
+        format: u32,
+    },
     /// The storage failed.
     #[error(transparent)]
     Storage(#[from] StorageError),

@@ -7,7 +7,7 @@
 use std::io;
 
 /// Passes a point: continues, aborts or returns an error, as the test has set.
-pub(super) fn pass(name: &'static str) -> io::Result<()> {
+pub fn pass(name: &'static str) -> io::Result<()> {
     #[cfg(any(debug_assertions, feature = "failpoints"))]
     return active::pass(name);
     #[cfg(not(any(debug_assertions, feature = "failpoints")))]

@@ -2,6 +2,7 @@
 //! a crash the next start carries it out from the beginning; each step may be repeated.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::SystemTime;
 
 use quinistry_oci::{Digest, RepositoryName, Tag, to_json};
 use serde::{Deserialize, Serialize};
@@ -57,11 +58,15 @@ impl Store {
     pub(super) fn carry_out(&self, wanted: &Intent) -> Result<(), StoreError> {
         if !self.is_persistent() {
             // No next start will find an intent, and deletions must succeed on a full storage.
-            return self.perform(wanted);
+            return self.perform(wanted, None);
         }
-        let key = intent(&uuid::Uuid::new_v4().to_string());
+        let id = uuid::Uuid::new_v4().to_string();
+        let key = match &self.0.shared {
+            None => intent(&id),
+            Some(shared) => shared.replica().intent(&id),
+        };
         let written = self.storage().write(&[&[(key.clone(), &to_json(wanted))]]);
-        let performed = written.map_err(Into::into).and_then(|()| self.perform(wanted));
+        let performed = written.map_err(Into::into).and_then(|()| self.perform(wanted, None));
         // Removed after a failure as well, even one to write the intent: the client is told of the failure,
         // and the next start must not carry the intent out over later pushes.
         if let Err(error) = self.storage().remove(&key) {
@@ -88,22 +93,38 @@ impl Store {
         self.changing_manifests_at_once(name, || {
             // A collection that was killed may have removed any of the digests.
             let digests = self.possible_names_of(digest);
-            self.perform(&Intent::Delete { repository: name.clone(), digests, tags: Vec::new() })
+            self.perform(&Intent::Delete { repository: name.clone(), digests, tags: Vec::new() }, None)
         })
     }
 
     /// Carries out the missing steps. A crash may have come after any step, and another program may have
     /// changed the repository since: missing files are skipped, and tags that refer to another manifest by
-    /// now stay.
-    fn perform(&self, wanted: &Intent) -> Result<(), StoreError> {
+    /// now stay. On a shared storage, an intent that another replica wrote at `begun` leaves what is newer.
+    fn perform(&self, wanted: &Intent, begun: Option<SystemTime>) -> Result<(), StoreError> {
         match wanted {
             Intent::Tag { repository, digest, tags } => {
                 if self.revision(repository, digest)?.is_none() {
                     tracing::warn!(%repository, %digest, "ignoring intent to tag a missing manifest");
                     return Ok(());
                 }
-                self.index_tags(repository, tags, digest)?;
-                self.put_tags(repository, tags, digest)?;
+                let is_newer = |tag: &Tag| match begun {
+                    None => Ok(false),
+                    Some(begun) => {
+                        let link = self.storage().head(&RepositoryKeys(repository).tag_link(tag))?;
+                        Ok::<_, StoreError>(link.is_some_and(|link| link.modified > begun))
+                    }
+                };
+                let mut wanted = Vec::new();
+                for tag in tags {
+                    if !is_newer(tag)? {
+                        wanted.push(tag.clone());
+                    }
+                }
+                self.index_tags(repository, &wanted, digest)?;
+                self.put_tags(repository, &wanted, digest)?;
+            }
+            Intent::Delete { repository, digests, tags } if self.is_shared() => {
+                self.perform_shared_delete(repository, digests, tags, begun)?;
             }
             Intent::Delete { repository, digests, tags } => {
                 for tag in tags {
@@ -127,6 +148,10 @@ impl Store {
 
     /// Finishes interrupted changes. On a full storage this is tried again before the next change.
     pub(super) fn finish_intents(&self) -> Result<(), StoreError> {
+        if self.is_shared() {
+            // Another replica may be about to carry an intent out.
+            return self.join();
+        }
         let finished = self.finish_all();
         match &finished {
             // The next process that may write finishes them; a reader serves the present state.
@@ -158,17 +183,21 @@ impl Store {
             keys.push(key);
             Ok(())
         })?;
-        for key in keys {
-            let Some(bytes) = self.storage().read(&key, MAX_INTENT_BYTES)? else { continue };
-            match serde_json::from_slice::<Intent>(&bytes) {
-                Ok(wanted) => {
-                    tracing::info!(%key, ?wanted, "finishing interrupted change");
-                    self.changing_manifests_at_once(wanted.repository(), || self.perform(&wanted))?;
-                }
-                Err(error) => tracing::error!(%key, %error, "removing invalid intent"),
+        keys.iter().try_for_each(|key| self.finish_intent(key, None))
+    }
+
+    /// Finishes an interrupted change, and removes its intent. On a shared storage, the change leaves what was
+    /// written after `begun`.
+    pub(super) fn finish_intent(&self, key: &Key, begun: Option<SystemTime>) -> Result<(), StoreError> {
+        let Some(bytes) = self.storage().read(key, MAX_INTENT_BYTES)? else { return Ok(()) };
+        match serde_json::from_slice::<Intent>(&bytes) {
+            Ok(wanted) => {
+                tracing::info!(%key, ?wanted, "finishing interrupted change");
+                self.changing_manifests_at_once(wanted.repository(), || self.perform(&wanted, begun))?;
             }
-            self.storage().remove(&key)?;
+            Err(error) => tracing::error!(%key, %error, "removing invalid intent"),
         }
+        self.storage().remove(key)?;
         Ok(())
     }
 }

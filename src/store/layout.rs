@@ -1,5 +1,5 @@
 //! Layout of the storage: distribution's own, so that a volume of `registry:2` or `registry:3` is served as
-//! it is, and the reverse. Pure; the only module that creates a [`Key`], so no key can leave the root.
+//! it is, and the reverse. Pure; the only module that names keys. A [`Key`] cannot leave the root.
 //!
 //! Additions lie in folders that distribution ignores: `_referrers` of a repository, and `_quinistry` beside
 //! `blobs`.
@@ -9,6 +9,8 @@
 use std::fmt;
 
 use quinistry_oci::{Algorithm, Digest, RepositoryName, Tag};
+
+use super::uploads::UploadId;
 
 /// Root of all keys.
 const ROOT: &str = "docker/registry/v2";
@@ -29,7 +31,7 @@ impl Key {
 
     /// Returns the key of a path that a scan found; `None` if the path is not one of a key.
     #[must_use]
-    pub(super) fn of_path(path: String) -> Option<Self> {
+    pub fn of_path(path: String) -> Option<Self> {
         path.split('/').all(|name| !matches!(name, "" | "." | "..")).then_some(Self(path))
     }
 
@@ -59,6 +61,12 @@ impl fmt::Debug for Key {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
     }
+}
+
+/// The folder of everything.
+#[cfg(test)]
+pub(super) fn root() -> Key {
+    Key(ROOT.into())
 }
 
 /// Returns the key of the bytes of a blob or manifest. Content is stored once, under its SHA-256, also if it
@@ -91,6 +99,21 @@ pub(super) fn repositories() -> Key {
     Key(format!("{ROOT}/repositories"))
 }
 
+/// A key that lies before all repositories which begin with a character, and behind those which sort before it.
+pub(super) fn repositories_from(begin: char) -> Key {
+    Key(format!("{ROOT}/repositories/{begin}"))
+}
+
+/// A key that lies behind all keys of a repository's own folders: `` ` `` follows `_`.
+pub(super) fn behind_repository(name: &str) -> Key {
+    Key(format!("{ROOT}/repositories/{name}/`"))
+}
+
+/// A key that lies behind all keys of one of a repository's own folders, without its `_`: `0` follows `/`.
+pub(super) fn behind_folder(name: &str, folder: &str) -> Key {
+    Key(format!("{ROOT}/repositories/{name}/_{folder}0"))
+}
+
 /// The folder of intents, which are finished after a crash.
 pub(super) fn intents() -> Key {
     Key(format!("{ROOT}/_quinistry/intents"))
@@ -101,6 +124,62 @@ pub(super) fn intent(id: &str) -> Key {
     intents().child(id)
 }
 
+/// Returns the folder of the intents of one replica.
+pub(super) fn intents_of(replica: &str) -> Key {
+    intents().child(replica)
+}
+
+/// The folder of the heartbeats of all replicas.
+pub(super) fn replicas() -> Key {
+    Key(format!("{ROOT}/_quinistry/replicas"))
+}
+
+/// The versions of this layout that programs must understand.
+pub(super) fn format() -> Key {
+    Key(format!("{ROOT}/_quinistry/format"))
+}
+
+/// The folder of the registers of repositories, which list them in the order of whole names.
+pub(super) fn registers() -> Key {
+    Key(format!("{ROOT}/_quinistry/repos"))
+}
+
+/// Returns the register of a repository. No register lies in the folder of another, because stores over a file system
+/// have no object where they have a folder: each `/` is written as `.`, each `.` as `-` and each `-` as `!`, which leaves
+/// the order of names as it is.
+pub(super) fn register(name: &RepositoryName) -> Key {
+    Key(format!("{ROOT}/_quinistry/repos/{}", registered(name.as_str())))
+}
+
+fn registered(name: &str) -> String {
+    name.chars()
+        .map(|c| REGISTERED.iter().find(|(plain, _)| *plain == c).map_or(c, |(_, written)| *written))
+        .collect()
+}
+
+/// Characters of names with those of registers, in the order of both.
+const REGISTERED: [(char, char); 3] = [('-', '!'), ('.', '-'), ('/', '.')];
+
+/// Returns the name of the repository whose register has a key; `None` if the key is none of a register.
+pub(super) fn registered_name(key: &Key) -> Option<String> {
+    let (register, rest) = key.beneath(&registers())?;
+    let plain = |c| REGISTERED.iter().find(|(_, written)| *written == c).map_or(c, |(plain, _)| *plain);
+    rest.is_empty().then(|| register.chars().map(plain).collect())
+}
+
+/// The mark of a storage on which each repository has a register.
+pub(super) fn registers_complete() -> Key {
+    Key(format!("{ROOT}/_quinistry/repos-complete"))
+}
+
+/// Returns a key of the folder of registers that is not behind the register of a name, nor far before it. The name may
+/// be any text.
+pub(super) fn before_register(name: &str) -> Option<Key> {
+    let is_of_names = |c: &char| c.is_ascii_lowercase() || c.is_ascii_digit() || "._-/".contains(*c);
+    let begin: String = name.chars().take_while(is_of_names).take(RepositoryName::MAX_LEN).collect();
+    Key::of_path(format!("{}/{}", registers(), registered(&begin)))
+}
+
 /// The folder of files that are not complete yet.
 pub(super) fn scratch() -> Key {
     Key(format!("{ROOT}/_quinistry/tmp"))
@@ -109,6 +188,29 @@ pub(super) fn scratch() -> Key {
 /// The file that a writing process locks.
 pub(super) fn lock() -> Key {
     Key(format!("{ROOT}/_quinistry/lock"))
+}
+
+/// The key that all processes of a shared storage agree on, by which they recognise each other's sessions.
+pub(super) fn secret() -> Key {
+    Key(format!("{ROOT}/_quinistry/secret"))
+}
+
+/// Returns the folder of an upload session, for backends that lay out their sessions.
+#[must_use]
+pub fn upload_folder(repository: &RepositoryName, id: &UploadId) -> Key {
+    RepositoryKeys(repository).upload(id.as_str())
+}
+
+/// Returns the folder of content that is not complete yet.
+#[must_use]
+pub fn scratch_folder() -> Key {
+    scratch()
+}
+
+/// Returns the folder of all upload sessions of a repository.
+#[must_use]
+pub fn uploads_folder(repository: &RepositoryName) -> Key {
+    RepositoryKeys(repository).uploads()
 }
 
 /// Keys of a repository.
@@ -170,9 +272,24 @@ impl RepositoryKeys<'_> {
         self.key("_manifests/tags")
     }
 
+    /// The folder of all manifests' links.
+    pub(super) fn all_revisions(self) -> Key {
+        self.key("_manifests/revisions")
+    }
+
     /// The folder of a tag.
     pub(super) fn tag(self, tag: &Tag) -> Key {
         self.key(format_args!("_manifests/tags/{tag}"))
+    }
+
+    /// A key that lies before all tags which begin with a text, and behind those which sort before it.
+    pub(super) fn tags_from(self, begin: char) -> Key {
+        self.key(format_args!("_manifests/tags/{begin}"))
+    }
+
+    /// A key that lies behind all keys of a tag, and before those of the next one: `0` follows `/`.
+    pub(super) fn behind_tag(self, tag: &str) -> Key {
+        self.key(format_args!("_manifests/tags/{tag}0"))
     }
 
     /// The link of a tag; holds the digest that the tag was pushed with.
@@ -229,6 +346,32 @@ fn path(digest: &Digest) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn registers_are_in_the_order_of_names_and_none_is_a_folder() {
+        let mut names =
+            ["a", "a-b", "a.b", "a/b", "a0", "a_b", "ab", "a/b/c", "a/b-c", "a/b.c", "a__b", "a--b"];
+        names.sort_unstable();
+        let parsed = names.map(|name| name.parse::<RepositoryName>().unwrap());
+        let keys: Vec<Key> = parsed.iter().map(register).collect();
+        assert!(keys.is_sorted(), "{keys:?}");
+        for (key, name) in keys.iter().zip(names) {
+            assert_eq!(registered_name(key).as_deref(), Some(name));
+            assert_eq!(before_register(name).as_ref(), Some(key));
+        }
+        assert_eq!(before_register("a/bÜ/c"), before_register("a/b"));
+        assert_eq!(before_register("//"), None);
+    }
+
+    #[test]
+    fn paths_that_lead_elsewhere_are_no_keys() {
+        for path in ["", "/", "/a", "a/", "a//b", ".", "..", "a/..", "../a", "a/./b"] {
+            assert_eq!(Key::of_path(path.into()), None, "{path:?}");
+        }
+        for path in ["a", "a/b", "...", "a/..b/.c"] {
+            assert_eq!(Key::of_path(path.into()).unwrap().as_str(), path);
+        }
+    }
 
     #[test]
     fn keys_are_those_of_distribution() {

@@ -12,8 +12,11 @@
 mod artifact_types;
 mod blobs;
 mod cache;
+mod coherence;
+#[cfg(any(test, feature = "testing"))]
+pub mod contract;
 mod error;
-mod failpoint;
+pub mod failpoint;
 mod filesystem;
 mod gc;
 mod intents;
@@ -23,7 +26,9 @@ mod locks;
 mod manifests;
 mod memory;
 mod observed;
+mod read_only;
 mod referrers;
+mod shared;
 mod statistics;
 mod storage;
 mod uploads;
@@ -46,26 +51,30 @@ use self::intents::PendingIntents;
 use self::locks::RepositoryLocks;
 use self::manifests::ResolvedReference;
 use self::referrers::{ReferrersQuery, UnsavedReferrers};
+use self::shared::Shared;
 use self::storage::SCAN_PAGE_SIZE;
 use self::uploads::Sessions;
 use self::verified::VerificationCache;
 use self::walk::ListingCache;
 
+pub use coherence::{Coherence, StoreOptions};
 pub use error::StoreError;
 pub use filesystem::{Access, Filesystem, OpenError};
 pub use gc::{Collected, Collection, NotUnderstood};
-pub use layout::Key;
+pub use layout::{Key, scratch_folder, upload_folder, uploads_folder};
 pub use listings::Page;
 pub use manifests::{StoredManifest, Tagged};
 pub use memory::Memory;
 pub use observed::{ObservedStorage, StorageAction, StorageObserver};
+pub use read_only::ReadOnlyStorage;
 pub use referrers::Referrers;
+pub use shared::{RemoteAnswer, RemoteBlob};
 pub use statistics::{CacheUses, Statistics};
 pub use storage::{
-    Abilities, Created, Entry, ListingVersion, MAX_CREATED_BYTES, Meta, ObjectTag, Removed, ScanPage, Space,
-    Storage, StorageError, Upload, UploadStart, Uploads,
+    Abilities, Created, Entry, ListingVersion, LookedUp, MAX_CREATED_BYTES, Meta, NextRequest, ObjectTag,
+    Removed, RoomFuture, ScanPage, Space, Storage, StorageError, Upload, UploadStart, Uploads,
 };
-pub use uploads::{Claimed, IdleUpload, Receiver, Session, UploadId};
+pub use uploads::{Claimed, IdleUpload, Receiver, Session, SharedSession, UploadId};
 
 /// Greatest number of open upload sessions: each holds a buffer or a file.
 pub const MAX_SESSIONS: usize = 10_000;
@@ -106,6 +115,9 @@ struct Inner {
     unsaved_referrers: UnsavedReferrers,
     artifact_types: ArtifactTypes,
     pending_intents: PendingIntents,
+    /// State that a storage of several processes needs.
+    shared: Option<Shared>,
+    coherence: Coherence,
     /// Manifests are accepted although their blobs or children are absent.
     allows_sparse: bool,
 }
@@ -115,21 +127,33 @@ impl Store {
     ///
     /// With `allows_sparse`, manifests are accepted although their blobs or children are absent.
     pub fn open(storage: impl Storage, allows_sparse: bool) -> Result<Self, StoreError> {
+        Self::open_with(storage, StoreOptions { allows_sparse, coherence: None })
+    }
+
+    /// Opens the store on a storage, with options. First finishes interrupted changes, if the storage can be written.
+    pub fn open_with(storage: impl Storage, options: StoreOptions) -> Result<Self, StoreError> {
+        let StoreOptions { allows_sparse, coherence } = options;
+        let is_shared = storage.abilities().is_shared;
+        let usual = if is_shared { Coherence::Strict } else { Coherence::Relaxed };
+        let coherence = coherence.unwrap_or(usual);
+        let lifetime = coherence.lifetime();
         let inner = Inner {
             storage: Arc::new(storage),
             locks: RepositoryLocks::default(),
             link_guard: LinkGuard::default(),
             sessions: Sessions::new(MAX_SESSIONS),
-            resolved_references: ExpiringCache::new(REFERENCE_CACHE_CAPACITY),
-            blob_cache: ExpiringCache::new(BLOB_CACHE_BYTES),
-            tag_list_cache: ExpiringCache::new(TAG_CACHE_CAPACITY),
-            referrers_cache: ExpiringCache::new(REFERRERS_CACHE_BYTES),
+            resolved_references: ExpiringCache::new(REFERENCE_CACHE_CAPACITY, lifetime),
+            blob_cache: ExpiringCache::new(BLOB_CACHE_BYTES, lifetime),
+            tag_list_cache: ExpiringCache::new(TAG_CACHE_CAPACITY, coherence.tag_pages_lifetime()),
+            referrers_cache: ExpiringCache::new(REFERRERS_CACHE_BYTES, lifetime),
             manifest_cache: ManifestCache::default(),
             verified: VerificationCache::default(),
             listing_cache: ListingCache::default(),
             unsaved_referrers: UnsavedReferrers::default(),
             artifact_types: ArtifactTypes::default(),
             pending_intents: PendingIntents::default(),
+            shared: is_shared.then(Shared::new),
+            coherence,
             allows_sparse,
         };
         let store = Self(Arc::new(inner));

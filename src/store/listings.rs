@@ -6,7 +6,7 @@ use std::sync::Arc;
 use quinistry_oci::{RepositoryName, Tag};
 
 use super::layout::{RepositoryKeys, TAG_LINK};
-use super::{Store, StoreError};
+use super::{Coherence, Store, StoreError};
 
 /// Page of a list.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -43,32 +43,42 @@ impl Page {
 impl Store {
     /// Returns a page of the tags of a repository.
     pub fn tags(&self, name: &RepositoryName, page: &Page) -> Result<PageEntries<Tag>, StoreError> {
-        let all = self.all_tags(name)?;
+        let all = self.all_tags(name, page.last.is_empty())?;
         let begin = all.partition_point(|tag| !page.last.is_empty() && tag.as_str() <= page.last.as_str());
         let rest = &all[begin..];
         let more = page.size > 0 && rest.len() > page.size;
         Ok((rest.iter().take(page.size).cloned().collect(), more))
     }
 
-    /// Returns all tags in order, cached, so that a client that reads several pages has the folder read once.
-    fn all_tags(&self, name: &RepositoryName) -> Result<Arc<[Tag]>, StoreError> {
-        if let Some(known) = self.0.tag_list_cache.get(name, &()) {
+    /// Returns all tags in order, cached, so that a client that reads several pages has the folder read once. The
+    /// first page on a shared storage is always read.
+    fn all_tags(&self, name: &RepositoryName, is_first_page: bool) -> Result<Arc<[Tag]>, StoreError> {
+        let must_read = is_first_page && self.0.coherence == Coherence::Strict;
+        if !must_read && let Some(known) = self.0.tag_list_cache.get(name, &()) {
             return Ok(known);
         }
         let begun = self.0.tag_list_cache.begin();
-        let place = RepositoryKeys(name);
-        // A tag whose push was interrupted has an index, and refers to no manifest yet.
-        let is_tag = |name: &str| name.parse::<Tag>().is_ok();
-        let Some(names) = self.storage().list_with(&place.tags(), TAG_LINK, is_tag)? else {
+        let Some(all) = self.read_tags(name)? else {
             return if self.is_repository(name)? {
                 Ok([].into())
             } else {
                 Err(StoreError::RepositoryUnknown)
             };
         };
-        let all: Arc<[Tag]> = names.iter().filter_map(|name| name.parse().ok()).collect();
+        let all: Arc<[Tag]> = all.into();
         self.0.tag_list_cache.insert(begun, name, (), all.clone(), all.len() + 1);
         Ok(all)
+    }
+
+    /// Reads all tags in order; `None` if the repository has no folder of tags.
+    fn read_tags(&self, name: &RepositoryName) -> Result<Option<Vec<Tag>>, StoreError> {
+        if self.is_shared() {
+            return self.scan_tags(name);
+        }
+        // A tag whose push was interrupted has an index, and refers to no manifest yet.
+        let is_tag = |name: &str| name.parse::<Tag>().is_ok();
+        let names = self.storage().list_with(&RepositoryKeys(name).tags(), TAG_LINK, is_tag)?;
+        Ok(names.map(|names| names.iter().filter_map(|name| name.parse().ok()).collect()))
     }
 
     /// Returns a page of the repositories that have, or had, a manifest or a blob.
@@ -92,7 +102,7 @@ impl Store {
             return Ok((names, next));
         }
         let (mut seen, mut last_seen) = (0, String::new());
-        self.walk(&page.last, &["_manifests", "_layers"], &mut |text| {
+        let visit: &mut dyn FnMut(String) -> Result<ControlFlow<()>, StoreError> = &mut |text| {
             // Another program may allow names that are not valid here.
             let name = text.parse().ok().filter(is_listed);
             let is_full = names.len() >= page.size && name.is_some();
@@ -105,7 +115,12 @@ impl Store {
             last_seen = text;
             names.extend(name);
             Ok(ControlFlow::Continue(()))
-        })?;
+        };
+        if self.is_shared() {
+            self.visit_shared_repositories(&page.last, visit)?;
+        } else {
+            self.walk(&page.last, &["_manifests", "_layers"], visit)?;
+        }
         Ok((names, next))
     }
 }

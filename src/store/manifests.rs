@@ -4,6 +4,7 @@ mod changes;
 
 use std::collections::HashSet;
 
+use bytes::Bytes;
 use quinistry_oci::{Algorithm, Content, Digest, Manifest, Reference, RepositoryName, media_type};
 
 use super::cache::manifests::{CachedManifest, CheckedManifest, MAX_CACHED_MANIFEST_BYTES};
@@ -12,11 +13,12 @@ use super::storage::StorageError;
 use super::verified::is_damage;
 use super::{Store, StoreError};
 
+pub(super) use self::changes::MAX_MISSING_PARTS;
 pub use self::changes::Tagged;
 
 /// Longest manifest that is read, in bytes. Manifests of another program may be longer than ours, and must
 /// fit into memory.
-const MAX_STORED_MANIFEST_BYTES: u64 = 16 * 1024 * 1024;
+pub(super) const MAX_STORED_MANIFEST_BYTES: u64 = 16 * 1024 * 1024;
 
 /// Manifest as it was pushed.
 #[derive(Clone, Debug)]
@@ -75,7 +77,12 @@ impl Store {
         };
         let (digest, canonical) = loop {
             let Some(digest) = target else { return unknown() };
-            if let Some(canonical) = self.revision(name, &digest)? {
+            let revision = if self.is_shared() {
+                self.revision_with_bytes(name, &digest)?
+            } else {
+                self.revision(name, &digest)?
+            };
+            if let Some(canonical) = revision {
                 break (digest, canonical);
             }
             // The tag was moved since, and its former manifest deleted.
@@ -90,7 +97,7 @@ impl Store {
         {
             return Err(StoreError::Damaged(digest));
         }
-        let pushed_as = self.pushed_as(name, &digest)?;
+        let pushed_as = if content.declares_type { None } else { self.pushed_as(name, &digest)? };
         let resolved = ResolvedReference { digest, canonical, pushed_as };
         let manifest = StoredManifest::of(&resolved, content);
         self.0.resolved_references.insert(begun, name, reference.clone(), resolved, 1);
@@ -175,7 +182,12 @@ impl Store {
         if !content.digest(Algorithm::Sha256).is_ok_and(|found| found == *canonical) {
             return Err(StoreError::Damaged(canonical.clone()));
         }
-        let long = CheckedManifest { content, media_type: known.media_type, tag: Some(tag) };
+        let long = CheckedManifest {
+            content,
+            media_type: known.media_type,
+            declares_type: known.declares_type,
+            tag: Some(tag),
+        };
         self.0.manifest_cache.put_long(canonical, long.clone());
         Ok(long)
     }
@@ -196,11 +208,17 @@ impl Store {
         if !canonical.matches(&bytes) {
             return Err(StoreError::Damaged(canonical.clone()));
         }
+        Ok(self.remember_manifest(canonical, bytes))
+    }
+
+    /// Caches a manifest's bytes, which have its digest.
+    pub(super) fn remember_manifest(&self, canonical: &Digest, bytes: Bytes) -> CachedManifest {
         // Content that was accepted as a manifest is served as one, also if its form is not understood here.
         let media_type = Manifest::type_of(&bytes).unwrap_or(media_type::OCI_MANIFEST);
-        let known = CachedManifest { bytes, media_type };
+        let declares_type = Manifest::declares_type(&bytes);
+        let known = CachedManifest { bytes, media_type, declares_type };
         self.0.manifest_cache.put(canonical, &known);
-        Ok(known)
+        known
     }
 
     /// Returns the SHA-256 of an entry of an index: a manifest, or else a blob.
@@ -239,13 +257,12 @@ impl Store {
     }
 }
 
-fn in_memory(CachedManifest { bytes, media_type }: CachedManifest) -> CheckedManifest {
-    CheckedManifest { content: [bytes].into(), media_type, tag: None }
+fn in_memory(CachedManifest { bytes, media_type, declares_type }: CachedManifest) -> CheckedManifest {
+    CheckedManifest { content: [bytes].into(), media_type, declares_type, tag: None }
 }
 
 #[cfg(test)]
 mod tests {
-    use bytes::Bytes;
 
     use super::*;
     use crate::Access;

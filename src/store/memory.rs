@@ -132,7 +132,12 @@ impl Storage for Memory {
     }
 
     fn abilities(&self) -> Abilities {
-        Abilities { is_persistent: false, clears_at_once: true, has_listing_versions: false }
+        Abilities {
+            is_persistent: false,
+            clears_at_once: true,
+            has_listing_versions: false,
+            is_shared: false,
+        }
     }
 
     fn open(&self, key: &Key) -> Result<Option<(Content, ObjectTag)>, StorageError> {
@@ -301,7 +306,7 @@ impl Upload for StagedMemory {
         Ok(self.length)
     }
 
-    fn digest(&self, algorithm: Algorithm) -> Result<Digest, StorageError> {
+    fn digest(&mut self, algorithm: Algorithm) -> Result<Digest, StorageError> {
         self.check_usable()?;
         Ok(self.content().digest(algorithm).expect("memory can be read"))
     }
@@ -362,7 +367,8 @@ mod tests {
         let [one, two] = ["one", "two"].map(|name| scratch().child(name));
         let used = || memory.inner().used_bytes;
         let digest = Digest::sha256(&[1; 1000]);
-        let mut staged = memory.begin(UploadStart::Whole { digest: &digest, length: None }).unwrap();
+        let mut staged =
+            memory.begin(UploadStart::Whole { digest: &digest, length: None, key: None }).unwrap();
         staged.append(&[1; 1000]).unwrap();
         let long = [2; 500];
         assert!(matches!(staged.finish(&one, &[&[(two.clone(), &long)]]), Err(StorageError::Full)));

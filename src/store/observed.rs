@@ -12,7 +12,7 @@ use quinistry_oci::Content;
 
 use super::layout::Key;
 use super::storage::{
-    Abilities, Created, Entry, ListingVersion, Meta, ObjectTag, Removed, ScanPage, Space, Storage,
+    Abilities, Created, Entry, ListingVersion, LookedUp, Meta, ObjectTag, Removed, ScanPage, Space, Storage,
     StorageError, Uploads,
 };
 
@@ -119,6 +119,22 @@ impl<S: Storage> Storage for ObservedStorage<S> {
 
     fn head(&self, key: &Key) -> Result<Option<Meta>, StorageError> {
         self.measured(StorageAction::Stat, |storage| storage.head(key))
+    }
+
+    fn look_up(&self, pairs: &[(Key, Key)], max_bytes: u64) -> Result<Vec<LookedUp>, StorageError> {
+        self.measured(StorageAction::GetContent, |storage| storage.look_up(pairs, max_bytes))
+    }
+
+    fn read_all(&self, keys: &[Key], max_bytes: u64) -> Result<Vec<Option<Bytes>>, StorageError> {
+        self.measured(StorageAction::GetContent, |storage| storage.read_all(keys, max_bytes))
+    }
+
+    fn open_known(&self, key: &Key, meta: &Meta) -> Result<Option<Content>, StorageError> {
+        self.measured(StorageAction::Reader, |storage| storage.open_known(key, meta))
+    }
+
+    fn redirect(&self, key: &Key, lifetime: Duration) -> Option<String> {
+        self.storage.redirect(key, lifetime)
     }
 
     fn write(&self, stages: &[&[Entry<'_>]]) -> Result<(), StorageError> {

@@ -20,7 +20,7 @@ use super::{Page, Store, StoreError};
 pub(super) use self::unsaved::UnsavedReferrers;
 
 /// Longest descriptor that is read, in bytes: a descriptor repeats all annotations of its manifest.
-const MAX_DESCRIPTOR_BYTES: u64 = 16 * 1024 * 1024;
+pub(super) const MAX_DESCRIPTOR_BYTES: u64 = 16 * 1024 * 1024;
 
 /// Weight of a cached page, or of a text in its query, beside its bytes.
 const ENTRY_OVERHEAD_BYTES: usize = 512;
@@ -90,6 +90,10 @@ impl Store {
         name: &RepositoryName,
         (subject, wanted, page, bytes): &ReferrersQuery,
     ) -> Result<(Referrers, usize), StoreError> {
+        if self.is_shared() {
+            return self
+                .read_shared_referrers(name, &(subject.clone(), wanted.clone(), page.clone(), *bytes));
+        }
         let (begun, version) = (self.0.artifact_types.begin(), self.revisions_version(name)?);
         let is_wanted = |own: Option<&str>| {
             wanted.is_empty() || own.is_some_and(|own| wanted.iter().any(|one| one == own))
@@ -148,6 +152,9 @@ impl Store {
 
     /// Returns the state of a repository's descriptors. Call before its manifests change.
     pub(super) fn descriptor_state(&self, name: &RepositoryName) -> Result<DescriptorState, StoreError> {
+        if self.is_shared() {
+            return Ok(DescriptorState::Unknown);
+        }
         let known = self.read_note(&RepositoryKeys(name).referrers_version(), super::MAX_LINK_BYTES)?;
         let version = self.revisions_version(name)?;
         Ok(if known.is_some_and(|known| known == version.as_bytes()) {

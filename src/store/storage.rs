@@ -9,14 +9,14 @@ mod uploads;
 use std::collections::BTreeSet;
 use std::fmt;
 use std::io;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use quinistry_oci::{Content, Digest};
 
 use super::layout::Key;
 
-pub use self::uploads::{Upload, UploadStart, Uploads};
+pub use self::uploads::{NextRequest, RoomFuture, Upload, UploadStart, Uploads};
 
 /// A key, and the bytes to store under it.
 pub type Entry<'a> = (Key, &'a [u8]);
@@ -29,13 +29,13 @@ pub type Entry<'a> = (Key, &'a [u8]);
 /// [`remove`](Self::remove), [`remove_if`](Self::remove_if), [`clear`](Self::clear), [`scan`](Self::scan) and
 /// [`uploads`](Self::uploads), and of [`Uploads`] and [`Upload`] the seven without one. The others are right
 /// for every backend, and overridden where one call of the backend does what the default does in many.
-/// `tests/contract` has the tests that all backends pass.
+/// [`contract`](crate::contract) has the tests that all backends pass.
 pub trait Storage: fmt::Debug + Send + Sync + 'static {
     /// Returns the abilities of the backend, which never change.
     fn abilities(&self) -> Abilities;
 
     /// Opens the bytes under a key, for streaming, with their tag; `None` if there are none. The bytes do not
-    /// change while the content lives.
+    /// change while the content lives; reads fail where the backend cannot keep bytes that were replaced.
     fn open(&self, key: &Key) -> Result<Option<(Content, ObjectTag)>, StorageError>;
 
     /// Reads the bytes under a key as a whole; `None` if there are none. More than `max_bytes` are an error.
@@ -65,6 +65,38 @@ pub trait Storage: fmt::Debug + Send + Sync + 'static {
     /// Writes bytes under a key that has none, atomically: of several writers exactly one creates the bytes.
     /// The others get what that one has written, which is durable.
     fn create(&self, key: &Key, bytes: &[u8]) -> Result<Created, StorageError>;
+
+    /// Looks up links together with their targets: for each pair of keys the bytes of the first, unless these are
+    /// absent or longer than `max_bytes`, and the metadata of the second. Where there is no link, the target may
+    /// be left out. A backend whose answers take long asks for all at once.
+    fn look_up(&self, pairs: &[(Key, Key)], max_bytes: u64) -> Result<Vec<LookedUp>, StorageError> {
+        let look_up = |(link, target): &(Key, Key)| {
+            let link = unless_too_long(self.read(link, max_bytes))?;
+            let target = if link.is_some() { self.head(target)? } else { None };
+            Ok(LookedUp { link, target })
+        };
+        pairs.iter().map(look_up).collect()
+    }
+
+    /// Reads the bytes under several keys as a whole; `None` for those that are absent or longer than
+    /// `max_bytes`. A backend whose answers take long asks for all at once.
+    fn read_all(&self, keys: &[Key], max_bytes: u64) -> Result<Vec<Option<Bytes>>, StorageError> {
+        keys.iter().map(|key| unless_too_long(self.read(key, max_bytes))).collect()
+    }
+
+    /// Opens bytes whose metadata was read a moment ago; `None` if they are gone. A backend whose answers take
+    /// long asks for nothing.
+    fn open_known(&self, key: &Key, meta: &Meta) -> Result<Option<Content>, StorageError> {
+        let _ = meta;
+        Ok(self.open(key)?.map(|(content, _)| content))
+    }
+
+    /// Returns a URL by which a client can read the bytes under a key from the backend itself, for at least
+    /// `lifetime`; `None` if the backend has no URLs. Asks the backend for nothing.
+    fn redirect(&self, key: &Key, lifetime: Duration) -> Option<String> {
+        let _ = (key, lifetime);
+        None
+    }
 
     /// Removes the bytes under a key, and none beneath it. Returns true if there were any.
     fn remove(&self, key: &Key) -> Result<bool, StorageError>;
@@ -179,11 +211,20 @@ pub trait Storage: fmt::Debug + Send + Sync + 'static {
     fn uploads(&self) -> &dyn Uploads;
 }
 
+/// Counts bytes that are too long as absent.
+fn unless_too_long(read: Result<Option<Bytes>, StorageError>) -> Result<Option<Bytes>, StorageError> {
+    match read {
+        Err(StorageError::TooLong { .. }) => Ok(None),
+        read => read,
+    }
+}
+
 /// Number of keys that are scanned at once: the longest page of S3.
 pub(super) const SCAN_PAGE_SIZE: usize = 1000;
 
 /// Abilities of a backend, by which the store chooses among correct ways.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own about a backend")]
 pub struct Abilities {
     /// Data survives a restart. If not, crash recovery is skipped and unreferenced blobs are freed at once.
     pub is_persistent: bool,
@@ -193,6 +234,18 @@ pub struct Abilities {
     /// [`Storage::listing_version`] reads no list, so that a list may be cached for as long as its version
     /// stays.
     pub has_listing_versions: bool,
+    /// Other processes, all equal, change the storage at the same time. The store then believes nothing that
+    /// another process can have changed, and commits in an order that holds for any interleaving.
+    pub is_shared: bool,
+}
+
+/// Link, and the metadata of its target.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LookedUp {
+    /// Bytes of the link, if there are any.
+    pub link: Option<Bytes>,
+    /// Metadata of the target, if it was asked for and is there.
+    pub target: Option<Meta>,
 }
 
 /// Metadata of the bytes under a key.
@@ -265,6 +318,8 @@ enum TagSource {
     /// Length of a file, and its device, inode and times of change.
     File(u64, [u64; 6]),
     Generation(u64),
+    /// `ETag` or generation of an object store.
+    Version(Box<str>),
 }
 
 impl ObjectTag {
@@ -280,7 +335,24 @@ impl ObjectTag {
         Self(TagSource::Generation(generation))
     }
 
-    /// Returns true if another program, a user or a failing disk can change the bytes.
+    /// Creates the tag of an object from the version that its store gave the bytes: `ETag` or generation. Some
+    /// stores give the same bytes the same version again.
+    #[must_use]
+    pub fn of_version(version: &str) -> Self {
+        Self(TagSource::Version(version.into()))
+    }
+
+    /// Returns the version that an object store gave the bytes, if the tag has one.
+    #[must_use]
+    pub fn version(&self) -> Option<&str> {
+        match &self.0 {
+            TagSource::Version(version) => Some(version),
+            TagSource::File(..) | TagSource::Generation(_) => None,
+        }
+    }
+
+    /// Returns true if another program, a user or a failing disk can change the bytes. Those of an object store
+    /// are believed, because the store itself verifies them, and to hash them means to transfer them.
     pub(super) fn can_change(&self) -> bool {
         matches!(self.0, TagSource::File(..))
     }
@@ -301,6 +373,20 @@ pub enum StorageError {
     /// The content of a staged write is unknown after an error, or was published before.
     #[error("the received content could not be stored; send it again")]
     Broken,
+    /// Another process has continued the upload session at the offset of the request.
+    #[error("another request has continued the upload session")]
+    Overtaken,
+    /// The memory for uploads is taken. Nothing was changed.
+    #[error("too many uploads are being received; try again in a few seconds")]
+    Busy,
+    /// An upload has more parts than the storage accepts.
+    #[error(
+        "the content is longer than {max_bytes} bytes, the most in parts of this size; raise the storage's chunksize"
+    )]
+    TooManyParts {
+        /// Bytes of the greatest number of parts.
+        max_bytes: u64,
+    },
     /// The storage was opened for reading only.
     #[error("the storage is opened for reading only")]
     ReadOnly,

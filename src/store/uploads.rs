@@ -3,11 +3,13 @@
 //!
 //! A session is a folder in distribution's form, and so survives a restart: acknowledged bytes are flushed,
 //! and are hashed again when the session continues in another process. The folder is created when the first
-//! of several requests begins to send; most blobs are received whole in one request and need no folder.
+//! of several requests begins to send; most blobs are received whole in one request and need no folder. Where
+//! several processes share a storage, sessions are in the storage alone ([`shared`]).
 
 mod expiry;
 mod id;
 mod session;
+mod shared;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -16,14 +18,16 @@ use std::time::{Duration, SystemTime};
 use quinistry_oci::{Algorithm, Digest, RepositoryName};
 
 use super::blobs::{MAX_SHORT_BLOB_BYTES, blob_links};
-use super::layout::blob;
-use super::storage::UploadStart;
+use super::layout::{Key, blob};
+use super::shared::LinkKind;
+use super::storage::{Entry, StorageError, UploadStart};
 use super::{Store, StoreError};
 
 pub use self::expiry::IdleUpload;
 pub use self::id::UploadId;
 pub(super) use self::session::Sessions;
 pub use self::session::{Claimed, Receiver, Session};
+pub use self::shared::SharedSession;
 
 /// Least idle time of an empty session that makes place for another: the client of a younger one is about to
 /// send.
@@ -43,8 +47,13 @@ impl Store {
             return Err(StoreError::TooManyUploads);
         }
         let id = UploadId::random();
-        let upload = self.storage().uploads().begin(UploadStart::Session { repository: name, id: &id })?;
-        let session = Session::new(name, &id, Receiver::new(upload, announced));
+        let upload = self.storage().uploads().begin(UploadStart::Session {
+            repository: name,
+            id: &id,
+            begun: SystemTime::now(),
+            announced,
+        })?;
+        let session = Session::new(name, &id, None, Receiver::new(upload, announced));
         self.0.sessions.open().insert(id, session.clone());
         Ok(session)
     }
@@ -90,7 +99,7 @@ impl Store {
                 return known;
             }
             let upload = self.storage().uploads().resume(name, id)?.ok_or(StoreError::UploadUnknown)?;
-            let session = Session::new(name, id, Receiver::new(upload, None));
+            let session = Session::new(name, id, None, Receiver::new(upload, None));
             self.0.sessions.open().insert(id.clone(), session.clone());
             Ok(session)
         })
@@ -110,7 +119,9 @@ impl Store {
     /// Creates a receiver for a blob that one request brings, with the number of bytes if the client has
     /// declared it.
     pub fn receive(&self, digest: &Digest, length: Option<u64>) -> Result<Receiver, StoreError> {
-        let upload = self.storage().uploads().begin(UploadStart::Whole { digest, length })?;
+        let key = known_key(digest);
+        let start = UploadStart::Whole { digest, length, key: key.as_ref() };
+        let upload = self.storage().uploads().begin(start)?;
         Ok(Receiver::new(upload, Some(digest.algorithm())))
     }
 
@@ -130,17 +141,23 @@ impl Store {
             Algorithm::Sha512 => receiver.digest(Algorithm::Sha256)?,
         };
         let length = receiver.len();
+        let register: Vec<Entry<'_>> = self.missing_register(name).into_iter().collect();
         // Existing bytes are replaced: another program's crash may have torn them.
         self.0.blob_cache.invalidate_during(name, || {
             self.add_links(&canonical, || {
-                receiver.upload.finish(&blob(&canonical), &[&blob_links(name, wanted, &canonical)])?;
-                // A shorter blob is hashed whenever it is read.
-                if length > MAX_SHORT_BLOB_BYTES {
+                let links = blob_links(name, wanted, &canonical);
+                let stages: [&[Entry<'_>]; 2] = [&register, &links];
+                receiver.upload.finish(&blob(&canonical), &stages[usize::from(register.is_empty())..])?;
+                // A shorter blob is hashed whenever it is read, and one of a shared storage never.
+                if length > MAX_SHORT_BLOB_BYTES && !self.is_shared() {
                     self.note_sound(&canonical, wanted);
                 }
                 Ok(())
             })
-        })
+        })?;
+        self.note_registered(name);
+        self.note_linked(LinkKind::Blob, name, wanted, length);
+        Ok(())
     }
 
     /// Flushes the received bytes, so that the next request continues after them. If the flush fails the
@@ -153,9 +170,14 @@ impl Store {
                 Ok(offset)
             }
             Err(error) => {
+                // Another process may have acknowledged bytes.
+                if matches!(error, StorageError::Overtaken) {
+                    session.offset.store(receiver.len(), Ordering::Release);
+                }
                 // On a full storage the bytes may be acknowledged later.
                 if receiver.upload.is_spent() {
                     self.end(session, claimed);
+                    return Err(ended(error.into()));
                 }
                 Err(error.into())
             }
@@ -169,10 +191,13 @@ impl Store {
         let committed = self.commit(&session.name, receiver, wanted);
         let may_retry = matches!(committed, Err(StoreError::Storage(_)));
         if may_retry && !receiver.upload.is_spent() {
+            if self.has_shared_sessions() {
+                session.offset.store(receiver.len(), Ordering::Release);
+            }
             return committed;
         }
         let removed = self.forget(session, claimed.take());
-        committed.and(removed)
+        committed.map_err(ended).and(removed)
     }
 
     /// Ends a claimed session, and drops its bytes.
@@ -192,5 +217,19 @@ impl Store {
         let removed = receiver.map_or(Ok(()), |mut receiver| receiver.upload.abort());
         self.0.sessions.open().remove(&session.id);
         Ok(removed?)
+    }
+}
+
+/// Returns the key of the bytes of a digest, if the digest tells where they lie.
+fn known_key(digest: &Digest) -> Option<Key> {
+    (digest.algorithm() == Algorithm::Sha256).then(|| blob(digest))
+}
+
+/// Returns the error of a session that cannot continue. If another process has overtaken it, that process has
+/// ended the session.
+fn ended(error: StoreError) -> StoreError {
+    match error {
+        StoreError::Storage(StorageError::Overtaken) => StoreError::UploadUnknown,
+        error => error,
     }
 }

@@ -82,6 +82,9 @@ impl Store {
 
     /// Returns the names of all folders that hold one of `marks`, in order.
     pub(super) fn folders_with(&self, marks: &[&str]) -> Result<Vec<String>, StoreError> {
+        if self.is_shared() {
+            return self.scan_repositories(marks);
+        }
         let mut found = Vec::new();
         self.walk("", marks, &mut |name| {
             found.push(name);

@@ -138,7 +138,7 @@ fn the_commands_of_the_pages_work_on_a_fresh_machine() {
 #[test]
 fn the_page_about_configurations_shows_what_the_check_says() {
     let folder = tempfile::tempdir().unwrap();
-    let text = "version: 0.1\nstorage:\n  s3:\n    region: a\n    bucket: b\nhttp:\n  adrr: :5000\n";
+    let text = "version: 0.1\nstorage:\n  s3:\n    bucket: b\nhttp:\n  adrr: :5000\n";
     fs::write(folder.path().join("config.yml"), text).unwrap();
     let page = blocks(include_str!("../../docs/configuration.md"), "console");
     let (command, expected) = page[0].split_once('\n').unwrap();

@@ -482,7 +482,7 @@ fn garbage_collect_needs_no_more_than_the_storage() {
     let refused = collect(refused);
     assert_eq!(refused.status.code(), Some(1));
     let log = String::from_utf8(refused.stderr).unwrap();
-    for key in ["storage.s3: ", "storage.s3.bucket: ", "version: "] {
+    for key in ["storage.s3.accesskey: ", "storage.s3.bucket: ", "version: "] {
         assert!(log.lines().any(|line| line.contains(&format!("error: {key}"))), "{key} in {log}");
     }
     assert!(!log.contains("auth"), "{log}");

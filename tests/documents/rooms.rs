@@ -10,6 +10,7 @@ const ARROWS: [(&str, &[&str]); 9] = [
     ("quinistry-yaml", &[]),
     ("quinistry-quine", &["quinistry-oci"]),
     ("quinistry-store", &["quinistry-oci"]),
+    ("quinistry-bucket", &["quinistry-oci", "quinistry-store"]),
     ("quinistry-client", &["quinistry-oci"]),
     (
         "quinistry-registry",
@@ -19,6 +20,7 @@ const ARROWS: [(&str, &[&str]); 9] = [
     (
         "quinistry",
         &[
+            "quinistry-bucket",
             "quinistry-client",
             "quinistry-http",
             "quinistry-kube",

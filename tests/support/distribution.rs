@@ -26,10 +26,10 @@ impl Version {
         }
     }
 
-    /// With nothing of what it would tell others about itself.
+    /// With nothing of what it would tell others about itself, nor a setting of the machine for its S3 client.
     fn command(self) -> Command {
         let mut command = command(self.program());
-        command.env("OTEL_TRACES_EXPORTER", "none").stdin(Stdio::null());
+        command.env("OTEL_TRACES_EXPORTER", "none").env_remove("AWS_CA_BUNDLE").stdin(Stdio::null());
         command
     }
 }
@@ -64,17 +64,29 @@ impl Distribution {
         Some((Self::with(version, folder, &storage, &http)?, address))
     }
 
+    /// Starts a registry on any storage, by the section of its configuration, that allows deletes and sends
+    /// bytes itself instead of redirecting. `None` as above.
+    pub fn on_storage(version: Version, section: &str) -> Option<Self> {
+        let storage = format!("{section}, delete: {{enabled: true}}, redirect: {{disable: true}}");
+        Self::with(version, tempfile::tempdir().unwrap(), &storage, FREE_PORT)
+    }
+
     /// Runs distribution's collection over a folder that no registry serves.
     pub fn collect(version: Version, root: &Path, flags: &[&str]) -> Option<()> {
+        Self::collect_storage(version, &on_folder(root), flags).map(drop)
+    }
+
+    /// Runs distribution's collection over any storage that no registry serves, and returns its report.
+    pub fn collect_storage(version: Version, section: &str, flags: &[&str]) -> Option<String> {
         let folder = tempfile::tempdir().unwrap();
-        let config = configure(folder.path(), &on_folder(root), FREE_PORT, "");
+        let config = configure(folder.path(), section, FREE_PORT, "");
         let done = output(version.command().arg("garbage-collect").args(flags).arg(config));
         let Ok(done) = done else {
             missing(version.program());
             return None;
         };
         assert!(done.status.success(), "{version:?}: {}", String::from_utf8_lossy(&done.stderr));
-        Some(())
+        Some(String::from_utf8(done.stdout).unwrap())
     }
 
     /// Starts a registry in memory with TLS: `tls` holds further keys of that section, `sections` further sections

@@ -19,6 +19,9 @@ pub const PROGRAM: &str = env!("CARGO_BIN_EXE_quinistry");
 /// Arguments that serve on a free port.
 pub const SERVE: [&str; 3] = ["serve", "--listen", "127.0.0.1:0"];
 
+/// Begin of the line by which the program says that it serves.
+const SERVING: &str = "serving quinistry";
+
 /// A running program; killed when dropped.
 #[derive(Debug)]
 pub struct Server {
@@ -39,7 +42,18 @@ impl Server {
     /// Starts whatever becomes a serving program.
     pub fn launch(command: &mut Command) -> Self {
         let running = Running::start(command);
-        let line = running.line("serving quinistry");
+        let line = running.line(SERVING);
+        Self::serving(running, &line)
+    }
+
+    /// Starts a program that may end before it serves. `None` if it does.
+    pub fn try_launch(command: &mut Command) -> Option<Self> {
+        let running = Running::start(command);
+        let line = running.find_line(SERVING)?;
+        Some(Self::serving(running, &line))
+    }
+
+    fn serving(running: Running, line: &str) -> Self {
         let field = |name: &str| {
             let field = line.split_whitespace().find_map(|word| word.strip_prefix(name)?.strip_prefix('='));
             field.unwrap_or_else(|| panic!("{name} in {line:?}")).to_owned()
@@ -125,10 +139,17 @@ impl Running {
     }
 
     fn line(&self, text: &str) -> String {
+        let line = self.find_line(text);
+        line.unwrap_or_else(|| panic!("ended before {text:?}; said: {}", self.log.lock().unwrap()))
+    }
+
+    /// Waits for a line. `None` if the program ends before.
+    fn find_line(&self, text: &str) -> Option<String> {
         loop {
             match self.lines.recv_timeout(TEST_TIMEOUT) {
-                Ok(line) if line.contains(text) => return line,
+                Ok(line) if line.contains(text) => return Some(line),
                 Ok(_) => {}
+                Err(mpsc::RecvTimeoutError::Disconnected) => return None,
                 Err(error) => panic!("waiting for {text:?}: {error}; said: {}", self.log.lock().unwrap()),
             }
         }

@@ -13,6 +13,8 @@ pub enum ObjectErrorKind {
     Conflict,
     /// The object has the version that the reader has already.
     Unchanged,
+    /// The range of a read begins at the end of the object, or behind it. An empty object has no other range.
+    OutOfRange,
     /// The store refuses the credentials, or their rights.
     Denied,
     /// The store asks for fewer requests (429, 503, `SlowDown`).
@@ -34,4 +36,18 @@ pub struct ObjectError {
     /// Cause, if there is one.
     #[source]
     pub source: Option<io::Error>,
+}
+
+impl ObjectError {
+    /// Creates an error without a cause.
+    #[must_use]
+    pub fn new(kind: ObjectErrorKind, message: impl Into<String>) -> Self {
+        Self { kind, message: message.into(), source: None }
+    }
+
+    /// Returns true if the request may have been carried out, although it was answered by this error.
+    #[must_use]
+    pub const fn is_outcome_unknown(&self) -> bool {
+        matches!(self.kind, ObjectErrorKind::Unknown | ObjectErrorKind::Conflict)
+    }
 }

@@ -56,6 +56,13 @@ pub(super) const EXAMPLES: &[(&str, &[&str])] = &[
             "quinistry access check config.yml anonymous public/app --can pull -o json",
         ],
     ),
+    (
+        "storage probe",
+        &[
+            "quinistry storage probe s3://bucket/registry?region=eu-west-1",
+            "quinistry storage probe 's3://bucket?endpoint=http://localhost:9000&pathstyle=true' -o json",
+        ],
+    ),
     ("gc", &["quinistry gc /srv/registry --dry-run", "quinistry gc /srv/registry --delete-untagged -o json"]),
     (
         "garbage-collect",

@@ -64,6 +64,7 @@ pub(super) fn serving(
             let place = match &storage.place {
                 StoragePlace::Memory { .. } => "memory".into(),
                 StoragePlace::Folder(folder) => folder.display().to_string(),
+                StoragePlace::Bucket(options) => options.to_string(),
             };
             if settings.read_only {
                 tracing::info!(storage = %place, "serving stored content, writes are refused");

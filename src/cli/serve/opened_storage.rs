@@ -4,10 +4,13 @@ use std::path::Path;
 
 use anyhow::Context as _;
 
+use super::opened_bucket::{self, OpenedBucket};
 use super::plan::{FolderAccess, StoragePlace, StoragePlan};
 use crate::cli::storage::open_folder;
 use crate::registry::metrics::{Driver, RegistryMetrics};
-use crate::store::{Access, Filesystem, Memory, ObservedStorage, Storage, Store};
+use crate::store::{
+    Access, Filesystem, Memory, ObservedStorage, ReadOnlyStorage, Storage, Store, StoreOptions,
+};
 
 /// Store, and whether its storage was opened for writing.
 #[derive(Debug)]
@@ -30,6 +33,19 @@ impl StoragePlan {
                 }
                 (self.store(storage, Driver::Filesystem, metrics), is_writable)
             }
+            StoragePlace::Bucket(options) => {
+                let OpenedBucket { bucket, is_writable } = opened_bucket::open(options, self.access)?;
+                let driver = opened_bucket::driver(options);
+                // Calls of a bucket wait for requests on this runtime.
+                let store = tokio::task::block_in_place(|| {
+                    if is_writable {
+                        self.store(bucket, driver, metrics)
+                    } else {
+                        self.store(ReadOnlyStorage::new(bucket), driver, metrics)
+                    }
+                });
+                (store, is_writable)
+            }
         };
         Ok(OpenedStorage { store: store?, is_writable })
     }
@@ -40,12 +56,12 @@ impl StoragePlan {
         driver: Driver,
         metrics: Option<&RegistryMetrics>,
     ) -> anyhow::Result<Store> {
+        let options = StoreOptions { allows_sparse: self.allows_sparse, coherence: self.coherence };
         match metrics {
-            None => Store::open(storage, self.allows_sparse),
-            Some(metrics) => Store::open(
-                ObservedStorage::new(storage, metrics.storage_observer(driver)),
-                self.allows_sparse,
-            ),
+            None => Store::open_with(storage, options),
+            Some(metrics) => {
+                Store::open_with(ObservedStorage::new(storage, metrics.storage_observer(driver)), options)
+            }
         }
         .context("failed to finish what a crash had cut off")
     }

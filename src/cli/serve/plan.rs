@@ -5,17 +5,24 @@
 use std::path::PathBuf;
 
 use super::Flags;
+use crate::bucket::BucketOptions;
 use crate::cli::configuration::{Configuration, Remarks};
 use crate::cli::exit::UsageError;
+use crate::cli::storage::bucket;
 use crate::http::Limits;
 use crate::http::access_log;
 use crate::http::client_address::TrustedProxies;
 use crate::http::tls::{LoadedTls, TlsSettings};
 use crate::registry::auth::load::{self, LoadedAccess, UserState};
 use crate::registry::config::{
-    AuditConfig, Config, Debug as DebugListener, HealthCheck, ListenAddress, ListenHost, StorageLocation,
+    AuditConfig, CoherenceConfig, Config, Debug as DebugListener, HealthCheck, ListenAddress, ListenHost,
+    StorageLocation,
 };
-use crate::registry::{ExtraHeaders, PageLimits, PathPrefix, Settings, UploadExpiry, UrlRules, Validation};
+use crate::registry::{
+    ExtraHeaders, PageLimits, PathPrefix, Redirects, Settings, UploadExpiry, UploadSecret, UrlRules,
+    Validation,
+};
+use crate::store::Coherence;
 use crate::telemetry;
 
 /// Port of a registry that no flag and no configuration gives an address.
@@ -62,12 +69,15 @@ pub(in crate::cli) struct StoragePlan {
     pub(in crate::cli) access: FolderAccess,
     /// True if manifests may lack their blobs and entries.
     pub(in crate::cli) allows_sparse: bool,
+    /// Visibility of other replicas' changes, unless it is the usual one.
+    pub(in crate::cli) coherence: Option<Coherence>,
 }
 
 #[derive(Debug)]
 pub(in crate::cli) enum StoragePlace {
     Memory { bytes: u64 },
     Folder(PathBuf),
+    Bucket(Box<BucketOptions>),
 }
 
 /// Access to a storage folder.
@@ -191,14 +201,19 @@ impl ServePlan {
         let place = match &config.storage.location {
             StorageLocation::Memory => StoragePlace::Memory { bytes: MEMORY_BYTES },
             StorageLocation::Folder(folder) => StoragePlace::Folder(folder.clone()),
+            StorageLocation::Bucket(config) => StoragePlace::Bucket(Box::new(bucket::options(config)?)),
         };
         let access =
             if config.storage.is_read_only { FolderAccess::WriteIfPossible } else { FolderAccess::Write };
+        let coherence = config.storage.coherence.map(|coherence| match coherence {
+            CoherenceConfig::Strict => Coherence::Strict,
+            CoherenceConfig::Relaxed => Coherence::Relaxed,
+        });
         let mut limits = Limits::default();
         limits.drain = config.http.drain_timeout.unwrap_or(limits.drain);
         Ok(Self {
             listen: Listen::Default(config.http.listen.clone()),
-            storage: Some(StoragePlan { place, access, allows_sparse: false }),
+            storage: Some(StoragePlan { place, access, allows_sparse: false, coherence }),
             prefix: config.http.prefix.path().parse()?,
             limits,
             proxy_protocol: config.http.proxy_protocol,
@@ -271,6 +286,11 @@ impl Live {
                 classes: config.policy_classes.clone().unwrap_or_default(),
                 answers_root: true,
                 upload_expiry: config.storage.upload_purging,
+                redirects: config
+                    .storage
+                    .redirect
+                    .map(|redirect| Redirects { lifetime: redirect.expiry, min_bytes: redirect.min_bytes }),
+                upload_secret: upload_secret(config),
                 ..Settings::default()
             },
             access_log: config.log.access_log.then(|| access_log_format(log.format)),
@@ -281,6 +301,10 @@ impl Live {
             log,
         })
     }
+}
+
+fn upload_secret(config: &Config) -> Option<UploadSecret> {
+    config.http.secret.as_ref().map(|secret| UploadSecret::derived_from(secret.0.as_bytes()))
 }
 
 fn validation(validation: &crate::registry::config::ValidationConfig) -> anyhow::Result<Validation> {

@@ -161,6 +161,9 @@ impl RunningRegistry {
         // Only an access log and users look at the peer, and a reload may switch them on.
         let looks_at_peers = reloads.is_some() || access_log.get().is_some() || state.has_users();
         let mut tasks = vec![tokio::spawn(state.expire_uploads())];
+        if parts.opened.as_ref().is_some_and(|opened| opened.store.is_shared()) {
+            tasks.push(tokio::spawn(state.maintain_storage()));
+        }
         if let Some((listener, router)) = debug {
             tasks.push(tokio::spawn(serve(listener, router, limits, std::future::pending())));
         }

@@ -242,19 +242,25 @@ async fn handle_stored(
         (Route::Manifest { name, reference }, Method::Delete) => {
             manifests::delete(stored, name, &reference).await
         }
-        (Route::Blob { name, digest }, Method::Read) => blobs::get(stored, name, &digest, request).await,
+        (Route::Blob { name, digest }, Method::Read) => {
+            blobs::get(stored, settings.redirects, name, &digest, request).await
+        }
         (Route::Blob { name, digest }, Method::Delete) => blobs::delete(stored, name, &digest).await,
         (Route::Uploads { name }, Method::Post) => {
             uploads::post(stored, settings, (caller, has_builtin), name, request, body).await
         }
-        (Route::Upload { name, id }, Method::Read) => uploads::get(stored, name, &id).await,
+        (Route::Upload { name, id }, Method::Read) => {
+            uploads::get(stored, settings, name, &id, request).await
+        }
         (Route::Upload { name, id }, Method::Patch) => {
             uploads::patch(stored, settings, name, &id, request, body).await
         }
         (Route::Upload { name, id }, Method::Put) => {
             uploads::put(stored, settings, name, &id, request, body).await
         }
-        (Route::Upload { name, id }, Method::Delete) => uploads::delete(stored, name, &id).await,
+        (Route::Upload { name, id }, Method::Delete) => {
+            uploads::delete(stored, settings, name, &id, request).await
+        }
         (route, _) => Err(method::method_not_allowed(&route, settings)),
     }
 }

@@ -4,5 +4,6 @@ pub(super) mod blobs;
 pub(super) mod listing;
 pub(super) mod manifests;
 pub(super) mod referrers;
+mod remote_blobs;
 pub(super) mod tokens;
 pub(super) mod uploads;

@@ -5,3 +5,4 @@ pub(crate) mod error;
 pub(crate) mod extra_headers;
 mod range;
 pub(crate) mod served_content;
+mod verified_body;

@@ -1,6 +1,7 @@
 //! Typed configuration from a checked tree. A value that did not pass its check counts as absent.
 
 mod access;
+mod bucket;
 mod tls;
 mod tokens;
 mod users;
@@ -76,6 +77,16 @@ impl<'a> Section<'a> {
         read.unwrap_or_else(|| scalar::integer(self.default(key)).unwrap_or(0))
     }
 
+    /// Returns a whole number that is not negative.
+    fn bytes(self, key: &str) -> u64 {
+        u64::try_from(self.integer(key)).unwrap_or(0)
+    }
+
+    fn size(self, key: &str) -> u64 {
+        let read = self.value(key).and_then(|node| values::size(node).ok());
+        read.unwrap_or_else(|| scalar::size(self.default(key)).unwrap_or(0))
+    }
+
     fn duration(self, key: &str) -> Duration {
         let read = self.value(key).and_then(|node| values::duration(node).ok());
         let read = read.or_else(|| scalar::duration(self.default(key)).ok());
@@ -146,6 +157,8 @@ pub(super) fn storage(tree: &ConfigNode) -> StorageConfig {
     let root = Section { node: tree, path: "" };
     let location = if root.node.at("storage").is_some_and(|storage| storage.entry("inmemory").is_some()) {
         StorageLocation::Memory
+    } else if let Some(bucket) = bucket::bucket(root) {
+        StorageLocation::Bucket(Box::new(bucket))
     } else {
         StorageLocation::Folder(PathBuf::from(root.text("storage.filesystem.rootdirectory")))
     };
@@ -159,6 +172,8 @@ pub(super) fn storage(tree: &ConfigNode) -> StorageConfig {
             interval: root.duration("storage.maintenance.uploadpurging.interval"),
             dry_run: root.boolean("storage.maintenance.uploadpurging.dryrun"),
         },
+        redirect: bucket::redirect(root),
+        coherence: bucket::coherence(root),
     }
 }
 

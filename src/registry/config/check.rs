@@ -11,9 +11,19 @@ use super::values::{self, Problem};
 use super::yaml::name;
 
 /// Sections below which an unknown key is an error: a mistyped lock is an open door, and mistyped maintenance
-/// loses data.
-const LOCKED: [&str; 7] =
-    ["auth", "http.tls", "proxy", "validation", "storage.delete", "storage.maintenance", "quinistry"];
+/// loses data, and a mistyped key of a bucket changes where bytes go.
+const LOCKED: [&str; 10] = [
+    "auth",
+    "http.tls",
+    "proxy",
+    "validation",
+    "storage.delete",
+    "storage.maintenance",
+    "storage.s3",
+    "storage.gcs",
+    "storage.azure",
+    "quinistry",
+];
 
 /// Remedy for an access controller that is not known: a file without it would be open.
 const CONTROLLERS: &str = "name htpasswd or token, or keep distribution for this registry";

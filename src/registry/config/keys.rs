@@ -32,6 +32,7 @@ pub fn all() -> impl Iterator<Item = &'static ConfigKey> {
         REST,
         users::NOTIFICATIONS,
         OWN,
+        drivers::OWN,
         access::ACCESS,
         tokens::TOKENS,
         users::KEYS,
@@ -72,7 +73,7 @@ const HTTP: &[ConfigKey] = &[
     key("http.relativeurls", Boolean).silent("`Location` headers are always paths"),
     key("http.secret", Text)
         .secret()
-        .silent("own tokens are signed with a key derived from it, so that 32 random characters are needed; uploads need none"),
+        .silent("own tokens are signed with a key derived from it, so that 32 random characters are needed; replicas on one bucket recognise upload sessions by it, or else by a secret in the bucket"),
     key("http.draintimeout", Duration).note("10 seconds when absent or 0, and not an end at once"),
     key("http.headers", Headers).note("on every response, and not only on those of the API"),
     key("http.debug", Section),

@@ -3,6 +3,7 @@
 //! Every value here is valid: addresses parse, header values are single lines, and durations are not negative.
 
 mod access;
+mod bucket;
 mod tokens;
 mod users;
 
@@ -18,6 +19,10 @@ pub use quinistry_http::telemetry::{LogFormat, LogLevel};
 pub use quinistry_http::tls::{CipherSuites, ClientAuth, TlsSettings};
 
 pub use crate::{RepositoryClass, RequiredEntries, RequiredPlatform, UploadExpiry};
+
+pub use self::bucket::{
+    AzureConfig, AzureLogin, BucketConfig, BucketStore, CoherenceConfig, GcsConfig, RedirectConfig, S3Config,
+};
 
 pub use self::access::{AccessConfig, AccessRule, AuditConfig, AuditPath, Grantee, Group};
 pub use self::tokens::{AllowedAlgorithms, KeyFiles, OwnTokens, SecretText, TokenServer};
@@ -79,6 +84,10 @@ pub struct StorageConfig {
     pub is_read_only: bool,
     /// Removal of abandoned uploads.
     pub upload_purging: UploadExpiry,
+    /// Redirects of pulls to the store of a bucket, unless they are off.
+    pub redirect: Option<RedirectConfig>,
+    /// Visibility of other replicas' changes, if the configuration says so.
+    pub coherence: Option<CoherenceConfig>,
 }
 
 /// Place of a registry's content.
@@ -88,6 +97,8 @@ pub enum StorageLocation {
     Memory,
     /// Folder in distribution's layout.
     Folder(PathBuf),
+    /// Bucket of an object store, in distribution's layout.
+    Bucket(Box<BucketConfig>),
 }
 
 /// Listeners, and the HTTP side of every response.
@@ -206,6 +217,7 @@ impl Config {
         let (http, other) = (&self.http, &new.http);
         [
             ("storage", self.storage.location != new.storage.location),
+            ("quinistry.coherence", self.storage.coherence != new.storage.coherence),
             ("http.addr", http.listen != other.listen),
             ("http.net", http.listen.is_unix() != other.listen.is_unix()),
             ("http.prefix", http.prefix != other.prefix),

@@ -3,10 +3,13 @@
 use super::scalar;
 use super::tree::{ConfigNode, TreeEntry};
 
-/// Writes `storage: inmemory`, `auth: none` and `readonly: true` as sections.
+/// Writes `storage: inmemory`, `auth: none` and `readonly: true` as sections, and `s3aws` by its other name.
 pub(super) fn normalise(tree: &mut ConfigNode) {
     if let Some(storage) = section(tree, "storage") {
         from_name(storage);
+        if let Some(entry) = storage.entry_mut("s3aws") {
+            entry.key = "s3".into();
+        }
         if let Some(readonly) =
             section(storage, "maintenance").and_then(|maintenance| section(maintenance, "readonly"))
         {

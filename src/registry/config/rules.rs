@@ -2,6 +2,7 @@
 
 pub(super) mod access;
 mod audit;
+pub(super) mod bucket;
 mod tls;
 pub(super) mod tokens;
 mod users;
@@ -55,6 +56,7 @@ pub(super) fn check(tree: &ConfigNode, findings: &mut Findings) {
     health(tree, findings);
     deletion(tree, findings);
     purging(tree, findings);
+    bucket::check(tree, findings);
     indexes(tree, findings);
     users::check(tree, findings);
     access::check(tree, findings);

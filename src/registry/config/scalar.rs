@@ -104,12 +104,32 @@ fn component(text: &str) -> Option<(u128, &str)> {
     Some((total, rest))
 }
 
+/// Reads a number of bytes: a whole number, and `KiB`, `MiB` or `GiB` if there is a unit.
+pub(super) fn size(text: &str) -> Option<u64> {
+    let units = [("KiB", 10), ("MiB", 20), ("GiB", 30), ("", 0)];
+    let (number, shift) = units.iter().find_map(|(unit, shift)| Some((text.strip_suffix(unit)?, *shift)))?;
+    let is_number = !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit());
+    number.parse::<u64>().ok().filter(|_| is_number)?.checked_mul(1 << shift)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn nanoseconds(text: &str) -> Option<u128> {
         duration(text).ok().map(|written| written.duration.as_nanos())
+    }
+
+    #[test]
+    fn a_size_has_a_binary_unit_or_none() {
+        for (text, bytes) in
+            [("0", 0), ("65536", 65_536), ("64KiB", 65_536), ("256MiB", 256 << 20), ("1GiB", 1 << 30)]
+        {
+            assert_eq!(size(text), Some(bytes), "{text}");
+        }
+        for text in ["", "KiB", "-1", "+1", "64 KiB", "64kb", "1.5MiB", "99999999999GiB"] {
+            assert_eq!(size(text), None, "{text}");
+        }
     }
 
     #[test]

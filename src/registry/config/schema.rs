@@ -39,6 +39,8 @@ pub enum Kind {
     Integer(i64),
     /// Duration in Go's grammar.
     Duration,
+    /// Number of bytes, such as `64KiB`.
+    Size,
     /// Text.
     Text,
     /// Path of a file or folder.
@@ -219,6 +221,7 @@ impl Kind {
             Self::Boolean => "boolean".into(),
             Self::Integer(_) => "integer".into(),
             Self::Duration => "duration".into(),
+            Self::Size => "size".into(),
             Self::Text => "text".into(),
             Self::Path => "path".into(),
             Self::OneOf(options) => format!("one of {}", words(options)),

@@ -1,6 +1,7 @@
 //! Tests by the text of files and variables.
 
 mod access;
+mod buckets;
 mod documentation;
 mod files;
 mod health;

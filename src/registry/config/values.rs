@@ -44,6 +44,7 @@ pub(super) fn check(kind: Kind, node: &ConfigNode) -> CheckedValue<'_, ()> {
         Kind::Boolean => boolean(node).map(drop),
         Kind::Integer(least) => integer(node, least).map(drop),
         Kind::Duration => duration(node).map(drop),
+        Kind::Size => size(node).map(drop),
         // The address may be the path of a unix socket; the rules check it together with `http.net`.
         Kind::Text | Kind::Path | Kind::Address => text(node).map(drop),
         Kind::OneOf(options) => one_of(node, options).map(drop),
@@ -82,6 +83,11 @@ pub(super) fn integer(node: &ConfigNode, least: i64) -> CheckedValue<'_, i64> {
 pub(super) fn duration(node: &ConfigNode) -> CheckedValue<'_, WrittenDuration> {
     let Some(text) = node.as_text() else { return Err(problem(node, "must be a duration, such as 30s")) };
     scalar::duration(text).map_err(|message| problem(node, message))
+}
+
+pub(super) fn size(node: &ConfigNode) -> CheckedValue<'_, u64> {
+    let read = node.as_text().and_then(scalar::size);
+    read.ok_or_else(|| problem(node, "must be a number of bytes, such as 65536, 64KiB or 256MiB"))
 }
 
 pub(super) fn one_of<'a>(

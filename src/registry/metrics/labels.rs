@@ -51,6 +51,12 @@ pub enum Driver {
     Filesystem,
     /// Memory.
     InMemory,
+    /// Bucket of S3.
+    S3,
+    /// Bucket of Google Cloud Storage.
+    Gcs,
+    /// Container of Azure Blob Storage.
+    Azure,
 }
 
 /// Call of a storage.
@@ -227,12 +233,15 @@ impl LabelValue for Code {
 // === impl Driver ===
 
 impl LabelValue for Driver {
-    const ALL: &'static [Self] = &[Self::Filesystem, Self::InMemory];
+    const ALL: &'static [Self] = &[Self::Filesystem, Self::InMemory, Self::S3, Self::Gcs, Self::Azure];
 
     fn as_str(self) -> &'static str {
         match self {
             Self::Filesystem => "filesystem",
             Self::InMemory => "inmemory",
+            Self::S3 => "s3aws",
+            Self::Gcs => "gcs",
+            Self::Azure => "azure",
         }
     }
 }

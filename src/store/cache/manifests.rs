@@ -24,6 +24,8 @@ const LONG_MANIFEST_CAPACITY: usize = 32;
 pub(crate) struct CachedManifest {
     pub(crate) bytes: Bytes,
     pub(crate) media_type: &'static str,
+    /// The bytes have a member `mediaType`, so that the manifest was pushed as that type.
+    pub(crate) declares_type: bool,
 }
 
 /// Content of a manifest that was checked; long manifests are read in chunks.
@@ -31,6 +33,8 @@ pub(crate) struct CachedManifest {
 pub(crate) struct CheckedManifest {
     pub(crate) content: Content,
     pub(crate) media_type: &'static str,
+    /// The bytes have a member `mediaType`, so that the manifest was pushed as that type.
+    pub(crate) declares_type: bool,
     /// Tag of the bytes that were checked.
     pub(crate) tag: Option<ObjectTag>,
 }
@@ -107,7 +111,8 @@ mod tests {
     #[test]
     fn the_number_of_long_manifests_is_bounded() {
         let cache = ManifestCache::default();
-        let long = CheckedManifest { content: Content::default(), media_type: "x", tag: None };
+        let long =
+            CheckedManifest { content: Content::default(), media_type: "x", declares_type: true, tag: None };
         let digests: Vec<Digest> = (0..40_u8).map(|i| Digest::sha256(&[i])).collect();
         for digest in digests.iter().chain(&digests[39..]) {
             cache.put_long(digest, long.clone());
@@ -119,7 +124,11 @@ mod tests {
     #[test]
     fn the_oldest_are_evicted() {
         let cache = ManifestCache::default();
-        let known = CachedManifest { bytes: vec![0; MAX_CACHED_MANIFEST_BYTES].into(), media_type: "x" };
+        let known = CachedManifest {
+            bytes: vec![0; MAX_CACHED_MANIFEST_BYTES].into(),
+            media_type: "x",
+            declares_type: true,
+        };
         let digests: Vec<Digest> = (0..20_u8).map(|i| Digest::sha256(&[i])).collect();
         for digest in &digests {
             cache.put(digest, &known);

@@ -79,7 +79,7 @@ impl Filesystem {
 
 impl Storage for Filesystem {
     fn abilities(&self) -> Abilities {
-        Abilities { is_persistent: true, clears_at_once: true, has_listing_versions: true }
+        Abilities { is_persistent: true, clears_at_once: true, has_listing_versions: true, is_shared: false }
     }
 
     fn open(&self, key: &Key) -> Result<Option<(Content, ObjectTag)>, StorageError> {

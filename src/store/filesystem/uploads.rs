@@ -28,7 +28,7 @@ impl Uploads for Filesystem {
         self.0.check_writable()?;
         let session = match start {
             UploadStart::Whole { .. } => None,
-            UploadStart::Session { repository, id } => Some((repository.clone(), id.clone())),
+            UploadStart::Session { repository, id, .. } => Some((repository.clone(), id.clone())),
         };
         let file = StagedFile::new(self, self.0.scratch(), 0, false);
         Ok(Box::new(FileUpload { storage: self.clone(), file, session, is_persistent: false }))
@@ -107,7 +107,7 @@ impl Upload for FileUpload {
         Ok(self.file.len())
     }
 
-    fn digest(&self, algorithm: Algorithm) -> Result<Digest, StorageError> {
+    fn digest(&mut self, algorithm: Algorithm) -> Result<Digest, StorageError> {
         let read = self.file.content()?.digest(algorithm);
         read.map_err(|source| StorageError::Io { what: "read", key: "uploaded content".into(), source })
     }

@@ -6,11 +6,12 @@ use quinistry_oci::{Descriptor, Digest, Manifest, RepositoryName, Tag, to_json};
 use crate::blobs::link_to;
 use crate::intents::Intent;
 use crate::layout::{Key, RepositoryKeys, blob};
+use crate::shared::LinkKind;
 use crate::storage::Entry;
 use crate::{Inner, Store, StoreError};
 
 /// Greatest number of missing parts that an error names; the search for others ends there.
-const MAX_MISSING_PARTS: usize = 64;
+pub(crate) const MAX_MISSING_PARTS: usize = 64;
 
 /// Digest and tags under which a manifest is pushed.
 #[derive(Clone, Copy, Debug)]
@@ -74,7 +75,7 @@ impl Store {
                 let key = place.revision_type(digest);
                 if !manifest.typed {
                     targets.push((key, manifest.media_type.as_bytes()));
-                } else if self.storage().exists(&key)? {
+                } else if !manifest.declares_type && self.storage().exists(&key)? {
                     // These bytes were pushed as another type before.
                     self.storage().remove(&key)?;
                 }
@@ -83,24 +84,32 @@ impl Store {
             let descriptor = || to_json(&manifest.descriptor(tagged.digest, bytes.len() as u64));
             let referrer = manifest.subject.as_ref().map(|subject| (subject, descriptor()));
             if let Some((subject, descriptor)) = &referrer {
-                links.push((place.referrer(subject, tagged.digest), descriptor));
+                // Where descriptors are not rebuilt, none may be missing after a crash.
+                let stage = if self.is_shared() { &mut targets } else { &mut links };
+                stage.push((place.referrer(subject, tagged.digest), descriptor));
             }
+            targets.extend(self.missing_register(name));
             // Several tags are moved by an intent: all of them, or none.
             let is_single_tag = tagged.tags.len() == 1;
             let single = if is_single_tag { tagged.tags } else { &[] };
             let index: Vec<_> = tag_indexes(name, single, tagged.digest).collect();
             self.add_links(&canonical, || Ok(self.storage().write(&[&targets, &links, &index])?))?;
+            self.note_registered(name);
             self.update_descriptor_version(name, before)?;
             match tagged.tags {
-                [] => Ok(()),
+                [] => return Ok(()),
                 _ if is_single_tag => self.put_tags(name, tagged.tags, tagged.digest),
                 tags => self.carry_out(&Intent::Tag {
                     repository: name.clone(),
                     digest: tagged.digest.clone(),
                     tags: tags.to_vec(),
                 }),
-            }
-        })
+            }?;
+            // The bytes stay without a link.
+            self.keep_revision(&targets[1..], &links)
+        })?;
+        self.note_linked(LinkKind::Manifest, name, &canonical, bytes.len() as u64);
+        Ok(())
     }
 
     /// Fails if one of the tags refers to another manifest than that with these bytes.
@@ -144,6 +153,10 @@ impl Store {
     /// Removes a tag from a repository; its manifest stays.
     pub fn delete_tag(&self, name: &RepositoryName, tag: &Tag) -> Result<(), StoreError> {
         self.changing_manifests(name, || {
+            if self.is_shared() {
+                let was_there = self.remove_shared_tag(name, tag)?;
+                return if was_there { Ok(()) } else { Err(StoreError::ManifestUnknown) };
+            }
             if self.link(&RepositoryKeys(name).tag_link(tag))?.is_none() {
                 return Err(StoreError::ManifestUnknown);
             }
@@ -154,6 +167,9 @@ impl Store {
     /// Removes a manifest from a repository, with all of its tags.
     pub fn delete_manifest(&self, name: &RepositoryName, digest: &Digest) -> Result<(), StoreError> {
         self.changing_manifests(name, || {
+            if self.is_shared() {
+                return self.forget_linked_during(name, || self.delete_shared_manifest(name, digest));
+            }
             let digests = self.names_of(name, digest)?;
             let mut tags = Vec::new();
             for tag in self.storage().list(&RepositoryKeys(name).tags())?.unwrap_or_default() {
@@ -244,6 +260,9 @@ impl Store {
 
     /// Checks that everything a manifest refers to is in the repository, in the declared size, and durable.
     fn check_parts(&self, name: &RepositoryName, manifest: &Manifest) -> Result<(), StoreError> {
+        if self.is_shared() {
+            return self.check_shared_parts(name, manifest);
+        }
         let mut missing: Vec<Digest> = Vec::new();
         let mut seen = Vec::new();
         let place = RepositoryKeys(name);

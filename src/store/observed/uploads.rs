@@ -1,13 +1,13 @@
 //! Uploads to a storage whose calls are measured.
 
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use quinistry_oci::{Algorithm, Digest, RepositoryName};
 
 use super::{ObservedStorage, StorageAction, StorageObserver, measured};
 use crate::layout::Key;
-use crate::storage::{Entry, Storage, StorageError, Upload, UploadStart, Uploads};
+use crate::storage::{Entry, NextRequest, RoomFuture, Storage, StorageError, Upload, UploadStart, Uploads};
 use crate::uploads::UploadId;
 
 #[derive(Debug)]
@@ -23,6 +23,10 @@ impl<S: Storage> ObservedStorage<S> {
 }
 
 impl<S: Storage> Uploads for ObservedStorage<S> {
+    fn are_shared(&self) -> bool {
+        self.storage.uploads().are_shared()
+    }
+
     fn begin(&self, start: UploadStart<'_>) -> Result<Box<dyn Upload>, StorageError> {
         let begun = self.measured(StorageAction::Writer, |storage| storage.uploads().begin(start));
         begun.map(|upload| self.observed(upload))
@@ -52,11 +56,28 @@ impl<S: Storage> Uploads for ObservedStorage<S> {
     fn discard(&self, repository: &RepositoryName, id: &UploadId) -> Result<bool, StorageError> {
         self.measured(StorageAction::Delete, |storage| storage.uploads().discard(repository, id))
     }
+
+    fn clear_interrupted(&self, age: Duration, is_dry_run: bool) -> Result<usize, StorageError> {
+        self.measured(StorageAction::Delete, |storage| storage.uploads().clear_interrupted(age, is_dry_run))
+    }
 }
 
 impl Upload for ObservedUpload {
     fn offset(&self) -> u64 {
         self.upload.offset()
+    }
+
+    fn continue_with(&mut self, next: NextRequest<'_>) -> Result<Option<u64>, StorageError> {
+        self.upload.continue_with(next)
+    }
+
+    fn refresh(&mut self) -> Result<bool, StorageError> {
+        let Self { upload, observer } = self;
+        measured(&**observer, StorageAction::Stat, || upload.refresh())
+    }
+
+    fn room(&mut self, bytes: usize) -> Option<RoomFuture> {
+        self.upload.room(bytes)
     }
 
     fn append(&mut self, bytes: &[u8]) -> Result<(), StorageError> {
@@ -71,7 +92,11 @@ impl Upload for ObservedUpload {
         self.upload.acknowledge()
     }
 
-    fn digest(&self, algorithm: Algorithm) -> Result<Digest, StorageError> {
+    fn is_hashing(&self) -> bool {
+        self.upload.is_hashing()
+    }
+
+    fn digest(&mut self, algorithm: Algorithm) -> Result<Digest, StorageError> {
         self.upload.digest(algorithm)
     }
 

@@ -1,7 +1,8 @@
 //! Uploads of a backend: bytes that are received before they are stored under a key.
 
 use std::fmt;
-use std::time::SystemTime;
+use std::pin::Pin;
+use std::time::{Duration, SystemTime};
 
 use quinistry_oci::{Algorithm, Digest, RepositoryName};
 
@@ -18,6 +19,8 @@ pub enum UploadStart<'a> {
         digest: &'a Digest,
         /// Number of bytes, if the client has declared it.
         length: Option<u64>,
+        /// Key under which [`Upload::finish`] will store the bytes, if the digest tells the key.
+        key: Option<&'a Key>,
     },
     /// The requests of a session bring the bytes.
     Session {
@@ -25,11 +28,38 @@ pub enum UploadStart<'a> {
         repository: &'a RepositoryName,
         /// Name of the session.
         id: &'a UploadId,
+        /// Time of the session's begin.
+        begun: SystemTime,
+        /// Algorithm of the digest by which the client will name the bytes, if it has announced one.
+        announced: Option<Algorithm>,
     },
 }
 
+/// Knowledge of a session's next request, before its body is read.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct NextRequest<'a> {
+    /// Offset of the body's first byte, if the client has told it.
+    pub offset: Option<u64>,
+    /// Number of bytes of the body, if the client has declared it.
+    pub length: Option<u64>,
+    /// Digest that all bytes of the session shall have, if the request is the last one.
+    pub digest: Option<&'a Digest>,
+    /// Key under which [`Upload::finish`] will store the bytes, if the digest tells the key.
+    pub key: Option<&'a Key>,
+}
+
+/// Wait for memory, at the end of which bytes can be appended without a wait.
+pub type RoomFuture = Pin<Box<dyn Future<Output = Result<(), StorageError>> + Send>>;
+
 /// Uploads of a backend. The defaults are those of a backend whose sessions end with the process.
 pub trait Uploads: fmt::Debug {
+    /// Returns true if sessions are in the backend alone, so that each of several processes continues each
+    /// session. Such a session begins without a request to the backend: [`begin`](Self::begin) returns the
+    /// upload of a session that another process may have continued since.
+    fn are_shared(&self) -> bool {
+        false
+    }
+
     /// Begins an upload.
     fn begin(&self, start: UploadStart<'_>) -> Result<Box<dyn Upload>, StorageError>;
 
@@ -67,12 +97,40 @@ pub trait Uploads: fmt::Debug {
         let _ = (repository, id);
         Ok(false)
     }
+
+    /// Ends what interrupted uploads have left outside of sessions for this time, and returns the number of
+    /// these uploads; with `is_dry_run`, they stay.
+    fn clear_interrupted(&self, age: Duration, is_dry_run: bool) -> Result<usize, StorageError> {
+        let _ = (age, is_dry_run);
+        Ok(0)
+    }
 }
 
 /// Bytes that are received. Those of an upload that is dropped stay only if it was persisted.
 pub trait Upload: fmt::Debug + Send + Sync {
     /// Returns the number of received bytes.
     fn offset(&self) -> u64;
+
+    /// Prepares a session for its next request, and returns the offset at which the bytes of the request will
+    /// be appended; `None` if another process has ended the session. The offset may be another one than that
+    /// of the request.
+    fn continue_with(&mut self, next: NextRequest<'_>) -> Result<Option<u64>, StorageError> {
+        let _ = next;
+        Ok(Some(self.offset()))
+    }
+
+    /// Reads how far other processes have continued a session. Returns false if one has ended the session.
+    fn refresh(&mut self) -> Result<bool, StorageError> {
+        Ok(true)
+    }
+
+    /// Returns a wait for the memory that the next `bytes` bytes take, which ends in
+    /// [`StorageError::Busy`] after 30 seconds; `None` if there is room. Asynchronous callers wait before
+    /// they [`append`](Self::append), which otherwise waits itself.
+    fn room(&mut self, bytes: usize) -> Option<RoomFuture> {
+        let _ = bytes;
+        None
+    }
 
     /// Appends bytes; all of them, or none.
     fn append(&mut self, bytes: &[u8]) -> Result<(), StorageError>;
@@ -84,11 +142,17 @@ pub trait Upload: fmt::Debug + Send + Sync {
     }
 
     /// Persists the session, and makes the received bytes durable, so that they can be acknowledged to the
-    /// client. Returns their number.
+    /// client. Returns their number. [`StorageError::Overtaken`] if another process has continued the session
+    /// since, whose bytes stay.
     fn acknowledge(&mut self) -> Result<u64, StorageError>;
 
+    /// Returns true if the upload hashes its bytes as they come, so that its caller need not.
+    fn is_hashing(&self) -> bool {
+        false
+    }
+
     /// Returns the digest of the received bytes.
-    fn digest(&self, algorithm: Algorithm) -> Result<Digest, StorageError>;
+    fn digest(&mut self, algorithm: Algorithm) -> Result<Digest, StorageError>;
 
     /// Stores the received bytes under a key, followed by the stages `then`, as
     /// [`Storage::write`](super::Storage::write) does. The upload is spent afterwards; after an error it may

@@ -31,6 +31,10 @@ impl Store {
                 found.push(IdleUpload { repository, id });
             }
         }
+        let interrupted = self.storage().uploads().clear_interrupted(idle, true)?;
+        if interrupted > 0 {
+            tracing::info!(uploads = interrupted, "counted interrupted uploads, dry run keeps them");
+        }
         Ok(found)
     }
 
@@ -42,6 +46,13 @@ impl Store {
             expired += usize::from(self.0.locks.with(&name, || self.end_if_idle(&name, &id, idle))?);
         }
         self.remove_ended();
+        if self.has_shared_sessions() {
+            self.forget_idle_shared();
+            let interrupted = self.storage().uploads().clear_interrupted(idle, false)?;
+            if interrupted > 0 {
+                tracing::info!(uploads = interrupted, "ended interrupted uploads");
+            }
+        }
         self.0.blob_cache.remove_expired();
         Ok(expired)
     }
@@ -82,13 +93,27 @@ impl Store {
             None => None,
         };
         let receiver = claimed.as_mut().and_then(|claimed| claimed.as_mut());
-        let is_empty = receiver.as_ref().is_some_and(|receiver| receiver.is_empty());
+        // Another process may have continued a shared session that is empty here.
+        let is_empty =
+            !self.has_shared_sessions() && receiver.as_ref().is_some_and(|receiver| receiver.is_empty());
         let idle = if is_empty { idle.min(MAX_EMPTY_IDLE_TIME) } else { idle };
         // The storage holds no session that is not persistent.
         let touched =
             receiver.map(|receiver| receiver.touched).max(self.storage().uploads().modified(name, id)?);
         let idle_for = touched.and_then(|touched| SystemTime::now().duration_since(touched).ok());
         Ok(idle_for.is_some_and(|idle_for| idle_for >= idle).then_some(claimed))
+    }
+
+    /// Forgets shared sessions that no request uses, which the storage keeps.
+    fn forget_idle_shared(&self) {
+        let now = SystemTime::now();
+        let is_idle = |session: &Session| {
+            let receiver = session.receiver.try_lock().ok();
+            let touched = receiver.and_then(|receiver| receiver.as_ref().map(|known| known.touched));
+            let idle_for = touched.and_then(|touched| now.duration_since(touched).ok());
+            idle_for.is_some_and(|idle_for| idle_for >= MAX_EMPTY_IDLE_TIME)
+        };
+        self.0.sessions.open().retain(|_, session| !is_idle(session));
     }
 
     /// Removes sessions that ended while another request looked them up.

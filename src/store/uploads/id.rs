@@ -11,7 +11,8 @@ pub struct UploadId(Box<str>);
 
 impl UploadId {
     /// Creates a name that cannot be guessed.
-    pub(super) fn random() -> Self {
+    #[must_use]
+    pub fn random() -> Self {
         Self(Uuid::new_v4().to_string().into())
     }
 

@@ -10,7 +10,7 @@ use tokio::sync::{Mutex as Claim, Notify, OwnedMutexGuard};
 
 use super::UploadId;
 use crate::StoreError;
-use crate::storage::Upload;
+use crate::storage::{RoomFuture, Upload};
 
 /// Sessions of this process. The storage may hold others, of earlier processes.
 #[derive(Debug)]
@@ -26,6 +26,8 @@ pub struct Session {
     pub(super) id: UploadId,
     /// Receiver of the bytes; `None` once the session has ended.
     pub(crate) receiver: Arc<Claim<Option<Receiver>>>,
+    /// Text that the client of a shared session sends with each request.
+    pub(super) state: Option<Box<str>>,
     /// Number of acknowledged bytes.
     pub(super) offset: AtomicU64,
     /// The request that has claimed the session shall stop.
@@ -37,8 +39,8 @@ pub struct Session {
 #[derive(Debug)]
 pub struct Receiver {
     pub(super) upload: Box<dyn Upload>,
-    /// SHA-256 of the received bytes; `None` if an earlier process has received some, so that the backend
-    /// tells the digest.
+    /// SHA-256 of the received bytes; `None` if the backend tells the digest, because an earlier process has
+    /// received some bytes, or because the backend hashes them.
     canonical: Option<Hasher>,
     /// Hash of the received bytes by another algorithm, if the client announced one.
     other: Option<Hasher>,
@@ -101,11 +103,17 @@ impl Sessions {
 // === impl Session ===
 
 impl Session {
-    pub(super) fn new(name: &RepositoryName, id: &UploadId, receiver: Receiver) -> Arc<Self> {
+    pub(super) fn new(
+        name: &RepositoryName,
+        id: &UploadId,
+        state: Option<&str>,
+        receiver: Receiver,
+    ) -> Arc<Self> {
         let offset = receiver.len().into();
         Arc::new(Self {
             name: name.clone(),
             id: id.clone(),
+            state: state.map(Into::into),
             receiver: Arc::new(Claim::new(Some(receiver))),
             offset,
             is_cancelled: AtomicBool::new(false),
@@ -122,6 +130,13 @@ impl Session {
     #[must_use]
     pub fn id(&self) -> &UploadId {
         &self.id
+    }
+
+    /// Returns the text that the client sends with each request, if the session is shared by several
+    /// processes.
+    #[must_use]
+    pub fn state(&self) -> Option<&str> {
+        self.state.as_deref()
     }
 
     /// Returns the number of acknowledged bytes, which are durable.
@@ -165,9 +180,9 @@ impl Session {
 
 impl Receiver {
     pub(super) fn new(upload: Box<dyn Upload>, announced: Option<Algorithm>) -> Self {
-        let is_empty = upload.offset() == 0;
-        let canonical = is_empty.then(|| Hasher::new(Algorithm::Sha256));
-        let other = announced.filter(|algorithm| *algorithm != Algorithm::Sha256 && is_empty);
+        let is_hashed_here = upload.offset() == 0 && !upload.is_hashing();
+        let canonical = is_hashed_here.then(|| Hasher::new(Algorithm::Sha256));
+        let other = announced.filter(|algorithm| *algorithm != Algorithm::Sha256 && is_hashed_here);
         Self { upload, canonical, other: other.map(Hasher::new), touched: SystemTime::now() }
     }
 
@@ -183,6 +198,11 @@ impl Receiver {
         self.len() == 0
     }
 
+    /// Returns a wait for the memory that the next `bytes` bytes take; `None` if there is room.
+    pub fn room(&mut self, bytes: usize) -> Option<RoomFuture> {
+        self.upload.room(bytes)
+    }
+
     /// Appends the next bytes; all, or none.
     pub fn append(&mut self, bytes: &[u8]) -> Result<(), StoreError> {
         self.upload.append(bytes)?;
@@ -193,7 +213,7 @@ impl Receiver {
         Ok(())
     }
 
-    pub(super) fn digest(&self, algorithm: Algorithm) -> Result<Digest, StoreError> {
+    pub(super) fn digest(&mut self, algorithm: Algorithm) -> Result<Digest, StoreError> {
         let known = match algorithm {
             Algorithm::Sha256 => &self.canonical,
             Algorithm::Sha512 => &self.other,

@@ -8,20 +8,25 @@ use http::request::Parts;
 use quinistry_oci::Content;
 use quinistry_oci::{Digest, RepositoryName};
 
-use crate::LimitedStore;
+use super::remote_blobs;
 use crate::api::references;
 use crate::api::response::body;
 use crate::api::response::error::Error;
 use crate::api::response::served_content::ServedContent;
+use crate::{LimitedStore, Redirects};
 
 /// Answers GET and HEAD.
 pub(crate) async fn get(
     stored: &LimitedStore,
+    redirects: Option<Redirects>,
     name: RepositoryName,
     digest: &str,
     request: &Parts,
 ) -> Result<Response, Error> {
     let digest = references::digest(digest)?.ok_or(Error::BlobUnknown)?;
+    if stored.store.is_shared() {
+        return Box::pin(remote_blobs::get(stored, redirects, name, digest, request)).await;
+    }
     let mut permit = None;
     loop {
         let content = match stored.store.cached_blob(&name, &digest) {

@@ -2,27 +2,34 @@
 //!
 //! Endpoints end-4 to end-6, end-11, end-13 and end-14 of the distribution-spec.
 
+mod place;
+mod receive;
+mod shared;
+
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use axum::body::Body;
 use axum::response::Response;
-use http::header::{CONTENT_RANGE, LOCATION, RANGE};
+use http::StatusCode;
+use http::header::{CONTENT_RANGE, LOCATION};
 use http::request::Parts;
-use http::{HeaderName, StatusCode};
 use quinistry_oci::{Digest, RepositoryName};
-use quinistry_store::{Claimed, Receiver, Session, Store, StoreError, UploadId};
+use quinistry_store::{Claimed, Session, SharedSession, Store, StoreError, UploadId};
 
+use self::place::{Place, out_of_order, session_response};
+use self::receive::{AppendBytes as _, receive_body};
+use self::shared::{continue_shared, recognised, refresh, unless_overtaken};
 use crate::api::access;
 use crate::api::query::Query;
-use crate::api::request_body::{Batch, RequestBody, content_length};
+use crate::api::request_body::{RequestBody, content_length};
 use crate::api::response::body;
 use crate::api::response::error::Error;
 use crate::api::response::served_content::{DIGEST, ascii};
+use crate::api::upload_state::UploadState;
 use crate::auth::Right;
 use crate::auth::caller::Caller;
-use crate::{LimitedStore, Settings, run_blocking, run_to_completion};
-
-const UPLOAD_UUID: HeaderName = HeaderName::from_static("docker-upload-uuid");
+use crate::{LimitedStore, Settings, run_to_completion};
 
 /// Answers POST: opens an upload session, mounts a blob, or receives a whole blob.
 pub(crate) async fn post(
@@ -52,9 +59,15 @@ pub(crate) async fn post(
     if let Some(digest) = query.digest()? {
         return upload_whole_blob(stored, settings, name, digest, request, body).await;
     }
+    if stored.store.has_shared_sessions() {
+        let (id, state) = (UploadId::random(), UploadState { begun: SystemTime::now(), announced });
+        let state = stored.upload_secret(settings).await?.seal(&name, &id, state);
+        let place = Place { id: &id, state: Some(&state), offset: 0 };
+        return Ok(session_response(StatusCode::ACCEPTED, &name, place));
+    }
     let of = name.clone();
     let session = stored.run(move |store| store.begin(&of, announced)).await?;
-    Ok(session_response(StatusCode::ACCEPTED, &name, &session))
+    Ok(session_response(StatusCode::ACCEPTED, &name, Place::of(&session)))
 }
 
 /// Returns true if the client may read the source of a mount. Without a source, the time of a search would
@@ -88,21 +101,35 @@ async fn upload_whole_blob(
 }
 
 /// Answers GET and HEAD: responds with the progress of an upload session.
-pub(crate) async fn get(stored: &LimitedStore, name: RepositoryName, id: &str) -> Result<Response, Error> {
-    let session = find(stored, &name, id).await?;
+pub(crate) async fn get(
+    stored: &LimitedStore,
+    settings: &Settings,
+    name: RepositoryName,
+    id: &str,
+    request: &Parts,
+) -> Result<Response, Error> {
+    let session = find(stored, settings, &name, id, request).await?;
     if let Ok(claimed) = session.try_claim() {
-        acknowledge_received(stored, &session, claimed).await?;
+        let claimed = acknowledge_received(stored, &session, claimed).await?;
+        refresh(stored, &session, claimed).await?;
     }
-    Ok(session_response(StatusCode::NO_CONTENT, &name, &session))
+    Ok(session_response(StatusCode::NO_CONTENT, &name, Place::of(&session)))
 }
 
 /// Answers DELETE: stops the request that uses the session, if any, and discards the session. Completes even
 /// if the client leaves before, because a cancelled session accepts no more bytes.
-pub(crate) async fn delete(stored: &LimitedStore, name: RepositoryName, id: &str) -> Result<Response, Error> {
-    let session = find(stored, &name, id).await?;
+pub(crate) async fn delete(
+    stored: &LimitedStore,
+    settings: &Settings,
+    name: RepositoryName,
+    id: &str,
+    request: &Parts,
+) -> Result<Response, Error> {
+    let session = find(stored, settings, &name, id, request).await?;
     let stored = stored.clone();
     run_to_completion(async move {
         let claimed = session.cancel().await?;
+        let claimed = refresh(&stored, &session, claimed).await?;
         stored.run(move |store| store.discard(&session, claimed)).await
     })
     .await?;
@@ -118,18 +145,19 @@ pub(crate) async fn patch(
     request: &Parts,
     body: &mut Body,
 ) -> Result<Response, Error> {
-    let session = find(stored, &name, id).await?;
+    let session = find(stored, settings, &name, id, request).await?;
     let (mut claimed, expected) =
-        claim_at_offset(stored, &name, &session, request, session.try_claim()).await?;
+        claim_at_offset(stored, &name, &session, request, session.try_claim(), None).await?;
     let claimed = stored.run(move |_| claimed.persist().map(|()| claimed)).await?;
     let mut request_body = RequestBody::new(body, settings);
     let (claimed, received) = receive_body(&mut request_body, claimed, Some(&session), expected).await;
     // Bytes that were received before an error are kept, and the client learns of them when it queries the
     // session.
     let acknowledged = acknowledge_received(stored, &session, claimed).await;
-    received?;
-    acknowledged?;
-    Ok(session_response(StatusCode::ACCEPTED, &name, &session))
+    let in_order = |error| unless_overtaken(error, &name, &session);
+    received.map_err(in_order)?;
+    acknowledged.map_err(in_order)?;
+    Ok(session_response(StatusCode::ACCEPTED, &name, Place::of(&session)))
 }
 
 /// Answers PUT: completes the blob, possibly with a last chunk.
@@ -141,116 +169,101 @@ pub(crate) async fn put(
     request: &Parts,
     body: &mut Body,
 ) -> Result<Response, Error> {
-    let session = find(stored, &name, id).await?;
+    let completed = complete(stored, settings, &name, id, request, body).await;
+    if !matches!(completed, Err(Error::Store(StoreError::UploadUnknown)))
+        || !stored.store.has_shared_sessions()
+    {
+        return completed;
+    }
+    // The client repeats a request whose answer it has not received.
+    let query = Query::from_uri(&request.uri);
+    let (Some(digest), Ok(id)) = (query.digest()?, id.parse()) else { return completed };
+    if recognised(stored, settings, &name, &id, query).await?.is_none() {
+        return completed;
+    }
+    let (of, wanted) = (name.clone(), digest.clone());
+    let is_linked = stored.run(move |store| store.has_blob_link(&of, &wanted)).await?;
+    if is_linked { Ok(created_response(&name, &digest)) } else { completed }
+}
+
+async fn complete(
+    stored: &LimitedStore,
+    settings: &Settings,
+    name: &RepositoryName,
+    id: &str,
+    request: &Parts,
+    body: &mut Body,
+) -> Result<Response, Error> {
+    let session = find(stored, settings, name, id, request).await?;
     let digest = Query::from_uri(&request.uri).digest()?.ok_or(Error::MissingDigest)?;
+    let claimed = session.claim().await;
     let (claimed, expected) =
-        claim_at_offset(stored, &name, &session, request, session.claim().await).await?;
+        claim_at_offset(stored, name, &session, request, claimed, Some(&digest)).await?;
     let mut request_body = RequestBody::new(body, settings);
     let (claimed, received) = receive_body(&mut request_body, claimed, Some(&session), expected).await;
     if let Err(error) = received {
         // The error of the request is reported. If acknowledging fails too, a later request for the session
         // reports that.
         let _ = acknowledge_received(stored, &session, claimed).await;
-        return Err(error);
+        return Err(unless_overtaken(error, name, &session));
     }
-    let wanted = digest.clone();
-    stored.write(move |store| store.finish(&session, claimed, &wanted)).await?;
-    Ok(created_response(&name, &digest))
+    let (wanted, of) = (digest.clone(), session.clone());
+    let finished = stored.write(move |store| store.finish(&of, claimed, &wanted)).await;
+    finished.map_err(|error| unless_overtaken(error, name, &session))?;
+    Ok(created_response(name, &digest))
 }
 
-async fn find(stored: &LimitedStore, name: &RepositoryName, id: &str) -> Result<Arc<Session>, Error> {
+async fn find(
+    stored: &LimitedStore,
+    settings: &Settings,
+    name: &RepositoryName,
+    id: &str,
+    request: &Parts,
+) -> Result<Arc<Session>, Error> {
     let id: UploadId = id.parse().map_err(|_| StoreError::UploadUnknown)?;
     if let Some(known) = stored.store.cached_session(name, &id) {
         return Ok(known?);
+    }
+    if stored.store.has_shared_sessions() {
+        let query = Query::from_uri(&request.uri);
+        if let Some((text, state)) = recognised(stored, settings, name, &id, query).await? {
+            let UploadState { begun, announced } = state;
+            let shared = SharedSession { id: &id, begun, announced, state: &text };
+            return Ok(stored.store.shared_session(name, shared)?);
+        }
     }
     let of = name.clone();
     // A session that only the storage knows is resumed under the repository's lock.
     stored.write_locked(name, move |store| store.session(&of, &id)).await
 }
 
-/// Claims the session if the request continues at its offset. Also returns the announced number of bytes, if
-/// any.
+/// Claims the session if the request continues at its offset; with `digest`, the request is the last one. Also
+/// returns the announced number of bytes, if any.
 async fn claim_at_offset(
     stored: &LimitedStore,
     name: &RepositoryName,
     session: &Arc<Session>,
     request: &Parts,
     claimed: Result<Claimed, StoreError>,
+    digest: Option<&Digest>,
 ) -> Result<(Claimed, Option<u64>), Error> {
-    let out_of_order = || Error::OutOfOrder { location: location(name, session), range: range(session) };
+    let out_of_order = || out_of_order(name, session);
     let claimed = match claimed {
         // Two requests at once would append at the same offset.
         Err(StoreError::UploadBusy) => return Err(out_of_order()),
         // The previous request may have ended before it acknowledged all the bytes that were received.
         claimed => acknowledge_received(stored, session, claimed?).await?,
     };
-    let offset = claimed.length();
-    match parse_content_range(request)? {
-        Some(chunk) if chunk.start != offset => Err(out_of_order()),
-        Some(chunk) => Ok((claimed, Some(chunk.end - chunk.start))),
-        None => Ok((claimed, content_length(request))),
-    }
-}
-
-/// Receives a body to its end, or until the session is cancelled. While one batch is written and hashed, the
-/// next one is read. Always returns the receiver with the bytes that it has; if the client leaves, the
-/// receiver stays with its session.
-async fn receive_body<R>(
-    request_body: &mut RequestBody<'_>,
-    mut receiver: R,
-    session: Option<&Session>,
-    expected: Option<u64>,
-) -> (R, Result<(), Error>)
-where
-    R: AppendBytes + Send + 'static,
-{
-    let start = receiver.length();
-    let mut next = next_batch(request_body, session).await;
-    loop {
-        let (batch, end) = std::mem::replace(&mut next, (Batch::default(), Ok(())));
-        if batch.len() == 0 {
-            let total = receiver.length() - start;
-            let end = match expected {
-                Some(expected) if end.is_ok() && total != expected => {
-                    Err(Error::LengthMismatch { expected, received: total })
-                }
-                _ => end,
-            };
-            return (receiver, end);
-        }
-        let length = batch.len();
-        let total = receiver.length() - start + length;
-        if let Some(expected) = expected.filter(|expected| total > *expected) {
-            return (receiver, Err(Error::LengthMismatch { expected, received: total }));
-        }
-        let write = run_blocking(move || {
-            let written = batch.try_for_each(|data| receiver.append(&data));
-            (receiver, written)
-        });
-        let written;
-        if end.is_ok() {
-            let read = next_batch(request_body, session);
-            ((receiver, written), next) = futures_util::future::join(write, read).await;
-        } else {
-            (receiver, written) = write.await;
-            next = (Batch::default(), end);
-        }
-        if let Err(error) = written {
-            return (receiver, Err(error.into()));
-        }
-    }
-}
-
-/// Reads the next batch of a body, unless the session is cancelled.
-async fn next_batch(
-    request_body: &mut RequestBody<'_>,
-    session: Option<&Session>,
-) -> (Batch, Result<(), Error>) {
-    let Some(session) = session else { return request_body.batch().await };
-    tokio::select! {
-        batch = request_body.batch() => batch,
-        () = session.cancelled() => (Batch::default(), Err(StoreError::UploadUnknown.into())),
-    }
+    let chunk = parse_content_range(request)?;
+    let start = chunk.as_ref().map(|chunk| chunk.start);
+    let length = chunk.map_or_else(|| content_length(request), |chunk| Some(chunk.end - chunk.start));
+    let (claimed, offset) = if stored.store.has_shared_sessions() {
+        continue_shared(stored, session, claimed, (start, length), digest).await?
+    } else {
+        let offset = claimed.length();
+        (claimed, offset)
+    };
+    if start.is_some_and(|start| start != offset) { Err(out_of_order()) } else { Ok((claimed, length)) }
 }
 
 /// Acknowledges the bytes that were received, unless all of them are acknowledged already.
@@ -264,32 +277,6 @@ async fn acknowledge_received(
     }
     let session = session.clone();
     stored.write(move |store| store.acknowledge(&session, &mut claimed).map(|_| claimed)).await
-}
-
-/// Receiver of bytes: one without a session, or that of a session.
-trait AppendBytes {
-    fn length(&self) -> u64;
-    fn append(&mut self, bytes: &[u8]) -> Result<(), StoreError>;
-}
-
-impl AppendBytes for Option<Receiver> {
-    fn length(&self) -> u64 {
-        self.as_ref().map_or(0, Receiver::len)
-    }
-
-    fn append(&mut self, bytes: &[u8]) -> Result<(), StoreError> {
-        self.as_mut().ok_or(StoreError::UploadUnknown)?.append(bytes)
-    }
-}
-
-impl AppendBytes for Claimed {
-    fn length(&self) -> u64 {
-        self.receiver().map_or(0, Receiver::len)
-    }
-
-    fn append(&mut self, bytes: &[u8]) -> Result<(), StoreError> {
-        self.receiver_mut().ok_or(StoreError::UploadUnknown)?.append(bytes)
-    }
 }
 
 /// Parses the `Content-Range` of a chunk: `first-last`, without a unit or a total.
@@ -316,26 +303,6 @@ fn created_response(name: &RepositoryName, digest: &Digest) -> Response {
     response
 }
 
-/// Makes a response with the location of a session, which never changes, and its progress.
-fn session_response(status: StatusCode, name: &RepositoryName, session: &Session) -> Response {
-    let mut response = body::empty(status);
-    let headers = response.headers_mut();
-    headers.insert(LOCATION, ascii(location(name, session)));
-    headers.insert(RANGE, ascii(range(session)));
-    headers.insert(UPLOAD_UUID, ascii(session.id().to_string()));
-    response
-}
-
-fn location(name: &RepositoryName, session: &Session) -> String {
-    format!("/v2/{name}/blobs/uploads/{}", session.id())
-}
-
-/// Returns the first and last byte of a session. This form cannot express an empty session; all registries
-/// send `0-0` then, since clients refuse a range that ends before its start.
-fn range(session: &Session) -> String {
-    format!("0-{}", session.offset().saturating_sub(1))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -349,7 +316,10 @@ mod tests {
         let session = store.begin(&name, None).unwrap();
         let claimed = session.try_claim().unwrap();
         {
-            let mut response = std::pin::pin!(delete(&stored, name.clone(), session.id().as_str()));
+            let (request, ()) = http::Request::new(()).into_parts();
+            let settings = Settings::default();
+            let id = session.id().as_str();
+            let mut response = std::pin::pin!(delete(&stored, &settings, name.clone(), id, &request));
             tokio::select! {
                 _ = &mut response => panic!("another request uses the session"),
                 () = session.cancelled() => {}

@@ -195,7 +195,13 @@ impl Error {
             Self::Store(StoreError::Missing(digests)) => {
                 digests.iter().map(|digest| detail(format!("{digest} is not in this repository"))).collect()
             }
-            Self::Store(StoreError::Storage(error @ (StorageError::Full | StorageError::WritesRefused))) => {
+            Self::Store(StoreError::Storage(
+                error @ (StorageError::Full
+                | StorageError::WritesRefused
+                | StorageError::Busy
+                | StorageError::Overtaken
+                | StorageError::TooManyParts { .. }),
+            )) => {
                 vec![detail(error.to_string())]
             }
             Self::Store(StoreError::Storage(_)) => vec![detail(Self::Internal.to_string())],
@@ -230,18 +236,31 @@ fn of_store(error: &StoreError) -> (StatusCode, ErrorCode) {
         StoreError::Size { .. } => (S::BAD_REQUEST, C::ManifestInvalid),
         StoreError::Storage(StorageError::Full) => (S::INSUFFICIENT_STORAGE, C::Denied),
         StoreError::Storage(StorageError::WritesRefused) => (S::SERVICE_UNAVAILABLE, C::Denied),
+        StoreError::Storage(StorageError::Busy) => (S::SERVICE_UNAVAILABLE, C::TooManyRequests),
+        StoreError::Storage(StorageError::Overtaken) => (S::RANGE_NOT_SATISFIABLE, C::BlobUploadInvalid),
+        StoreError::Storage(StorageError::TooManyParts { .. }) => (S::PAYLOAD_TOO_LARGE, C::SizeInvalid),
         StoreError::Storage(StorageError::ReadOnly) => (S::METHOD_NOT_ALLOWED, C::Unsupported),
         // Only garbage collection meets the first three.
         StoreError::DamagedIn { .. }
         | StoreError::Torn(_)
         | StoreError::Foreign(_)
+        | StoreError::FormatUnknown(_)
+        | StoreError::FormatTooNew { .. }
         | StoreError::Storage(_) => (S::INTERNAL_SERVER_ERROR, C::Unsupported),
     }
 }
 
+/// Returns true for an error that clients cause by the number and the length of their uploads.
+fn is_of_client(error: &StoreError) -> bool {
+    let StoreError::Storage(error) = error else { return false };
+    matches!(error, StorageError::Busy | StorageError::Overtaken | StorageError::TooManyParts { .. })
+}
+
 impl IntoResponse for Error {
     fn into_response(self) -> Response {
-        if let Self::Store(error @ (StoreError::Storage(_) | StoreError::Damaged(_))) = &self {
+        if let Self::Store(error @ (StoreError::Storage(_) | StoreError::Damaged(_))) = &self
+            && !is_of_client(error)
+        {
             // The log has the cause, which the client does not get.
             let cause = std::error::Error::source(error).map(ToString::to_string).unwrap_or_default();
             tracing::error!(%error, %cause, "request failed in storage");
@@ -282,5 +301,37 @@ impl IntoResponse for Error {
             _ => {}
         }
         response
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http_body_util::BodyExt as _;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn an_upload_that_a_bucket_cannot_take_tells_why_and_when_to_come_again() {
+        let cases = [
+            (StorageError::Busy, StatusCode::SERVICE_UNAVAILABLE, "too many uploads"),
+            (
+                StorageError::TooManyParts { max_bytes: 7 },
+                StatusCode::PAYLOAD_TOO_LARGE,
+                "longer than 7 bytes",
+            ),
+            (StorageError::Overtaken, StatusCode::RANGE_NOT_SATISFIABLE, "another request"),
+        ];
+        for (error, status, message) in cases {
+            let response = Error::from(StoreError::from(error)).into_response();
+            let retries = response.headers().contains_key(RETRY_AFTER);
+            assert_eq!(
+                (response.status(), retries),
+                (status, status == StatusCode::SERVICE_UNAVAILABLE),
+                "{message}"
+            );
+            let body = response.into_body().collect().await.unwrap().to_bytes();
+            let body = String::from_utf8(body.to_vec()).unwrap();
+            assert!(body.contains(message), "{body}");
+        }
     }
 }

@@ -17,6 +17,7 @@ use quinistry_oci::Digest;
 use super::body;
 use super::error::Error;
 use super::range::{RangeSelection, select};
+use super::verified_body::VerifiedBody;
 
 pub(crate) const DIGEST: HeaderName = HeaderName::from_static("docker-content-digest");
 
@@ -41,6 +42,8 @@ pub(crate) struct ServedContent {
     content: Content,
     read_cost: body::ReadCost,
     length: u64,
+    /// Digest that the content must have, if nothing has hashed it yet.
+    unverified: Option<Digest>,
     /// Digest, type, length, entity tag and the others: equal for every response, so made once.
     headers: HeaderMap,
 }
@@ -61,6 +64,11 @@ impl ServedContent {
     /// Returns the content as content whose reads may block.
     pub(crate) fn with_blocking_reads(self) -> Self {
         Self { read_cost: body::ReadCost::MayBlock, ..self }
+    }
+
+    /// Returns the content as content that is hashed on its way to a client that reads all of it.
+    pub(crate) fn verified(self, digest: Digest) -> Self {
+        Self { unverified: Some(digest), ..self }
     }
 
     /// Responds as [`Self::respond`] does if the budget of responses permits the copy that the response holds
@@ -105,6 +113,7 @@ impl ServedContent {
             length: content.len(),
             content: content.clone(),
             read_cost: body::ReadCost::Immediate,
+            unverified: None,
             headers,
         }
     }
@@ -124,7 +133,7 @@ impl ServedContent {
             .and_then(|header| header.to_str().ok());
         match range.map_or(RangeSelection::Whole, |header| select(header, self.length)) {
             RangeSelection::Whole if request.method == Method::HEAD => Ok(self.with_headers(Body::empty())),
-            RangeSelection::Whole => Ok(self.with_headers(body::content(&self.content, self.read_cost))),
+            RangeSelection::Whole => Ok(self.with_headers(self.whole())),
             RangeSelection::One(range) => {
                 let mut response =
                     self.with_headers(body::content(&self.content.slice(range.clone()), self.read_cost));
@@ -136,6 +145,16 @@ impl ServedContent {
             }
             RangeSelection::Many(many) => Ok(self.multipart(&many)),
             RangeSelection::Unsatisfiable => Err(Error::RangeNotSatisfiable { total: self.length }),
+        }
+    }
+
+    fn whole(&self) -> Body {
+        let body = body::content(&self.content, self.read_cost);
+        match &self.unverified {
+            Some(digest) if self.length > 0 => {
+                Body::new(VerifiedBody::new(body, self.length, digest.clone()))
+            }
+            _ => body,
         }
     }
 

@@ -246,6 +246,212 @@ const STORAGE_CHANGES: &[(&str, &str, &str)] = &[
         "{inmemory: {}}",
         "{inmemory: {}, maintenance: {readonly: {enabled: true}}}",
     ),
+    ("storage.s3.bucket", "{s3: {bucket: a, region: b}}", "{s3: {bucket: b, region: b}}"),
+    ("storage.s3.region", "{s3: {bucket: a, region: b}}", "{s3: {bucket: a, region: c}}"),
+    (
+        "storage.s3.accesskey",
+        "{s3: {bucket: a, region: b, accesskey: x, secretkey: y}}",
+        "{s3: {bucket: a, region: b, accesskey: z, secretkey: y}}",
+    ),
+    (
+        "storage.s3.secretkey",
+        "{s3: {bucket: a, region: b, accesskey: x, secretkey: y}}",
+        "{s3: {bucket: a, region: b, accesskey: x, secretkey: z}}",
+    ),
+    (
+        "storage.s3.sessiontoken",
+        "{s3: {bucket: a, region: b, accesskey: x, secretkey: y}}",
+        "{s3: {bucket: a, region: b, accesskey: x, secretkey: y, sessiontoken: z}}",
+    ),
+    (
+        "storage.s3.regionendpoint",
+        "{s3: {bucket: a, region: b}}",
+        "{s3: {bucket: a, region: b, regionendpoint: 'minio:9000'}}",
+    ),
+    (
+        "storage.s3.forcepathstyle",
+        "{s3: {bucket: a, region: b}}",
+        "{s3: {bucket: a, region: b, forcepathstyle: true}}",
+    ),
+    ("storage.s3.encrypt", "{s3: {bucket: a, region: b}}", "{s3: {bucket: a, region: b, encrypt: true}}"),
+    ("storage.s3.secure", "{s3: {bucket: a, region: b}}", "{s3: {bucket: a, region: b, secure: false}}"),
+    (
+        "storage.s3.skipverify",
+        "{s3: {bucket: a, region: b}}",
+        "{s3: {bucket: a, region: b, skipverify: true}}",
+    ),
+    (
+        "storage.s3.chunksize",
+        "{s3: {bucket: a, region: b}}",
+        "{s3: {bucket: a, region: b, chunksize: 20971520}}",
+    ),
+    (
+        "storage.s3.multipartcopychunksize",
+        "{s3: {bucket: a, region: b}}",
+        "{s3: {bucket: a, region: b, multipartcopychunksize: 20971520}}",
+    ),
+    (
+        "storage.s3.multipartcopymaxconcurrency",
+        "{s3: {bucket: a, region: b}}",
+        "{s3: {bucket: a, region: b, multipartcopymaxconcurrency: 7}}",
+    ),
+    (
+        "storage.s3.multipartcopythresholdsize",
+        "{s3: {bucket: a, region: b}}",
+        "{s3: {bucket: a, region: b, multipartcopythresholdsize: 20971520}}",
+    ),
+    (
+        "storage.s3.rootdirectory",
+        "{s3: {bucket: a, region: b}}",
+        "{s3: {bucket: a, region: b, rootdirectory: /c}}",
+    ),
+    (
+        "storage.s3.storageclass",
+        "{s3: {bucket: a, region: b}}",
+        "{s3: {bucket: a, region: b, storageclass: standard_ia}}",
+    ),
+    ("storage.s3.useragent", "{s3: {bucket: a, region: b}}", "{s3: {bucket: a, region: b, useragent: c}}"),
+    (
+        "storage.s3.objectacl",
+        "{s3: {bucket: a, region: b}}",
+        "{s3: {bucket: a, region: b, objectacl: public-read}}",
+    ),
+    (
+        "storage.s3.usedualstack",
+        "{s3: {bucket: a, region: b}}",
+        "{s3: {bucket: a, region: b, usedualstack: true}}",
+    ),
+    (
+        "storage.s3.accelerate",
+        "{s3: {bucket: a, region: b}}",
+        "{s3: {bucket: a, region: b, accelerate: true}}",
+    ),
+    (
+        "storage.s3.usefipsendpoint",
+        "{s3: {bucket: a, region: b}}",
+        "{s3: {bucket: a, region: b, usefipsendpoint: true}}",
+    ),
+    (
+        "storage.s3.redirectendpoint",
+        "{s3: {bucket: a, region: b}}",
+        "{s3: {bucket: a, region: b, redirectendpoint: c}}",
+    ),
+    (
+        "storage.s3.keyid",
+        "{s3: {bucket: a, region: b, encrypt: true}}",
+        "{s3: {bucket: a, region: b, encrypt: true, keyid: c}}",
+    ),
+    ("storage.gcs.bucket", "{gcs: {bucket: a}}", "{gcs: {bucket: b}}"),
+    ("storage.gcs.keyfile", "{gcs: {bucket: a}}", "{gcs: {bucket: a, keyfile: /k.json}}"),
+    (
+        "storage.gcs.credentials",
+        "{gcs: {bucket: a}}",
+        "{gcs: {bucket: a, credentials: {client_email: a, private_key: b}}}",
+    ),
+    ("storage.gcs.rootdirectory", "{gcs: {bucket: a}}", "{gcs: {bucket: a, rootdirectory: c}}"),
+    ("storage.gcs.chunksize", "{gcs: {bucket: a}}", "{gcs: {bucket: a, chunksize: 20971520}}"),
+    ("storage.gcs.maxconcurrency", "{gcs: {bucket: a}}", "{gcs: {bucket: a, maxconcurrency: 7}}"),
+    ("storage.gcs.useragent", "{gcs: {bucket: a}}", "{gcs: {bucket: a, useragent: c}}"),
+    (
+        "storage.azure.accountname",
+        "{azure: {accountname: a, container: b}}",
+        "{azure: {accountname: c, container: b}}",
+    ),
+    (
+        "storage.azure.container",
+        "{azure: {accountname: a, container: b}}",
+        "{azure: {accountname: a, container: c}}",
+    ),
+    (
+        "storage.azure.accountkey",
+        "{azure: {accountname: a, container: b}}",
+        "{azure: {accountname: a, container: b, accountkey: c}}",
+    ),
+    (
+        "storage.azure.realm",
+        "{azure: {accountname: a, container: b}}",
+        "{azure: {accountname: a, container: b, realm: c}}",
+    ),
+    (
+        "storage.azure.rootdirectory",
+        "{azure: {accountname: a, container: b}}",
+        "{azure: {accountname: a, container: b, rootdirectory: c}}",
+    ),
+    (
+        "storage.azure.serviceurl",
+        "{azure: {accountname: a, container: b}}",
+        "{azure: {accountname: a, container: b, serviceurl: 'http://c/a'}}",
+    ),
+    (
+        "storage.azure.max_retries",
+        "{azure: {accountname: a, container: b}}",
+        "{azure: {accountname: a, container: b, max_retries: -1}}",
+    ),
+    (
+        "storage.azure.retry_delay",
+        "{azure: {accountname: a, container: b}}",
+        "{azure: {accountname: a, container: b, retry_delay: 1s}}",
+    ),
+    (
+        "storage.azure.skipverify",
+        "{azure: {accountname: a, container: b}}",
+        "{azure: {accountname: a, container: b, skipverify: true}}",
+    ),
+    (
+        "storage.azure.credentials.type",
+        "{azure: {accountname: a, container: b, accountkey: c}}",
+        "{azure: {accountname: a, container: b, accountkey: c, credentials: {type: default_credentials}}}",
+    ),
+    (
+        "storage.azure.credentials.clientid",
+        "{azure: {accountname: a, container: b, credentials: {type: client_secret, clientid: c, tenantid: d, secret: e}}}",
+        "{azure: {accountname: a, container: b, credentials: {type: client_secret, clientid: x, tenantid: d, secret: e}}}",
+    ),
+    (
+        "storage.azure.credentials.tenantid",
+        "{azure: {accountname: a, container: b, credentials: {type: client_secret, clientid: c, tenantid: d, secret: e}}}",
+        "{azure: {accountname: a, container: b, credentials: {type: client_secret, clientid: c, tenantid: x, secret: e}}}",
+    ),
+    (
+        "storage.azure.credentials.secret",
+        "{azure: {accountname: a, container: b, credentials: {type: client_secret, clientid: c, tenantid: d, secret: e}}}",
+        "{azure: {accountname: a, container: b, credentials: {type: client_secret, clientid: c, tenantid: d, secret: x}}}",
+    ),
+    (
+        "storage.redirect.disable",
+        "{s3: {bucket: a, region: b}}",
+        "{s3: {bucket: a, region: b}, redirect: {disable: true}}",
+    ),
+    (
+        "quinistry.exclusive",
+        "{s3: {bucket: a, region: b}}",
+        "{s3: {bucket: a, region: b}}\nquinistry: {exclusive: true}",
+    ),
+    (
+        "quinistry.coherence",
+        "{s3: {bucket: a, region: b}}",
+        "{s3: {bucket: a, region: b}}\nquinistry: {coherence: relaxed}",
+    ),
+    (
+        "quinistry.redirect.expiry",
+        "{s3: {bucket: a, region: b}}",
+        "{s3: {bucket: a, region: b}}\nquinistry: {redirect: {expiry: 1h}}",
+    ),
+    (
+        "quinistry.redirect.minsize",
+        "{s3: {bucket: a, region: b}}",
+        "{s3: {bucket: a, region: b}}\nquinistry: {redirect: {minsize: 1MiB}}",
+    ),
+    (
+        "quinistry.uploads.memory",
+        "{s3: {bucket: a, region: b}}",
+        "{s3: {bucket: a, region: b}}\nquinistry: {uploads: {memory: 1GiB}}",
+    ),
+    (
+        "quinistry.azure.legacyroot",
+        "{azure: {accountname: a, container: b}}",
+        "{azure: {accountname: a, container: b}}\nquinistry: {azure: {legacyroot: true}}",
+    ),
 ];
 
 /// Loads a file beside those that it may name.

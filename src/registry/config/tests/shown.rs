@@ -34,6 +34,8 @@ fn the_text_gives_the_same_configuration_again() {
         SMALLEST.to_owned(),
         include_str!("samples/registry-2.yml").to_owned(),
         include_str!("samples/registry-3.yml").to_owned(),
+        "version: 0.1\nstorage: {s3: {bucket: a, region: b}}\nquinistry: {redirect: {minsize: 1MiB}}\n"
+            .to_owned(),
         format!(
             "{SMALLEST}log: {{fields: {{a: 'true', \"b\\n\": \"c: # d\", \"-\": '', x: ~, 'y z': 010, e: \"\\uffff\\x85\"}}}}\n\
              health: {{file: [{{file: /a, interval: 90s}}, {{file: '- b'}}], tcp: [], http: [{{uri: 'http://h/'}}]}}\n\

@@ -18,7 +18,12 @@ pub(super) struct Minimal(pub(super) Memory);
 
 impl Storage for Minimal {
     fn abilities(&self) -> Abilities {
-        Abilities { is_persistent: false, clears_at_once: false, has_listing_versions: false }
+        Abilities {
+            is_persistent: false,
+            clears_at_once: false,
+            has_listing_versions: false,
+            is_shared: false,
+        }
     }
 
     fn open(&self, key: &Key) -> Result<Option<(Content, ObjectTag)>, StorageError> {

@@ -1,0 +1,43 @@
+//! Abilities of a store, as its probe found them.
+
+/// Abilities of a store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is an answer of the store, independent of the others"
+)]
+pub struct StoreAbilities {
+    /// Exactly one of several creations of a key succeeds. Required of a bucket with several writers.
+    pub creates: bool,
+    /// An upload in parts ends only if its key is absent.
+    pub completes_if_absent: bool,
+    /// An object is removed only if it has a version.
+    pub removes_if_unchanged: bool,
+    /// Many objects are removed by one request.
+    pub removes_many: bool,
+    /// An object is copied by the store.
+    pub copies: bool,
+    /// A range of an object is copied into a part.
+    pub copies_parts: bool,
+    /// Parts of an upload may differ in length.
+    pub takes_unequal_parts: bool,
+    /// URLs are signed, and work.
+    pub signs_urls: bool,
+    /// A removal is refused after the time that its signature allows.
+    pub fences_removals: bool,
+}
+
+impl StoreAbilities {
+    /// All abilities, those of Amazon S3.
+    pub const ALL: Self = Self {
+        creates: true,
+        completes_if_absent: true,
+        removes_if_unchanged: true,
+        removes_many: true,
+        copies: true,
+        copies_parts: true,
+        takes_unequal_parts: true,
+        signs_urls: true,
+        fences_removals: true,
+    };
+}

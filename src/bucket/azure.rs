@@ -1,0 +1,326 @@
+//! The interface of Azure Blob Storage (version 2023-11-03, which the signer of `object_store` names).
+//!
+//! Each call is one request, but for a copy, whose end is waited for. Of `object_store` come the chains of credentials
+//! and the signatures. Parts are blocks: all uploads to one name share the pool of its blocks, which is why the name
+//! of an upload is part of the names of its blocks, and the end of one upload drops the blocks of the others.
+
+mod answers;
+mod blocks;
+mod lists;
+mod options;
+
+use std::ops::Range;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::FutureExt as _;
+use futures_util::stream::{self, StreamExt as _};
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE, ETAG, HeaderName, IF_MATCH, IF_NONE_MATCH, RANGE};
+use http::{HeaderMap, HeaderValue, Method};
+use object_store::azure::{AzureAuthorizer, MicrosoftAzure};
+use object_store::client::{HttpRequest, HttpRequestBody};
+use object_store::path::Path;
+use object_store::signer::Signer as _;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use reqwest::Url;
+
+use crate::transport::{Answer, Request, Transport, What, etag, metadata};
+use crate::{
+    Condition, Listing, ListingQuery, Multipart, Object, ObjectError, ObjectErrorKind, ObjectMeta, Objects,
+    Part, PendingUpload, Put, RequestFuture, SignedMethod, StoreTime,
+};
+
+const BLOB_TYPE: HeaderName = HeaderName::from_static("x-ms-blob-type");
+const COPY_SOURCE: HeaderName = HeaderName::from_static("x-ms-copy-source");
+const COPY_STATUS: HeaderName = HeaderName::from_static("x-ms-copy-status");
+
+/// Time after which a fenced removal is not sent any more.
+const FENCE: Duration = Duration::from_secs(10);
+
+/// Pause between two looks at a copy that goes on.
+const COPY_PAUSE: Duration = Duration::from_millis(200);
+
+/// Greatest number of removals in flight.
+const REMOVALS_AT_ONCE: usize = 16;
+
+/// All characters but the unreserved ones of RFC 3986, section 2.3.
+const QUERY: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+/// All characters but the unreserved ones and the slash.
+const PATH: &AsciiSet = &QUERY.remove(b'/');
+
+/// A container of Azure Blob Storage.
+#[derive(Debug)]
+pub struct Azure {
+    transport: Transport,
+    /// Client that has the credentials, and signs URLs.
+    store: MicrosoftAzure,
+    account: String,
+    /// URL of the container, with a slash at its end.
+    url: Url,
+    /// Beginning of all keys: empty, or with a slash at its end.
+    root: String,
+    /// True if the credentials have a key to sign with. Without one, each URL is a request to another service.
+    signs: bool,
+}
+
+// === impl Azure ===
+
+impl Azure {
+    /// Returns a request for a key.
+    fn request(&self, method: Method, key: &str, query: &[(&str, &str)]) -> Request {
+        let path = utf8_percent_encode(&format!("{}{key}", self.root), PATH).to_string();
+        self.request_for(method, &path, query)
+    }
+
+    /// Returns a request for an encoded path beneath the container.
+    fn request_for(&self, method: Method, path: &str, query: &[(&str, &str)]) -> Request {
+        let mut url = self.url.clone();
+        url.set_path(format!("{}{path}", url.path()).trim_end_matches('/'));
+        let encode = |text| utf8_percent_encode(text, QUERY).to_string();
+        let pairs: Vec<_> = query.iter().map(|(name, value)| format!("{name}={}", encode(value))).collect();
+        url.set_query((!pairs.is_empty()).then(|| pairs.join("&")).as_deref());
+        Request { method, url, headers: HeaderMap::new(), body: Bytes::new() }
+    }
+
+    /// Creates the container.
+    #[cfg(test)]
+    pub(crate) async fn create_container(&self) -> Result<(), ObjectError> {
+        let what = What("CREATE CONTAINER", "");
+        let request = self.request_for(Method::PUT, "", &[("restype", "container")]);
+        self.send(request, what).await?.drain(what).await.map(drop)
+    }
+
+    async fn send(&self, request: Request, what: What<'_>) -> Result<Answer, ObjectError> {
+        let Request { method, url, mut headers, body } = request;
+        let failed = |reason: &str| ObjectError::new(ObjectErrorKind::Refused, format!("{what}: {reason}"));
+        let credential = self.store.credentials().get_credential().await.map_err(no_credential)?;
+        if !matches!(method, Method::GET | Method::HEAD) {
+            headers.insert(CONTENT_LENGTH, body.len().into());
+        }
+        let mut signed: HttpRequest = http::Request::new(HttpRequestBody::empty());
+        *signed.method_mut() = method.clone();
+        *signed.uri_mut() = url.as_str().parse().map_err(|_| failed("the address is not a URL"))?;
+        *signed.headers_mut() = headers;
+        let authorizer = AzureAuthorizer::new(&credential, &self.account);
+        authorizer.try_authorize(&mut signed).map_err(|_| failed("the request cannot be signed"))?;
+        let (parts, _) = signed.into_parts();
+        let url = parts.uri.to_string().parse().map_err(|_| failed("the address is not a URL"))?;
+        let mut headers = parts.headers;
+        if let Some(authorization) = headers.get_mut(http::header::AUTHORIZATION) {
+            authorization.set_sensitive(true);
+        }
+        self.transport.send(Request { method, url, headers, body }, what).await
+    }
+
+    fn add_condition(headers: &mut HeaderMap, condition: Condition<'_>) {
+        match condition {
+            Condition::Always => {}
+            Condition::Absent => insert(headers, IF_NONE_MATCH, "*"),
+            Condition::Version(version) => insert(headers, IF_MATCH, &format!("\"{version}\"")),
+        }
+    }
+
+    async fn read(
+        &self,
+        key: &str,
+        range: Option<Range<u64>>,
+        unless: Option<&str>,
+    ) -> Result<Object, ObjectError> {
+        let what = What("GET", key);
+        let mut request = self.request(Method::GET, key, &[]);
+        if let Some(range) = &range {
+            if range.is_empty() {
+                return Err(ObjectError::new(
+                    ObjectErrorKind::OutOfRange,
+                    format!("{what}: the range is empty"),
+                ));
+            }
+            insert(&mut request.headers, RANGE, &format!("bytes={}-{}", range.start, range.end - 1));
+        }
+        if let Some(version) = unless {
+            insert(&mut request.headers, IF_NONE_MATCH, &format!("\"{version}\""));
+        }
+        let answer = self.send(request, what).await?;
+        let (meta, found) = metadata(&answer.headers, &ETAG, what)?;
+        Ok(Object { meta, range: found, body: answer.stream(what) })
+    }
+
+    async fn look(&self, key: &str) -> Result<ObjectMeta, ObjectError> {
+        let what = What("HEAD", key);
+        let answer = self.send(self.request(Method::HEAD, key, &[]), what).await?;
+        metadata(&answer.headers, &ETAG, what).map(|(meta, _)| meta)
+    }
+
+    async fn write(&self, key: &str, body: Bytes, condition: Condition<'_>) -> Result<Put, ObjectError> {
+        let what = What("PUT", key);
+        let mut request = Request { body, ..self.request(Method::PUT, key, &[]) };
+        request.headers.insert(BLOB_TYPE, HeaderValue::from_static("BlockBlob"));
+        request.headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
+        Self::add_condition(&mut request.headers, condition);
+        let headers = self.send(request, what).await?.drain(what).await?;
+        Ok(Put { version: version(&headers) })
+    }
+
+    async fn remove(
+        &self,
+        key: &str,
+        condition: Condition<'_>,
+        signed_at: Option<StoreTime>,
+    ) -> Result<(), ObjectError> {
+        let what = What("DELETE", key);
+        self.transport.clock().check_fence(signed_at, FENCE, what)?;
+        let mut request = self.request(Method::DELETE, key, &[]);
+        Self::add_condition(&mut request.headers, condition);
+        match self.send(request, what).await {
+            Ok(answer) => answer.drain(what).await.map(drop),
+            Err(error) if error.kind == ObjectErrorKind::NotFound && condition == Condition::Always => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Removes objects side by side. The interface for many at once is a request in MIME for each.
+    async fn remove_many(&self, keys: &[String]) -> Result<Vec<(String, ObjectError)>, ObjectError> {
+        let removals: Vec<_> = keys.iter().map(|key| self.lost(key)).collect();
+        let lost = stream::iter(removals).buffer_unordered(REMOVALS_AT_ONCE);
+        Ok(lost.filter_map(std::future::ready).collect().await)
+    }
+
+    /// Removes an object, and returns it if that fails.
+    async fn lost(&self, key: &str) -> Option<(String, ObjectError)> {
+        self.remove(key, Condition::Always, None).await.err().map(|error| (key.to_owned(), error))
+    }
+
+    /// Copies an object, and waits until the copy is there.
+    async fn copy_whole(&self, from: &str, to: &str) -> Result<Put, ObjectError> {
+        let what = What("COPY", to);
+        let mut request = self.request(Method::PUT, to, &[]);
+        let source = self.request(Method::GET, from, &[]).url;
+        insert(&mut request.headers, COPY_SOURCE, source.as_str());
+        let mut headers = self.send(request, what).await?.drain(what).await?;
+        loop {
+            match headers.get(COPY_STATUS).and_then(|status| status.to_str().ok()) {
+                Some("pending") => tokio::time::sleep(COPY_PAUSE).await,
+                Some("success") | None => return Ok(Put { version: version(&headers) }),
+                Some(_) => {
+                    let message = format!("{what}: the store gave the copy up");
+                    return Err(ObjectError::new(ObjectErrorKind::Unknown, message));
+                }
+            }
+            headers = self.send(self.request(Method::HEAD, to, &[]), what).await?.headers;
+        }
+    }
+
+    fn signed_url(&self, key: &str, expiry: Duration) -> Option<String> {
+        let name = format!("{}{key}", self.root);
+        // The signer takes the encoded name, and the store compares with the decoded one.
+        let is_plain = utf8_percent_encode(&name, PATH).to_string() == name;
+        let path = Path::parse(name).ok().filter(|_| self.signs && is_plain)?;
+        // The right to read is that of GET and HEAD.
+        Some(self.store.signed_url(Method::GET, &path, expiry).now_or_never()?.ok()?.into())
+    }
+}
+
+fn insert(headers: &mut HeaderMap, name: HeaderName, value: &str) {
+    headers.insert(name, HeaderValue::from_str(value).unwrap_or(HeaderValue::from_static("\"\"")));
+}
+
+fn version(headers: &HeaderMap) -> Option<String> {
+    headers.get(ETAG).and_then(|version| version.to_str().ok()).map(etag)
+}
+
+fn no_credential(error: object_store::Error) -> ObjectError {
+    ObjectError {
+        kind: ObjectErrorKind::Denied,
+        message: "no credentials for the container".to_owned(),
+        source: Some(std::io::Error::other(error)),
+    }
+}
+
+impl Objects for Azure {
+    fn get<'a>(
+        &'a self,
+        key: &'a str,
+        range: Option<Range<u64>>,
+        unless: Option<&'a str>,
+    ) -> RequestFuture<'a, Object> {
+        Box::pin(self.read(key, range, unless))
+    }
+
+    fn head<'a>(&'a self, key: &'a str) -> RequestFuture<'a, ObjectMeta> {
+        Box::pin(self.look(key))
+    }
+
+    fn put<'a>(&'a self, key: &'a str, body: Bytes, condition: Condition<'a>) -> RequestFuture<'a, Put> {
+        Box::pin(self.write(key, body, condition))
+    }
+
+    fn delete<'a>(
+        &'a self,
+        key: &'a str,
+        condition: Condition<'a>,
+        signed_at: Option<StoreTime>,
+    ) -> RequestFuture<'a, ()> {
+        Box::pin(self.remove(key, condition, signed_at))
+    }
+
+    fn delete_many<'a>(&'a self, keys: &'a [String]) -> RequestFuture<'a, Vec<(String, ObjectError)>> {
+        Box::pin(self.remove_many(keys))
+    }
+
+    fn list<'a>(&'a self, query: ListingQuery<'a>) -> RequestFuture<'a, Listing> {
+        Box::pin(self.list_blobs(query))
+    }
+
+    fn create_multipart<'a>(&'a self, _: &'a str) -> RequestFuture<'a, String> {
+        Box::pin(std::future::ready(Ok(uuid::Uuid::new_v4().simple().to_string())))
+    }
+
+    fn put_part<'a>(&'a self, upload: Multipart<'a>, number: u32, body: Bytes) -> RequestFuture<'a, Part> {
+        Box::pin(self.put_block(upload, number, body))
+    }
+
+    fn copy_part<'a>(
+        &'a self,
+        upload: Multipart<'a>,
+        number: u32,
+        from: &'a str,
+        range: Range<u64>,
+    ) -> RequestFuture<'a, Part> {
+        Box::pin(self.copy_block(upload, number, from, range))
+    }
+
+    fn complete<'a>(
+        &'a self,
+        upload: Multipart<'a>,
+        parts: &'a [Part],
+        condition: Condition<'a>,
+    ) -> RequestFuture<'a, Put> {
+        Box::pin(self.put_block_list(upload, parts, condition))
+    }
+
+    /// Sends nothing: the store removes blocks a week after the last one.
+    fn abort<'a>(&'a self, _: Multipart<'a>) -> RequestFuture<'a, ()> {
+        Box::pin(std::future::ready(Ok(())))
+    }
+
+    fn list_parts<'a>(&'a self, upload: Multipart<'a>) -> RequestFuture<'a, Vec<Part>> {
+        Box::pin(self.list_blocks(upload))
+    }
+
+    /// Returns none: an upload that has not ended needs no end.
+    fn list_uploads<'a>(&'a self, _: &'a str) -> RequestFuture<'a, Vec<PendingUpload>> {
+        Box::pin(std::future::ready(Ok(Vec::new())))
+    }
+
+    fn copy<'a>(&'a self, from: &'a str, to: &'a str) -> RequestFuture<'a, Put> {
+        Box::pin(self.copy_whole(from, to))
+    }
+
+    fn sign(&self, _: SignedMethod, key: &str, expiry: Duration) -> Option<String> {
+        self.signed_url(key, expiry)
+    }
+
+    fn now(&self) -> Option<StoreTime> {
+        self.transport.clock().now()
+    }
+}

@@ -1,0 +1,139 @@
+//! Uploads in parts: blocks, and the list that makes a blob of them.
+
+use std::ops::Range;
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+use bytes::Bytes;
+use http::header::{CONTENT_TYPE, HeaderName};
+use http::{HeaderValue, Method};
+use object_store::azure::AzureCredential;
+
+use super::answers::BlockList;
+use super::{Azure, COPY_SOURCE, insert, no_credential, version};
+use crate::transport::{Request, What};
+use crate::xml::{element, parse};
+use crate::{Condition, Multipart, ObjectError, ObjectErrorKind, Part, Put};
+
+const SOURCE_RANGE: HeaderName = HeaderName::from_static("x-ms-source-range");
+const SOURCE_AUTHORIZATION: HeaderName = HeaderName::from_static("x-ms-copy-source-authorization");
+const BLOB_CONTENT_TYPE: HeaderName = HeaderName::from_static("x-ms-blob-content-type");
+
+/// Validity of the URL by which the store reads the source of a copy.
+const SOURCE_EXPIRY: Duration = Duration::from_mins(10);
+
+/// Returns the name of a block: Base64 of the upload and the number. All names of a blob have one length.
+fn block_name(upload: &str, number: u32) -> String {
+    BASE64_STANDARD.encode(format!("{upload}-{number:06}"))
+}
+
+/// Returns the number of a block of an upload.
+fn block_number(upload: &str, name: &str) -> Option<u32> {
+    let decoded = String::from_utf8(BASE64_STANDARD.decode(name).ok()?).ok()?;
+    decoded.strip_prefix(upload)?.strip_prefix('-')?.parse().ok()
+}
+
+impl Azure {
+    pub(super) async fn put_block(
+        &self,
+        upload: Multipart<'_>,
+        number: u32,
+        body: Bytes,
+    ) -> Result<Part, ObjectError> {
+        let what = What("PUT PART", upload.key);
+        let (tag, length) = (block_name(upload.id, number), body.len() as u64);
+        let request = Request { body, ..self.block_request(upload, &tag) };
+        self.send(request, what).await?.drain(what).await?;
+        Ok(Part { number, tag, length })
+    }
+
+    /// Copies a range of a blob into a block. The store reads the source as anybody would: by a signed URL, or with the
+    /// token of the credentials.
+    pub(super) async fn copy_block(
+        &self,
+        upload: Multipart<'_>,
+        number: u32,
+        from: &str,
+        range: Range<u64>,
+    ) -> Result<Part, ObjectError> {
+        let what = What("COPY PART", upload.key);
+        let (tag, length) = (block_name(upload.id, number), range.end.saturating_sub(range.start));
+        let mut request = self.block_request(upload, &tag);
+        let credential = self.store.credentials().get_credential().await.map_err(no_credential)?;
+        if let AzureCredential::BearerToken(token) = &*credential {
+            insert(&mut request.headers, COPY_SOURCE, self.request(Method::GET, from, &[]).url.as_str());
+            insert(&mut request.headers, SOURCE_AUTHORIZATION, &format!("Bearer {token}"));
+        } else {
+            let url = self.signed_url(from, SOURCE_EXPIRY).ok_or_else(|| {
+                ObjectError::new(
+                    ObjectErrorKind::Denied,
+                    format!("{what}: the credentials cannot sign the source"),
+                )
+            })?;
+            insert(&mut request.headers, COPY_SOURCE, &url);
+        }
+        let last = range.end.saturating_sub(1);
+        insert(&mut request.headers, SOURCE_RANGE, &format!("bytes={}-{last}", range.start));
+        self.send(request, what).await?.drain(what).await?;
+        Ok(Part { number, tag, length })
+    }
+
+    /// Makes the blob of its blocks. Blocks that another upload has dropped are `InvalidBlockList`.
+    pub(super) async fn put_block_list(
+        &self,
+        upload: Multipart<'_>,
+        parts: &[Part],
+        condition: Condition<'_>,
+    ) -> Result<Put, ObjectError> {
+        let what = What("COMPLETE UPLOAD", upload.key);
+        let latest: String = parts.iter().map(|part| element("Latest", &part.tag)).collect();
+        let mut request = self.request(Method::PUT, upload.key, &[("comp", "blocklist")]);
+        request.body =
+            format!("<?xml version=\"1.0\" encoding=\"utf-8\"?><BlockList>{latest}</BlockList>").into();
+        request.headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/xml"));
+        request.headers.insert(BLOB_CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
+        Self::add_condition(&mut request.headers, condition);
+        let headers = self.send(request, what).await?.drain(what).await?;
+        Ok(Put { version: version(&headers) })
+    }
+
+    pub(super) async fn list_blocks(&self, upload: Multipart<'_>) -> Result<Vec<Part>, ObjectError> {
+        let what = What("LIST PARTS", upload.key);
+        let query = [("comp", "blocklist"), ("blocklisttype", "uncommitted")];
+        let answer = match self.send(self.request(Method::GET, upload.key, &query), what).await {
+            Err(error) if error.kind == ObjectErrorKind::NotFound => return Ok(Vec::new()),
+            answer => answer?,
+        };
+        let list: BlockList = parse(&answer.bytes(what).await?, what)?;
+        let mut parts: Vec<Part> = list
+            .uncommitted_blocks
+            .all
+            .into_iter()
+            .filter_map(|block| {
+                let number = block_number(upload.id, &block.name)?;
+                Some(Part { number, tag: block.name, length: block.size })
+            })
+            .collect();
+        parts.sort_unstable_by_key(|part| part.number);
+        Ok(parts)
+    }
+
+    fn block_request(&self, upload: Multipart<'_>, tag: &str) -> Request {
+        self.request(Method::PUT, upload.key, &[("comp", "block"), ("blockid", tag)])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_blocks_have_one_length_and_tell_their_upload() {
+        let names = [1, 9, 50_000].map(|number| block_name("u", number));
+        assert!(names.iter().all(|name| name.len() == names[0].len()));
+        assert_eq!(block_number("u", &names[2]), Some(50_000));
+        assert_eq!(block_number("v", &names[2]), None);
+        assert_eq!(block_number("u", "no Base64"), None);
+    }
+}

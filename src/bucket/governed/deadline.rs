@@ -1,0 +1,43 @@
+//! Deadlines of requests.
+
+use std::time::Duration;
+
+use super::points::Point;
+use crate::{ObjectError, ObjectErrorKind, RequestFuture};
+
+/// Least rate at which a body moves, in bytes per second.
+pub(super) const MIN_BYTES_PER_SECOND: u64 = 16 * 1024;
+
+/// Time that one attempt of a request may take.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Deadline(Duration);
+
+// === impl Deadline ===
+
+impl Deadline {
+    /// The head of an answer whose body follows.
+    pub(super) const FIRST_BYTE: Self = Self(Duration::from_secs(10));
+    /// A request and an answer of a few bytes.
+    pub(super) const SMALL: Self = Self(Duration::from_secs(15));
+    /// A removal of a thousand objects, or a list of several pages.
+    pub(super) const MANY: Self = Self(Duration::from_secs(30));
+    /// A copy within the store, which may move gigabytes before it answers.
+    pub(super) const COPY: Self = Self(Duration::from_mins(1));
+
+    /// Returns the deadline of a request with a body.
+    pub(super) fn of_body(length: usize) -> Self {
+        Self(Self::SMALL.0 + Duration::from_secs(length as u64 / MIN_BYTES_PER_SECOND))
+    }
+
+    /// Waits for an answer. An attempt that is cut off may have been carried out.
+    pub(super) async fn within<T>(
+        self,
+        point: Point,
+        request: RequestFuture<'_, T>,
+    ) -> Result<T, ObjectError> {
+        tokio::time::timeout(self.0, request).await.unwrap_or_else(|_| {
+            let message = format!("{}: no answer within {} seconds", point.name(), self.0.as_secs());
+            Err(ObjectError::new(ObjectErrorKind::Unknown, message))
+        })
+    }
+}

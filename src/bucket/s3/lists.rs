@@ -1,0 +1,81 @@
+//! Lists of objects, of uploads, and of the parts of an upload.
+
+use http::Method;
+
+use super::S3;
+use super::answers::{ObjectsPage, PartsPage, UploadsPage};
+use crate::transport::What;
+use crate::xml::parse;
+use crate::{Listing, ListingQuery, Multipart, ObjectError, Part, PendingUpload};
+
+impl S3 {
+    /// Returns a page of keys.
+    pub(super) async fn list_objects(&self, query: ListingQuery<'_>) -> Result<Listing, ObjectError> {
+        let what = What("LIST", query.prefix);
+        let (prefix, limit) =
+            (format!("{}{}", self.root, query.prefix), query.limit.clamp(1, 1000).to_string());
+        let after = query.after.map(|after| format!("{}{after}", self.root));
+        let mut pairs = vec![
+            ("list-type", "2"),
+            ("prefix", &prefix[..]),
+            ("max-keys", &limit[..]),
+            ("encoding-type", "url"),
+        ];
+        pairs.extend(after.as_deref().map(|after| ("start-after", after)));
+        let answer = self.send(self.bucket_request(Method::GET, &pairs), what).await?;
+        let page: ObjectsPage = parse(&answer.bytes(what).await?, what)?;
+        let entries = page.contents.iter().filter_map(|object| {
+            let key = page.encoding.decode(&object.key);
+            Some((key.strip_prefix(&self.root)?.to_owned(), object.meta()))
+        });
+        Ok(Listing { entries: entries.collect(), is_truncated: page.is_truncated })
+    }
+
+    /// Returns all parts of an upload, by one request for each thousand.
+    pub(super) async fn list_sent_parts(&self, upload: Multipart<'_>) -> Result<Vec<Part>, ObjectError> {
+        let what = What("LIST PARTS", upload.key);
+        let mut parts = Vec::new();
+        let mut after = None;
+        loop {
+            let mut pairs = vec![("uploadId", upload.id)];
+            pairs.extend(after.as_deref().map(|after| ("part-number-marker", after)));
+            let answer = self.send(self.request(Method::GET, upload.key, &pairs), what).await?;
+            let page: PartsPage = parse(&answer.bytes(what).await?, what)?;
+            let is_last =
+                !page.is_truncated || page.parts.is_empty() || page.next_part_number_marker == after;
+            parts.extend(page.parts.into_iter().map(Part::from));
+            if is_last {
+                parts.sort_unstable_by_key(|part| part.number);
+                return Ok(parts);
+            }
+            after = page.next_part_number_marker;
+        }
+    }
+
+    /// Returns all uploads beneath a prefix, by one request for each thousand.
+    pub(super) async fn list_begun_uploads(&self, prefix: &str) -> Result<Vec<PendingUpload>, ObjectError> {
+        let what = What("LIST UPLOADS", prefix);
+        let prefix = format!("{}{prefix}", self.root);
+        let mut uploads = Vec::new();
+        let mut after: Option<(String, Option<String>)> = None;
+        loop {
+            let mut pairs = vec![("uploads", ""), ("prefix", &prefix[..]), ("encoding-type", "url")];
+            if let Some((key, id)) = &after {
+                pairs.push(("key-marker", &key[..]));
+                pairs.extend(id.as_deref().map(|id| ("upload-id-marker", id)));
+            }
+            let answer = self.send(self.bucket_request(Method::GET, &pairs), what).await?;
+            let page: UploadsPage = parse(&answer.bytes(what).await?, what)?;
+            let next_key = page.next_key_marker.map(|key| page.encoding.decode(&key));
+            let next = next_key.map(|key| (key, page.next_upload_id_marker));
+            let is_last = !page.is_truncated || page.uploads.is_empty() || next.is_none() || next == after;
+            let encoding = page.encoding;
+            uploads
+                .extend(page.uploads.into_iter().filter_map(|upload| upload.beneath(&self.root, &encoding)));
+            if is_last {
+                return Ok(uploads);
+            }
+            after = next;
+        }
+    }
+}

@@ -1,0 +1,220 @@
+//! A bucket as the storage of a registry.
+//!
+//! Calls block, as those of every storage: they wait for requests on the runtime of the program, and so must not be
+//! made from its asynchronous tasks. What can be sent side by side is.
+
+mod batches;
+mod changes;
+mod content;
+mod scans;
+
+use std::fmt;
+use std::future::Future;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::TryStreamExt as _;
+use quinistry_oci::Content;
+use quinistry_store::{
+    Abilities, Created, Entry, Key, LookedUp, Meta, ObjectTag, Removed, ScanPage, Storage, StorageError,
+    Uploads,
+};
+use tokio::runtime::Handle;
+
+use crate::{Object, ObjectError, ObjectErrorKind, ObjectMeta, Objects, StoreAbilities};
+
+/// Greatest number of requests of one call that are in flight at the same time.
+const REQUESTS_AT_ONCE: usize = 32;
+
+/// Object that is looked up to see whether the store answers. It need not exist.
+const CHECKED: &str = "docker/registry/v2/_quinistry/format";
+
+/// Storage in a bucket. Clones share it.
+#[derive(Clone)]
+pub struct Bucket(Arc<Inner>);
+
+struct Inner {
+    objects: Arc<dyn Objects>,
+    runtime: Handle,
+    abilities: StoreAbilities,
+    uploads: Arc<dyn Uploads + Send + Sync>,
+    /// Held by creations and conditional removals where the store has none, which then has one writer.
+    writer: tokio::sync::Mutex<()>,
+}
+
+impl fmt::Debug for Bucket {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Bucket").field("objects", &self.0.objects).finish_non_exhaustive()
+    }
+}
+
+// === impl Bucket ===
+
+impl Bucket {
+    /// Makes a storage of a bucket, whose requests [`Governed`](crate::Governed) sends.
+    pub fn new(
+        objects: Arc<dyn Objects>,
+        runtime: Handle,
+        abilities: StoreAbilities,
+        uploads: Arc<dyn Uploads + Send + Sync>,
+    ) -> Self {
+        Self(Arc::new(Inner { objects, runtime, abilities, uploads, writer: tokio::sync::Mutex::default() }))
+    }
+
+    /// Returns the abilities of the store.
+    #[must_use]
+    pub fn store_abilities(&self) -> &StoreAbilities {
+        &self.0.abilities
+    }
+
+    fn objects(&self) -> &dyn Objects {
+        &*self.0.objects
+    }
+
+    /// Waits for requests.
+    fn wait<T>(&self, requests: impl Future<Output = Result<T, StorageError>>) -> Result<T, StorageError> {
+        self.0.runtime.block_on(requests)
+    }
+}
+
+/// Returns the error of a call.
+fn failed(what: &'static str, key: &Key) -> impl FnOnce(ObjectError) -> StorageError + use<> {
+    let key = key.to_string();
+    move |error| StorageError::Io { what, key, source: io_error(error) }
+}
+
+/// Returns the error of a request, whose kind tells what may help.
+fn io_error(error: ObjectError) -> io::Error {
+    let kind = match error.kind {
+        ObjectErrorKind::NotFound => io::ErrorKind::NotFound,
+        ObjectErrorKind::Denied => io::ErrorKind::PermissionDenied,
+        ObjectErrorKind::Throttled => io::ErrorKind::ResourceBusy,
+        ObjectErrorKind::Unknown => io::ErrorKind::TimedOut,
+        _ => io::ErrorKind::Other,
+    };
+    io::Error::new(kind, error)
+}
+
+fn tag(meta: &ObjectMeta) -> ObjectTag {
+    ObjectTag::of_version(&meta.version)
+}
+
+fn meta(meta: &ObjectMeta) -> Meta {
+    Meta { length: meta.length, modified: meta.modified, tag: tag(meta) }
+}
+
+/// Returns `None` where nothing was found.
+fn present<T>(result: Result<T, ObjectError>) -> Result<Option<T>, ObjectError> {
+    match result {
+        Ok(found) => Ok(Some(found)),
+        Err(error) if error.kind == ObjectErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Reads the body of an object that is not too long.
+async fn collect(object: Object, max_bytes: u64, key: &Key) -> Result<Bytes, StorageError> {
+    let length = object.meta.length;
+    if length > max_bytes {
+        return Err(StorageError::TooLong { key: key.clone(), length });
+    }
+    let chunks: Vec<Bytes> = object.body.try_collect().await.map_err(failed("read", key))?;
+    Ok(match &chunks[..] {
+        [one] => one.clone(),
+        all => all.concat().into(),
+    })
+}
+
+impl Storage for Bucket {
+    fn abilities(&self) -> Abilities {
+        Abilities { is_persistent: true, clears_at_once: false, has_listing_versions: false, is_shared: true }
+    }
+
+    fn open(&self, key: &Key) -> Result<Option<(Content, ObjectTag)>, StorageError> {
+        self.wait(self.open_object(key))
+    }
+
+    fn read(&self, key: &Key, max_bytes: u64) -> Result<Option<Bytes>, StorageError> {
+        self.wait(async {
+            let found =
+                present(self.objects().get(key.as_str(), None, None).await).map_err(failed("read", key))?;
+            match found {
+                Some(object) => collect(object, max_bytes, key).await.map(Some),
+                None => Ok(None),
+            }
+        })
+    }
+
+    fn head(&self, key: &Key) -> Result<Option<Meta>, StorageError> {
+        self.wait(async {
+            let found = present(self.objects().head(key.as_str()).await).map_err(failed("look up", key))?;
+            Ok(found.as_ref().map(meta))
+        })
+    }
+
+    fn look_up(&self, pairs: &[(Key, Key)], max_bytes: u64) -> Result<Vec<LookedUp>, StorageError> {
+        self.wait(self.look_up_pairs(pairs, max_bytes))
+    }
+
+    fn read_all(&self, keys: &[Key], max_bytes: u64) -> Result<Vec<Option<Bytes>>, StorageError> {
+        self.wait(self.read_side_by_side(keys, max_bytes))
+    }
+
+    fn open_known(&self, key: &Key, meta: &Meta) -> Result<Option<Content>, StorageError> {
+        Ok(self.open_unread(key, meta))
+    }
+
+    fn redirect(&self, key: &Key, lifetime: Duration) -> Option<String> {
+        self.signed_url(key, lifetime)
+    }
+
+    fn write(&self, stages: &[&[Entry<'_>]]) -> Result<(), StorageError> {
+        self.wait(self.write_stages(stages))
+    }
+
+    fn create(&self, key: &Key, bytes: &[u8]) -> Result<Created, StorageError> {
+        self.wait(self.create_object(key, bytes))
+    }
+
+    fn remove(&self, key: &Key) -> Result<bool, StorageError> {
+        self.wait(self.remove_object(key))
+    }
+
+    fn remove_if(&self, key: &Key, tag: &ObjectTag) -> Result<Removed, StorageError> {
+        self.wait(self.remove_version(key, tag))
+    }
+
+    fn clear(&self, folder: &Key) -> Result<bool, StorageError> {
+        self.wait(self.clear_folder(folder))
+    }
+
+    fn scan(&self, folder: &Key, after: Option<&Key>, limit: usize) -> Result<ScanPage, StorageError> {
+        self.wait(self.scan_folder(folder, after, limit))
+    }
+
+    fn exists(&self, key: &Key) -> Result<bool, StorageError> {
+        self.wait(async {
+            let found =
+                async { present(self.objects().head(key.as_str()).await).map_err(failed("look up", key)) };
+            let (found, page) = tokio::try_join!(found, self.scan_folder(key, None, 1))?;
+            Ok(found.is_some() || !page.entries.is_empty())
+        })
+    }
+
+    fn check(&self) -> Result<(), StorageError> {
+        self.wait(async {
+            let unreachable = |error| StorageError::Io {
+                what: "reach",
+                key: "the bucket".to_owned(),
+                source: io_error(error),
+            };
+            present(self.objects().head(CHECKED).await).map(drop).map_err(unreachable)
+        })
+    }
+
+    fn uploads(&self) -> &dyn Uploads {
+        &*self.0.uploads
+    }
+}

@@ -1,0 +1,107 @@
+//! Changes: writes in stages, creations and removals.
+
+use bytes::Bytes;
+use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
+use quinistry_store::{Created, Entry, Key, MAX_CREATED_BYTES, ObjectTag, Removed, StorageError};
+
+use super::{Bucket, REQUESTS_AT_ONCE, collect, failed, present, tag};
+use crate::{Condition, ObjectErrorKind};
+
+/// Greatest number of keys that are removed by one request.
+const REMOVALS_AT_ONCE: usize = 1000;
+
+impl Bucket {
+    /// Writes stages one after the other, the entries of each side by side.
+    pub(super) async fn write_stages(&self, stages: &[&[Entry<'_>]]) -> Result<(), StorageError> {
+        for stage in stages {
+            let writes = stage.iter().map(|(key, bytes)| self.write_entry(key, bytes));
+            stream::iter(writes).buffer_unordered(REQUESTS_AT_ONCE).try_collect::<()>().await?;
+        }
+        Ok(())
+    }
+
+    async fn write_entry(&self, key: &Key, bytes: &[u8]) -> Result<(), StorageError> {
+        let body = Bytes::copy_from_slice(bytes);
+        let written = self.objects().put(key.as_str(), body, Condition::Always).await;
+        written.map(drop).map_err(failed("write", key))
+    }
+
+    /// Creates an object. Of a creation that is repeated because its answer was lost, equal bytes are its own
+    /// success: writers of which only one may win write a number that no other has.
+    pub(super) async fn create_object(&self, key: &Key, bytes: &[u8]) -> Result<Created, StorageError> {
+        let _guard = if self.0.abilities.creates { None } else { Some(self.0.writer.lock().await) };
+        let body = Bytes::copy_from_slice(bytes);
+        loop {
+            if self.0.abilities.creates {
+                match self.objects().put(key.as_str(), body.clone(), Condition::Absent).await {
+                    Ok(_) => return Ok(Created::New),
+                    Err(error) if error.kind == ObjectErrorKind::Precondition => {}
+                    Err(error) => return Err(failed("create", key)(error)),
+                }
+            }
+            let found = self.objects().get(key.as_str(), None, None).await;
+            if let Some(object) = present(found).map_err(failed("read", key))? {
+                return collect(object, MAX_CREATED_BYTES, key).await.map(Created::Exists);
+            }
+            // Removed in between: creates it again.
+            if !self.0.abilities.creates {
+                return self.write_entry(key, bytes).await.map(|()| Created::New);
+            }
+        }
+    }
+
+    /// Removes an object. A store does not tell whether there was one, so that it is looked up first.
+    pub(super) async fn remove_object(&self, key: &Key) -> Result<bool, StorageError> {
+        if present(self.objects().head(key.as_str()).await).map_err(failed("look up", key))?.is_none() {
+            return Ok(false);
+        }
+        let removed = self.objects().delete(key.as_str(), Condition::Always, None).await;
+        removed.map(|()| true).map_err(failed("remove", key))
+    }
+
+    /// Removes an object that has a version. Where the store cannot compare, the version is read right before.
+    pub(super) async fn remove_version(
+        &self,
+        key: &Key,
+        expected: &ObjectTag,
+    ) -> Result<Removed, StorageError> {
+        let removes_if = self.0.abilities.removes_if_unchanged;
+        let _guard = if removes_if { None } else { Some(self.0.writer.lock().await) };
+        let found = present(self.objects().head(key.as_str()).await).map_err(failed("look up", key))?;
+        let Some(found) = found else { return Ok(Removed::Absent) };
+        if tag(&found) != *expected {
+            return Ok(Removed::Changed);
+        }
+        let condition = if removes_if { Condition::Version(&found.version) } else { Condition::Always };
+        match self.objects().delete(key.as_str(), condition, None).await {
+            Ok(()) => Ok(Removed::Removed),
+            Err(error) if error.kind == ObjectErrorKind::NotFound => Ok(Removed::Absent),
+            Err(error) if error.kind == ObjectErrorKind::Precondition => {
+                let found =
+                    present(self.objects().head(key.as_str()).await).map_err(failed("look up", key))?;
+                Ok(if found.is_some() { Removed::Changed } else { Removed::Absent })
+            }
+            Err(error) => Err(failed("remove", key)(error)),
+        }
+    }
+
+    /// Removes all objects beneath a folder, a page at a time.
+    pub(super) async fn clear_folder(&self, folder: &Key) -> Result<bool, StorageError> {
+        let (mut is_removed, mut after) = (false, None);
+        loop {
+            let page = self.scan_folder(folder, after.as_ref(), REMOVALS_AT_ONCE).await?;
+            let keys: Vec<String> = page.entries.iter().map(|(key, _)| key.to_string()).collect();
+            if !keys.is_empty() {
+                let lost = self.objects().delete_many(&keys).await.map_err(failed("remove", folder))?;
+                if let Some((_, error)) = lost.into_iter().next() {
+                    return Err(failed("remove", folder)(error));
+                }
+                is_removed = true;
+            }
+            after = page.next;
+            if after.is_none() {
+                return Ok(is_removed);
+            }
+        }
+    }
+}

@@ -1,0 +1,51 @@
+//! Tests of the room as a whole: the contract of a storage, on a bucket in memory and on versitygw; repetitions; and
+//! the probe.
+
+mod azurite;
+mod contract;
+mod foreign_keys;
+mod gateway;
+mod probing;
+mod program;
+mod repetitions;
+
+use std::sync::{Arc, LazyLock};
+use std::time::Duration;
+
+use tokio::runtime::Runtime;
+
+use crate::{
+    Bucket, BucketUploads, Governed, Objects, PartMemory, RepetitionPolicy, StoreAbilities, TransferOptions,
+    UploadOptions,
+};
+
+/// Runtime of all tests, which themselves block.
+static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| {
+    tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap()
+});
+
+/// Repetitions without long pauses.
+const HASTY: RepetitionPolicy =
+    RepetitionPolicy { max_repetitions: 8, first_pause: Duration::from_millis(1) };
+
+fn governed(objects: Arc<dyn Objects>) -> Arc<Governed> {
+    Arc::new(Governed::new(objects, HASTY))
+}
+
+fn bucket(objects: Arc<dyn Objects>) -> Bucket {
+    able_bucket(objects, StoreAbilities::ALL)
+}
+
+fn able_bucket(objects: Arc<dyn Objects>, abilities: StoreAbilities) -> Bucket {
+    let objects = governed(objects);
+    let transfers = TransferOptions::default();
+    let memory = PartMemory::new(transfers.memory_bytes);
+    let options = UploadOptions {
+        transfers,
+        parts_may_differ: true,
+        copies_parts: abilities.copies_parts,
+        is_exclusive: false,
+    };
+    let uploads = BucketUploads::new(objects.clone(), RUNTIME.handle().clone(), memory, options);
+    Bucket::new(objects, RUNTIME.handle().clone(), abilities, Arc::new(uploads))
+}

@@ -1,0 +1,79 @@
+//! Findings of the probe.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::azurite::Azurite;
+use super::gateway::{Gateway, client};
+use super::{RUNTIME, governed};
+use crate::testing::{HonoredConditions, Mem, MemOptions, StoreClock};
+use crate::{Objects, ProbeDepth, ProbeError, ProbeReport, StoreAbilities, probe};
+
+fn run(objects: Arc<dyn Objects>, is_exclusive: bool) -> Result<ProbeReport, ProbeError> {
+    let objects = governed(objects);
+    RUNTIME.block_on(probe(&*objects, None, ProbeDepth::Start, is_exclusive))
+}
+
+fn memory(options: MemOptions) -> Arc<Mem> {
+    Arc::new(Mem::new(options, StoreClock::system()))
+}
+
+#[test]
+fn a_store_that_can_do_everything_is_said_to_and_is_left_empty() {
+    let mem = memory(MemOptions::default());
+    let report = run(mem.clone(), false).unwrap();
+    // Signed URLs are not tried without a client, and unequal parts not at a start.
+    let expected = StoreAbilities { signs_urls: false, takes_unequal_parts: false, ..StoreAbilities::ALL };
+    assert_eq!(report.abilities, expected);
+    let untried = report.findings.iter().filter(|finding| finding.outcome.is_none()).count();
+    assert_eq!((report.findings.len(), untried), (9, 2));
+    assert!(mem.keys().is_empty() && mem.pending_uploads() == 0, "{:?}", mem.keys());
+}
+
+#[test]
+fn row_220_a_store_that_ignores_the_condition_of_a_creation_is_refused_unless_it_has_one_writer() {
+    let options = MemOptions { conditions: HonoredConditions::Nothing, ..MemOptions::default() };
+    let error = run(memory(options.clone()), false).unwrap_err();
+    assert!(error.to_string().starts_with("the store ignores If-None-Match, so that two writers"), "{error}");
+    let abilities = run(memory(options), true).unwrap().abilities;
+    assert!(!abilities.creates && !abilities.removes_if_unchanged && !abilities.completes_if_absent);
+    assert!(abilities.copies && abilities.copies_parts && abilities.removes_many);
+}
+
+#[test]
+fn a_store_that_removes_in_spite_of_a_condition_is_used_without() {
+    let options = MemOptions { conditions: HonoredConditions::Writes, ..MemOptions::default() };
+    let abilities = run(memory(options), false).unwrap().abilities;
+    assert!(abilities.creates && !abilities.removes_if_unchanged);
+}
+
+#[test]
+fn row_221_a_store_whose_lists_lag_is_refused() {
+    let options = MemOptions { list_lag: Duration::from_secs(2), ..MemOptions::default() };
+    assert!(matches!(run(memory(options), false), Err(ProbeError::StaleLists)));
+}
+
+#[test]
+fn versitygw_can_do_everything() {
+    let Some(gateway) = Gateway::start() else { return };
+    for root in ["", "a/b c"] {
+        let objects = governed(Arc::new(gateway.beneath(root)));
+        let client = client();
+        let report = RUNTIME.block_on(probe(&*objects, Some(&client), ProbeDepth::Full, false)).unwrap();
+        assert_eq!(report.abilities, StoreAbilities::ALL, "{:#?}", report.findings);
+    }
+}
+
+#[test]
+fn azurite_can_do_everything_but_copy_ranges() {
+    let Some(azurite) = Azurite::start() else { return };
+    for root in ["", "a/b c"] {
+        let objects = governed(Arc::new(azurite.container(root)));
+        let client = client();
+        let report = RUNTIME.block_on(probe(&*objects, Some(&client), ProbeDepth::Full, false)).unwrap();
+        // URLs of names that must be encoded are not signed.
+        let expected =
+            StoreAbilities { copies_parts: false, signs_urls: root.is_empty(), ..StoreAbilities::ALL };
+        assert_eq!(report.abilities, expected, "{:#?}", report.findings);
+    }
+}

@@ -1,0 +1,180 @@
+//! Folder of a session in the bucket: `s.<number>`, the records; `startedat`, by which distribution's purge
+//! ends the session; `data`, the key of the parts; `ended`, once the session has ended.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use bytes::Bytes;
+use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
+use quinistry_store::{StorageError, UploadId};
+
+use super::Shared;
+use super::failure::failed;
+use super::record::Record;
+use crate::{ListingQuery, Multipart, ObjectErrorKind, ObjectMeta};
+
+/// Greatest number of keys in a page of a list, and of keys that one request removes.
+const PAGE_KEYS: usize = 1_000;
+
+/// Greatest number of pieces that are read at the same time.
+const READS_AT_ONCE: usize = 16;
+
+/// Age from which on the folder of an ended session counts as a leftover. Until then, late requests of its
+/// client may come.
+const ENDED_AGE: Duration = Duration::from_mins(10);
+
+const ENDED: &str = "ended";
+
+/// Folder of a session, as a list shows it.
+#[derive(Debug, Default)]
+pub(super) struct Folder {
+    /// Number of the last record.
+    pub(super) last: Option<u64>,
+    pub(super) is_ended: bool,
+    /// Time of the last change.
+    pub(super) modified: Option<SystemTime>,
+    /// All keys.
+    keys: Vec<String>,
+}
+
+pub(super) fn record_key(folder: &str, seq: u64) -> String {
+    format!("{folder}/s.{seq:010}")
+}
+
+pub(super) fn data_key(folder: &str) -> String {
+    format!("{folder}/data")
+}
+
+pub(super) fn started_key(folder: &str) -> String {
+    format!("{folder}/startedat")
+}
+
+pub(super) fn ended_key(folder: &str) -> String {
+    format!("{folder}/{ENDED}")
+}
+
+/// Calls `visit` with the objects whose keys begin with a prefix, in order.
+async fn list(
+    shared: &Shared,
+    prefix: &str,
+    mut visit: impl FnMut(String, ObjectMeta),
+) -> Result<(), StorageError> {
+    let mut after: Option<String> = None;
+    loop {
+        let query = ListingQuery { prefix, after: after.as_deref(), limit: PAGE_KEYS };
+        let page = shared.objects.list(query).await.map_err(failed("list", prefix))?;
+        let last = page.entries.last().map(|(key, _)| key.clone());
+        page.entries.into_iter().for_each(|(key, meta)| visit(key, meta));
+        if !page.is_truncated || last.is_none() {
+            return Ok(());
+        }
+        after = last;
+    }
+}
+
+/// Lists the folder of a session.
+pub(super) async fn look(shared: &Shared, folder: &str) -> Result<Folder, StorageError> {
+    let mut found = Folder::default();
+    list(shared, &format!("{folder}/"), |key, meta| {
+        found.modified = found.modified.max(Some(meta.modified));
+        let name = &key[folder.len() + 1..];
+        found.is_ended |= name == ENDED;
+        found.last = found.last.max(name.strip_prefix("s.").and_then(|seq| seq.parse().ok()));
+        found.keys.push(key);
+    })
+    .await?;
+    Ok(found)
+}
+
+/// Returns the sessions in a folder of sessions, but for those that have just ended.
+pub(super) async fn sessions(shared: &Shared, folder: &str) -> Result<Vec<UploadId>, StorageError> {
+    let mut found: Vec<UploadId> = Vec::new();
+    let mut just_ended = Vec::new();
+    let now = shared.now();
+    list(shared, &format!("{folder}/"), |key, meta| {
+        let Some((name, rest)) = key[folder.len() + 1..].split_once('/') else { return };
+        let Ok(id) = name.parse::<UploadId>() else { return };
+        let age = now.duration_since(meta.modified).unwrap_or_default();
+        if rest == ENDED && age < ENDED_AGE {
+            just_ended.push(id.clone());
+        }
+        if found.last() != Some(&id) {
+            found.push(id);
+        }
+    })
+    .await?;
+    found.retain(|id| !just_ended.contains(id));
+    Ok(found)
+}
+
+/// Reads a record, and the bytes that it holds; `None` if it was removed.
+pub(super) async fn record(
+    shared: &Shared,
+    folder: &str,
+    seq: u64,
+) -> Result<Option<(Record, Bytes)>, StorageError> {
+    let key = record_key(folder, seq);
+    let object = match shared.objects.get(&key, None, None).await {
+        Ok(object) => object,
+        Err(error) if error.kind == ObjectErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(failed("read", &key)(error)),
+    };
+    let chunks: Vec<Bytes> = object.body.try_collect().await.map_err(failed("read", &key))?;
+    let bytes = match &chunks[..] {
+        [one] => one.clone(),
+        all => all.concat().into(),
+    };
+    match Record::decode(seq, &bytes) {
+        Ok(found) => Ok(Some(found)),
+        Err(error) => {
+            let source = std::io::Error::new(std::io::ErrorKind::InvalidData, error);
+            Err(StorageError::Io { what: "understand", key, source })
+        }
+    }
+}
+
+/// Reads the bytes of a session that are in no part, in order.
+pub(super) async fn pieces(shared: &Shared, folder: &str, last: &Record) -> Result<Vec<Bytes>, StorageError> {
+    let reads = (last.pieces_from..=last.seq).map(|seq| async move {
+        let (_, piece) = record(shared, folder, seq).await?.ok_or(StorageError::Broken)?;
+        Ok::<_, StorageError>(piece)
+    });
+    let pieces: Vec<Bytes> = stream::iter(reads).buffered(READS_AT_ONCE).try_collect().await?;
+    let length: u64 = pieces.iter().map(|piece| piece.len() as u64).sum();
+    if length == last.in_no_part() { Ok(pieces) } else { Err(StorageError::Broken) }
+}
+
+/// Removes objects, as far as they exist.
+pub(super) async fn remove(shared: &Shared, keys: &[String]) -> Result<(), StorageError> {
+    for keys in keys.chunks(PAGE_KEYS) {
+        let lost = shared.objects.delete_many(keys).await.map_err(failed("remove", &keys[0]))?;
+        if let Some((key, error)) = lost.into_iter().next() {
+            return Err(failed("remove", &key)(error));
+        }
+    }
+    Ok(())
+}
+
+/// Aborts the uploads in parts of a session, and removes its folder, but for the note that it has ended.
+/// Returns true if there was anything.
+pub(super) async fn clear(shared: &Shared, folder: &str) -> Result<bool, StorageError> {
+    let data = data_key(folder);
+    let pending = shared.objects.list_uploads(&data).await.map_err(failed("list the uploads of", &data))?;
+    for upload in &pending {
+        let upload = Multipart { key: &upload.key, id: &upload.id };
+        shared.objects.abort(upload).await.map_err(failed("abort the upload of", upload.key))?;
+    }
+    let mut keys = look(shared, folder).await?.keys;
+    let ended = ended_key(folder);
+    keys.retain(|key| *key != ended);
+    remove(shared, &keys).await?;
+    Ok(!keys.is_empty() || !pending.is_empty())
+}
+
+/// Removes all of a session. Returns true if there was anything.
+pub(super) async fn discard(shared: &Arc<Shared>, folder: &str) -> Result<bool, StorageError> {
+    let is_cleared = clear(shared, folder).await?;
+    let found = look(shared, folder).await?;
+    remove(shared, &found.keys).await?;
+    Ok(is_cleared || !found.keys.is_empty())
+}

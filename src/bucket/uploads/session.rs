@@ -1,0 +1,334 @@
+//! Session: an upload of several requests, each of which another process may receive.
+//!
+//! A session begins without a request to the store, as if it had no bytes, and finds out that another process
+//! has continued it when it creates its next record, or before it sends a part. The last request tells the
+//! digest of all bytes, so that its bytes can be appended to what other processes have received.
+
+mod ending;
+mod request;
+mod upload;
+
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use bytes::Bytes;
+use jiff::Timestamp;
+use quinistry_oci::{Algorithm, Digest, RepositoryName};
+use quinistry_store::StorageError;
+use uuid::Uuid;
+
+use self::request::Request;
+use super::assembly::Assembly;
+use super::failure::failed;
+use super::memory::{IdleBuffer, PartBuffer};
+use super::parts::PartWriter;
+use super::progress::Progress;
+use super::record::Record;
+use super::{Shared, folder};
+use crate::{Condition, ObjectErrorKind, Part};
+
+/// Upload of a session.
+#[derive(Debug)]
+pub(super) struct SessionUpload {
+    shared: Arc<Shared>,
+    /// Key of the session's folder.
+    folder: String,
+    repository: String,
+    begun: SystemTime,
+    announced: Option<Algorithm>,
+    /// Last record; `None` if there is none, as far as this process knows.
+    base: Option<Record>,
+    /// The store has told that `base` is the last record, at some time within the request.
+    is_confirmed: bool,
+    assembly: Assembly,
+    /// The buffer has all bytes that are in no part.
+    is_loaded: bool,
+    /// Buffer between two requests.
+    parked: Option<IdleBuffer>,
+    request: Request,
+    stage: Stage,
+    /// The session's folder holds all bytes as an object, or has held them.
+    is_staged: bool,
+}
+
+/// Stage of a session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    Receiving,
+    /// All bytes are an object in the session's folder.
+    Staged,
+    Finished,
+    /// The session has ended without a blob, or in another process.
+    Ended,
+}
+
+// === impl SessionUpload ===
+
+impl SessionUpload {
+    /// Makes a session that has no bytes, as far as this process knows. Sends no request.
+    pub(super) fn new(
+        shared: &Arc<Shared>,
+        folder: String,
+        repository: &RepositoryName,
+        (begun, announced): (SystemTime, Option<Algorithm>),
+    ) -> Self {
+        let stage = if shared.ended.contains(&folder) { Stage::Ended } else { Stage::Receiving };
+        Self {
+            shared: shared.clone(),
+            repository: repository.to_string(),
+            begun,
+            announced,
+            base: None,
+            is_confirmed: false,
+            assembly: assemble(shared, &folder, None, announced),
+            is_loaded: true,
+            parked: None,
+            request: Request::default(),
+            stage,
+            is_staged: false,
+            folder,
+        }
+    }
+
+    /// Returns true if a record of the session is known.
+    pub(super) fn has_record(&self) -> bool {
+        self.base.is_some()
+    }
+
+    fn acknowledged(&self) -> u64 {
+        self.base.as_ref().map_or(0, |base| base.offset)
+    }
+
+    fn check_usable(&self) -> Result<(), StorageError> {
+        if self.stage == Stage::Receiving { Ok(()) } else { Err(StorageError::Broken) }
+    }
+
+    /// Returns true if no part was cut off since the last record.
+    fn is_uncut(&self) -> bool {
+        self.assembly.progress.parts() == self.base.as_ref().map_or(0, Record::parts)
+    }
+
+    /// Goes back to the last record. The bytes received since are lost.
+    fn reset(&mut self) {
+        self.assembly = assemble(&self.shared, &self.folder, self.base.as_ref(), self.announced);
+        self.is_loaded = self.assembly.progress.in_no_part() == 0;
+        self.is_confirmed = false;
+        self.parked = None;
+        if self.stage == Stage::Staged {
+            self.stage = Stage::Receiving;
+        }
+    }
+
+    /// Takes back the buffer that the last request has left, if there still is one.
+    fn unpark(&mut self) {
+        let Some(place) = self.parked.take() else { return };
+        match place.take() {
+            Some(buffer) => {
+                self.assembly.buffer = buffer;
+                self.is_loaded = true;
+            }
+            // Bytes that no record has are lost.
+            None if self.assembly.progress.offset() != self.acknowledged() => self.reset(),
+            None => {}
+        }
+    }
+
+    /// Reads the bytes that are in no part into the buffer.
+    async fn load(&mut self) -> Result<(), StorageError> {
+        self.unpark();
+        self.assembly.take_reserved();
+        let length = self.assembly.progress.in_no_part();
+        let Some(base) = self.base.as_ref().filter(|_| !self.is_loaded && length > 0) else { return Ok(()) };
+        if self.assembly.buffer.capacity() < length {
+            let memory = self.shared.memory.take(length - self.assembly.buffer.capacity()).await?;
+            self.assembly.buffer.grow(memory);
+        }
+        for piece in folder::pieces(&self.shared, &self.folder, base).await? {
+            self.assembly.buffer.extend(&piece);
+        }
+        self.is_loaded = true;
+        Ok(())
+    }
+
+    /// Reads the last record, and goes back to it. Returns false if the session has ended.
+    async fn read(&mut self) -> Result<bool, StorageError> {
+        // A record that a purge removes in between is not there any more at the second look.
+        for _ in 0..3 {
+            let found = folder::look(&self.shared, &self.folder).await?;
+            if found.is_ended {
+                self.stage = Stage::Ended;
+                return Ok(false);
+            }
+            if found.last == self.base.as_ref().map(|base| base.seq) {
+                if self.assembly.progress.offset() != self.acknowledged() {
+                    self.reset();
+                }
+                self.is_confirmed = true;
+                return Ok(true);
+            }
+            let Some(last) = found.last else {
+                // The records were removed, but for the process that knows them.
+                self.stage = Stage::Ended;
+                return Ok(false);
+            };
+            if let Some((record, piece)) = folder::record(&self.shared, &self.folder, last).await? {
+                let is_all = record.pieces_from == record.seq && piece.len() as u64 == record.in_no_part();
+                self.base = Some(record);
+                self.reset();
+                if is_all && let Some(memory) = self.shared.memory.try_take(piece.len() as u64) {
+                    self.assembly.buffer.grow(memory);
+                    self.assembly.buffer.extend(&piece);
+                    self.is_loaded = true;
+                }
+                self.is_confirmed = true;
+                return Ok(true);
+            }
+        }
+        Err(StorageError::Broken)
+    }
+
+    /// Makes sure that no other process has continued the session. If one has, the bytes of the last request
+    /// are appended to what there is, and those of another request are refused.
+    async fn confirm(&mut self) -> Result<(), StorageError> {
+        if self.is_confirmed {
+            return Ok(());
+        }
+        let seq = self.base.as_ref().map(|base| base.seq);
+        let known = usize::try_from(self.base.as_ref().map_or(0, Record::in_no_part)).unwrap_or(usize::MAX);
+        let received: Bytes = if self.request.may_be_moved() && self.is_uncut() && self.is_loaded {
+            Bytes::copy_from_slice(self.assembly.buffer.bytes().get(known..).unwrap_or_default())
+        } else {
+            Bytes::new()
+        };
+        let found = folder::look(&self.shared, &self.folder).await?;
+        if !found.is_ended && found.last == seq {
+            self.is_confirmed = true;
+            return Ok(());
+        }
+        let may_be_moved = self.request.may_be_moved() && self.is_uncut();
+        if !self.read().await? || !may_be_moved {
+            return Err(StorageError::Overtaken);
+        }
+        self.load().await?;
+        self.assembly.append(&received).await
+    }
+
+    async fn append_now(&mut self, bytes: &[u8]) -> Result<(), StorageError> {
+        self.load().await?;
+        if self.assembly.will_cut(bytes.len()) {
+            self.confirm().await?;
+            self.load().await?;
+        }
+        self.assembly.append(bytes).await
+    }
+
+    /// Creates the record of the bytes received since the last one.
+    async fn acknowledge_now(&mut self) -> Result<u64, StorageError> {
+        self.unpark();
+        if self.assembly.writer.key() != folder::data_key(&self.folder) {
+            // Parts under another key are no part of the session.
+            self.reset();
+        }
+        if self.assembly.progress.offset() == self.acknowledged() {
+            return Ok(self.acknowledged());
+        }
+        self.load().await?;
+        self.assembly.writer.settle().await?;
+        let Assembly { progress, writer, .. } = &self.assembly;
+        let place = (&*self.repository, self.begun);
+        let (record, held) =
+            Record::after(self.base.as_ref(), progress, place, writer.upload(), writer.tags());
+        // The record is in memory beside the buffer, if there is room for both.
+        let room = self.shared.memory.try_take(held.len() as u64);
+        let body = record.encode(&Uuid::new_v4().to_string(), &self.assembly.buffer.bytes()[held]);
+        if room.is_none() {
+            self.assembly.buffer = PartBuffer::new();
+            self.is_loaded = false;
+        }
+        let key = folder::record_key(&self.folder, record.seq);
+        let created = self.shared.objects.put(&key, body, Condition::Absent);
+        let started = async {
+            if record.seq > 1 {
+                return Ok(());
+            }
+            let key = folder::started_key(&self.folder);
+            let begun = Timestamp::try_from(self.begun).unwrap_or_default();
+            let written =
+                self.shared.objects.put(&key, format!("{begun:.0}").into(), Condition::Always).await;
+            written.map(drop).map_err(failed("write", &key))
+        };
+        let (created, started) = futures_util::future::join(created, started).await;
+        drop(room);
+        match created {
+            Ok(_) => {}
+            Err(error) if error.kind == ObjectErrorKind::Precondition => {
+                self.read().await?;
+                return Err(StorageError::Overtaken);
+            }
+            Err(error) => return Err(failed("create", &key)(error)),
+        }
+        started?;
+        self.assembly.writer.share();
+        self.base = Some(record);
+        Ok(self.acknowledged())
+    }
+
+    /// Returns the digest of all bytes. If it is not the one that the last request tells, another process may
+    /// have received the bytes before.
+    async fn digest_now(&mut self, algorithm: Algorithm) -> Result<Digest, StorageError> {
+        let found = self.own_digest(algorithm).await?;
+        let is_wanted = |found: &Digest| self.request.digest.as_ref().is_none_or(|wanted| wanted == found);
+        let is_other = self.request.digest.as_ref().is_some_and(|wanted| wanted.algorithm() == algorithm);
+        if self.is_confirmed || !is_other || is_wanted(&found) || self.stage != Stage::Receiving {
+            return Ok(found);
+        }
+        self.confirm().await?;
+        self.own_digest(algorithm).await
+    }
+
+    async fn own_digest(&mut self, algorithm: Algorithm) -> Result<Digest, StorageError> {
+        if let Some(known) = self.assembly.progress.hashes().digest(algorithm) {
+            return Ok(known);
+        }
+        self.load().await?;
+        match self.assembly.digest(algorithm) {
+            Some(digest) => Ok(digest),
+            None => self.read_back(algorithm).await,
+        }
+    }
+
+    /// Returns an error's outcome: the session goes on from its last record.
+    fn recovered<T>(&mut self, result: Result<T, StorageError>) -> Result<T, StorageError> {
+        if result.is_err() && matches!(self.stage, Stage::Receiving | Stage::Staged) {
+            self.reset();
+        }
+        result
+    }
+}
+
+/// Makes the assembly of a session that goes on from a record.
+fn assemble(
+    shared: &Arc<Shared>,
+    folder: &str,
+    base: Option<&Record>,
+    announced: Option<Algorithm>,
+) -> Assembly {
+    let key = folder::data_key(folder);
+    let Some(base) = base else {
+        let progress = Progress::new(shared.sizes(None), announced);
+        return Assembly::new(shared, progress, PartWriter::new(shared, key));
+    };
+    let progress = Progress::resumed(base.sizes, base.offset, base.parts(), base.hashes.clone());
+    let writer = match &base.upload {
+        None => PartWriter::new(shared, key),
+        Some(upload) => {
+            let parts = base.tags.iter().zip(0..).map(|(tag, before)| Part {
+                number: before + 1,
+                tag: tag.clone(),
+                length: base.sizes.after(before).unwrap_or(0),
+            });
+            PartWriter::resumed(shared, key, upload, parts.collect())
+        }
+    };
+    Assembly::new(shared, progress, writer)
+}

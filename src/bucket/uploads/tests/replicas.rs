@@ -1,0 +1,179 @@
+//! Sessions that several replicas continue.
+
+use quinistry_oci::Digest;
+use quinistry_store::{NextRequest, StorageError, Uploads as _};
+
+use super::{Bench, FOLDER, ID, PART, bytes, patch, put, repository, session};
+use crate::testing::{Fault, RequestKind};
+
+#[test]
+fn row_47_of_two_chunks_at_one_offset_one_wins() {
+    for (before, length) in [(0, 100), (100, 100), (100, 3 * PART)] {
+        let bench = Bench::new();
+        let all = bytes(before + length);
+        let [mut one, mut other] = [session(&bench.replica()), session(&bench.replica())];
+        if before > 0 {
+            patch(&mut *one, None, &all[..before]).unwrap();
+            assert!(other.refresh().unwrap());
+        }
+        let next = NextRequest { offset: Some(before as u64), ..NextRequest::default() };
+        for upload in [&mut one, &mut other] {
+            assert_eq!(upload.continue_with(next).unwrap(), Some(before as u64));
+        }
+        // The bytes of both come at the same time.
+        one.append(&all[before..before + 50]).unwrap();
+        other.append(b"loser").unwrap();
+        one.append(&all[before + 50..]).unwrap();
+        assert_eq!(one.acknowledge().unwrap(), all.len() as u64);
+        assert!(matches!(other.acknowledge(), Err(StorageError::Overtaken)));
+        assert_eq!(other.offset(), all.len() as u64, "the loser learns where to go on");
+        assert!(put(&mut *other, b"", &Digest::sha256(&all), "a/data").unwrap());
+        assert_eq!(bench.bytes("a/data").unwrap(), all);
+    }
+}
+
+#[test]
+fn an_offset_that_another_replica_has_passed_is_looked_up() {
+    let bench = Bench::new();
+    let [mut one, mut other] = [session(&bench.replica()), session(&bench.replica())];
+    assert_eq!(patch(&mut *one, Some(0), b"abc").unwrap(), 3);
+    assert_eq!(patch(&mut *other, Some(3), b"de").unwrap(), 5);
+    assert!(matches!(patch(&mut *one, Some(3), b"xy"), Err(StorageError::Overtaken)));
+    assert_eq!(patch(&mut *one, Some(5), b"fg").unwrap(), 7);
+    // A chunk without an offset follows what there is.
+    assert_eq!(patch(&mut *other, None, b"h").unwrap(), 8);
+    assert!(put(&mut *one, b"i", &Digest::sha256(b"abcdefghi"), "a/data").unwrap());
+    assert_eq!(bench.bytes("a/data").unwrap(), b"abcdefghi");
+}
+
+#[test]
+fn the_last_chunk_is_appended_to_bytes_that_another_replica_has_received() {
+    for before in [100, PART, 3 * PART + 5] {
+        for last in [0, 1, PART, 3 * PART] {
+            let bench = Bench::new();
+            let all = bytes(before + last);
+            let mut first = session(&bench.replica());
+            patch(&mut *first, None, &all[..before]).unwrap();
+            // The replica knows nothing of the session.
+            let mut other = session(&bench.replica());
+            assert!(
+                put(&mut *other, &all[before..], &Digest::sha256(&all), "a/data").unwrap(),
+                "{before} {last}"
+            );
+            bench.wait_until_cleared();
+            assert_eq!(bench.bytes("a/data").unwrap(), all, "{before} {last}");
+        }
+    }
+}
+
+#[test]
+fn a_finished_session_has_ended_for_every_replica() {
+    let bench = Bench::new();
+    let (one, other) = (bench.replica(), bench.replica());
+    let mut upload = session(&one);
+    let mut cached = session(&other);
+    patch(&mut *upload, None, b"abc").unwrap();
+    assert!(cached.refresh().unwrap());
+    assert!(put(&mut *upload, b"", &Digest::sha256(b"abc"), "a/data").unwrap());
+    bench.wait_until_cleared();
+    for mut upload in [cached, session(&one), session(&other), session(&bench.replica())] {
+        assert!(!upload.refresh().unwrap());
+        assert!(!put(&mut *upload, b"", &Digest::sha256(b"abc"), "a/data").unwrap());
+    }
+    assert!(other.resume(&repository(), &ID.parse().unwrap()).unwrap().is_none());
+}
+
+#[test]
+fn bytes_that_a_stopped_replica_has_acknowledged_are_there() {
+    for received in [1, PART, 3 * PART] {
+        let bench = Bench::new();
+        let all = bytes(PART + 500 + 700);
+        let mut stopped = session(&bench.replica());
+        patch(&mut *stopped, None, &all[..PART + 500]).unwrap();
+        stopped.continue_with(NextRequest::default()).unwrap();
+        for piece in bytes(received).chunks(300) {
+            stopped.append(piece).unwrap();
+        }
+        // The process dies: nothing is cleaned up.
+        std::mem::forget(stopped);
+        let other = bench.replica();
+        let mut upload = other.resume(&repository(), &ID.parse().unwrap()).unwrap().unwrap();
+        assert_eq!(upload.offset(), PART as u64 + 500);
+        assert!(put(&mut *upload, &all[PART + 500..], &Digest::sha256(&all), "a/data").unwrap());
+        assert_eq!(bench.bytes("a/data").unwrap(), all);
+    }
+}
+
+#[test]
+fn a_part_that_a_late_replica_has_replaced_never_becomes_content() {
+    let bench = Bench::new();
+    let all = bytes(2 * PART + 10);
+    let mut winner = session(&bench.replica());
+    patch(&mut *winner, None, &all[..PART + 10]).unwrap();
+    let mut late = session(&bench.replica());
+    assert!(late.refresh().unwrap());
+    let next = NextRequest { offset: Some(PART as u64 + 10), ..NextRequest::default() };
+    late.continue_with(next).unwrap();
+    patch(&mut *winner, Some(PART as u64 + 10), &all[PART + 10..]).unwrap();
+    late.append(&vec![7; 2 * PART]).ok();
+    late.acknowledge().unwrap_err();
+    match put(&mut *winner, b"", &Digest::sha256(&all), "a/data") {
+        Ok(is_finished) => assert!(is_finished && bench.bytes("a/data").unwrap() == all),
+        Err(_) => assert_eq!(bench.bytes("a/data"), None),
+    }
+}
+
+#[test]
+fn a_session_is_finished_again_after_a_failure_at_each_request() {
+    let kinds = [
+        (RequestKind::PutPart, ""),
+        (RequestKind::Complete, ""),
+        (RequestKind::Copy, ""),
+        (RequestKind::Head, ""),
+        (RequestKind::Put, "a/link"),
+    ];
+    for (kind, within) in kinds {
+        for fault in [Fault::Unavailable, Fault::ErrorAfterSuccess] {
+            let bench = Bench::new();
+            let all = bytes(3 * PART + 5);
+            let mut one = session(&bench.replica());
+            patch(&mut *one, None, &all).unwrap();
+            bench.bucket.plan().spoil(kind, within, fault, 1);
+            let digest = Digest::sha256(&all);
+            let _ = put(&mut *one, b"", &digest, "a/data");
+            one.release();
+            drop(one);
+            let mut other = session(&bench.replica());
+            let is_finished = put(&mut *other, b"", &digest, "a/data").unwrap();
+            assert!(is_finished || bench.bytes("a/link").is_some(), "{kind:?} {fault:?}");
+            assert_eq!(bench.bytes("a/data").unwrap(), all, "{kind:?} {fault:?}");
+        }
+    }
+}
+
+#[test]
+fn a_lost_answer_to_a_record_is_found_out() {
+    let bench = Bench::new();
+    let mut upload = session(&bench.replica());
+    bench.bucket.plan().spoil(RequestKind::Put, "s.0000000001", Fault::ErrorAfterSuccess, 1);
+    assert!(patch(&mut *upload, None, b"abc").is_err());
+    assert!(upload.refresh().unwrap());
+    assert_eq!(upload.offset(), 3);
+    assert!(put(&mut *upload, b"de", &Digest::sha256(b"abcde"), "a/data").unwrap());
+}
+
+#[test]
+fn sessions_of_other_programs_are_no_sessions_here_and_are_discarded() {
+    let bench = Bench::new();
+    let now = std::time::SystemTime::now();
+    for name in ["data", "startedat", "hashstates/sha256/0"] {
+        bench.mem().plant(&format!("{FOLDER}/{name}"), &b"x"[..], now);
+    }
+    let replica = bench.replica();
+    let id = ID.parse().unwrap();
+    assert!(replica.resume(&repository(), &id).unwrap().is_none());
+    assert_eq!(replica.leftovers(&repository()).unwrap(), std::slice::from_ref(&id));
+    assert!(replica.modified(&repository(), &id).unwrap().is_some());
+    assert!(replica.discard(&repository(), &id).unwrap());
+    assert_eq!(bench.mem().keys(), [""; 0]);
+}

@@ -1,0 +1,121 @@
+//! Opening a bucket: its client, the probe of what the store can do, and the storage.
+
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use tokio::runtime::Handle;
+
+use super::plan::FolderAccess;
+use crate::bucket::{
+    self, AzureOptions, Bucket, BucketOptions, BucketSettings, BucketUploads, ListingQuery, Objects,
+    PartMemory, ProbeDepth, ProbeReport, StoreAbilities, StoreOptions, UploadOptions,
+};
+use crate::client::{TlsOptions, client_builder};
+use crate::registry::metrics::Driver;
+
+/// Version of the program, for the store's log.
+const USER_AGENT: &str = concat!("quinistry/", env!("CARGO_PKG_VERSION"));
+
+/// Bucket that is ready to be used, and whether it may be written.
+#[derive(Debug)]
+pub(super) struct OpenedBucket {
+    pub(super) bucket: Bucket,
+    pub(super) is_writable: bool,
+}
+
+/// Opens a bucket. Blocks; must be called within a runtime of several threads.
+pub(super) fn open(options: &BucketOptions, access: FolderAccess) -> anyhow::Result<OpenedBucket> {
+    tokio::task::block_in_place(|| {
+        open_within(options, access, &Handle::current())
+            .with_context(|| format!("failed to open storage {options}"))
+    })
+}
+
+fn open_within(
+    options: &BucketOptions,
+    access: FolderAccess,
+    runtime: &Handle,
+) -> anyhow::Result<OpenedBucket> {
+    let tls = TlsOptions { skip_verify: !options.verifies_certificate, ..TlsOptions::default() };
+    let mut builder = client_builder(&tls)?;
+    if let Some(more) = &options.user_agent {
+        builder = builder.user_agent(format!("{USER_AGENT} {more}"));
+    }
+    let client = bucket::http_client(builder)?;
+    let objects: Arc<dyn Objects> = Arc::new(bucket::connect(options, client.clone())?);
+    runtime.block_on(check_root(&*objects, options, &client))?;
+    // Nothing is written where the registry is read-only: a probe would need the right to write.
+    let is_writable = access == FolderAccess::Write;
+    let abilities = if is_writable {
+        let probe = bucket::probe(&*objects, Some(&client), ProbeDepth::Start, options.is_exclusive);
+        let report = runtime.block_on(probe)?;
+        tell(&report, options);
+        warn_of_settings(runtime.block_on(objects.settings()).unwrap_or_default(), options);
+        report.abilities
+    } else {
+        let read = runtime.block_on(has_content(&*objects));
+        read.context("the bucket cannot be read; check its address, the credentials and their rights")?;
+        StoreAbilities::ALL
+    };
+    let uploads = UploadOptions {
+        transfers: options.transfers,
+        parts_may_differ: abilities.takes_unequal_parts,
+        copies_parts: abilities.copies_parts,
+        is_exclusive: options.is_exclusive,
+    };
+    let memory = PartMemory::new(options.transfers.memory_bytes);
+    let uploads = Arc::new(BucketUploads::new(objects.clone(), runtime.clone(), memory, uploads));
+    Ok(OpenedBucket { bucket: Bucket::new(objects, runtime.clone(), abilities, uploads), is_writable })
+}
+
+/// Refuses a container of Azure whose content lies under keys with a leading slash, which the options do not expect:
+/// the registry would begin anew beside it.
+async fn check_root(
+    objects: &dyn Objects,
+    options: &BucketOptions,
+    client: &reqwest::Client,
+) -> anyhow::Result<()> {
+    let StoreOptions::Azure(azure) = &options.store else { return Ok(()) };
+    if azure.has_leading_slash || has_content(objects).await? {
+        return Ok(());
+    }
+    let with_slash = AzureOptions { has_leading_slash: true, ..azure.clone() };
+    let with_slash = BucketOptions { store: StoreOptions::Azure(with_slash), ..options.clone() };
+    anyhow::ensure!(
+        !has_content(&bucket::connect(&with_slash, client.clone())?).await?,
+        "its keys begin with a slash, as registry:2 wrote them; set quinistry.azure.legacyroot: true"
+    );
+    Ok(())
+}
+
+/// Returns true if a bucket has repositories.
+async fn has_content(objects: &dyn Objects) -> anyhow::Result<bool> {
+    let query = ListingQuery { prefix: "docker/registry/v2/repositories/", after: None, limit: 1 };
+    Ok(!objects.list(query).await?.entries.is_empty())
+}
+
+/// Logs what the probe found.
+fn tell(report: &ProbeReport, options: &BucketOptions) {
+    let able: Vec<_> =
+        report.findings.iter().filter(|found| found.outcome == Some(true)).map(|found| found.name).collect();
+    tracing::info!(storage = %options, able = %able.join(", "), "store probed");
+    for found in report.findings.iter().filter(|found| found.outcome == Some(false)) {
+        tracing::warn!(storage = %options, lacks = %found.name, "store lacks an ability: {}", found.without);
+    }
+}
+
+/// Warns about settings of the bucket that cost its owner something.
+fn warn_of_settings(settings: BucketSettings, options: &BucketOptions) {
+    for warning in settings.warnings() {
+        tracing::warn!(storage = %options, "{warning}");
+    }
+}
+
+/// Returns the name of a store in the metrics.
+pub(super) const fn driver(options: &BucketOptions) -> Driver {
+    match options.store {
+        StoreOptions::S3(_) => Driver::S3,
+        StoreOptions::Gcs(_) => Driver::Gcs,
+        StoreOptions::Azure(_) => Driver::Azure,
+    }
+}

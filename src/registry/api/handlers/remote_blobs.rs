@@ -1,0 +1,41 @@
+//! Pulls of blobs from a storage that other machines hold, such as a bucket: answered by a URL of the storage, or sent
+//! on piece by piece.
+
+use axum::response::Response;
+use http::header::LOCATION;
+use http::request::Parts;
+use http::{HeaderValue, Method, StatusCode};
+use quinistry_oci::{Digest, RepositoryName};
+use quinistry_store::{RemoteAnswer, RemoteBlob};
+
+use crate::api::response::body;
+use crate::api::response::error::Error;
+use crate::api::response::served_content::{DIGEST, ServedContent, ascii};
+use crate::{LimitedStore, Redirects};
+
+/// Answers GET and HEAD. A client that asks for the bytes of a long blob is redirected, if `redirects` says so; HEAD is
+/// answered here, with digest and length.
+pub(super) async fn get(
+    stored: &LimitedStore,
+    redirects: Option<Redirects>,
+    name: RepositoryName,
+    digest: Digest,
+    request: &Parts,
+) -> Result<Response, Error> {
+    let redirects = redirects.filter(|_| request.method == Method::GET);
+    let answer =
+        RemoteAnswer { redirect: redirects.map(|redirects| (redirects.min_bytes, redirects.lifetime)) };
+    let wanted = digest.clone();
+    match stored.run(move |store| store.remote_blob(&name, &wanted, answer)).await? {
+        RemoteBlob::Redirect(url) => {
+            let mut response = body::empty(StatusCode::TEMPORARY_REDIRECT);
+            let location = HeaderValue::try_from(url).expect("a URL is ASCII");
+            response.headers_mut().insert(LOCATION, location);
+            response.headers_mut().insert(DIGEST, ascii(digest.to_string()));
+            Ok(response)
+        }
+        RemoteBlob::Content(content) => {
+            ServedContent::blob(&digest, &content).with_blocking_reads().verified(digest).respond(request)
+        }
+    }
+}

@@ -1,0 +1,266 @@
+//! Uploads through several replicas of a registry on one bucket.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::Body;
+use http::header::{CONTENT_RANGE, LOCATION, RANGE};
+use http::{Method, Request, Response, StatusCode};
+use http_body_util::BodyExt as _;
+use quinistry_bucket::testing::{FaultPlan, Faulty, Mem, RequestKind};
+use quinistry_bucket::{Bucket, BucketUploads, PartMemory, StoreAbilities, TransferOptions, UploadOptions};
+use quinistry_oci::{Algorithm, Digest};
+use quinistry_store::Store;
+use tower_service::Service as _;
+
+use crate::{Settings, State, UploadSecret, router};
+
+type SharedBucket = Arc<Faulty<Mem>>;
+
+fn bucket() -> SharedBucket {
+    Arc::new(Faulty::new(Mem::default(), FaultPlan::default()))
+}
+
+/// Starts a replica with memory for one part.
+async fn replica(bucket: &SharedBucket, settings: Settings) -> axum::Router {
+    let (objects, runtime) = (bucket.clone(), tokio::runtime::Handle::current());
+    let store = tokio::task::spawn_blocking(move || {
+        let transfers = TransferOptions::default();
+        let options =
+            UploadOptions { transfers, parts_may_differ: true, copies_parts: true, is_exclusive: false };
+        let memory = PartMemory::new(transfers.part_bytes);
+        let uploads = BucketUploads::new(objects.clone(), runtime.clone(), memory, options);
+        let bucket = Bucket::new(objects, runtime, StoreAbilities::ALL, Arc::new(uploads));
+        Store::open(bucket, false).unwrap()
+    });
+    router(State::stored(store.await.unwrap(), settings))
+}
+
+async fn replicas(bucket: &SharedBucket) -> [axum::Router; 2] {
+    [replica(bucket, Settings::default()).await, replica(bucket, Settings::default()).await]
+}
+
+async fn ask(
+    replica: &mut axum::Router,
+    method: Method,
+    uri: &str,
+    range: Option<&str>,
+    body: impl Into<Body>,
+) -> Response<Body> {
+    let mut request = Request::builder().method(method).uri(uri);
+    if let Some(range) = range {
+        request = request.header(CONTENT_RANGE, range);
+    }
+    replica.call(request.body(body.into()).unwrap()).await.unwrap()
+}
+
+fn header(response: &Response<Body>, name: http::HeaderName) -> String {
+    response.headers()[name].to_str().unwrap().to_owned()
+}
+
+async fn begin(replica: &mut axum::Router) -> String {
+    let response = ask(replica, Method::POST, "/v2/a/b/blobs/uploads/", None, "").await;
+    assert_eq!(response.status(), StatusCode::ACCEPTED);
+    assert_eq!(header(&response, RANGE), "0-0");
+    header(&response, LOCATION)
+}
+
+async fn pull(replica: &mut axum::Router, digest: &Digest) -> Option<Vec<u8>> {
+    let response = ask(replica, Method::GET, &format!("/v2/a/b/blobs/{digest}"), None, "").await;
+    let is_found = response.status() == StatusCode::OK;
+    let body = response.into_body().collect().await.unwrap().to_bytes();
+    is_found.then(|| body.to_vec())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn row_49_each_request_of_an_upload_may_reach_another_replica_and_the_last_may_be_repeated() {
+    let bucket = bucket();
+    let mut replicas = replicas(&bucket).await;
+    let location = begin(&mut replicas[0]).await;
+    bucket.log().take();
+    assert_eq!(header(&ask(&mut replicas[1], Method::GET, &location, None, "").await, RANGE), "0-0");
+    for (i, chunk) in ["abc", "de", "fgh"].into_iter().enumerate() {
+        let start = [0, 3, 5][i];
+        let range = format!("{start}-{}", start + chunk.len() - 1);
+        let response = ask(&mut replicas[1 - i % 2], Method::PATCH, &location, Some(&range), chunk).await;
+        assert_eq!(response.status(), StatusCode::ACCEPTED);
+        assert_eq!(header(&response, RANGE), format!("0-{}", start + chunk.len() - 1));
+        assert_eq!(header(&response, LOCATION), location, "constant for the session");
+        for replica in &mut replicas {
+            let found = ask(replica, Method::GET, &location, None, "").await;
+            assert_eq!(found.status(), StatusCode::NO_CONTENT);
+            assert_eq!(header(&found, RANGE), header(&response, RANGE));
+        }
+    }
+    // Out of order: the client learns where to go on.
+    let response = ask(&mut replicas[0], Method::PATCH, &location, Some("3-4"), "xy").await;
+    assert_eq!(
+        (response.status(), header(&response, RANGE).as_str()),
+        (StatusCode::RANGE_NOT_SATISFIABLE, "0-7")
+    );
+    assert_eq!(header(&response, LOCATION), location);
+    let digest = Digest::sha256(b"abcdefghi");
+    let put = format!("{location}&digest={digest}");
+    // The answer to the first is lost, and the client asks the other replica.
+    for i in [1, 0, 1] {
+        let response = ask(&mut replicas[i], Method::PUT, &put, None, if i == 1 { "i" } else { "" }).await;
+        assert_eq!(response.status(), StatusCode::CREATED);
+        assert_eq!(header(&response, LOCATION), format!("/v2/a/b/blobs/{digest}"));
+    }
+    for replica in &mut replicas {
+        assert_eq!(pull(replica, &digest).await.unwrap(), b"abcdefghi");
+        assert_eq!(ask(replica, Method::GET, &location, None, "").await.status(), StatusCode::NOT_FOUND);
+        let late = ask(replica, Method::PATCH, &location, Some("9-9"), "j").await;
+        assert_eq!(late.status(), StatusCode::NOT_FOUND);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_upload_begins_without_a_request_and_small_blobs_take_few() {
+    let bucket = bucket();
+    let mut registry = replica(&bucket, Settings::default()).await;
+    // Creates the secret, and the register of the repository.
+    let location = begin(&mut registry).await;
+    let put = format!("{location}&digest={}", Digest::sha256(b"first"));
+    assert_eq!(ask(&mut registry, Method::PUT, &put, None, "first").await.status(), StatusCode::CREATED);
+    bucket.log().take();
+    let location = begin(&mut registry).await;
+    assert_eq!(bucket.log().take(), []);
+    // As containerd does.
+    let digest = Digest::sha256(b"containerd");
+    let put = format!("{location}&digest={digest}");
+    let response = ask(&mut registry, Method::PUT, &put, None, "containerd").await;
+    assert_eq!(response.status(), StatusCode::CREATED);
+    let counts = |requests: &[quinistry_bucket::testing::SentRequest]| {
+        requests.iter().filter(|request| request.kind == RequestKind::Put).count()
+    };
+    assert_eq!(counts(&bucket.log().take()), 2);
+    // As docker does.
+    let location = begin(&mut registry).await;
+    let response = ask(&mut registry, Method::PATCH, &location, None, "docker").await;
+    assert_eq!(response.status(), StatusCode::ACCEPTED);
+    assert_eq!(counts(&bucket.log().take()), 2, "record and begin");
+    let put = format!("{location}&digest={}", Digest::sha256(b"docker"));
+    assert_eq!(ask(&mut registry, Method::PUT, &put, None, "").await.status(), StatusCode::CREATED);
+    let requests = bucket.log().take();
+    assert_eq!(counts(&requests), 3, "bytes, link and the end of the session");
+    let is_read = |kind| matches!(kind, RequestKind::Get | RequestKind::List | RequestKind::Copy);
+    assert!(!requests.iter().any(|request| is_read(request.kind)), "{requests:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_42_and_43_a_session_that_no_replica_has_begun_is_unknown() {
+    let bucket = bucket();
+    let mut replicas = replicas(&bucket).await;
+    let location = begin(&mut replicas[0]).await;
+    let (path, state) = location.split_once("?_state=").unwrap();
+    let mut forged = state.to_owned();
+    let last = if forged.pop() == Some('A') { 'Q' } else { 'A' };
+    forged.push(last);
+    let other = path.replace("/a/b/", "/a/c/");
+    let unknown = [
+        path.to_owned(),
+        format!("{path}?_state="),
+        format!("{path}?_state={forged}"),
+        format!("{other}?_state={state}"),
+        format!("{}0?_state={state}", &path[..path.len() - 1]),
+    ];
+    let digest = Digest::sha256(b"");
+    for uri in unknown.iter().filter(|uri| **uri != location) {
+        let separator = if uri.contains('?') { '&' } else { '?' };
+        for method in [Method::GET, Method::PATCH, Method::DELETE, Method::PUT] {
+            let uri = format!("{uri}{separator}digest={digest}");
+            let response = ask(&mut replicas[1], method.clone(), &uri, None, "").await;
+            assert_eq!(response.status(), StatusCode::NOT_FOUND, "{method} {uri}");
+        }
+    }
+    // A session that has bytes is known without the state, too.
+    assert_eq!(
+        ask(&mut replicas[0], Method::PATCH, &location, None, "abc").await.status(),
+        StatusCode::ACCEPTED
+    );
+    let response = ask(&mut replicas[1], Method::GET, path, None, "").await;
+    assert_eq!((response.status(), header(&response, RANGE).as_str()), (StatusCode::NO_CONTENT, "0-2"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn replicas_with_one_secret_recognise_sessions_and_others_do_not() {
+    let bucket = bucket();
+    let settings = |secret: &str| Settings {
+        upload_secret: Some(UploadSecret::derived_from(secret.as_bytes())),
+        ..Settings::default()
+    };
+    let mut first = replica(&bucket, settings("one")).await;
+    let mut same = replica(&bucket, settings("one")).await;
+    let mut other = replica(&bucket, settings("other")).await;
+    let location = begin(&mut first).await;
+    assert_eq!(bucket.inner().keys().iter().filter(|key| key.ends_with("/secret")).count(), 0);
+    assert_eq!(ask(&mut same, Method::GET, &location, None, "").await.status(), StatusCode::NO_CONTENT);
+    assert_eq!(ask(&mut other, Method::GET, &location, None, "").await.status(), StatusCode::NOT_FOUND);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_announced_algorithm_and_a_cancelled_session_are_known_to_every_replica() {
+    let bucket = bucket();
+    let mut replicas = replicas(&bucket).await;
+    let uri = "/v2/a/b/blobs/uploads/?digest-algorithm=sha512";
+    let location = header(&ask(&mut replicas[0], Method::POST, uri, None, "").await, LOCATION);
+    assert_eq!(
+        ask(&mut replicas[1], Method::PATCH, &location, None, "abc").await.status(),
+        StatusCode::ACCEPTED
+    );
+    let digest = Digest::of(Algorithm::Sha512, b"abcde");
+    let put = format!("{location}&digest={digest}");
+    assert_eq!(ask(&mut replicas[0], Method::PUT, &put, None, "de").await.status(), StatusCode::CREATED);
+    assert_eq!(pull(&mut replicas[1], &digest).await.unwrap(), b"abcde");
+
+    let location = begin(&mut replicas[0]).await;
+    assert_eq!(
+        ask(&mut replicas[0], Method::PATCH, &location, None, "abc").await.status(),
+        StatusCode::ACCEPTED
+    );
+    assert_eq!(
+        ask(&mut replicas[1], Method::DELETE, &location, None, "").await.status(),
+        StatusCode::NO_CONTENT
+    );
+    for replica in &mut replicas {
+        for method in [Method::GET, Method::DELETE] {
+            let response = ask(replica, method, &location, None, "").await;
+            assert_eq!(response.status(), StatusCode::NOT_FOUND);
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn another_digest_ends_the_session() {
+    let bucket = bucket();
+    let mut replicas = replicas(&bucket).await;
+    for body in ["", "de"] {
+        let location = begin(&mut replicas[0]).await;
+        ask(&mut replicas[0], Method::PATCH, &location, None, "abc").await;
+        let put = format!("{location}&digest={}", Digest::sha256(b"other"));
+        let response = ask(&mut replicas[1], Method::PUT, &put, None, body).await;
+        assert_eq!(response.status(), StatusCode::BAD_REQUEST);
+        let response = ask(&mut replicas[1], Method::GET, &location, None, "").await;
+        assert_eq!(response.status(), StatusCode::NOT_FOUND);
+    }
+    assert!(pull(&mut replicas[0], &Digest::sha256(b"other")).await.is_none());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn long_uploads_at_once_share_the_memory_for_one_part() {
+    let bucket = bucket();
+    let registry = replica(&bucket, Settings::default()).await;
+    let push = async |salt: u8| {
+        let mut registry = registry.clone();
+        let bytes = vec![salt; 25 << 20];
+        let digest = Digest::sha256(&bytes);
+        let location = begin(&mut registry).await;
+        let response = ask(&mut registry, Method::PATCH, &location, None, bytes).await;
+        assert_eq!(response.status(), StatusCode::ACCEPTED);
+        let put = format!("{location}&digest={digest}");
+        assert_eq!(ask(&mut registry, Method::PUT, &put, None, "").await.status(), StatusCode::CREATED);
+    };
+    let pushes = futures_util::future::join3(push(1), push(2), push(3));
+    tokio::time::timeout(Duration::from_mins(5), pushes).await.expect("every push ends");
+}

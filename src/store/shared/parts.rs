@@ -1,0 +1,176 @@
+//! Blobs and parts of manifests on a shared storage: links and bytes are asked for at once.
+
+use std::time::Duration;
+
+use quinistry_oci::{Algorithm, Content, Descriptor, Digest, Manifest, RepositoryName};
+
+use crate::layout::{Key, RepositoryKeys, blob};
+use crate::manifests::MAX_MISSING_PARTS;
+use crate::storage::{LookedUp, Meta};
+use crate::{MAX_LINK_BYTES, Store, StoreError};
+
+/// Number of parts that are looked up at once.
+const MAX_PARTS_AT_ONCE: usize = 64;
+
+/// Blob of a shared storage.
+#[derive(Clone, Debug)]
+pub enum RemoteBlob {
+    /// URL from which the client can read the blob.
+    Redirect(String),
+    /// Content, which is read when it is needed.
+    Content(Content),
+}
+
+/// Kind of a link, which makes bytes a part of a repository.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum LinkKind {
+    Blob,
+    Manifest,
+}
+
+impl LinkKind {
+    fn link(self, name: &RepositoryName, digest: &Digest) -> Key {
+        match self {
+            Self::Blob => RepositoryKeys(name).layer_link(digest),
+            Self::Manifest => RepositoryKeys(name).revision_link(digest),
+        }
+    }
+}
+
+/// Way in which a client wants a blob to be answered.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RemoteAnswer {
+    /// Least length of a blob whose client is redirected, in bytes, and the least lifetime of the URL; `None` if no
+    /// client is.
+    pub redirect: Option<(u64, Duration)>,
+}
+
+impl Store {
+    /// Returns a blob of a shared storage, or a URL of it.
+    pub fn remote_blob(
+        &self,
+        name: &RepositoryName,
+        digest: &Digest,
+        answer: RemoteAnswer,
+    ) -> Result<RemoteBlob, StoreError> {
+        let (canonical, meta) = self.find_blob(name, digest)?.ok_or(StoreError::BlobUnknown)?;
+        let key = blob(&canonical);
+        let redirect = answer.redirect.filter(|(least, _)| meta.length >= *least);
+        if let Some(url) = redirect.and_then(|(_, lifetime)| self.storage().redirect(&key, lifetime)) {
+            return Ok(RemoteBlob::Redirect(url));
+        }
+        let content = self.storage().open_known(&key, &meta)?.ok_or(StoreError::BlobUnknown)?;
+        Ok(RemoteBlob::Content(content))
+    }
+
+    /// Finds the bytes of a repository's blob.
+    fn find_blob(
+        &self,
+        name: &RepositoryName,
+        digest: &Digest,
+    ) -> Result<Option<(Digest, Meta)>, StoreError> {
+        if digest.algorithm() != Algorithm::Sha256 {
+            let Some(canonical) = self.linked(name, digest)? else { return Ok(None) };
+            return Ok(self.storage().head(&blob(&canonical))?.map(|meta| (canonical, meta)));
+        }
+        let pair = (RepositoryKeys(name).layer_link(digest), blob(digest));
+        let find = || {
+            let found = self.storage().look_up(std::slice::from_ref(&pair), MAX_LINK_BYTES)?.pop();
+            Ok::<_, StoreError>(found.filter(|found| is_link_to(found, digest)))
+        };
+        let mut found = find()?;
+        // Where a bucket is copied to another region, the bytes may come after their link.
+        if found.as_ref().is_some_and(|found| found.target.is_none()) {
+            found = find()?;
+        }
+        Ok(found.and_then(|found| found.target).map(|meta| (digest.clone(), meta)))
+    }
+
+    /// Checks that everything a manifest refers to is in the repository, in the declared size.
+    pub(crate) fn check_shared_parts(
+        &self,
+        name: &RepositoryName,
+        manifest: &Manifest,
+    ) -> Result<(), StoreError> {
+        let mut missing: Vec<Digest> = Vec::new();
+        for (parts, are_manifests) in [(&manifest.blobs, false), (&manifest.manifests, true)] {
+            for parts in parts.chunks(MAX_PARTS_AT_ONCE) {
+                let digests: Vec<&Digest> = parts.iter().map(|part| &part.digest).collect();
+                let lengths = self.find_parts(name, &digests, are_manifests)?;
+                for (Descriptor { digest, size, .. }, stored) in parts.iter().zip(lengths) {
+                    match stored {
+                        Some(stored) if stored != *size => {
+                            return Err(StoreError::Size { digest: digest.clone(), declared: *size, stored });
+                        }
+                        Some(_) => {}
+                        None if missing.contains(digest) => {}
+                        None => missing.push(digest.clone()),
+                    }
+                }
+                if missing.len() >= MAX_MISSING_PARTS {
+                    missing.truncate(MAX_MISSING_PARTS);
+                    return Err(StoreError::Missing(missing));
+                }
+            }
+        }
+        if missing.is_empty() { Ok(()) } else { Err(StoreError::Missing(missing)) }
+    }
+
+    /// Returns the lengths of a manifest's parts, in their order; `None` for those that are not in the repository.
+    /// With `may_be_manifest`, a part is a manifest, or else a blob.
+    fn find_parts(
+        &self,
+        name: &RepositoryName,
+        parts: &[&Digest],
+        may_be_manifest: bool,
+    ) -> Result<Vec<Option<u64>>, StoreError> {
+        let Some(shared) = &self.0.shared else { return Ok(vec![None; parts.len()]) };
+        let kinds: &[LinkKind] =
+            if may_be_manifest { &[LinkKind::Manifest, LinkKind::Blob] } else { &[LinkKind::Blob] };
+        let recent = |part: &Digest| {
+            kinds.iter().find_map(|kind| shared.recent_links.get(name, &(*kind, part.clone())))
+        };
+        let mut lengths: Vec<Option<u64>> = parts.iter().map(|part| recent(part)).collect();
+        for kind in kinds {
+            let link = |digest: &Digest| kind.link(name, digest);
+            let missing: Vec<usize> = (0..parts.len()).filter(|at| lengths[*at].is_none()).collect();
+            let (simple, others): (Vec<usize>, Vec<usize>) =
+                missing.into_iter().partition(|at| parts[*at].algorithm() == Algorithm::Sha256);
+            let pairs: Vec<(Key, Key)> =
+                simple.iter().map(|at| (link(parts[*at]), blob(parts[*at]))).collect();
+            if !pairs.is_empty() {
+                let found = self.storage().look_up(&pairs, MAX_LINK_BYTES)?;
+                for (at, found) in simple.into_iter().zip(found) {
+                    let target = is_link_to(&found, parts[at]).then_some(found.target).flatten();
+                    lengths[at] = target.map(|meta| meta.length);
+                }
+            }
+            // The place of the bytes stands in the link.
+            for at in others {
+                let Some(canonical) = self.canonical(&link(parts[at]), parts[at])? else { continue };
+                lengths[at] = self.storage().head(&blob(&canonical))?.map(|meta| meta.length);
+            }
+        }
+        Ok(lengths)
+    }
+
+    /// Remembers for a minute that this process has linked bytes in a repository.
+    pub(crate) fn note_linked(&self, kind: LinkKind, name: &RepositoryName, digest: &Digest, length: u64) {
+        if let Some(shared) = &self.0.shared {
+            let begun = shared.recent_links.begin();
+            shared.recent_links.insert(begun, name, (kind, digest.clone()), length, 1);
+        }
+    }
+
+    /// Runs a change that removes links of a repository, and forgets those that were made a moment ago.
+    pub(crate) fn forget_linked_during<T>(&self, name: &RepositoryName, change: impl FnOnce() -> T) -> T {
+        match &self.0.shared {
+            Some(shared) => shared.recent_links.invalidate_during(name, change),
+            None => change(),
+        }
+    }
+}
+
+fn is_link_to(found: &LookedUp, digest: &Digest) -> bool {
+    found.link.as_ref().is_some_and(|link| link.trim_ascii() == digest.as_str().as_bytes())
+}

@@ -1,0 +1,218 @@
+//! Replicas: their heartbeats, the versions of the layout that they speak, and the intents of those that stopped.
+//!
+//! Ages are differences between times of the storage, never of this machine: the age of a heartbeat is counted
+//! from the time at which the storage stored this process's own one.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, SystemTime};
+
+use quinistry_oci::to_json;
+use serde::{Deserialize, Serialize};
+
+use crate::layout::{self, Key, intents, intents_of, replicas};
+use crate::storage::{Created, Meta, Removed, StorageError};
+use crate::{Store, StoreError};
+
+/// Time between two heartbeats of a replica.
+pub(crate) const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(30);
+
+/// Age of a heartbeat from which its replica counts as stopped, and others finish its changes: ten heartbeats, and
+/// longer than any request to a storage takes with its repetitions.
+const MAX_HEARTBEAT_AGE: Duration = Duration::from_mins(5);
+
+/// Age at which the heartbeat of a stopped replica is removed.
+const HEARTBEAT_LIFETIME: Duration = Duration::from_hours(24);
+
+/// Version of the layout that this program writes.
+const FORMAT: u32 = 1;
+
+/// Longest heartbeat, or description of the layout, that is read, in bytes.
+const MAX_NOTE_BYTES: u64 = 64 * 1024;
+
+/// Ending of the key by which a replica takes an intent of another one.
+const TAKEN: &str = ".taken";
+
+/// This process among those that share a storage.
+#[derive(Debug)]
+pub(crate) struct Replica {
+    id: String,
+    /// The storage can only be read, so that no other replica hears of this one.
+    is_reader: AtomicBool,
+}
+
+/// Versions of the layout.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct LayoutVersions {
+    /// Version that the writer of the object wrote.
+    format: u32,
+    /// Least version that a reader must understand.
+    min_reader: u32,
+    /// Least version that a writer must understand.
+    min_writer: u32,
+}
+
+/// Content of a heartbeat.
+#[derive(Debug, Serialize)]
+struct Heartbeat<'a> {
+    version: &'a str,
+    protocols: [u32; 1],
+}
+
+/// Times of the last heartbeats, by replica, and the present time of the storage.
+struct Heartbeats {
+    last: HashMap<String, Meta>,
+    now: SystemTime,
+}
+
+// === impl Replica ===
+
+impl Replica {
+    pub(super) fn new() -> Self {
+        Self { id: uuid::Uuid::new_v4().to_string(), is_reader: AtomicBool::new(false) }
+    }
+
+    /// Returns the key of an intent of this replica.
+    pub(crate) fn intent(&self, id: &str) -> Key {
+        intents_of(&self.id).child(id)
+    }
+}
+
+// === impl Heartbeats ===
+
+impl Heartbeats {
+    /// Returns true if the replica is not heard any more. One without a heartbeat was removed long ago.
+    fn has_stopped(&self, replica: &str) -> bool {
+        self.last.get(replica).is_none_or(|last| self.is_older(last.modified, MAX_HEARTBEAT_AGE))
+    }
+
+    fn is_older(&self, time: SystemTime, age: Duration) -> bool {
+        self.now.duration_since(time).is_ok_and(|passed| passed > age)
+    }
+}
+
+impl Store {
+    /// Returns the time after which [`maintain`](Self::maintain) must be called again; `None` if the storage is not
+    /// shared, or can only be read.
+    #[must_use]
+    pub fn maintenance_interval(&self) -> Option<Duration> {
+        let is_writer = |shared: &super::Shared| !shared.replica.is_reader.load(Ordering::Relaxed);
+        self.0.shared.as_ref().filter(|shared| is_writer(shared)).map(|_| HEARTBEAT_INTERVAL)
+    }
+
+    /// Tells the other replicas that this one runs, finishes the changes of those that stopped, and gives each
+    /// repository its register.
+    pub fn maintain(&self) -> Result<(), StoreError> {
+        let Some(shared) = &self.0.shared else { return Ok(()) };
+        let beats = self.beat(&shared.replica)?;
+        self.finish_intents_of_others(&shared.replica, &beats)?;
+        for (id, last) in &beats.last {
+            if *id != shared.replica.id && beats.is_older(last.modified, HEARTBEAT_LIFETIME) {
+                self.storage().remove_if(&replicas().child(id), &last.tag)?;
+            }
+        }
+        self.complete_registers()
+    }
+
+    /// Joins the replicas of a shared storage. Fails if this program does not understand the storage.
+    pub(crate) fn join(&self) -> Result<(), StoreError> {
+        let Some(super::Shared { replica, .. }) = &self.0.shared else { return Ok(()) };
+        if !self.check_format()? {
+            replica.is_reader.store(true, Ordering::Relaxed);
+            return Ok(());
+        }
+        let beats = self.beat(replica)?;
+        self.finish_intents_of_others(replica, &beats)?;
+        self.complete_registers_of_empty()
+    }
+
+    /// Reads the versions of the layout, or writes them where there are none. Returns false if the storage can only be
+    /// read.
+    fn check_format(&self) -> Result<bool, StoreError> {
+        let key = layout::format();
+        let own = LayoutVersions { format: FORMAT, min_reader: FORMAT, min_writer: FORMAT };
+        let (found, is_writable) = match self.storage().create(&key, &to_json(&own)) {
+            Ok(Created::New) => return Ok(true),
+            Ok(Created::Exists(found)) => (Some(found), true),
+            Err(StorageError::ReadOnly) => (self.storage().read(&key, MAX_NOTE_BYTES)?, false),
+            Err(error) => return Err(error.into()),
+        };
+        let Some(found) = found else { return Ok(is_writable) };
+        let format: LayoutVersions =
+            serde_json::from_slice(&found).map_err(|_| StoreError::FormatUnknown(key.clone()))?;
+        let needed = if is_writable { format.min_reader.max(format.min_writer) } else { format.min_reader };
+        if needed > FORMAT {
+            return Err(StoreError::FormatTooNew { key, format: format.format });
+        }
+        Ok(is_writable)
+    }
+
+    /// Writes the heartbeat, and returns those of all replicas.
+    fn beat(&self, replica: &Replica) -> Result<Heartbeats, StoreError> {
+        let heartbeat = Heartbeat { version: env!("CARGO_PKG_VERSION"), protocols: [FORMAT] };
+        let own = replicas().child(&replica.id);
+        self.storage().write(&[&[(own, &to_json(&heartbeat))]])?;
+        let mut last = HashMap::new();
+        self.scan(&replicas(), |key, meta| {
+            last.extend(key.beneath(&replicas()).map(|(id, _)| (id.to_owned(), meta)));
+            Ok(())
+        })?;
+        let now = last.get(&replica.id).map_or(SystemTime::UNIX_EPOCH, |own: &Meta| own.modified);
+        Ok(Heartbeats { last, now })
+    }
+
+    /// Finishes the changes of replicas that stopped. Of several replicas that see one, one finishes the change.
+    fn finish_intents_of_others(&self, replica: &Replica, beats: &Heartbeats) -> Result<(), StoreError> {
+        let mut found = Vec::new();
+        self.scan(&intents(), |key, meta| {
+            found.push((key, meta));
+            Ok(())
+        })?;
+        for (key, meta) in found {
+            let Some((owner, id)) = key.beneath(&intents()) else { continue };
+            // An intent without an owner is of a folder that was copied here.
+            let has_stopped = if id.is_empty() {
+                beats.is_older(meta.modified, MAX_HEARTBEAT_AGE)
+            } else {
+                owner != replica.id && beats.has_stopped(owner)
+            };
+            if has_stopped && !key.as_str().ends_with(TAKEN) {
+                self.take_over(replica, beats, &key, meta.modified)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Finishes one change, unless another replica does so.
+    fn take_over(
+        &self,
+        replica: &Replica,
+        beats: &Heartbeats,
+        key: &Key,
+        begun: SystemTime,
+    ) -> Result<(), StoreError> {
+        let Some(taken) = Key::of_path(format!("{key}{TAKEN}")) else { return Ok(()) };
+        loop {
+            let other = match self.storage().create(&taken, replica.id.as_bytes())? {
+                Created::New => break,
+                Created::Exists(other) => other,
+            };
+            let is_own = other == replica.id.as_bytes();
+            if is_own {
+                break;
+            }
+            if !std::str::from_utf8(&other).is_ok_and(|other| beats.has_stopped(other)) {
+                return Ok(());
+            }
+            // The replica that took the intent stopped as well.
+            let Some(found) = self.storage().head(&taken)? else { continue };
+            if self.storage().remove_if(&taken, &found.tag)? == Removed::Changed {
+                return Ok(());
+            }
+        }
+        self.finish_intent(key, Some(begun))?;
+        self.storage().remove(&taken)?;
+        Ok(())
+    }
+}

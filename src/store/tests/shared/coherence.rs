@@ -1,0 +1,62 @@
+//! Visibility of another replica's changes.
+
+use quinistry_oci::Digest;
+
+use super::storage::SharedMemory;
+use super::{NAME, image, name, push_blob, put, replica, served};
+use crate::{Coherence, Page, RemoteAnswer, Store, StoreError, StoreOptions};
+
+fn tags(store: &Store) -> Vec<String> {
+    let (tags, _) = store.tags(&name(NAME), &Page { size: 100, last: String::new() }).unwrap();
+    tags.iter().map(ToString::to_string).collect()
+}
+
+#[test]
+fn each_change_of_one_replica_is_seen_by_the_others_at_once() {
+    let storage = SharedMemory::new();
+    let [one, other] = [replica(&storage.view()), replica(&storage.view())];
+    let [first, second] = ["first", "second"].map(|note| image(&one, note));
+    for bytes in [&first, &second, &first] {
+        let digest = put(&one, NAME, bytes, &["v1"]).unwrap();
+        assert_eq!(served(&other, "v1").unwrap(), digest);
+        assert_eq!(tags(&other), ["v1"]);
+    }
+    one.delete_tag(&name(NAME), &"v1".parse().unwrap()).unwrap();
+    assert!(matches!(served(&other, "v1"), Err(StoreError::ManifestUnknown)));
+    assert!(tags(&other).is_empty());
+    let blob = Digest::sha256(b"layer");
+    other.blob(&name(NAME), &blob).unwrap();
+    one.delete_blob(&name(NAME), &blob).unwrap();
+    assert!(matches!(other.blob(&name(NAME), &blob), Err(StoreError::BlobUnknown)));
+    let answer = other.remote_blob(&name(NAME), &blob, RemoteAnswer::default());
+    assert!(matches!(answer, Err(StoreError::BlobUnknown)));
+    push_blob(&one, NAME, b"layer").unwrap();
+    other.blob(&name(NAME), &blob).unwrap();
+}
+
+#[test]
+fn a_strict_store_holds_nothing_that_another_replica_can_change() {
+    let storage = SharedMemory::new();
+    let store = replica(&storage);
+    let bytes = image(&store, "one");
+    let digest = put(&store, NAME, &bytes, &["v1"]).unwrap();
+    let reference = quinistry_oci::Reference::Tag("v1".parse().unwrap());
+    store.manifest(&name(NAME), &reference).unwrap();
+    assert!(store.cached_manifest(&name(NAME), &reference).is_none());
+    assert!(store.cached_blob(&name(NAME), &Digest::sha256(b"layer")).is_none());
+    let options = StoreOptions { coherence: Some(Coherence::Relaxed), ..StoreOptions::default() };
+    let relaxed = Store::open_with(storage.view(), options).unwrap();
+    relaxed.manifest(&name(NAME), &reference).unwrap();
+    assert_eq!(relaxed.cached_manifest(&name(NAME), &reference).unwrap().digest, digest);
+}
+
+#[test]
+fn a_deleted_part_is_missing_for_the_replica_that_deleted_it() {
+    let storage = SharedMemory::new();
+    let store = replica(&storage);
+    let bytes = image(&store, "one");
+    store.delete_blob(&name(NAME), &Digest::sha256(b"layer")).unwrap();
+    assert!(
+        matches!(put(&store, NAME, &bytes, &["v1"]), Err(StoreError::Missing(missing)) if missing.len() == 1)
+    );
+}

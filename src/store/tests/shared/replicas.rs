@@ -1,0 +1,124 @@
+//! Replicas that stop in the middle of a change, read-only replicas, and versions of the layout.
+
+use std::time::Duration;
+
+use quinistry_oci::{Digest, Tag, to_json};
+
+use super::storage::SharedMemory;
+use super::{NAME, image, name, put, replica, served};
+use crate::intents::Intent;
+use crate::layout::{self, intents, intents_of};
+use crate::storage::Storage as _;
+use crate::{Store, StoreError};
+
+/// Age of a replica that has stopped.
+const STOPPED: Duration = Duration::from_mins(6);
+
+fn intent_to_tag(storage: &SharedMemory, replica: &str, digest: Digest, tags: &[&str]) {
+    let tags: Vec<Tag> = tags.iter().map(|tag| tag.parse().unwrap()).collect();
+    let intent = Intent::Tag { repository: name(NAME), digest, tags };
+    let key = intents_of(replica).child("0");
+    storage.bytes().write(&[&[(key, &to_json(&intent))]]).unwrap();
+    storage.bytes().write(&[&[(layout::replicas().child(replica), b"{}")]]).unwrap();
+}
+
+fn has_intents(storage: &SharedMemory) -> bool {
+    storage.bytes().exists(&intents()).unwrap()
+}
+
+fn two_images(storage: &SharedMemory) -> (Store, Digest, Digest) {
+    let store = replica(&storage.view());
+    let [first, second] = ["first", "second"].map(|note| image(&store, note));
+    let [first, second] = [first, second].map(|bytes| put(&store, NAME, &bytes, &[]).unwrap());
+    (store, first, second)
+}
+
+#[test]
+fn the_change_of_a_stopped_replica_is_finished_and_that_of_a_running_one_is_not() {
+    let storage = SharedMemory::new();
+    let (store, first, _) = two_images(&storage);
+    intent_to_tag(&storage, "other", first.clone(), &["v1", "v2"]);
+    store.maintain().unwrap();
+    assert!(has_intents(&storage) && served(&store, "v1").is_err(), "the other replica is about to finish");
+    storage.age("/replicas/other", STOPPED);
+    store.maintain().unwrap();
+    assert!(!has_intents(&storage));
+    for tag in ["v1", "v2"] {
+        assert_eq!(served(&store, tag).unwrap(), first);
+    }
+}
+
+#[test]
+fn a_change_that_is_finished_late_leaves_what_is_newer() {
+    let storage = SharedMemory::new();
+    let (store, first, second) = two_images(&storage);
+    intent_to_tag(&storage, "other", first.clone(), &["v1", "v2"]);
+    storage.age("/replicas/other", STOPPED);
+    storage.age("/intents/", STOPPED);
+    put(&store, NAME, &super::manifest(b"layer", "second"), &["v1"]).unwrap();
+    store.maintain().unwrap();
+    assert_eq!((served(&store, "v1").unwrap(), served(&store, "v2").unwrap()), (second, first));
+}
+
+#[test]
+fn a_removal_that_is_finished_late_leaves_what_was_pushed_since() {
+    let storage = SharedMemory::new();
+    let (store, first, _) = two_images(&storage);
+    let tags: Vec<Tag> = vec!["v1".parse().unwrap()];
+    let intent = Intent::Delete { repository: name(NAME), digests: vec![first.clone()], tags };
+    storage.bytes().write(&[&[(intents_of("other").child("0"), &to_json(&intent))]]).unwrap();
+    storage.age("/intents/", STOPPED);
+    put(&store, NAME, &super::manifest(b"layer", "first"), &["v1"]).unwrap();
+    store.maintain().unwrap();
+    assert!(!has_intents(&storage));
+    assert_eq!(served(&store, "v1").unwrap(), first);
+}
+
+#[test]
+fn of_two_replicas_that_see_a_change_one_finishes_it() {
+    let storage = SharedMemory::new();
+    let (store, first, _) = two_images(&storage);
+    intent_to_tag(&storage, "other", first.clone(), &["v1"]);
+    storage.age("/replicas/other", STOPPED);
+    // A running replica has taken the change.
+    let taken = crate::Key::of_path(format!("{}.taken", intents_of("other").child("0"))).unwrap();
+    storage.bytes().write(&[&[(taken, b"third"), (layout::replicas().child("third"), b"{}")]]).unwrap();
+    store.maintain().unwrap();
+    assert!(has_intents(&storage) && served(&store, "v1").is_err());
+    // That one stopped, too.
+    storage.age("/replicas/third", STOPPED);
+    store.maintain().unwrap();
+    assert!(!has_intents(&storage));
+    assert_eq!(served(&store, "v1").unwrap(), first);
+}
+
+#[test]
+fn a_reader_needs_no_right_to_write_and_finishes_nothing() {
+    let storage = SharedMemory::new();
+    let (_, first, _) = two_images(&storage);
+    intent_to_tag(&storage, "other", first.clone(), &["v1"]);
+    storage.age("/replicas/", STOPPED);
+    let reader = replica(&storage.read_only_view());
+    assert_eq!(reader.maintenance_interval(), None);
+    let reference = quinistry_oci::Reference::Digest(first);
+    reader.manifest(&name(NAME), &reference).unwrap();
+    assert!(has_intents(&storage));
+    assert!(replica(&storage.view()).maintenance_interval().is_some());
+    assert!(!has_intents(&storage), "a writer finishes the change when it starts");
+}
+
+#[test]
+fn a_layout_of_a_newer_program_is_refused() {
+    let storage = SharedMemory::new();
+    drop(replica(&storage.view()));
+    let newer = br#"{"format":2,"minReader":1,"minWriter":2}"#;
+    storage.bytes().write(&[&[(layout::format(), newer)]]).unwrap();
+    let refused = Store::open(storage.view(), false).unwrap_err();
+    assert!(matches!(refused, StoreError::FormatTooNew { format: 2, .. }), "{refused}");
+    // It may be read.
+    replica(&storage.read_only_view());
+    storage.bytes().write(&[&[(layout::format(), b"no JSON")]]).unwrap();
+    let refused = Store::open(storage.view(), false).unwrap_err();
+    assert!(matches!(refused, StoreError::FormatUnknown(_)), "{refused}");
+    assert_eq!(refused.to_string().lines().count(), 1);
+}

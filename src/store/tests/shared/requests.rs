@@ -1,0 +1,88 @@
+//! Requests to the storage by operation: all of them, and how many come one after the other.
+
+use std::time::Duration;
+
+use quinistry_oci::{Digest, Reference};
+
+use super::storage::{Requests, SharedMemory};
+use super::{NAME, image, name, push_blob, put, replica};
+use crate::{RemoteAnswer, RemoteBlob, Store};
+
+/// Length of a blob that clients are redirected for, in bytes.
+const LONG: usize = 100_000;
+
+fn requests(storage: &SharedMemory, operation: impl FnOnce()) -> (usize, usize) {
+    storage.take_requests();
+    operation();
+    let Requests { all, rounds } = storage.take_requests();
+    (all, rounds)
+}
+
+fn answer(store: &Store, digest: &Digest, redirect: Option<u64>) -> RemoteBlob {
+    let redirect = redirect.map(|least| (least, Duration::from_mins(20)));
+    store.remote_blob(&name(NAME), digest, RemoteAnswer { redirect }).unwrap()
+}
+
+#[test]
+fn each_operation_sends_as_few_requests_as_it_can() {
+    let storage = SharedMemory::new();
+    let pusher = storage.redirecting_view();
+    let store = replica(&pusher);
+    let long = vec![7; LONG];
+    let first = requests(&pusher, || drop(push_blob(&store, NAME, b"{}").unwrap()));
+    let blob = requests(&pusher, || drop(push_blob(&store, NAME, &long).unwrap()));
+    let post = requests(&pusher, || drop(store.begin(&name(NAME), None).unwrap()));
+    let manifest = super::super::manifest(&long, "one");
+    let put_known = requests(&pusher, || drop(put(&store, NAME, &manifest, &["v1"]).unwrap()));
+    let untagged = requests(&pusher, || drop(put(&store, NAME, &manifest, &[]).unwrap()));
+    let (digest, long) = (Digest::sha256(&manifest), Digest::sha256(&long));
+    let head = requests(&pusher, || assert!(matches!(answer(&store, &long, None), RemoteBlob::Content(_))));
+    let get = requests(&pusher, || {
+        let RemoteBlob::Redirect(url) = answer(&store, &long, Some(1)) else { panic!("no redirect") };
+        assert!(url.starts_with("https://bucket.example/docker/registry/v2/blobs/sha256/"), "{url}");
+    });
+    let short = requests(&pusher, || {
+        assert!(matches!(answer(&store, &long, Some(1 << 20)), RemoteBlob::Content(_)));
+    });
+
+    let reader = storage.view();
+    let other = replica(&reader);
+    let tag = Reference::Tag("v1".parse().unwrap());
+    let by_tag = requests(&reader, || assert_eq!(other.manifest(&name(NAME), &tag).unwrap().digest, digest));
+    let known = requests(&reader, || assert_eq!(other.manifest(&name(NAME), &tag).unwrap().digest, digest));
+    let other_manifest = super::super::manifest(&vec![7; LONG], "two");
+    let put_unknown = requests(&reader, || drop(put(&other, NAME, &other_manifest, &["v2"]).unwrap()));
+
+    for (operation, counted, expected) in [
+        ("first blob of a repository", first, (3, 3)),
+        ("blob", blob, (2, 2)),
+        ("POST", post, (0, 0)),
+        ("PUT manifest of two parts, one tag", put_known, (5, 5)),
+        ("PUT manifest without a tag", untagged, (2, 2)),
+        ("HEAD blob", head, (2, 1)),
+        ("GET blob, redirected", get, (2, 1)),
+        ("GET blob, looked up", short, (2, 1)),
+        ("GET manifest by tag", by_tag, (3, 2)),
+        ("GET manifest by tag, bytes known", known, (2, 2)),
+        // Two for each part, all at once, and the register of the repository beside the bytes.
+        ("PUT manifest whose parts another replica linked", put_unknown, (5 + 4 + 1, 5 + 1)),
+    ] {
+        assert_eq!(counted, expected, "{operation}");
+    }
+}
+
+#[test]
+fn pages_of_the_catalog_and_of_tags_are_one_request_each() {
+    let storage = SharedMemory::new();
+    let store = replica(&storage);
+    for repository in ["a", "b", "c"] {
+        push_blob(&store, repository, b"{}").unwrap();
+    }
+    let page = |last: &str| crate::Page { size: 1, last: last.into() };
+    assert_eq!(requests(&storage, || drop(store.repositories(&page("")).unwrap())), (1, 1));
+    assert_eq!(requests(&storage, || drop(store.repositories(&page("a")).unwrap())), (1, 1));
+    let image = image(&store, "one");
+    put(&store, NAME, &image, &["v1", "v2"]).unwrap();
+    assert_eq!(requests(&storage, || drop(store.tags(&name(NAME), &page("")).unwrap())), (1, 1));
+    assert_eq!(requests(&storage, || drop(store.tags(&name(NAME), &page("v1")).unwrap())), (0, 0));
+}

@@ -1,0 +1,283 @@
+//! Storage in memory that behaves as a bucket does: shared, without folders, with requests that are counted.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use quinistry_oci::{Algorithm, Content, Digest, RepositoryName};
+
+use crate::storage::{
+    Abilities, Created, Entry, LookedUp, Meta, ObjectTag, Removed, ScanPage, Storage, StorageError, Upload,
+    UploadStart, Uploads,
+};
+use crate::{Key, Memory, UploadId};
+
+/// Requests of an operation, and how many of them had to wait for one another.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Requests {
+    pub(super) all: usize,
+    pub(super) rounds: usize,
+}
+
+type Hook = Box<dyn FnOnce() + Send>;
+
+/// A view of one storage; clones have the same bytes and the same counts.
+#[derive(Clone)]
+pub(super) struct SharedMemory {
+    memory: Memory,
+    state: Arc<State>,
+    /// Ages by which keys are older than they are, of all views.
+    ages: Arc<Mutex<HashMap<String, Duration>>>,
+}
+
+#[derive(Default)]
+struct State {
+    requests: Mutex<Requests>,
+    /// Call before the round of this number, counted from now.
+    hook: Mutex<Option<(usize, Hook)>>,
+    is_read_only: AtomicBool,
+    redirects: AtomicBool,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl fmt::Debug for SharedMemory {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SharedMemory")
+    }
+}
+
+impl SharedMemory {
+    pub(super) fn new() -> Self {
+        Self { memory: Memory::new(1 << 30), state: Arc::default(), ages: Arc::default() }
+    }
+
+    /// Returns a view of the same bytes with counts of its own.
+    pub(super) fn view(&self) -> Self {
+        Self { memory: self.memory.clone(), state: Arc::default(), ages: self.ages.clone() }
+    }
+
+    pub(super) fn read_only_view(&self) -> Self {
+        let view = self.view();
+        view.state.is_read_only.store(true, Ordering::Relaxed);
+        view
+    }
+
+    pub(super) fn redirecting_view(&self) -> Self {
+        let view = self.view();
+        view.state.redirects.store(true, Ordering::Relaxed);
+        view
+    }
+
+    /// Returns the bytes, to write and read as another program does.
+    pub(super) fn bytes(&self) -> &Memory {
+        &self.memory
+    }
+
+    /// Returns the requests since the last call.
+    pub(super) fn take_requests(&self) -> Requests {
+        std::mem::take(&mut lock(&self.state.requests))
+    }
+
+    /// Calls `hook` before the round of a number, from 0.
+    pub(super) fn before_round(&self, number: usize, hook: impl FnOnce() + Send + 'static) {
+        *lock(&self.state.hook) = Some((number, Box::new(hook)));
+    }
+
+    /// Returns true if a hook was not called yet, and forgets it.
+    pub(super) fn forget_hook(&self) -> bool {
+        lock(&self.state.hook).take().is_some()
+    }
+
+    /// Makes the bytes under all present keys that contain a text older.
+    pub(super) fn age(&self, part: &str, by: Duration) {
+        let mut after = None;
+        loop {
+            let page = self.memory.scan(&crate::layout::root(), after.as_ref(), 1000).unwrap();
+            for (key, _) in page.entries.iter().filter(|(key, _)| key.as_str().contains(part)) {
+                lock(&self.ages).insert(key.to_string(), by);
+            }
+            after = page.next;
+            if after.is_none() {
+                return;
+            }
+        }
+    }
+
+    fn count(&self, requests: usize) {
+        let hook = {
+            let mut hook = lock(&self.state.hook);
+            match &mut *hook {
+                Some((0, _)) => hook.take().map(|(_, hook)| hook),
+                Some((number, _)) => {
+                    *number -= 1;
+                    None
+                }
+                None => None,
+            }
+        };
+        if let Some(hook) = hook {
+            hook();
+        }
+        let mut counted = lock(&self.state.requests);
+        counted.all += requests;
+        counted.rounds += 1;
+    }
+
+    fn check_writable(&self) -> Result<(), StorageError> {
+        if self.state.is_read_only.load(Ordering::Relaxed) { Err(StorageError::ReadOnly) } else { Ok(()) }
+    }
+
+    fn aged(&self, key: &Key, mut meta: Meta) -> Meta {
+        if let Some(age) = lock(&self.ages).get(key.as_str()) {
+            meta.modified -= *age;
+        }
+        meta
+    }
+
+    fn write_stages(&self, stages: &[&[Entry<'_>]]) -> Result<(), StorageError> {
+        for stage in stages.iter().filter(|stage| !stage.is_empty()) {
+            self.count(stage.len());
+            self.check_writable()?;
+            for (key, _) in *stage {
+                lock(&self.ages).remove(key.as_str());
+            }
+            self.memory.write(&[stage])?;
+        }
+        Ok(())
+    }
+}
+
+impl Storage for SharedMemory {
+    fn abilities(&self) -> Abilities {
+        Abilities { is_persistent: true, clears_at_once: false, has_listing_versions: false, is_shared: true }
+    }
+
+    fn open(&self, key: &Key) -> Result<Option<(Content, ObjectTag)>, StorageError> {
+        self.count(1);
+        self.memory.open(key)
+    }
+
+    fn head(&self, key: &Key) -> Result<Option<Meta>, StorageError> {
+        self.count(1);
+        Ok(self.memory.head(key)?.map(|meta| self.aged(key, meta)))
+    }
+
+    fn look_up(&self, pairs: &[(Key, Key)], max_bytes: u64) -> Result<Vec<LookedUp>, StorageError> {
+        self.count(2 * pairs.len());
+        self.memory.look_up(pairs, max_bytes)
+    }
+
+    fn read_all(&self, keys: &[Key], max_bytes: u64) -> Result<Vec<Option<Bytes>>, StorageError> {
+        if !keys.is_empty() {
+            self.count(keys.len());
+        }
+        self.memory.read_all(keys, max_bytes)
+    }
+
+    fn open_known(&self, key: &Key, _: &Meta) -> Result<Option<Content>, StorageError> {
+        Ok(self.memory.open(key)?.map(|(content, _)| content))
+    }
+
+    fn redirect(&self, key: &Key, _: Duration) -> Option<String> {
+        self.state.redirects.load(Ordering::Relaxed).then(|| format!("https://bucket.example/{key}"))
+    }
+
+    fn write(&self, stages: &[&[Entry<'_>]]) -> Result<(), StorageError> {
+        self.write_stages(stages)
+    }
+
+    fn create(&self, key: &Key, bytes: &[u8]) -> Result<Created, StorageError> {
+        self.count(1);
+        self.check_writable()?;
+        self.memory.create(key, bytes)
+    }
+
+    fn remove(&self, key: &Key) -> Result<bool, StorageError> {
+        self.count(1);
+        self.check_writable()?;
+        self.memory.remove(key)
+    }
+
+    fn remove_if(&self, key: &Key, tag: &ObjectTag) -> Result<Removed, StorageError> {
+        self.count(1);
+        self.check_writable()?;
+        self.memory.remove_if(key, tag)
+    }
+
+    fn clear(&self, folder: &Key) -> Result<bool, StorageError> {
+        let mut is_changed = false;
+        for (key, _) in self.scan(folder, None, 1000)?.entries {
+            is_changed |= self.remove(&key)?;
+        }
+        Ok(is_changed)
+    }
+
+    fn scan(&self, folder: &Key, after: Option<&Key>, limit: usize) -> Result<ScanPage, StorageError> {
+        self.count(1);
+        let mut page = self.memory.scan(folder, after, limit)?;
+        for (key, meta) in &mut page.entries {
+            *meta = self.aged(key, meta.clone());
+        }
+        Ok(page)
+    }
+
+    fn exists(&self, key: &Key) -> Result<bool, StorageError> {
+        self.count(1);
+        self.memory.exists(key)
+    }
+
+    fn uploads(&self) -> &dyn Uploads {
+        self
+    }
+}
+
+impl Uploads for SharedMemory {
+    fn begin(&self, start: UploadStart<'_>) -> Result<Box<dyn Upload>, StorageError> {
+        Ok(Box::new(CountedUpload { storage: self.clone(), upload: self.memory.begin(start)? }))
+    }
+
+    fn resume(&self, _: &RepositoryName, _: &UploadId) -> Result<Option<Box<dyn Upload>>, StorageError> {
+        Ok(None)
+    }
+}
+
+#[derive(Debug)]
+struct CountedUpload {
+    storage: SharedMemory,
+    upload: Box<dyn Upload>,
+}
+
+impl Upload for CountedUpload {
+    fn offset(&self) -> u64 {
+        self.upload.offset()
+    }
+
+    fn append(&mut self, bytes: &[u8]) -> Result<(), StorageError> {
+        self.upload.append(bytes)
+    }
+
+    fn acknowledge(&mut self) -> Result<u64, StorageError> {
+        self.upload.acknowledge()
+    }
+
+    fn digest(&mut self, algorithm: Algorithm) -> Result<Digest, StorageError> {
+        self.upload.digest(algorithm)
+    }
+
+    fn finish(&mut self, key: &Key, then: &[&[Entry<'_>]]) -> Result<(), StorageError> {
+        self.storage.count(1);
+        self.storage.check_writable()?;
+        self.upload.finish(key, &[])?;
+        self.storage.write_stages(then)
+    }
+
+    fn abort(&mut self) -> Result<(), StorageError> {
+        self.upload.abort()
+    }
+}

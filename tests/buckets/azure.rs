@@ -1,0 +1,52 @@
+//! A container of Azure Blob Storage, in Azurite: two replicas of this program, and distribution's registry.
+
+use crate::client::{Client, Way};
+use crate::stores::Replica;
+use crate::support::azurite::Azurite;
+use crate::support::distribution::{Distribution, Version};
+use crate::support::images::{Image, Packing};
+
+fn image(text: &str) -> Image {
+    Image::new("amd64", &[text, "shared layer"], Packing::Gzip)
+}
+
+#[test]
+fn replicas_on_a_container_push_pull_and_delete() {
+    let Some(store) = Azurite::start() else { return };
+    let section = store.section("");
+    let replicas = [Replica::start(&section), Replica::start(&section)];
+    let client = Client::new(&replicas.each_ref().map(Replica::peer), "team/app");
+    for (tag, way) in [("v1", Way::Put), ("v1-rc", Way::Patch), ("v1.0", Way::Chunks(70))] {
+        client.push(way, tag, &image(tag));
+    }
+    assert_eq!(client.tags(1), ["v1", "v1-rc", "v1.0"]);
+    client.delete(&format!("manifests/{}", image("v1-rc").digest()));
+    assert_eq!(client.tags(2), ["v1", "v1.0"]);
+    client.assert_image("v1", &image("v1"));
+    client.assert_image("v1.0", &image("v1.0"));
+    let large: Vec<u8> = b"0123456789abcdef".repeat((13 << 20) / 16);
+    for way in [Way::Put, Way::Patch, Way::Chunks(3 << 20)] {
+        client.push_blob(way, &large);
+        let blob = quinistry::oci::Descriptor::of("a/b", &large);
+        assert!(client.blob(&blob) == large, "{way:?}");
+        client.delete(&format!("blobs/{}", blob.digest));
+    }
+}
+
+#[test]
+fn a_container_of_distribution_3_goes_there_and_back() {
+    let Some(store) = Azurite::start() else { return };
+    let section = store.section("/a");
+    let Some(distribution) = Distribution::on_storage(Version::Third, &section) else { return };
+    Client::at(&distribution.host, "app").push(Way::Put, "old", &image("old"));
+    drop(distribution);
+    let replica = Replica::start(&section);
+    let client = Client::new(&[replica.peer()], "app");
+    client.assert_image("old", &image("old"));
+    client.push(Way::Patch, "new", &image("new"));
+    drop(replica);
+    let distribution = Distribution::on_storage(Version::Third, &section).unwrap();
+    let client = Client::at(&distribution.host, "app");
+    client.assert_image("old", &image("old"));
+    client.assert_image("new", &image("new"));
+}

@@ -1,0 +1,69 @@
+//! Replicas of this program on a bucket.
+
+use std::fs;
+use std::process::Command;
+
+use tempfile::TempDir;
+
+use crate::support::http::Peer;
+use crate::support::process::command;
+use crate::support::server::{PROGRAM, Server};
+
+/// A replica of this program; killed when dropped.
+#[derive(Debug)]
+pub(crate) struct Replica {
+    pub(crate) server: Server,
+    _folder: TempDir,
+}
+
+/// Settings of a replica beside its bucket.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct ReplicaSettings<'a> {
+    /// Keys of `storage` behind that of the bucket, such as `, redirect: …`.
+    pub(crate) storage: &'a str,
+    /// Further sections of the file, a line each.
+    pub(crate) sections: &'a str,
+    /// Failpoint at which the program aborts.
+    pub(crate) failpoint: Option<&'a str>,
+}
+
+impl Replica {
+    /// Starts a replica, by the section of its configuration that names the bucket.
+    pub(crate) fn start(section: &str) -> Self {
+        Self::with(section, ReplicaSettings::default())
+    }
+
+    pub(crate) fn with(section: &str, settings: ReplicaSettings<'_>) -> Self {
+        let (mut start, folder) = command_of(section, settings);
+        Self { server: Server::launch(&mut start), _folder: folder }
+    }
+
+    /// Starts a replica that may die before it serves. `None` if it does.
+    pub(crate) fn try_with(section: &str, settings: ReplicaSettings<'_>) -> Option<Self> {
+        let (mut start, folder) = command_of(section, settings);
+        Some(Self { server: Server::try_launch(&mut start)?, _folder: folder })
+    }
+
+    pub(crate) fn peer(&self) -> Peer {
+        self.server.peer
+    }
+}
+
+/// Returns the command that starts a replica, and the folder of its configuration.
+fn command_of(section: &str, settings: ReplicaSettings<'_>) -> (Command, TempDir) {
+    let folder = tempfile::tempdir().unwrap();
+    let config = folder.path().join("config.yml");
+    fs::write(&config, configuration(section, settings)).unwrap();
+    let mut start = command(PROGRAM);
+    start.arg("serve").arg(&config).env("QUINISTRY_FAILPOINT", settings.failpoint.unwrap_or("none"));
+    (start, folder)
+}
+
+/// Returns the text of a configuration file.
+pub(crate) fn configuration(section: &str, settings: ReplicaSettings<'_>) -> String {
+    let ReplicaSettings { storage, sections, .. } = settings;
+    format!(
+        "version: 0.1\nlog: {{level: info}}\nstorage: {{{section}, delete: {{enabled: true}}{storage}}}\n\
+         http: {{addr: '127.0.0.1:0', secret: tests-share-one-secret}}\n{sections}"
+    )
+}

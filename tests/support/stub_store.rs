@@ -1,0 +1,165 @@
+//! A stub of an object store over HTTP, in memory: the XML interfaces of S3 and Google Cloud Storage.
+//!
+//! Faults come by probability or for chosen requests, answers come after a delay, and requests are counted:
+//! what real stores do rarely, and a test must be able to ask for. Credentials are looked at, signatures are
+//! not: versitygw, which the tests run too, does check them.
+
+mod answer;
+mod delete;
+mod listing;
+mod objects;
+mod operation;
+mod request;
+mod serve;
+mod settings;
+mod signature;
+mod xml;
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, mpsc};
+use std::thread;
+use std::time::Duration;
+
+use quinistry_bucket::testing::{FaultPlan, Mem, MemOptions, RequestLog, StoreClock, Versions};
+use tokio::net::TcpListener;
+use tokio::sync::oneshot;
+
+pub use self::settings::BucketSettings;
+
+/// Name of the only bucket.
+pub const BUCKET: &str = "registry";
+/// Access key that the stub accepts.
+pub const ACCESS_KEY: &str = "AKIDSTUB";
+/// Secret key of the tests.
+pub const SECRET_KEY: &str = "stub-secret-key";
+
+/// Interface of a stub.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shape {
+    S3,
+    /// Google Cloud Storage: generations instead of `ETag`s decide.
+    Gcs,
+}
+
+/// Properties of a stub.
+#[derive(Clone, Debug)]
+pub struct StubOptions {
+    pub shape: Shape,
+    pub mem: MemOptions,
+    pub clock: StoreClock,
+    pub settings: BucketSettings,
+}
+
+impl StubOptions {
+    /// Returns the properties of a store that keeps all guarantees.
+    pub fn new(shape: Shape) -> Self {
+        let versions = match shape {
+            Shape::S3 => Versions::Etags,
+            Shape::Gcs => Versions::Generations,
+        };
+        let mem = MemOptions { versions, ..MemOptions::default() };
+        Self { shape, mem, clock: StoreClock::system(), settings: BucketSettings::default() }
+    }
+}
+
+/// A running stub on a free port of loopback; ended when dropped.
+#[derive(Debug)]
+pub struct StubStore {
+    pub address: SocketAddr,
+    store: Arc<Store>,
+    stop: Option<oneshot::Sender<()>>,
+    thread: Option<thread::JoinHandle<()>>,
+}
+
+/// State that all connections share.
+#[derive(Debug)]
+struct Store {
+    mem: Mem,
+    shape: Shape,
+    settings: BucketSettings,
+    plan: FaultPlan,
+    log: RequestLog,
+    /// Time before each answer, in microseconds.
+    delay: AtomicU64,
+}
+
+impl StubStore {
+    /// Starts a stub that keeps all guarantees.
+    pub fn start(shape: Shape) -> Self {
+        Self::with(StubOptions::new(shape))
+    }
+
+    pub fn with(options: StubOptions) -> Self {
+        let StubOptions { shape, mem, clock, settings } = options;
+        let store = Arc::new(Store {
+            mem: Mem::new(mem, clock),
+            shape,
+            settings,
+            plan: FaultPlan::default(),
+            log: RequestLog::default(),
+            delay: AtomicU64::new(0),
+        });
+        let (bound, address) = mpsc::channel();
+        let (stop, stopped) = oneshot::channel();
+        let shared = store.clone();
+        let thread = thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+            runtime.unwrap().block_on(async {
+                let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+                bound.send(listener.local_addr().unwrap()).unwrap();
+                tokio::select! {
+                    () = serve::serve(listener, shared) => {}
+                    _ = stopped => {}
+                }
+            });
+        });
+        Self { address: address.recv().unwrap(), store, stop: Some(stop), thread: Some(thread) }
+    }
+
+    /// Returns the URL without a bucket.
+    pub fn endpoint(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// Returns the section of a configuration file that names the bucket.
+    pub fn section(&self, root: &str) -> String {
+        match self.store.shape {
+            Shape::S3 => format!(
+                "s3: {{accesskey: {ACCESS_KEY}, secretkey: {SECRET_KEY}, region: us-east-1, bucket: {BUCKET}, \
+                 regionendpoint: '{}', forcepathstyle: true, secure: false, rootdirectory: '{root}'}}",
+                self.endpoint()
+            ),
+            Shape::Gcs => format!("gcs: {{bucket: {BUCKET}, rootdirectory: '{root}'}}"),
+        }
+    }
+
+    /// Returns the contents of the bucket.
+    pub fn mem(&self) -> &Mem {
+        &self.store.mem
+    }
+
+    /// Returns the faults.
+    pub fn plan(&self) -> &FaultPlan {
+        &self.store.plan
+    }
+
+    /// Returns the requests that came.
+    pub fn log(&self) -> &RequestLog {
+        &self.store.log
+    }
+
+    /// Sets the time before each answer.
+    pub fn set_delay(&self, delay: Duration) {
+        self.store.delay.store(u64::try_from(delay.as_micros()).unwrap(), Ordering::Relaxed);
+    }
+}
+
+impl Drop for StubStore {
+    fn drop(&mut self) {
+        drop(self.stop.take());
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}

@@ -1,0 +1,56 @@
+//! Credentials and times of requests. Signatures themselves are not computed.
+
+use std::time::{Duration, SystemTime};
+
+use jiff::Timestamp;
+use jiff::civil::DateTime;
+use jiff::tz::TimeZone;
+
+use super::answer::Answer;
+use super::request::Request;
+use super::{ACCESS_KEY, Shape};
+
+/// Greatest difference between the time of a request and that of the store (S3).
+const MAX_SKEW: Duration = Duration::from_mins(15);
+
+/// Returns the refusal of a request, if there is a reason for one.
+pub(super) fn refusal(request: &Request, shape: Shape, now: SystemTime) -> Option<Answer> {
+    let denied = |message| Some(Answer::error(403, "AccessDenied", message));
+    if let Some(date) = request.parameter("X-Amz-Date").or_else(|| request.parameter("X-Goog-Date")) {
+        let expires = request.parameter("X-Amz-Expires").or_else(|| request.parameter("X-Goog-Expires"));
+        let Some(expires) = expires.and_then(|text| text.parse().ok()) else {
+            return denied("a signed URL has no expiry");
+        };
+        return match parse(date) {
+            Some(signed) if signed + Duration::from_secs(expires) < now => denied("Request has expired"),
+            Some(signed) if signed > now + MAX_SKEW => denied("Request is not yet valid"),
+            Some(_) => unknown_key(request.parameter("X-Amz-Credential")),
+            None => denied("a signed URL has no date"),
+        };
+    }
+    let Some(authorization) = request.header("authorization") else {
+        return denied("the request is not signed");
+    };
+    if shape == Shape::Gcs {
+        return None;
+    }
+    let signed = request.header("x-amz-date").and_then(parse);
+    let Some(signed) = signed else { return denied("the request has no date") };
+    if signed > now + MAX_SKEW || now > signed + MAX_SKEW {
+        return Some(Answer::error(403, "RequestTimeTooSkewed", "the difference is too large"));
+    }
+    unknown_key(authorization.split_once("Credential=").map(|(_, credential)| credential))
+}
+
+fn unknown_key(credential: Option<&str>) -> Option<Answer> {
+    let key = credential.and_then(|credential| credential.split('/').next());
+    let is_known = key.is_none_or(|key| key == ACCESS_KEY || key.contains('@'));
+    (!is_known).then(|| Answer::error(403, "InvalidAccessKeyId", "the access key does not exist"))
+}
+
+/// Parses a time such as `20260102T030405Z`.
+fn parse(text: &str) -> Option<SystemTime> {
+    let time = DateTime::strptime("%Y%m%dT%H%M%SZ", text).ok()?;
+    let time: Timestamp = time.to_zoned(TimeZone::UTC).ok()?.timestamp();
+    Some(time.into())
+}
