@@ -159,7 +159,6 @@ impl PartBuffer {
         self.permit.as_ref().map_or(0, |permit| permit.num_permits() as u64 * UNIT_BYTES)
     }
 
-    /// Adds memory.
     pub(super) fn grow(&mut self, permit: MemoryPermit) {
         match &mut self.permit {
             Some(own) => own.merge(permit),

@@ -227,7 +227,9 @@ fn of_store(error: &StoreError) -> (StatusCode, ErrorCode) {
         StoreError::ManifestUnknown | StoreError::Damaged(_) => (S::NOT_FOUND, C::ManifestUnknown),
         StoreError::BlobUnknown => (S::NOT_FOUND, C::BlobUnknown),
         StoreError::UploadUnknown => (S::NOT_FOUND, C::BlobUploadUnknown),
-        StoreError::UploadBusy => (S::RANGE_NOT_SATISFIABLE, C::BlobUploadInvalid),
+        StoreError::UploadBusy | StoreError::Storage(StorageError::Overtaken) => {
+            (S::RANGE_NOT_SATISFIABLE, C::BlobUploadInvalid)
+        }
         // Handlers answer it by what the client may do.
         StoreError::TagExists(_) | StoreError::TypeExists(_) => (S::FORBIDDEN, C::Denied),
         StoreError::TooManyUploads => (S::TOO_MANY_REQUESTS, C::TooManyRequests),
@@ -237,7 +239,6 @@ fn of_store(error: &StoreError) -> (StatusCode, ErrorCode) {
         StoreError::Storage(StorageError::Full) => (S::INSUFFICIENT_STORAGE, C::Denied),
         StoreError::Storage(StorageError::WritesRefused) => (S::SERVICE_UNAVAILABLE, C::Denied),
         StoreError::Storage(StorageError::Busy) => (S::SERVICE_UNAVAILABLE, C::TooManyRequests),
-        StoreError::Storage(StorageError::Overtaken) => (S::RANGE_NOT_SATISFIABLE, C::BlobUploadInvalid),
         StoreError::Storage(StorageError::TooManyParts { .. }) => (S::PAYLOAD_TOO_LARGE, C::SizeInvalid),
         StoreError::Storage(StorageError::ReadOnly) => (S::METHOD_NOT_ALLOWED, C::Unsupported),
         // Only garbage collection meets the first three.
