@@ -69,7 +69,7 @@ fn open_within(
 }
 
 /// Refuses a container of Azure whose content lies under keys with a leading slash, which the options do not expect:
-/// the registry would begin anew beside it.
+/// the registry would begin an empty one beside it.
 async fn check_root(
     objects: &dyn Objects,
     options: &BucketOptions,
