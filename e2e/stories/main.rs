@@ -35,6 +35,7 @@ mod ports;
 mod ports_of_nodes;
 mod private_registry;
 mod raise;
+mod registry_chart;
 mod removed_nodes;
 mod reroll;
 mod rewriting_webhook;
@@ -62,6 +63,7 @@ fn main() -> ExitCode {
         pod_security::story(),
         bootstrap_image::story(),
         private_registry::story(),
+        registry_chart::story(),
         ports::story(),
         ports_of_nodes::story(),
         changes_midway::story(),
