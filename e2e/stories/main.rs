@@ -35,6 +35,7 @@ mod ports;
 mod ports_of_nodes;
 mod private_registry;
 mod raise;
+mod registry_bucket;
 mod registry_chart;
 mod removed_nodes;
 mod reroll;
@@ -64,6 +65,7 @@ fn main() -> ExitCode {
         bootstrap_image::story(),
         private_registry::story(),
         registry_chart::story(),
+        registry_bucket::story(),
         ports::story(),
         ports_of_nodes::story(),
         changes_midway::story(),
