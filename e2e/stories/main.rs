@@ -35,6 +35,8 @@ mod ports;
 mod ports_of_nodes;
 mod private_registry;
 mod raise;
+mod registry_bucket;
+mod registry_chart;
 mod removed_nodes;
 mod reroll;
 mod rewriting_webhook;
@@ -62,6 +64,8 @@ fn main() -> ExitCode {
         pod_security::story(),
         bootstrap_image::story(),
         private_registry::story(),
+        registry_chart::story(),
+        registry_bucket::story(),
         ports::story(),
         ports_of_nodes::story(),
         changes_midway::story(),

@@ -7,13 +7,14 @@ use std::path::{Component, Path, PathBuf};
 const MAX_README_LINES: usize = 200;
 
 /// Documents outside docs/. Those that do not exist are skipped.
-const DOCUMENTS: [&str; 6] = [
+const DOCUMENTS: [&str; 7] = [
     "README.md",
     "CHANGELOG.md",
     "CONTRIBUTING.md",
     "SECURITY.md",
     "ARCHITECTURE.md",
     "charts/quinistry/README.md",
+    "charts/quinistry-registry/README.md",
 ];
 
 fn root() -> &'static Path {

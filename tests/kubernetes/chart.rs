@@ -5,12 +5,12 @@
 #![allow(unreachable_pub, reason = "a test")]
 
 mod alerts;
-mod helm;
+pub mod helm;
 mod metadata;
 mod objects;
 mod package;
 mod readme;
-mod renders;
-mod restricted;
+pub mod renders;
+pub mod restricted;
 mod rights;
 mod values;

@@ -12,4 +12,5 @@ mod cluster;
 mod crd;
 mod e2e_observer;
 mod operator;
+mod registry_chart;
 mod up;

@@ -1,4 +1,4 @@
-//! The chart as an OCI artifact.
+//! The charts as OCI artifacts.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -22,30 +22,35 @@ fn with_helm<'a>(command: &'a mut Command, path: &OsStr, home: &Path) -> &'a mut
     command.env("PATH", path).env("DOCKER_CONFIG", "/nonexistent")
 }
 
+/// All charts, in the order in which the script packages them.
+const CHARTS: [&str; 2] = ["quinistry", "quinistry-registry"];
+
 #[test]
-fn the_package_is_pulled_as_it_was_pushed() {
+fn packages_are_pulled_as_they_were_pushed() {
     let Some(path) = path_with("helm", HELM, "") else { return };
     let home = TempDir::new().unwrap();
     let dist = home.path().join("dist");
     let mut package = script("chart", &["package", dist.to_str().unwrap(), TAG]);
     let printed = good(with_helm(&mut package, &path, home.path()));
-    let name = concat!("quinistry-", env!("CARGO_PKG_VERSION"), ".tgz");
-    let packed = dist.join(name);
-    assert_eq!(Path::new(printed.trim_end()), packed);
+    let names = CHARTS.map(|chart| format!(concat!("{}-", env!("CARGO_PKG_VERSION"), ".tgz"), chart));
+    let expected = names.each_ref().map(|name| dist.join(name));
+    assert_eq!(printed.lines().map(Path::new).collect::<Vec<_>>(), expected);
 
     let (_server, host) = registry();
-    let mut push = script("chart", &["push", packed.to_str().unwrap(), &format!("{host}/charts")]);
-    good(with_helm(&mut push, &path, home.path()));
-    let tags = quinistry(&["tags", &format!("{host}/charts/quinistry")]);
-    assert_eq!(tags, concat!(env!("CARGO_PKG_VERSION"), "\n"));
-
     let pulled = home.path().join("pulled");
     fs::create_dir(&pulled).unwrap();
-    let mut pull = Command::new("helm");
-    pull.args(["pull", &format!("oci://{host}/charts/quinistry"), "--plain-http", "--destination"])
-        .arg(&pulled);
-    good(with_helm(&mut pull, &path, home.path()));
-    assert!(fs::read(pulled.join(name)).unwrap() == fs::read(packed).unwrap());
+    for ((chart, name), packed) in CHARTS.iter().zip(&names).zip(expected) {
+        let mut push = script("chart", &["push", packed.to_str().unwrap(), &format!("{host}/charts")]);
+        good(with_helm(&mut push, &path, home.path()));
+        let tags = quinistry(&["tags", &format!("{host}/charts/{chart}")]);
+        assert_eq!(tags, concat!(env!("CARGO_PKG_VERSION"), "\n"));
+
+        let mut pull = Command::new("helm");
+        pull.args(["pull", &format!("oci://{host}/charts/{chart}"), "--plain-http", "--destination"])
+            .arg(&pulled);
+        good(with_helm(&mut pull, &path, home.path()));
+        assert!(fs::read(pulled.join(name)).unwrap() == fs::read(packed).unwrap());
+    }
 }
 
 #[test]

@@ -14,6 +14,7 @@ pub mod outage;
 pub mod pods;
 pub mod process;
 pub mod random;
+pub mod registry_release;
 pub mod runner;
 pub mod seed;
 pub mod serving;

@@ -11,10 +11,14 @@ use crate::support::skip;
 /// The version of helm that `.ci/tools` builds.
 pub const VERSION: &str = "4.3.1";
 
-/// The chart.
-pub fn chart() -> PathBuf {
-    root().join("charts/quinistry")
-}
+/// The operator's chart.
+pub const OPERATOR: &str = "charts/quinistry";
+
+/// The registry's chart.
+pub const REGISTRY: &str = "charts/quinistry-registry";
+
+/// All charts, each with values that set everything.
+pub const CHARTS: [(&str, &str); 2] = [(OPERATOR, EVERYTHING[1]), (REGISTRY, EVERYTHING_OF_REGISTRY[1])];
 
 /// The repository.
 pub fn root() -> &'static Path {
@@ -103,11 +107,20 @@ impl Helm {
 
 /// The arguments of [`Helm::template`].
 pub fn template<'a>(args: &[&'a str]) -> Vec<&'a str> {
-    [&["template", "shelf", "charts/quinistry", "--namespace", "library"], args].concat()
+    template_of(OPERATOR, args)
+}
+
+/// The arguments that render a chart as [`Helm::template`] does.
+pub fn template_of<'a>(chart: &'a str, args: &[&'a str]) -> Vec<&'a str> {
+    [&["template", "shelf", chart, "--namespace", "library"], args].concat()
 }
 
 /// All that can be switched on.
 pub const EVERYTHING: &[&str] = &["--values", "tests/golden/chart/everything.values.yaml"];
+
+/// All that can be switched on in the registry's chart.
+pub const EVERYTHING_OF_REGISTRY: &[&str] =
+    &["--values", "tests/golden/registry-chart/everything.values.yaml"];
 
 /// The objects of one kind.
 pub fn of_kind<'a>(objects: &'a [Value], kind: &str) -> Vec<&'a Value> {

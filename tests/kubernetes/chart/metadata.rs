@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value};
 
-use crate::chart::helm::{EVERYTHING, Helm, only, parse_file};
+use crate::chart::helm::{CHARTS, EVERYTHING, Helm, only, parse_file};
 
 /// Kinds that belong to no namespace.
 const CLUSTER_WIDE: &[&str] = &[
@@ -19,17 +19,21 @@ fn labels(object: &Value) -> &Map<String, Value> {
 
 #[test]
 fn the_version_is_the_crates() {
-    let chart = parse_file("charts/quinistry/Chart.yaml");
-    assert_eq!(chart["version"], env!("CARGO_PKG_VERSION"));
-    assert_eq!(chart["appVersion"], env!("CARGO_PKG_VERSION"));
+    for (chart, _) in CHARTS {
+        let chart = parse_file(format!("{chart}/Chart.yaml"));
+        assert_eq!(chart["version"], env!("CARGO_PKG_VERSION"));
+        assert_eq!(chart["appVersion"], env!("CARGO_PKG_VERSION"));
+    }
 }
 
 /// One constant, and all that name the oldest Kubernetes to a user or test it.
 #[test]
 fn the_oldest_kubernetes_is_the_same_everywhere() {
     let (major, minor) = quinistry::crd::OLDEST_KUBERNETES;
-    let chart = parse_file("charts/quinistry/Chart.yaml");
-    assert_eq!(chart["kubeVersion"], format!(">={major}.{minor}.0-0"));
+    for (chart, _) in CHARTS {
+        let chart = parse_file(format!("{chart}/Chart.yaml"));
+        assert_eq!(chart["kubeVersion"], format!(">={major}.{minor}.0-0"));
+    }
     let workflow = parse_file(".github/workflows/e2e.yaml");
     let matrix = workflow["jobs"]["kind"]["strategy"]["matrix"]["include"].as_array().unwrap();
     let version = |entry: &Value| -> Option<(u32, u32)> {
@@ -50,12 +54,15 @@ fn the_oldest_kubernetes_is_the_same_everywhere() {
 
 #[test]
 fn annotations_for_artifact_hub_tell_the_truth() {
+    for (chart, _) in CHARTS {
+        let annotations = parse_file(format!("{chart}/Chart.yaml"))["annotations"].take();
+        assert_eq!(annotations["artifacthub.io/license"], env!("CARGO_PKG_LICENSE"));
+        let links = &crate::chart::helm::parse(annotations["artifacthub.io/links"].as_str().unwrap())[0];
+        assert_eq!(links[0]["url"], env!("CARGO_PKG_REPOSITORY"));
+    }
     let chart = parse_file("charts/quinistry/Chart.yaml");
     let annotation = |name: &str| chart["annotations"][format!("artifacthub.io/{name}")].as_str().unwrap();
-    assert_eq!(annotation("license"), env!("CARGO_PKG_LICENSE"));
     assert_eq!(annotation("operator"), "true");
-    let links = &crate::chart::helm::parse(annotation("links"))[0];
-    assert_eq!(links[0]["url"], env!("CARGO_PKG_REPOSITORY"));
     let named = &crate::chart::helm::parse(annotation("crds"))[0];
     let crd = parse_file("crds/quinistries.quinistry.dev.yaml");
     assert_eq!(named.as_array().unwrap().len(), 1);
@@ -66,10 +73,16 @@ fn annotations_for_artifact_hub_tell_the_truth() {
 
 #[test]
 fn images_for_artifact_hub_are_those_of_the_values() {
-    let chart = parse_file("charts/quinistry/Chart.yaml");
+    for (chart, _) in CHARTS {
+        check_images(chart);
+    }
+}
+
+fn check_images(path: &str) {
+    let chart = parse_file(format!("{path}/Chart.yaml"));
     let images =
         &crate::chart::helm::parse(chart["annotations"]["artifacthub.io/images"].as_str().unwrap())[0];
-    let values = parse_file("charts/quinistry/values.yaml");
+    let values = parse_file(format!("{path}/values.yaml"));
     let repository = values["image"]["repository"].as_str().unwrap();
     let image = format!("{repository}:{}", env!("CARGO_PKG_VERSION"));
     assert_eq!(images[0]["image"], image);
@@ -89,7 +102,13 @@ fn the_example_for_artifact_hub_is_a_valid_resource() {
 
 #[test]
 fn changes_for_artifact_hub_have_known_kinds() {
-    let chart = parse_file("charts/quinistry/Chart.yaml");
+    for (chart, _) in CHARTS {
+        check_changes(chart);
+    }
+}
+
+fn check_changes(path: &str) {
+    let chart = parse_file(format!("{path}/Chart.yaml"));
     let changes =
         &crate::chart::helm::parse(chart["annotations"]["artifacthub.io/changes"].as_str().unwrap())[0];
     for change in changes.as_array().unwrap() {
@@ -103,11 +122,13 @@ fn changes_for_artifact_hub_have_known_kinds() {
 
 #[test]
 fn the_icon_is_a_file_of_this_repository() {
-    let chart = parse_file("charts/quinistry/Chart.yaml");
-    let url = chart["icon"].as_str().unwrap();
-    let path = url.strip_prefix("https://raw.githubusercontent.com/quinistry/quinistry/main/").unwrap();
-    let icon = std::fs::read_to_string(crate::chart::helm::root().join(path)).unwrap();
-    assert!(icon.starts_with("<svg xmlns=\"http://www.w3.org/2000/svg\""), "{path}");
+    for (chart, _) in CHARTS {
+        let chart = parse_file(format!("{chart}/Chart.yaml"));
+        let url = chart["icon"].as_str().unwrap();
+        let path = url.strip_prefix("https://raw.githubusercontent.com/quinistry/quinistry/main/").unwrap();
+        let icon = std::fs::read_to_string(crate::chart::helm::root().join(path)).unwrap();
+        assert!(icon.starts_with("<svg xmlns=\"http://www.w3.org/2000/svg\""), "{path}");
+    }
 }
 
 #[test]

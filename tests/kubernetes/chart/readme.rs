@@ -8,7 +8,7 @@ use std::fs;
 
 use serde_json::Value;
 
-use crate::chart::helm::{VERSION, chart, parse, parse_file};
+use crate::chart::helm::{CHARTS, OPERATOR, VERSION, parse, parse_file, root};
 
 /// A documented value of `values.yaml`.
 #[derive(Debug, PartialEq, Eq)]
@@ -117,27 +117,29 @@ fn with_section(text: &str, name: &str, content: &str) -> String {
 
 #[test]
 fn generated_sections_are_up_to_date() {
-    let path = chart().join("README.md");
-    let readme = fs::read_to_string(&path).unwrap();
-    let values = fs::read_to_string(chart().join("values.yaml")).unwrap();
-    let schema = parse_file("charts/quinistry/values.schema.json");
-    let generated =
-        with_section(&readme, "requirements", &requirements(&parse_file("charts/quinistry/Chart.yaml")));
-    let generated = with_section(&generated, "values", &table(&values, &schema));
-    if std::env::var_os("QUINISTRY_UPDATE_GOLDEN").is_some() && readme != generated {
-        fs::write(&path, &generated).unwrap();
-        return;
+    for (chart, _) in CHARTS {
+        let path = root().join(chart).join("README.md");
+        let readme = fs::read_to_string(&path).unwrap();
+        let values = fs::read_to_string(root().join(chart).join("values.yaml")).unwrap();
+        let schema = parse_file(format!("{chart}/values.schema.json"));
+        let generated =
+            with_section(&readme, "requirements", &requirements(&parse_file(format!("{chart}/Chart.yaml"))));
+        let generated = with_section(&generated, "values", &table(&values, &schema));
+        if std::env::var_os("QUINISTRY_UPDATE_GOLDEN").is_some() && readme != generated {
+            fs::write(&path, &generated).unwrap();
+            continue;
+        }
+        assert!(
+            readme == generated,
+            "{} is not what the chart's files say; run this test with QUINISTRY_UPDATE_GOLDEN=1 and look at the difference",
+            path.display()
+        );
     }
-    assert!(
-        readme == generated,
-        "{} is not what the chart's files say; run this test with QUINISTRY_UPDATE_GOLDEN=1 and look at the difference",
-        path.display()
-    );
 }
 
 #[test]
 fn the_readme_names_this_version_and_a_valid_resource() {
-    let readme = fs::read_to_string(chart().join("README.md")).unwrap();
+    let readme = fs::read_to_string(root().join(OPERATOR).join("README.md")).unwrap();
     let (_, rest) = readme.split_once("<<'END'\n").unwrap();
     let (resource, _) = rest.split_once("\nEND\n").unwrap();
     let resource: quinistry::crd::Quinistry = serde_saphyr::from_str(resource).unwrap();

@@ -17,8 +17,13 @@ fn renders_are_as_reviewed() {
 }
 
 fn golden(helm: &Helm, name: &str, args: &[&str]) {
-    let rendered = shorten(&helm.template(args)).replace(env!("CARGO_PKG_VERSION"), VERSION);
-    let path = root().join(format!("tests/golden/chart/{name}.yaml"));
+    compare(&format!("tests/golden/chart/{name}.yaml"), &shorten(&helm.template(args)));
+}
+
+/// Compares a render with a golden file, or writes the file.
+pub fn compare(path: &str, rendered: &str) {
+    let rendered = rendered.replace(env!("CARGO_PKG_VERSION"), VERSION);
+    let path = root().join(path);
     if std::env::var_os("QUINISTRY_UPDATE_GOLDEN").is_some() {
         fs::write(&path, rendered).unwrap();
         return;

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use crate::chart::helm::{EVERYTHING, Helm, of_kind};
 
 /// Returns the settings of a pod that the Pod Security Standard `restricted` forbids.
-fn violations(pod: &Value) -> Vec<String> {
+pub fn violations(pod: &Value) -> Vec<String> {
     let mut found = Vec::new();
     let mut forbid = |what: &str, wrong: bool| {
         if wrong {
@@ -50,7 +50,11 @@ fn violations(pod: &Value) -> Vec<String> {
                 forbid("probe's host", !empty(&container[probe][action]["host"]));
             }
         }
-        forbid("lifecycle", !container["lifecycle"].is_null());
+        for handler in ["postStart", "preStop"] {
+            for action in ["httpGet", "tcpSocket"] {
+                forbid("handler's host", !empty(&container["lifecycle"][handler][action]["host"]));
+            }
+        }
         for options in ["seLinuxOptions", "windowsOptions"] {
             forbid(options, !either(options).is_null());
         }
@@ -145,7 +149,12 @@ fn the_check_sees_each_violation() {
         ),
         ("/containers/0", "ports", json!([{"containerPort": 1, "hostPort": 1}]), "hostPort"),
         ("/containers/0", "livenessProbe", json!({"httpGet": {"host": "127.0.0.1"}}), "probe's host"),
-        ("/containers/0", "lifecycle", json!({"preStop": {}}), "lifecycle"),
+        (
+            "/containers/0",
+            "lifecycle",
+            json!({"preStop": {"httpGet": {"host": "127.0.0.1"}}}),
+            "handler's host",
+        ),
     ] {
         let mut bad = good.clone();
         bad.pointer_mut(pointer).unwrap()[field] = value;

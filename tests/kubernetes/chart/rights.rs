@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 
-use crate::chart::helm::{Helm, chart, of_kind, only};
+use crate::chart::helm::{Helm, OPERATOR, of_kind, only, root};
 
 /// Where resources live.
 const NAMESPACED: &[&str] = &[
@@ -215,7 +215,7 @@ fn roles_and_account_are_switched_apart() {
 
 #[test]
 fn each_right_has_its_reason_above_it() {
-    let templates = chart().join("templates");
+    let templates = root().join(OPERATOR).join("templates");
     let mut rules = 0;
     for name in ["_helpers.tpl", "aggregated.yaml", "clusterrole.yaml", "lease.yaml", "role.yaml"] {
         let text = std::fs::read_to_string(templates.join(name)).unwrap();

@@ -4,14 +4,15 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 
-use crate::chart::helm::{EVERYTHING, Helm, chart, parse_file, template};
+use crate::chart::helm::{CHARTS, Helm, parse_file, root, template};
 
 #[test]
 fn lint_has_nothing_to_say() {
     let Some(helm) = Helm::find() else { return };
-    let lint = |more: &[&str]| helm.text(&[&["lint", "--strict", "charts/quinistry"], more].concat());
-    lint(&[]);
-    lint(EVERYTHING);
+    for (chart, everything) in CHARTS {
+        helm.text(&["lint", "--strict", chart]);
+        helm.text(&["lint", "--strict", chart, "--values", everything]);
+    }
 }
 
 /// Values that helm refuses, each with a part of its message.
@@ -112,18 +113,34 @@ fn what_makes_sense_is_taken() {
 
 #[test]
 fn the_schema_leaves_no_object_open() {
-    let schema: Value =
-        serde_json::from_slice(&std::fs::read(chart().join("values.schema.json")).unwrap()).unwrap();
-    let mut closed = 0;
-    walk(&schema, "", &mut |path, node| {
-        if node["type"] == "object" && path != "/properties/global" {
-            let more = &node["additionalProperties"];
-            // Maps of labels and the like: open in their keys, not in their values.
-            assert!(more == false || more.is_object(), "{path} takes anything");
-            closed += 1;
-        }
-    });
-    assert!(closed > 20, "{closed}");
+    for (chart, _) in CHARTS {
+        let mut closed = 0;
+        walk(&schema(chart), "", &mut |path, node| {
+            // The program itself checks its configuration.
+            let is_elsewhere = path == "/properties/global" || path.starts_with("/properties/config");
+            if node["type"] == "object" && !is_elsewhere {
+                let more = &node["additionalProperties"];
+                // Maps of labels and the like: open in their keys, not in their values.
+                assert!(more == false || more.is_object(), "{chart}: {path} takes anything");
+                closed += 1;
+            }
+        });
+        assert!(closed > 20, "{closed}");
+    }
+}
+
+/// The schema of a chart's values.
+fn schema(chart: &str) -> Value {
+    let text = std::fs::read(root().join(chart).join("values.schema.json")).unwrap();
+    serde_json::from_slice(&text).unwrap()
+}
+
+#[test]
+fn charts_define_kubernetes_types_alike() {
+    let [mut operator, mut registry] = CHARTS.map(|(chart, _)| schema(chart)["definitions"].clone());
+    // The registry's alone names keys in Secrets.
+    assert!(registry.as_object_mut().unwrap().remove("secretKey").is_some());
+    assert_eq!(operator.take(), registry.take(), "change the definitions of both schemas");
 }
 
 fn walk(node: &Value, path: &str, visit: &mut impl FnMut(&str, &Value)) {
@@ -149,17 +166,19 @@ fn properties<'a>(schema: &'a Value, mut node: &'a Value) -> Option<&'a serde_js
 
 #[test]
 fn values_and_schema_know_the_same_names() {
-    let mut schema: Value =
-        serde_json::from_slice(&std::fs::read(chart().join("values.schema.json")).unwrap()).unwrap();
-    // Helm's own, and a parent chart's.
-    for name in ["global", "enabled"] {
-        assert!(schema["properties"].as_object_mut().unwrap().remove(name).is_some());
-    }
-    // The second sets every value there is, so that renders of it show all.
-    for file in ["charts/quinistry/values.yaml", "tests/golden/chart/everything.values.yaml"] {
-        let mut compared = 0;
-        same_names(&schema, &schema, &parse_file(file), file, &mut compared);
-        assert!(compared > 10, "{file}: {compared}");
+    for (chart, everything) in CHARTS {
+        let mut schema = schema(chart);
+        // Helm's own, and a parent chart's.
+        for name in ["global", "enabled"] {
+            assert!(schema["properties"].as_object_mut().unwrap().remove(name).is_some());
+        }
+        // The second sets every value there is, so that renders of it show all.
+        let defaults = format!("{chart}/values.yaml");
+        for file in [defaults.as_str(), everything] {
+            let mut compared = 0;
+            same_names(&schema, &schema, &parse_file(file), file, &mut compared);
+            assert!(compared > 10, "{file}: {compared}");
+        }
     }
 }
 
@@ -169,9 +188,14 @@ fn same_names(schema: &Value, node: &Value, value: &Value, path: &str, compared:
     let Some(given) = value.as_object() else { return };
     let names = |map: &serde_json::Map<String, Value>| -> BTreeSet<String> { map.keys().cloned().collect() };
     let (known_names, given_names) = (names(known), names(given));
-    // What Kubernetes defines is there in full in the schema, and in the files as far as they set it.
-    let kubernetes = ["podSecurityContext", "securityContext", "affinity", "dnsConfig"];
-    if kubernetes.iter().any(|kind| path.split('.').any(|name| name == *kind)) {
+    // The program itself checks its configuration.
+    if path.ends_with(".config") {
+        return;
+    }
+    // Types of Kubernetes and settings of buckets are in full in the schema, and in the files as far as they set
+    // them.
+    let elsewhere = ["podSecurityContext", "securityContext", "affinity", "dnsConfig", "s3", "gcs", "azure"];
+    if elsewhere.iter().any(|kind| path.split('.').any(|name| name == *kind)) {
         assert!(given_names.is_subset(&known_names), "{path}: {given_names:?}");
     } else {
         assert_eq!(given_names, known_names, "{path}");
@@ -184,7 +208,12 @@ fn same_names(schema: &Value, node: &Value, value: &Value, path: &str, compared:
 
 #[test]
 fn every_value_is_documented() {
-    let text = std::fs::read_to_string(chart().join("values.yaml")).unwrap();
+    for (chart, _) in CHARTS {
+        check_documented(&std::fs::read_to_string(root().join(chart).join("values.yaml")).unwrap());
+    }
+}
+
+fn check_documented(text: &str) {
     let lines: Vec<_> = text.lines().collect();
     let mut documented = 0;
     for (at, line) in lines.iter().enumerate() {
