@@ -29,6 +29,7 @@ mod baseline;
 mod client;
 mod faults;
 mod interchange;
+mod kills;
 mod replicas;
 mod requests;
 mod start;
