@@ -1,4 +1,4 @@
-//! What the registry has acknowledged.
+//! Acknowledgements of the registry.
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
