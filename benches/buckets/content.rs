@@ -33,7 +33,7 @@ impl Content {
     }
 
     /// Makes a manifest of a configuration and a layer.
-    pub(crate) fn manifest(&self, parts: &[Blob; 2]) -> Vec<u8> {
+    pub(crate) fn manifest(parts: &[Blob; 2]) -> Vec<u8> {
         let [config, layer] = parts.each_ref().map(|part| &part.descriptor);
         let config = json!({
             "mediaType": media_type::OCI_CONFIG, "digest": config.digest, "size": config.size,

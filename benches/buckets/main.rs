@@ -5,6 +5,7 @@
 //! a response is checked here: the tests check the rest.
 
 #![allow(clippy::unwrap_used, reason = "a measurement that cannot go on has failed")]
+#![allow(clippy::duplicate_mod, reason = "the benches and the tests share the guard of processes")]
 #![allow(clippy::cast_precision_loss, reason = "no figure here needs 53 bits")]
 
 mod content;
@@ -77,7 +78,7 @@ fn measure(table: &mut Table, registry: &Registry, content: &mut Content) {
         for part in &parts {
             registry.push_put(part);
         }
-        registry.put_manifest(&content.manifest(&parts))
+        registry.put_manifest(&Content::manifest(&parts))
     });
     let known = content.blob(100_000);
     registry.push_put(&known);

@@ -111,8 +111,8 @@ impl Attempts<'_> {
     /// Pushes a blob once, from the begin. Returns true if that was acknowledged.
     pub(crate) fn push_blob(self, way: Way, bytes: &[u8]) -> bool {
         let digest = Digest::sha256(bytes);
-        let begin = self.send("POST", &self.path("blobs/uploads/"), &[("Content-Length", "0")], b"");
-        let Outcome::Answered(begun) = begin else { return false };
+        let outcome = self.send("POST", &self.path("blobs/uploads/"), &[("Content-Length", "0")], b"");
+        let Outcome::Answered(begun) = outcome else { return false };
         assert_eq!(begun.status, 202, "{begun:?}");
         let mut at = target(begun.header("location").unwrap());
         let mut sent = 0;

@@ -96,6 +96,7 @@ impl Default for Mem {
 
 impl Mem {
     /// Makes an empty bucket.
+    #[must_use]
     pub fn new(options: MemOptions, clock: StoreClock) -> Self {
         let state = State::default();
         Self { options, clock, state: Mutex::new(state), has_answered: AtomicBool::new(false) }

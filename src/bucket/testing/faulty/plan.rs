@@ -87,6 +87,7 @@ impl Default for FaultPlan {
 
 impl FaultPlan {
     /// Makes a plan of faults by probability.
+    #[must_use]
     pub fn new(seed: u64, rates: FaultRates) -> Self {
         let state = PlanState { rates, ..PlanState::default() };
         Self { seed, is_active: AtomicBool::new(true), state: Mutex::new(state) }
