@@ -15,6 +15,9 @@ use crate::support::http::{Answer, Connection, Peer, request};
 /// counts as lost.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(40);
 
+/// Number of attempts of a client that insists.
+const MAX_ATTEMPTS: usize = 200;
+
 /// Replicas that serve at the moment.
 #[derive(Debug, Default)]
 pub(crate) struct Replicas {
@@ -27,8 +30,8 @@ pub(crate) struct Replicas {
 pub(crate) enum Outcome {
     /// An answer that is neither 5xx nor 429.
     Answered(Answer),
-    /// No answer, or one that asks to try again. Whether the request was carried out is unknown.
-    Lost,
+    /// No answer, or one that asks to try again, and the reason. Whether the request was carried out is unknown.
+    Lost(String),
 }
 
 /// A client of all replicas that repeats nothing by itself.
@@ -63,7 +66,7 @@ impl Outcome {
     pub(crate) fn status(&self) -> Option<u16> {
         match self {
             Self::Answered(answer) => Some(answer.status),
-            Self::Lost => None,
+            Self::Lost(_) => None,
         }
     }
 }
@@ -81,9 +84,9 @@ impl Attempts<'_> {
                     matches!(answer.status, 429 | 500 | 502 | 503 | 504),
                     "{method} {target}: {answer:?}"
                 );
-                Outcome::Lost
+                Outcome::Lost(format!("{answer:?}"))
             }
-            Err(_) => Outcome::Lost,
+            Err(error) => Outcome::Lost(error.to_string()),
         }
     }
 
@@ -93,19 +96,23 @@ impl Attempts<'_> {
 
     /// Repeats a request that changes nothing, or the same in each repetition, until an answer comes.
     pub(crate) fn insist(self, method: &str, rest: &str, headers: &[(&str, &str)], body: &[u8]) -> Answer {
-        for _ in 0..200 {
-            if let Outcome::Answered(answer) = self.send(method, &self.path(rest), headers, body) {
-                return answer;
+        let mut reasons = Vec::new();
+        for _ in 0..MAX_ATTEMPTS {
+            match self.send(method, &self.path(rest), headers, body) {
+                Outcome::Answered(answer) => return answer,
+                Outcome::Lost(reason) => reasons.push(reason),
             }
         }
-        panic!("{method} {rest}: no answer in 200 attempts");
+        reasons.sort();
+        reasons.dedup();
+        panic!("{method} {rest}: no answer in {MAX_ATTEMPTS} attempts: {reasons:#?}");
     }
 
     /// Pushes a blob once, from the begin. Returns true if that was acknowledged.
     pub(crate) fn push_blob(self, way: Way, bytes: &[u8]) -> bool {
         let digest = Digest::sha256(bytes);
-        let begin = self.send("POST", &self.path("blobs/uploads/"), &[("Content-Length", "0")], b"");
-        let Outcome::Answered(begun) = begin else { return false };
+        let outcome = self.send("POST", &self.path("blobs/uploads/"), &[("Content-Length", "0")], b"");
+        let Outcome::Answered(begun) = outcome else { return false };
         assert_eq!(begun.status, 202, "{begun:?}");
         let mut at = target(begun.header("location").unwrap());
         let mut sent = 0;
@@ -133,7 +140,7 @@ impl Attempts<'_> {
         let joint = if at.contains('?') { '&' } else { '?' };
         let length: &[(&str, &str)] = if rest.is_empty() { &[("Content-Length", "0")] } else { &[] };
         match self.send("PUT", &format!("{at}{joint}digest={digest}"), length, rest) {
-            Outcome::Lost => false,
+            Outcome::Lost(_) => false,
             Outcome::Answered(answer) if answer.status == 404 => false,
             Outcome::Answered(answer) => {
                 assert_eq!(answer.status, 201, "{answer:?}");

@@ -115,7 +115,7 @@ fn spoil_each(way: Way, kind: RequestKind, fault: Fault) {
     }
     let answer = (0..5).find_map(|_| match client.put_manifest("t", &image.manifest) {
         Outcome::Answered(answer) => Some(answer.status),
-        Outcome::Lost => None,
+        Outcome::Lost(_) => None,
     });
     assert_eq!(answer, Some(201), "{text}");
     stub.plan().set_active(false);

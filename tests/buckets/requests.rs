@@ -66,7 +66,7 @@ fn operations_send_few_requests() {
             push.begin();
         }),
         count(&stub, "blob of few bytes: POST, PATCH, PUT", 5, || {
-            drop(push.push_blob(Way::Patch, config_bytes))
+            push.push_blob(Way::Patch, config_bytes);
         }),
         count(&stub, "blob of one request: POST, PUT", 2, || drop(push.push_blob(Way::Put, layer_bytes))),
         count(&stub, "blob of 100 kB: POST, PUT", 2, || drop(push.push_blob(Way::Put, &large_bytes))),

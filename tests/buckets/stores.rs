@@ -7,7 +7,7 @@ use tempfile::TempDir;
 
 use crate::support::http::Peer;
 use crate::support::process::command;
-use crate::support::server::{PROGRAM, Server};
+use crate::support::server::{Mortal, PROGRAM, Server};
 
 /// A replica of this program; killed when dropped.
 #[derive(Debug)]
@@ -38,15 +38,17 @@ impl Replica {
         Self { server: Server::launch(&mut start), _folder: folder }
     }
 
-    /// Starts a replica that may die before it serves. `None` if it does.
-    pub(crate) fn try_with(section: &str, settings: ReplicaSettings<'_>) -> Option<Self> {
-        let (mut start, folder) = command_of(section, settings);
-        Some(Self { server: Server::try_launch(&mut start)?, _folder: folder })
-    }
-
     pub(crate) fn peer(&self) -> Peer {
         self.server.peer
     }
+}
+
+/// Starts a replica that dies at its failpoint, and returns it with the folder of its configuration. `None` if it
+/// dies before it serves.
+pub(crate) fn start_mortal(section: &str, failpoint: &str) -> Option<(Mortal, TempDir)> {
+    let settings = ReplicaSettings { failpoint: Some(failpoint), ..ReplicaSettings::default() };
+    let (mut start, folder) = command_of(section, settings);
+    Some((Mortal::launch(&mut start)?, folder))
 }
 
 /// Returns the command that starts a replica, and the folder of its configuration.

@@ -43,17 +43,6 @@ impl Server {
     pub fn launch(command: &mut Command) -> Self {
         let running = Running::start(command);
         let line = running.line(SERVING);
-        Self::serving(running, &line)
-    }
-
-    /// Starts a program that may end before it serves. `None` if it does.
-    pub fn try_launch(command: &mut Command) -> Option<Self> {
-        let running = Running::start(command);
-        let line = running.find_line(SERVING)?;
-        Some(Self::serving(running, &line))
-    }
-
-    fn serving(running: Running, line: &str) -> Self {
         let field = |name: &str| {
             let field = line.split_whitespace().find_map(|word| word.strip_prefix(name)?.strip_prefix('='));
             field.unwrap_or_else(|| panic!("{name} in {line:?}")).to_owned()
@@ -99,6 +88,23 @@ impl Server {
     /// Waits for its end.
     pub fn wait(self) -> (ExitStatus, String) {
         self.running.wait()
+    }
+}
+
+/// A running program that may end at any time; killed when dropped.
+#[derive(Debug)]
+pub struct Mortal {
+    pub peer: Peer,
+    _running: Running,
+}
+
+impl Mortal {
+    /// Starts a program. `None` if it ends before it serves.
+    pub fn launch(command: &mut Command) -> Option<Self> {
+        let running = Running::start(command);
+        let line = running.find_line(SERVING)?;
+        let address = line.split_whitespace().find_map(|word| word.strip_prefix("address="));
+        Some(Self { peer: Peer(address?.parse().unwrap()), _running: running })
     }
 }
 

@@ -40,14 +40,14 @@ pub struct MemOptions {
     pub min_part_bytes: u64,
     /// Greatest number of a part. S3: 10,000.
     pub max_parts: u32,
-    /// Whether all parts but the last must have one length, as R2 demands.
+    /// True if all parts but the last must have one length, as R2 demands.
     pub requires_equal_parts: bool,
     /// Time after which lists show a change. Stores with a guarantee: none.
     pub list_lag: Duration,
     /// Length in bytes from which bodies are forgotten and read as zeros. Lets a test push more than its memory
     /// holds.
     pub forgets_from: u64,
-    /// Whether URLs can be signed.
+    /// True if URLs can be signed.
     pub signs: bool,
 }
 
@@ -96,6 +96,7 @@ impl Default for Mem {
 
 impl Mem {
     /// Makes an empty bucket.
+    #[must_use]
     pub fn new(options: MemOptions, clock: StoreClock) -> Self {
         let state = State::default();
         Self { options, clock, state: Mutex::new(state), has_answered: AtomicBool::new(false) }

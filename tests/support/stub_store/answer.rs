@@ -25,7 +25,7 @@ impl Answer {
         Self { status, headers: HeaderMap::new(), body: Vec::new(), length: 0 }
     }
 
-    pub(super) fn xml(status: u16, text: String) -> Self {
+    pub(super) fn xml(status: u16, text: &str) -> Self {
         let mut answer = Self::empty(status).with("content-type", "application/xml");
         let text = format!("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n{text}");
         answer.length = text.len() as u64;
@@ -36,7 +36,7 @@ impl Answer {
     /// Returns an error document.
     pub(super) fn error(status: u16, code: &str, message: &str) -> Self {
         let message = super::xml::escape(message);
-        Self::xml(status, format!("<Error><Code>{code}</Code><Message>{message}</Message></Error>"))
+        Self::xml(status, &format!("<Error><Code>{code}</Code><Message>{message}</Message></Error>"))
     }
 
     pub(super) fn with(mut self, name: &'static str, value: &str) -> Self {

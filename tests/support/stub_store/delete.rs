@@ -23,7 +23,7 @@ impl Store {
                 write!(text, "<Deleted><Key>{}</Key></Deleted>", xml::escape(key)).unwrap();
             }
         }
-        Ok(Answer::xml(200, text + "</DeleteResult>"))
+        Ok(Answer::xml(200, &(text + "</DeleteResult>")))
     }
 }
 

@@ -58,7 +58,7 @@ impl Store {
             let token = escape(&next);
             write!(text, "<NextContinuationToken>{token}</NextContinuationToken>").unwrap();
         }
-        Ok(Answer::xml(200, text + "</ListBucketResult>"))
+        Ok(Answer::xml(200, &(text + "</ListBucketResult>")))
     }
 
     /// Returns a page, and the name after which the next one begins.
@@ -117,7 +117,7 @@ impl Store {
             write!(text, "<Initiated>{begun}</Initiated></Upload>").unwrap();
         }
         text += "<IsTruncated>false</IsTruncated></ListMultipartUploadsResult>";
-        Ok(Answer::xml(200, text))
+        Ok(Answer::xml(200, &text))
     }
 
     pub(super) async fn list_parts(&self, request: &Request) -> Result<Answer, ObjectError> {
@@ -142,7 +142,7 @@ impl Store {
             write!(text, "<NextPartNumberMarker>{}</NextPartNumberMarker>", last.number).unwrap();
         }
         write!(text, "<IsTruncated>{is_truncated}</IsTruncated></ListPartsResult>").unwrap();
-        Ok(Answer::xml(200, text))
+        Ok(Answer::xml(200, &text))
     }
 }
 

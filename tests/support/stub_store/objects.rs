@@ -63,7 +63,7 @@ impl Store {
                     "<InitiateMultipartUploadResult><Bucket>{BUCKET}</Bucket><Key>{key}</Key>\
                      <UploadId>{id}</UploadId></InitiateMultipartUploadResult>"
                 );
-                Ok(Answer::xml(200, text))
+                Ok(Answer::xml(200, &text))
             }
             Operation::PutPart { number } => {
                 if let Some(refusal) = check_sum(request) {
@@ -90,7 +90,7 @@ impl Store {
                      </CompleteMultipartUploadResult>",
                     escape(key)
                 );
-                Ok(Answer::xml(200, text).with_version(self.shape, &version))
+                Ok(Answer::xml(200, &text).with_version(self.shape, &version))
             }
             Operation::Abort => {
                 self.mem.abort(upload).await?;
@@ -125,7 +125,7 @@ impl Store {
         let tag = escape(&tag);
         let text =
             format!("<{element}><ETag>{tag}</ETag><LastModified>{modified}</LastModified></{element}>");
-        Answer::xml(200, text)
+        Answer::xml(200, &text)
     }
 }
 

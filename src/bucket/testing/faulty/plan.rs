@@ -30,19 +30,19 @@ pub enum Fault {
 /// Probabilities of faults, from 0 to 1. Each is of the requests to which the fault may happen.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct FaultRates {
-    /// Of [`Fault::Unavailable`], for all requests.
+    /// Rate of [`Fault::Unavailable`], for all requests.
     pub unavailable: f64,
-    /// Of [`Fault::ErrorAfterSuccess`], for all changes.
+    /// Rate of [`Fault::ErrorAfterSuccess`], for all changes.
     pub error_after_success: f64,
-    /// Of [`Fault::Held`], for all requests.
+    /// Rate of [`Fault::Held`], for all requests.
     pub held: f64,
     /// Time for which answers are held.
     pub hold: Duration,
-    /// Of [`Fault::CutBody`], for GET, PUT and PUT of parts.
+    /// Rate of [`Fault::CutBody`], for GET, PUT and PUT of parts.
     pub cut_body: f64,
-    /// Of a 409, with or without success, for changes that depend on a condition.
+    /// Rate of a 409, with or without success, for changes that depend on a condition.
     pub conflict: f64,
-    /// Of [`Fault::ErrorInSuccess`], for completions and copies.
+    /// Rate of [`Fault::ErrorInSuccess`], for completions and copies.
     pub error_in_success: f64,
 }
 
@@ -87,6 +87,7 @@ impl Default for FaultPlan {
 
 impl FaultPlan {
     /// Makes a plan of faults by probability.
+    #[must_use]
     pub fn new(seed: u64, rates: FaultRates) -> Self {
         let state = PlanState { rates, ..PlanState::default() };
         Self { seed, is_active: AtomicBool::new(true), state: Mutex::new(state) }

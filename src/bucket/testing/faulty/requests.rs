@@ -78,11 +78,13 @@ impl RequestLog {
 
 impl RequestCounts {
     /// Returns the number of requests of a kind.
+    #[must_use]
     pub fn of(&self, kind: RequestKind) -> usize {
         self.0.get(&kind).copied().unwrap_or(0)
     }
 
     /// Returns the number of all requests.
+    #[must_use]
     pub fn total(&self) -> usize {
         self.0.values().sum()
     }

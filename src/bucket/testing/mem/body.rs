@@ -33,7 +33,6 @@ impl Body {
         Self { segments: vec![segment], length }
     }
 
-    /// Joins bodies.
     pub(super) fn join<'a>(bodies: impl Iterator<Item = &'a Self>) -> Self {
         let mut whole = Self::default();
         for body in bodies {

@@ -17,11 +17,13 @@ enum Reading {
 
 impl StoreClock {
     /// Returns a clock that shows the time of this machine.
+    #[must_use]
     pub fn system() -> Self {
         Self(Arc::new(Mutex::new(Reading::System(Duration::ZERO))))
     }
 
     /// Returns a clock that stands still.
+    #[must_use]
     pub fn stopped(at: SystemTime) -> Self {
         Self(Arc::new(Mutex::new(Reading::Stopped(at))))
     }

@@ -92,7 +92,9 @@ impl Objects for Mem {
                     let reason = "400 MalformedXML: more than 1,000 keys";
                     return Err(refuse(ObjectErrorKind::Refused, "delete", &keys[0], reason));
                 }
-                keys.iter().for_each(|key| state.remove(options, key, now));
+                for key in keys {
+                    state.remove(options, key, now);
+                }
                 Ok(Vec::new())
             })
         })

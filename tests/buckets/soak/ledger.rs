@@ -1,0 +1,103 @@
+//! Acknowledgements of the registry.
+
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+
+use crate::client::Client;
+use crate::support::images::Image;
+
+/// Repository and tag.
+type Name = (String, String);
+
+/// Acknowledgements of all workers. Each tag belongs to one worker, and each image to one tag.
+#[derive(Debug, Default)]
+pub(super) struct Ledger {
+    entries: Mutex<BTreeMap<Name, Entry>>,
+    counts: Mutex<Counts>,
+}
+
+#[derive(Debug)]
+struct Entry {
+    image: Image,
+    state: State,
+}
+
+/// State of a tag, as its worker knows it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum State {
+    /// A push is on its way, or was not answered.
+    Uncertain,
+    /// The push was acknowledged.
+    Pushed,
+    /// A removal is on its way, or was not answered.
+    Leaving,
+    /// The removal was acknowledged.
+    Deleted,
+}
+
+/// Numbers of what was done.
+#[derive(Clone, Copy, Debug, Default)]
+struct Counts {
+    pushed: usize,
+    deleted: usize,
+    pulled: usize,
+}
+
+impl Ledger {
+    /// Notes the state of a tag.
+    pub(super) fn note(&self, repository: &str, tag: &str, image: &Image, state: State) {
+        let mut counts = self.counts.lock().unwrap();
+        match state {
+            State::Pushed => counts.pushed += 1,
+            State::Deleted => counts.deleted += 1,
+            State::Uncertain | State::Leaving => {}
+        }
+        let name = (repository.to_owned(), tag.to_owned());
+        self.entries.lock().unwrap().insert(name, Entry { image: image.clone(), state });
+    }
+
+    /// Notes that a pull was whole.
+    pub(super) fn note_pull(&self) {
+        self.counts.lock().unwrap().pulled += 1;
+    }
+
+    /// Returns an acknowledged image of any worker.
+    pub(super) fn any(&self, random: usize) -> Option<(String, String, Image)> {
+        let entries = self.entries.lock().unwrap();
+        let pushed: Vec<_> = entries.iter().filter(|(_, entry)| entry.state == State::Pushed).collect();
+        let ((repository, tag), entry) = pushed.get(random % pushed.len().max(1))?;
+        Some((repository.clone(), tag.clone(), entry.image.clone()))
+    }
+
+    /// Returns true if the tag is acknowledged and nothing is about to remove it.
+    pub(super) fn is_pushed(&self, repository: &str, tag: &str) -> bool {
+        let name = (repository.to_owned(), tag.to_owned());
+        self.entries.lock().unwrap().get(&name).is_some_and(|entry| entry.state == State::Pushed)
+    }
+
+    /// Compares a registry at rest with all acknowledgements, and returns a report.
+    pub(super) fn check(&self, client: impl Fn(&str) -> Client) -> String {
+        let entries = self.entries.lock().unwrap();
+        let mut lost = Vec::new();
+        let mut tags: BTreeMap<&str, Vec<String>> = BTreeMap::new();
+        for ((repository, tag), entry) in entries.iter() {
+            let client = client(repository);
+            let listed = tags.entry(repository).or_insert_with(|| client.tags(1000));
+            let is_listed = listed.contains(tag);
+            let status = client.head(&format!("manifests/{tag}")).status;
+            if is_listed != (status == 200) {
+                lost.push(format!("{repository}:{tag} answers {status}, listed: {is_listed}"));
+            }
+            match entry.state {
+                State::Pushed if status != 200 => lost.push(format!("{repository}:{tag} is lost")),
+                State::Deleted if status != 404 => lost.push(format!("{repository}:{tag} is back: {status}")),
+                // Whole, whether acknowledged or not.
+                _ if status == 200 => client.assert_image(tag, &entry.image),
+                _ => {}
+            }
+        }
+        assert!(lost.is_empty(), "{} acknowledgements are lost:\n{}", lost.len(), lost.join("\n"));
+        let Counts { pushed, deleted, pulled } = *self.counts.lock().unwrap();
+        format!("acknowledged pushes {pushed}, deletes {deleted}, whole pulls {pulled}; lost: 0")
+    }
+}
