@@ -175,7 +175,7 @@ mod tests {
             <ETag>\"abc\"</ETag><Size>0</Size></Contents></ListBucketResult>";
         let page: ObjectsPage = parse(page.as_bytes(), WHAT).unwrap();
         assert!(page.is_truncated);
-        let modified = SystemTime::UNIX_EPOCH + Duration::from_secs(1_369_353_600);
+        let modified = SystemTime::UNIX_EPOCH + Duration::from_hours(380_376);
         let first = ObjectMeta { length: 3, modified, version: "abc".into() };
         assert_eq!((&page.contents[0].key[..], page.contents[0].meta()), ("a/& b", first));
         assert_eq!((&page.contents[1].key[..], &page.contents[1].meta().version[..]), ("a//", "17"));

@@ -30,7 +30,7 @@ pub struct Mem {
 }
 
 /// Properties of a bucket in memory, by which stores differ.
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 pub struct MemOptions {
     /// Versions of objects.
     pub versions: Versions,

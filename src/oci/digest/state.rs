@@ -112,7 +112,7 @@ mod tests {
     const VECTORS: &str = include_str!("state/go-1.26.txt");
 
     fn bytes(length: usize) -> Vec<u8> {
-        (0..length).map(|i| (i * 7 % 256) as u8).collect()
+        (0..length).map(|i| u8::try_from(i * 7 % 256).unwrap()).collect()
     }
 
     fn hasher(algorithm: Algorithm, bytes: &[u8]) -> Hasher {

@@ -69,11 +69,11 @@ pub fn open_content_does_not_change_when_its_key_is_written(backend: Backend) {
     backend.write("a/b", &bytes);
     let (content, _) = backend.storage.open(&key("a/b")).unwrap().unwrap();
     assert_eq!(content.slice(0..10).to_bytes().unwrap(), &bytes[..10]);
-    backend.write("a/b", &[2; 400_000]);
+    backend.write("a/b", &vec![2; 400_000]);
     assert!(content.to_bytes().is_ok_and(|read| read == bytes) || content.to_bytes().is_err());
     backend.storage.remove(&key("a/b")).unwrap();
     let end = content.slice(399_999..400_000).to_bytes();
-    assert!(end.is_err() || end.is_ok_and(|end| end == &bytes[399_999..]));
+    assert!(end.is_err() || end.is_ok_and(|end| end == bytes[399_999..]));
 }
 
 pub fn bytes_beyond_the_limit_of_a_read_are_an_error(backend: Backend) {
