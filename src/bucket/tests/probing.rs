@@ -33,7 +33,7 @@ fn a_store_that_can_do_everything_is_said_to_and_is_left_empty() {
 #[test]
 fn row_220_a_store_that_ignores_the_condition_of_a_creation_is_refused_unless_it_has_one_writer() {
     let options = MemOptions { conditions: HonoredConditions::Nothing, ..MemOptions::default() };
-    let error = run(memory(options.clone()), false).unwrap_err();
+    let error = run(memory(options), false).unwrap_err();
     assert!(error.to_string().starts_with("the store ignores If-None-Match, so that two writers"), "{error}");
     let abilities = run(memory(options), true).unwrap().abilities;
     assert!(!abilities.creates && !abilities.removes_if_unchanged && !abilities.completes_if_absent);
