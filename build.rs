@@ -17,8 +17,9 @@ fn main() {
     }
 }
 
-/// Whether the C library of the target, which is linked into the executable and starts it, knows packed relocations: glibc
-/// does from 2.36 on, and an older one would crash without a word. Of another machine's nothing is known.
+/// Returns true if the C library of the target, which is linked into the executable and starts it, knows packed
+/// relocations. glibc does from 2.36 on; an older one would crash without a message. The C library of another machine
+/// is not known.
 fn unpacks_relocations() -> bool {
     if !is_env("CARGO_CFG_TARGET_ENV", "gnu") || env::var("TARGET") != env::var("HOST") {
         return false;
@@ -30,8 +31,9 @@ fn unpacks_relocations() -> bool {
         >= Some((2_u32, 36_u32))
 }
 
-/// Whether rustc links with LLD, which folds functions; GNU ld refuses the flag. On this target rustc uses the
-/// LLD that it comes with, unless a linker is configured. A distribution's rustc may come without LLD.
+/// Returns true if rustc links with LLD, which folds functions; GNU ld refuses the flag. On Linux for `x86_64`,
+/// rustc uses the LLD that it comes with, unless a linker is configured. A distribution's rustc may come without
+/// LLD.
 fn is_linked_by_lld() -> bool {
     const TARGET: &str = "x86_64-unknown-linux-gnu";
     if !is_env("TARGET", TARGET) || env::var_os("RUSTC_LINKER").is_some() {

@@ -280,19 +280,11 @@ impl ConfigArg {
 /// Replaces the text of a file of keys, which may not exist yet.
 fn change(file: &std::path::Path, edit: impl FnOnce(&[u8]) -> anyhow::Result<Vec<u8>>) -> anyhow::Result<()> {
     let failed = || format!("failed to change API keys {}", file.display());
-    let explain = private_file::with_remedy;
-    let folders = private_file::make_folder_of(file).map_err(explain).with_context(failed)?;
-    let rewrite = Rewrite::begin(file).map_err(explain).with_context(failed)?;
-    let former = rewrite.read(MAX_FILE_BYTES).map_err(explain).with_context(failed)?;
-    let is_new = former.is_none();
-    let former = former.unwrap_or(ReadFile { bytes: Vec::new(), mode: 0o600 });
-    check_file(file, &former)?;
-    let text = edit(&former.bytes)?;
-    rewrite.write(&text).map_err(explain).with_context(failed)?;
-    if is_new {
-        output::complain(&super::sanitize(&private_file::describe_owner(file, &folders)?));
-    }
-    Ok(())
+    private_file::change(file, MAX_FILE_BYTES, failed, |former| {
+        let former = former.unwrap_or(ReadFile { bytes: Vec::new(), mode: 0o600 });
+        check_file(file, &former)?;
+        edit(&former.bytes)
+    })
 }
 
 #[cfg(test)]

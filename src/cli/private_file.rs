@@ -5,6 +5,11 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 
+use anyhow::Context as _;
+
+use super::output;
+use crate::registry::auth::regular_file::{ReadFile, Rewrite};
+
 /// Makes a folder and those above it that are missing, which only their owner can enter. Returns those made,
 /// the outermost one first.
 pub(super) fn make_folder(folder: &Path) -> io::Result<Vec<PathBuf>> {
@@ -23,8 +28,28 @@ pub(super) fn make_folder_of(file: &Path) -> io::Result<Vec<PathBuf>> {
     file.parent().map_or(Ok(Vec::new()), make_folder)
 }
 
+/// Replaces the text of a file with what `edit` makes of it; `None` if there is no file yet, which is then made with its
+/// folder. `failed` describes the change, for errors of reading and writing.
+pub(super) fn change(
+    file: &Path,
+    max_bytes: usize,
+    failed: impl Fn() -> String + Copy,
+    edit: impl FnOnce(Option<ReadFile>) -> anyhow::Result<Vec<u8>>,
+) -> anyhow::Result<()> {
+    let folders = make_folder_of(file).map_err(with_remedy).with_context(failed)?;
+    let rewrite = Rewrite::begin(file).map_err(with_remedy).with_context(failed)?;
+    let former = rewrite.read(max_bytes).map_err(with_remedy).with_context(failed)?;
+    let is_new = former.is_none();
+    let text = edit(former)?;
+    rewrite.write(&text).map_err(with_remedy).with_context(failed)?;
+    if is_new {
+        output::complain(&super::sanitize(&describe_owner(file, &folders)?));
+    }
+    Ok(())
+}
+
 /// Says which user can read a file that was just made, and what a registry of another user needs.
-pub(super) fn describe_owner(file: &Path, folders: &[PathBuf]) -> io::Result<String> {
+fn describe_owner(file: &Path, folders: &[PathBuf]) -> io::Result<String> {
     let uid = file.metadata()?.uid();
     let made: Vec<String> =
         folders.iter().map(PathBuf::as_path).chain([file]).map(|path| path.display().to_string()).collect();

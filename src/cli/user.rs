@@ -13,7 +13,6 @@ use super::output::{self, OutputFormatArgs};
 use super::private_file;
 use crate::registry::auth::check_user_name;
 use crate::registry::auth::htpasswd::{self, BcryptHash, MAX_FILE_BYTES, Users, remove_user, set_user};
-use crate::registry::auth::regular_file::Rewrite;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -174,19 +173,12 @@ fn change(
     if !may_be_missing && !file.exists() {
         bail!("password file {} does not exist; name the file of auth.htpasswd.path", file.display());
     }
-    let explain = private_file::with_remedy;
-    let folders = private_file::make_folder_of(file).map_err(explain).with_context(failed)?;
-    let rewrite = Rewrite::begin(file).map_err(explain).with_context(failed)?;
-    let former = rewrite.read(MAX_FILE_BYTES).map_err(explain).with_context(failed)?;
-    let is_new = former.is_none();
-    let former = former.map(|former| former.bytes).unwrap_or_default();
-    // A file that a registry would not accept is not made worse.
-    htpasswd::parse(&former).with_context(failed)?;
-    let text = edit(&former)?;
-    htpasswd::parse(&text).with_context(failed)?;
-    rewrite.write(&text).map_err(explain).with_context(failed)?;
-    if is_new {
-        output::complain(&super::sanitize(&private_file::describe_owner(file, &folders)?));
-    }
-    Ok(())
+    private_file::change(file, MAX_FILE_BYTES, failed, |former| {
+        let former = former.map(|former| former.bytes).unwrap_or_default();
+        // A file that a registry would not accept is not made worse.
+        htpasswd::parse(&former).with_context(failed)?;
+        let text = edit(&former)?;
+        htpasswd::parse(&text).with_context(failed)?;
+        Ok(text)
+    })
 }

@@ -3,7 +3,6 @@
 //! The address counts where it is logged, recorded in the audit log, or throttled. A registry that does none of these
 //! does not look for it, and gives no hint.
 
-use std::collections::HashSet;
 use std::sync::{Mutex, PoisonError};
 
 use http::HeaderMap;
@@ -14,11 +13,11 @@ use quinistry_http::{Network, Peer};
 const MAX_HINTS: usize = 16;
 
 /// Networks that were hinted at by this process.
-static HINTED: Mutex<Hinted> = Mutex::new(Hinted(None));
+static HINTED: Mutex<Hinted> = Mutex::new(Hinted(Vec::new()));
 
-/// Networks that were hinted at.
+/// Networks that were hinted at, at most [`MAX_HINTS`].
 #[derive(Debug)]
-struct Hinted(Option<HashSet<Network>>);
+struct Hinted(Vec<Network>);
 
 /// Finds the address of the client; `None` if the server does not tell the peer. Logs, once for each network, that the
 /// address which a peer names is ignored because the peer is not a trusted proxy.
@@ -47,8 +46,11 @@ pub(crate) fn find(
 impl Hinted {
     /// Returns true if a network is new, and there is room for it.
     fn add(&mut self, network: Network) -> bool {
-        let networks = self.0.get_or_insert_default();
-        networks.len() < MAX_HINTS && networks.insert(network)
+        let is_new = self.0.len() < MAX_HINTS && !self.0.contains(&network);
+        if is_new {
+            self.0.push(network);
+        }
+        is_new
     }
 }
 
@@ -58,7 +60,7 @@ mod tests {
 
     #[test]
     fn each_network_is_hinted_at_once_and_not_too_many_are() {
-        let mut hinted = Hinted(None);
+        let mut hinted = Hinted(Vec::new());
         let network = |number| Network::V4(number);
         assert!(hinted.add(Network::Unix) && !hinted.add(Network::Unix));
         let told = (0..1000).filter(|number| hinted.add(network(*number))).count();
