@@ -34,6 +34,7 @@ mod memory;
 mod probe;
 mod replicas;
 mod requests;
+mod roots;
 mod soak;
 mod start;
 mod stores;

@@ -1,5 +1,6 @@
 //! Buckets by URL: `s3://BUCKET/PREFIX`, `gs://BUCKET/PREFIX` and `az://ACCOUNT/CONTAINER/PREFIX`.
 
+use std::borrow::Cow;
 use std::str::FromStr;
 
 use percent_encoding::percent_decode_str;
@@ -117,20 +118,20 @@ impl FromStr for BucketOptions {
                     endpoint,
                     ..S3Options::default()
                 };
-                Ok(Self::new(StoreOptions::S3(store), root(path)?))
+                Ok(Self::new(StoreOptions::S3(store), RootPrefix::for_s3(&decoded(path)?)?))
             }
             "gs" => {
                 let endpoint = endpoint(&UrlOptions::of_query(query, false)?, true)?;
                 let bucket = name(first, "bucket")?;
                 let store = GcsOptions { bucket, endpoint, ..GcsOptions::default() };
-                Ok(Self::new(StoreOptions::Gcs(store), root(path)?))
+                Ok(Self::new(StoreOptions::Gcs(store), decoded(path)?.parse()?))
             }
             "az" => {
                 let endpoint = endpoint(&UrlOptions::of_query(query, false)?, true)?;
                 let (container, path) = path.split_once('/').unwrap_or((path, ""));
                 let (account, container) = (name(first, "account")?, name(container, "container")?);
                 let store = AzureOptions { account, container, endpoint, ..AzureOptions::default() };
-                Ok(Self::new(StoreOptions::Azure(store), root(path)?))
+                Ok(Self::new(StoreOptions::Azure(store), decoded(path)?.parse()?))
             }
             _ => Err(InvalidBucketUrl::Scheme),
         }
@@ -143,9 +144,8 @@ fn name(text: &str, what: &'static str) -> Result<String, InvalidBucketUrl> {
     if is_valid { Ok(text.to_owned()) } else { Err(InvalidBucketUrl::Name(what)) }
 }
 
-fn root(path: &str) -> Result<RootPrefix, InvalidBucketUrl> {
-    let path = percent_decode_str(path).decode_utf8().map_err(|_| InvalidRoot::ControlCharacter)?;
-    Ok(path.parse()?)
+fn decoded(path: &str) -> Result<Cow<'_, str>, InvalidRoot> {
+    percent_decode_str(path).decode_utf8().map_err(|_| InvalidRoot::ControlCharacter)
 }
 
 impl BucketOptions {

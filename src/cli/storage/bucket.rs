@@ -1,8 +1,8 @@
 //! Options of a bucket from a configuration. Pure.
 
 use crate::bucket::{
-    AzureCredentials, AzureOptions, BucketOptions, Endpoint, GcsCredentials, GcsOptions, S3Encryption,
-    S3Keys, S3Options, Secret, StoreOptions, TransferOptions,
+    AzureCredentials, AzureOptions, BucketOptions, Endpoint, GcsCredentials, GcsOptions, RootPrefix,
+    S3Encryption, S3Keys, S3Options, Secret, StoreOptions, TransferOptions,
 };
 use crate::registry::config::{
     AzureConfig, AzureLogin, BucketConfig, BucketStore, GcsConfig, S3Config, SecretText,
@@ -34,7 +34,8 @@ pub(in crate::cli) fn options(config: &BucketConfig) -> Result<BucketOptions, In
         "gcs" => config.root.trim(),
         _ => &config.root,
     };
-    let root = root.parse().map_err(|error| invalid(&format!("storage.{driver}.rootdirectory"), error))?;
+    let root = if driver == "s3" { RootPrefix::for_s3(root) } else { root.parse() };
+    let root = root.map_err(|error| invalid(&format!("storage.{driver}.rootdirectory"), error))?;
     let mut options = BucketOptions::new(store, root);
     options.user_agent.clone_from(&config.user_agent);
     options.verifies_certificate = !config.skips_verification;
@@ -149,6 +150,7 @@ mod tests {
                 "s3://a?endpoint=http://127.0.0.1:9000",
             ),
             ("{gcs: {bucket: a, rootdirectory: ' b ', chunksize: 10485760}}", "gs://a/b"),
+            ("{gcs: {bucket: a, rootdirectory: a//b, chunksize: 10485760}}", "gs://a/a//b"),
         ] {
             assert_eq!(read(storage).unwrap(), url.parse().unwrap(), "{storage}");
         }
