@@ -86,7 +86,8 @@ async fn of_pod(pods: &Api<Pod>, pod: &Pod) -> String {
             one.message.unwrap_or_default()
         );
     }
-    for one in status.container_statuses.into_iter().flatten() {
+    let containers = [status.init_container_statuses, status.container_statuses];
+    for one in containers.into_iter().flatten().flatten() {
         let state = serde_json::to_string(&one.state).unwrap_or_default();
         let last = serde_json::to_string(&one.last_state).unwrap_or_default();
         let _ = writeln!(
@@ -94,12 +95,14 @@ async fn of_pod(pods: &Api<Pod>, pod: &Pod) -> String {
             "  {} ready {} restarts {} imageID {} state {state} before {last}",
             one.name, one.ready, one.restart_count, one.image_id
         );
-    }
-    for previous in [true, false] {
-        let parameters = LogParams { tail_lines: Some(LOG_LINES), previous, ..LogParams::default() };
-        if let Ok(log) = pods.logs(&name, &parameters).await {
-            for line in log.lines() {
-                let _ = writeln!(out, "  | {line}");
+        for previous in [true, false] {
+            let container = Some(one.name.clone());
+            let parameters =
+                LogParams { container, tail_lines: Some(LOG_LINES), previous, ..LogParams::default() };
+            if let Ok(log) = pods.logs(&name, &parameters).await {
+                for line in log.lines() {
+                    let _ = writeln!(out, "  | {line}");
+                }
             }
         }
     }

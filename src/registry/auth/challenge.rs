@@ -9,7 +9,7 @@ use http::{HeaderValue, Uri};
 use quinistry_http::tls::TlsSession;
 use quinistry_oci::RepositoryName;
 
-use super::realm::{InvalidHost, realm};
+use super::realm::{InvalidHost, is_forwarded_https, realm};
 use super::right::Right;
 use crate::PathPrefix;
 
@@ -106,6 +106,12 @@ impl Challenge {
 #[must_use]
 pub fn is_tls(request: &Parts) -> bool {
     request.extensions.get::<TlsSession>().is_some()
+}
+
+/// Returns true if nobody can read a request on its way, as far as the registry knows: its connection is encrypted, or
+/// a proxy says that TLS ends there.
+pub(crate) fn is_protected(request: &Parts) -> bool {
+    is_tls(request) || is_forwarded_https(&request.headers)
 }
 
 /// Quotes text for a header (RFC 9110, 5.6.4).

@@ -3,7 +3,7 @@
 use axum::body::Body;
 use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, LOCATION, RANGE};
-use http::{HeaderMap, Method, Request, StatusCode};
+use http::{HeaderMap, Method, Request, StatusCode, request};
 use http_body_util::BodyExt as _;
 use quinistry_oci::{Content, Digest};
 use quinistry_store::{
@@ -18,51 +18,54 @@ use crate::{Redirects, Settings, State, router};
 
 /// Memory with URLs, as a bucket has.
 #[derive(Debug)]
-struct WithUrls(Memory);
+struct WithUrls {
+    memory: Memory,
+    scheme: &'static str,
+}
 
 impl Storage for WithUrls {
     fn abilities(&self) -> Abilities {
-        Abilities { is_persistent: true, is_shared: true, ..self.0.abilities() }
+        Abilities { is_persistent: true, is_shared: true, ..self.memory.abilities() }
     }
 
     fn open(&self, key: &Key) -> Result<Option<(Content, ObjectTag)>, StorageError> {
-        self.0.open(key)
+        self.memory.open(key)
     }
 
     fn redirect(&self, key: &Key, lifetime: Duration) -> Option<String> {
-        Some(format!("https://bucket.example/{key}?expires={}", lifetime.as_secs()))
+        Some(format!("{}://bucket.example/{key}?expires={}", self.scheme, lifetime.as_secs()))
     }
 
     fn head(&self, key: &Key) -> Result<Option<Meta>, StorageError> {
-        self.0.head(key)
+        self.memory.head(key)
     }
 
     fn write(&self, stages: &[&[Entry<'_>]]) -> Result<(), StorageError> {
-        self.0.write(stages)
+        self.memory.write(stages)
     }
 
     fn create(&self, key: &Key, bytes: &[u8]) -> Result<Created, StorageError> {
-        self.0.create(key, bytes)
+        self.memory.create(key, bytes)
     }
 
     fn remove(&self, key: &Key) -> Result<bool, StorageError> {
-        self.0.remove(key)
+        self.memory.remove(key)
     }
 
     fn remove_if(&self, key: &Key, tag: &ObjectTag) -> Result<Removed, StorageError> {
-        self.0.remove_if(key, tag)
+        self.memory.remove_if(key, tag)
     }
 
     fn clear(&self, folder: &Key) -> Result<bool, StorageError> {
-        self.0.clear(folder)
+        self.memory.clear(folder)
     }
 
     fn scan(&self, folder: &Key, after: Option<&Key>, limit: usize) -> Result<ScanPage, StorageError> {
-        self.0.scan(folder, after, limit)
+        self.memory.scan(folder, after, limit)
     }
 
     fn uploads(&self) -> &dyn Uploads {
-        self.0.uploads()
+        self.memory.uploads()
     }
 }
 
@@ -80,9 +83,22 @@ async fn ask(
     method: Method,
     range: Option<&str>,
 ) -> Answer {
+    let request = Request::builder().method(method);
+    let request = range.into_iter().fold(request, |request, range| request.header(RANGE, range));
+    send(memory, bytes, redirects, "https", request).await
+}
+
+/// Pushes a blob, and sends a request for it. The storage's URLs have the given scheme.
+async fn send(
+    memory: &Memory,
+    bytes: &[u8],
+    redirects: Option<Redirects>,
+    scheme: &'static str,
+    request: request::Builder,
+) -> Answer {
     let (memory, pushed) = (memory.clone(), bytes.to_vec());
     let store = tokio::task::spawn_blocking(move || {
-        let store = Store::open(WithUrls(memory), false).unwrap();
+        let store = Store::open(WithUrls { memory, scheme }, false).unwrap();
         let digest = Digest::sha256(&pushed);
         if store.blob(&"a/b".parse().unwrap(), &digest).is_err() {
             let mut receiver = store.receive(&digest, None).unwrap();
@@ -93,11 +109,7 @@ async fn ask(
     });
     let settings = Settings { redirects, ..Settings::default() };
     let mut registry = router(State::stored(store.await.unwrap(), settings));
-    let uri = format!("/v2/a/b/blobs/{}", Digest::sha256(bytes));
-    let mut request = Request::builder().method(method).uri(uri);
-    if let Some(range) = range {
-        request = request.header(RANGE, range);
-    }
+    let request = request.uri(format!("/v2/a/b/blobs/{}", Digest::sha256(bytes)));
     let response = registry.call(request.body(Body::empty()).unwrap()).await.unwrap();
     let (parts, body) = response.into_parts();
     let body = body.collect().await.ok().map(http_body_util::Collected::to_bytes);
@@ -118,6 +130,20 @@ async fn a_client_that_reads_a_long_blob_is_redirected() {
         assert!(location.ends_with("?expires=1200"), "{location}");
         assert_eq!(answer.headers[DIGEST], Digest::sha256(&bytes).to_string());
         assert_eq!(answer.body.unwrap(), "");
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_came_over_tls_is_sent_to_no_url_without() {
+    let (memory, bytes) = (Memory::new(1 << 20), vec![7; 100_000]);
+    for (proto, scheme, status) in [
+        ("https", "https", StatusCode::TEMPORARY_REDIRECT),
+        ("https", "http", StatusCode::OK),
+        ("http", "http", StatusCode::TEMPORARY_REDIRECT),
+    ] {
+        let request = Request::builder().header("x-forwarded-proto", proto);
+        let answer = send(&memory, &bytes, Some(Redirects::default()), scheme, request).await;
+        assert_eq!(answer.status, status, "{proto} to {scheme}");
     }
 }
 

@@ -43,6 +43,8 @@ pub struct RemoteAnswer {
     /// Least length of a blob whose client is redirected, in bytes, and the least lifetime of the URL; `None` if no
     /// client is.
     pub redirect: Option<(u64, Duration)>,
+    /// True if the client came over TLS. Many clients then refuse a URL without it.
+    pub is_protected: bool,
 }
 
 impl Store {
@@ -56,7 +58,8 @@ impl Store {
         let (canonical, meta) = self.find_blob(name, digest)?.ok_or(StoreError::BlobUnknown)?;
         let key = blob(&canonical);
         let redirect = answer.redirect.filter(|(least, _)| meta.length >= *least);
-        if let Some(url) = redirect.and_then(|(_, lifetime)| self.storage().redirect(&key, lifetime)) {
+        let url = redirect.and_then(|(_, lifetime)| self.storage().redirect(&key, lifetime));
+        if let Some(url) = url.filter(|url| !answer.is_protected || url.starts_with("https:")) {
             return Ok(RemoteBlob::Redirect(url));
         }
         let content = self.storage().open_known(&key, &meta)?.ok_or(StoreError::BlobUnknown)?;

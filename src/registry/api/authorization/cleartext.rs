@@ -5,8 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use http::request::Parts;
 use quinistry_http::Peer;
 
-use crate::auth::challenge::is_tls;
-use crate::auth::realm::is_forwarded_https;
+use crate::auth::challenge::is_protected;
 
 /// True once the process has warned: one line tells the operator, and one for each request would fill the log.
 static HAS_WARNED: AtomicBool = AtomicBool::new(false);
@@ -30,7 +29,7 @@ pub(super) fn warn_of_password(request: &Parts) {
 fn is_readable_on_the_way(request: &Parts) -> bool {
     let is_remote =
         request.extensions.get::<Peer>().and_then(|peer| peer.ip()).is_some_and(|ip| !ip.is_loopback());
-    is_remote && !is_tls(request) && !is_forwarded_https(&request.headers)
+    is_remote && !is_protected(request)
 }
 
 #[cfg(test)]

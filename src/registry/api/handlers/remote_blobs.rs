@@ -11,6 +11,7 @@ use quinistry_store::{RemoteAnswer, RemoteBlob};
 use crate::api::response::body;
 use crate::api::response::error::Error;
 use crate::api::response::served_content::{DIGEST, ServedContent, ascii};
+use crate::auth::challenge::is_protected;
 use crate::{LimitedStore, Redirects};
 
 /// Answers GET and HEAD. A client that asks for the bytes of a long blob is redirected, if `redirects` says so; HEAD is
@@ -23,8 +24,10 @@ pub(super) async fn get(
     request: &Parts,
 ) -> Result<Response, Error> {
     let redirects = redirects.filter(|_| request.method == Method::GET);
-    let answer =
-        RemoteAnswer { redirect: redirects.map(|redirects| (redirects.min_bytes, redirects.lifetime)) };
+    let answer = RemoteAnswer {
+        redirect: redirects.map(|redirects| (redirects.min_bytes, redirects.lifetime)),
+        is_protected: is_protected(request),
+    };
     let wanted = digest.clone();
     match stored.run(move |store| store.remote_blob(&name, &wanted, answer)).await? {
         RemoteBlob::Redirect(url) => {

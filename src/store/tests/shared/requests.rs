@@ -20,7 +20,7 @@ fn requests(storage: &SharedMemory, operation: impl FnOnce()) -> (usize, usize) 
 
 fn answer(store: &Store, digest: &Digest, redirect: Option<u64>) -> RemoteBlob {
     let redirect = redirect.map(|least| (least, Duration::from_mins(20)));
-    store.remote_blob(&name(NAME), digest, RemoteAnswer { redirect }).unwrap()
+    store.remote_blob(&name(NAME), digest, RemoteAnswer { redirect, is_protected: false }).unwrap()
 }
 
 #[test]
