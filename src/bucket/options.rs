@@ -201,17 +201,27 @@ impl BucketOptions {
 }
 
 impl fmt::Display for BucketOptions {
-    /// Writes the place as a URL, without credentials and options.
+    /// Writes the place as a URL, without credentials.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.store {
-            StoreOptions::S3(s3) => write!(f, "s3://{}", s3.bucket)?,
-            StoreOptions::Gcs(gcs) => write!(f, "gs://{}", gcs.bucket)?,
-            StoreOptions::Azure(azure) => write!(f, "az://{}/{}", azure.account, azure.container)?,
-        }
+        let endpoint = match &self.store {
+            StoreOptions::S3(s3) => {
+                write!(f, "s3://{}", s3.bucket)?;
+                &s3.endpoint
+            }
+            StoreOptions::Gcs(gcs) => {
+                write!(f, "gs://{}", gcs.bucket)?;
+                &gcs.endpoint
+            }
+            StoreOptions::Azure(azure) => {
+                write!(f, "az://{}/{}", azure.account, azure.container)?;
+                &azure.endpoint
+            }
+        };
         match self.root.as_str() {
-            "" => Ok(()),
-            root => write!(f, "/{root}"),
+            "" => {}
+            root => write!(f, "/{root}")?,
         }
+        endpoint.iter().try_for_each(|endpoint| write!(f, "?endpoint={endpoint}"))
     }
 }
 

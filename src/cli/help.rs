@@ -216,7 +216,7 @@ mod tests {
                 let own = own.unwrap_or_else(|| panic!("{example}"));
                 let own = own.split(" > ").next().unwrap();
                 let own = &own[own.find("quinistry ").unwrap()..];
-                let words: Vec<_> = own.split_whitespace().collect();
+                let words: Vec<_> = own.split_whitespace().map(|word| word.trim_matches('\'')).collect();
                 let shown = format!("quinistry {path}");
                 assert!(own == shown || own.starts_with(&format!("{shown} ")), "{path}: {example}");
                 let parsed = super::program().try_get_matches_from(words);

@@ -21,7 +21,7 @@ pub(super) struct StorageArgs {
     #[arg(
         long = "storage",
         id = "storage",
-        value_name = "DIR",
+        value_name = "STORAGE",
         value_hint = clap::ValueHint::DirPath,
         help = "Accept pushes, and keep the content in this folder, in `memory`, or in a bucket: s3://BUCKET/PREFIX, \
                 gs://BUCKET/PREFIX or az://ACCOUNT/CONTAINER/PREFIX"

@@ -174,6 +174,7 @@ mod tests {
         for url in [
             "s3://images",
             "s3://images/a/b",
+            "s3://images/a?endpoint=http://localhost:9000",
             "gs://images/a",
             "az://account/images",
             "az://account/images/a/b",

@@ -59,7 +59,7 @@ pub(super) const EXAMPLES: &[(&str, &[&str])] = &[
     (
         "storage probe",
         &[
-            "quinistry storage probe s3://bucket/registry?region=eu-west-1",
+            "quinistry storage probe 's3://bucket/registry?region=eu-west-1'",
             "quinistry storage probe 's3://bucket?endpoint=http://localhost:9000&pathstyle=true' -o json",
         ],
     ),
