@@ -12,7 +12,7 @@ use std::fmt;
 use std::future::Future;
 use std::io;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use futures_util::TryStreamExt as _;
@@ -23,7 +23,7 @@ use quinistry_store::{
 };
 use tokio::runtime::Handle;
 
-use crate::{Object, ObjectError, ObjectErrorKind, ObjectMeta, Objects, StoreAbilities};
+use crate::{Object, ObjectError, ObjectErrorKind, ObjectMeta, Objects, StoreAbilities, StoreTime};
 
 /// Greatest number of requests of one call that are in flight at the same time.
 const REQUESTS_AT_ONCE: usize = 32;
@@ -201,6 +201,10 @@ impl Storage for Bucket {
             let (found, page) = tokio::try_join!(found, self.scan_folder(key, None, 1))?;
             Ok(found.is_some() || !page.entries.is_empty())
         })
+    }
+
+    fn now(&self) -> SystemTime {
+        self.objects().now().map_or_else(SystemTime::now, |StoreTime(now)| now)
     }
 
     fn check(&self) -> Result<(), StorageError> {

@@ -134,6 +134,11 @@ pub(super) fn replicas() -> Key {
     Key(format!("{ROOT}/_quinistry/replicas"))
 }
 
+/// The folder of the terms of leaders.
+pub(super) fn leaders() -> Key {
+    Key(format!("{ROOT}/_quinistry/leader"))
+}
+
 /// The versions of this layout that programs must understand.
 pub(super) fn format() -> Key {
     Key(format!("{ROOT}/_quinistry/format"))

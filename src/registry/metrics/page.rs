@@ -157,6 +157,13 @@ fn write_budgets(page: &mut Exposition) {
 
 fn write_store(page: &mut Exposition, store: &Store) {
     let statistics = store.statistics();
+    if store.is_shared() {
+        page.gauge(
+            "quinistry_leader",
+            "Whether this replica does the work of all that need not be done twice.",
+            u64::from(store.lead().is_some()),
+        );
+    }
     page.gauge(
         "quinistry_store_uploads_open",
         "Upload sessions that are open.",

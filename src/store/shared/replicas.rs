@@ -73,6 +73,15 @@ impl Replica {
         Self { id: uuid::Uuid::new_v4().to_string(), is_reader: AtomicBool::new(false) }
     }
 
+    pub(super) fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// Returns true if the storage can only be read.
+    pub(super) fn is_reader(&self) -> bool {
+        self.is_reader.load(Ordering::Relaxed)
+    }
+
     /// Returns the key of an intent of this replica.
     pub(crate) fn intent(&self, id: &str) -> Key {
         intents_of(&self.id).child(id)
@@ -97,22 +106,24 @@ impl Store {
     /// shared, or can only be read.
     #[must_use]
     pub fn maintenance_interval(&self) -> Option<Duration> {
-        let is_writer = |shared: &super::Shared| !shared.replica.is_reader.load(Ordering::Relaxed);
-        self.0.shared.as_ref().filter(|shared| is_writer(shared)).map(|_| HEARTBEAT_INTERVAL)
+        self.0.shared.as_ref().filter(|shared| !shared.replica.is_reader()).map(|_| HEARTBEAT_INTERVAL)
     }
 
-    /// Tells the other replicas that this one runs, finishes the changes of those that stopped, and gives each
-    /// repository its register.
+    /// Tells the other replicas that this one runs. The leader then finishes the changes of those that stopped, and
+    /// gives each repository its register.
     pub fn maintain(&self) -> Result<(), StoreError> {
         let Some(shared) = &self.0.shared else { return Ok(()) };
-        let beats = self.beat(&shared.replica)?;
+        self.beat(&shared.replica)?;
+        let Some(lead) = self.lead() else { return Ok(()) };
+        let beats = self.heartbeats(&shared.replica)?;
         self.finish_intents_of_others(&shared.replica, &beats)?;
         for (id, last) in &beats.last {
-            if *id != shared.replica.id && beats.is_older(last.modified, HEARTBEAT_LIFETIME) {
+            let is_forgotten = *id != shared.replica.id && beats.is_older(last.modified, HEARTBEAT_LIFETIME);
+            if is_forgotten && lead.still() {
                 self.storage().remove_if(&replicas().child(id), &last.tag)?;
             }
         }
-        self.complete_registers()
+        self.complete_registers(&lead)
     }
 
     /// Joins the replicas of a shared storage. Fails if this program does not understand the storage.
@@ -122,7 +133,8 @@ impl Store {
             replica.is_reader.store(true, Ordering::Relaxed);
             return Ok(());
         }
-        let beats = self.beat(replica)?;
+        self.beat(replica)?;
+        let beats = self.heartbeats(replica)?;
         self.finish_intents_of_others(replica, &beats)?;
         self.complete_registers_of_empty()
     }
@@ -148,11 +160,15 @@ impl Store {
         Ok(is_writable)
     }
 
-    /// Writes the heartbeat, and returns those of all replicas.
-    fn beat(&self, replica: &Replica) -> Result<Heartbeats, StoreError> {
+    /// Writes the heartbeat.
+    fn beat(&self, replica: &Replica) -> Result<(), StoreError> {
         let heartbeat = Heartbeat { version: env!("CARGO_PKG_VERSION"), protocols: [FORMAT] };
         let own = replicas().child(&replica.id);
-        self.storage().write(&[&[(own, &to_json(&heartbeat))]])?;
+        Ok(self.storage().write(&[&[(own, &to_json(&heartbeat))]])?)
+    }
+
+    /// Returns the heartbeats of all replicas, right after that of this one.
+    fn heartbeats(&self, replica: &Replica) -> Result<Heartbeats, StoreError> {
         let mut last = HashMap::new();
         self.scan(&replicas(), |key, meta| {
             last.extend(key.beneath(&replicas()).map(|(id, _)| (id.to_owned(), meta)));
