@@ -17,11 +17,12 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::StreamExt as _;
+use quinistry_oci::escape::Escaped;
 
 use self::deadline::Deadline;
 use self::limit::Limit;
 use self::points::Point;
-use self::repetition::{Budget, Repetition};
+use self::repetition::Budget;
 use crate::{
     BucketSettings, Condition, Listing, ListingQuery, Multipart, Object, ObjectError, ObjectErrorKind,
     ObjectMeta, Objects, Part, PendingUpload, Put, RequestFuture, SignedMethod, StoreTime,
@@ -29,6 +30,7 @@ use crate::{
 
 pub use self::limit::MAX_IN_FLIGHT;
 pub use self::repetition::RepetitionPolicy;
+pub(crate) use self::repetition::Repetition;
 
 /// A bucket whose requests have deadlines, are repeated, and are limited in number. Clones share the limit.
 #[derive(Clone, Debug)]
@@ -232,6 +234,21 @@ impl Governed {
     }
 }
 
+/// Returns an error if a page does not begin after its key: whoever reads page by page would never come to an end.
+fn check_progress(query: ListingQuery<'_>, listing: &Listing) -> Result<(), ObjectError> {
+    let (Some(after), Some((first, _))) = (query.after, listing.entries.first()) else { return Ok(()) };
+    if first.as_str() > after {
+        return Ok(());
+    }
+    let message = format!(
+        "LIST {}: the store returned a page that begins with {}, and was asked for keys after {}",
+        Escaped(query.prefix),
+        Escaped(first),
+        Escaped(after)
+    );
+    Err(ObjectError::new(ObjectErrorKind::Refused, message))
+}
+
 impl Objects for Governed {
     fn get<'a>(
         &'a self,
@@ -265,7 +282,9 @@ impl Objects for Governed {
 
     fn list<'a>(&'a self, query: ListingQuery<'a>) -> RequestFuture<'a, Listing> {
         Box::pin(async move {
-            Ok(self.repeat(points::LIST, Deadline::SMALL, || self.objects().list(query)).await?)
+            let listing = self.repeat(points::LIST, Deadline::SMALL, || self.objects().list(query)).await?;
+            check_progress(query, &listing)?;
+            Ok(listing)
         })
     }
 

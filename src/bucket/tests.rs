@@ -1,8 +1,9 @@
-//! Tests of the room as a whole: the contract of a storage, on a bucket in memory and on versitygw; repetitions; and
-//! the probe.
+//! Tests of the room as a whole: the contract of a storage, on a bucket in memory and on versitygw; repetitions;
+//! stores that contradict themselves; and the probe.
 
 mod azurite;
 mod contract;
+mod contradictions;
 mod foreign_keys;
 mod gateway;
 mod probing;

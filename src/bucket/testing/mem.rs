@@ -44,6 +44,8 @@ pub struct MemOptions {
     pub requires_equal_parts: bool,
     /// Time after which lists show a change. Stores with a guarantee: none.
     pub list_lag: Duration,
+    /// True if pages of lists begin with the first key, whatever key they shall begin after.
+    pub ignores_start_after: bool,
     /// Length in bytes from which bodies are forgotten and read as zeros. Lets a test push more than its memory
     /// holds.
     pub forgets_from: u64,
@@ -80,6 +82,7 @@ impl Default for MemOptions {
             max_parts: 10_000,
             requires_equal_parts: false,
             list_lag: Duration::ZERO,
+            ignores_start_after: false,
             forgets_from: u64::MAX,
             signs: true,
         }

@@ -28,7 +28,10 @@ const HEARTBEAT_LIFETIME: Duration = Duration::from_hours(24);
 const FORMAT: u32 = 1;
 
 /// Longest heartbeat, or description of the layout, that is read, in bytes.
-const MAX_NOTE_BYTES: u64 = 64 * 1024;
+pub(super) const MAX_NOTE_BYTES: u64 = 64 * 1024;
+
+/// Attempts to take an intent whose taker stopped, while other replicas do the same.
+const MAX_TAKEOVERS: usize = 8;
 
 /// Ending of the key by which a replica takes an intent of another one.
 const TAKEN: &str = ".taken";
@@ -209,12 +212,13 @@ impl Store {
         begun: SystemTime,
     ) -> Result<(), StoreError> {
         let Some(taken) = Key::of_path(format!("{key}{TAKEN}")) else { return Ok(()) };
-        loop {
+        let mut is_own = false;
+        for _ in 0..MAX_TAKEOVERS {
             let other = match self.storage().create(&taken, replica.id.as_bytes())? {
-                Created::New => break,
-                Created::Exists(other) => other,
+                Created::New => replica.id.as_bytes().to_vec(),
+                Created::Exists(other) => other.to_vec(),
             };
-            let is_own = other == replica.id.as_bytes();
+            is_own = other == replica.id.as_bytes();
             if is_own {
                 break;
             }
@@ -226,6 +230,10 @@ impl Store {
             if self.storage().remove_if(&taken, &found.tag)? == Removed::Changed {
                 return Ok(());
             }
+        }
+        if !is_own {
+            // The next maintenance tries again.
+            return Ok(());
         }
         self.finish_intent(key, Some(begun))?;
         self.storage().remove(&taken)?;

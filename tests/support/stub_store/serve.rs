@@ -89,6 +89,7 @@ impl Store {
             Some(Fault::Unavailable) => return refuse(503, "SlowDown"),
             Some(Fault::Conflict) => return refuse(409, "ConditionalRequestConflict"),
             Some(Fault::ErrorInSuccess) => return refuse(200, "InternalError"),
+            Some(Fault::Absent) => return refuse(404, "NoSuchKey"),
             _ => {}
         }
         let answer = self.perform(&operation, &request).await;

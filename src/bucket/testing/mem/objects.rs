@@ -104,7 +104,8 @@ impl Objects for Mem {
         Box::pin(async move {
             self.answer(|state, options, _| {
                 let limit = query.limit.min(MAX_KEYS);
-                let mut entries = state.list(options, query.prefix, query.after, limit + 1);
+                let after = query.after.filter(|_| !options.ignores_start_after);
+                let mut entries = state.list(options, query.prefix, after, limit + 1);
                 let is_truncated = entries.len() > limit;
                 entries.truncate(limit);
                 Ok(Listing { entries, is_truncated })
