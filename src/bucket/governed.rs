@@ -30,7 +30,7 @@ use crate::{
 
 pub use self::limit::MAX_IN_FLIGHT;
 pub use self::repetition::RepetitionPolicy;
-pub(crate) use self::repetition::Repetition;
+pub(crate) use self::repetition::{Repetition, fraction};
 
 /// A bucket whose requests have deadlines, are repeated, and are limited in number. Clones share the limit.
 #[derive(Clone, Debug)]

@@ -6,6 +6,7 @@
 mod abilities;
 mod azure;
 mod connect;
+mod credentials;
 mod governed;
 mod objects;
 mod options;

@@ -26,7 +26,7 @@ use object_store::signer::Signer as _;
 use reqwest::Url;
 
 use self::answers::Written;
-use self::dialect::{Dialect, insert};
+use self::dialect::{Dialect, Used, insert};
 use self::sign::{Signer, encode_path, set_query};
 use crate::transport::{Answer, Request, Transport, What, etag, metadata};
 use crate::xml;
@@ -73,9 +73,25 @@ impl S3 {
         Request { method, url, headers: HeaderMap::new(), body: Bytes::new() }
     }
 
-    async fn send(&self, mut request: Request, what: What<'_>) -> Result<Answer, ObjectError> {
-        self.dialect.authorize(&mut request, self.transport.clock().to_sign()).await?;
-        self.transport.send(request, what).await
+    /// Sends a request; again, if the store says that the credentials have expired, and there are others.
+    async fn send(&self, request: Request, what: What<'_>) -> Result<Answer, ObjectError> {
+        let (used, answered) = self.send_once(request.clone(), what).await?;
+        match answered {
+            Err(error) if error.kind == ObjectErrorKind::Expired && self.dialect.replace(&used).await? => {
+                self.send_once(request, what).await?.1
+            }
+            answered => answered,
+        }
+    }
+
+    /// Signs and sends a request. Returns the answer with the credentials that were used.
+    async fn send_once(
+        &self,
+        mut request: Request,
+        what: What<'_>,
+    ) -> Result<(Used, Result<Answer, ObjectError>), ObjectError> {
+        let used = self.dialect.authorize(&mut request, self.transport.clock().to_sign()).await?;
+        Ok((used, self.transport.send(request, what).await))
     }
 
     /// Returns the header that names an object as the source of a copy.
@@ -152,7 +168,7 @@ impl S3 {
             SignedMethod::Get => Method::GET,
             SignedMethod::Head => Method::HEAD,
         };
-        if let Dialect::Google { store, signs } = &self.dialect {
+        if let Dialect::Google { store, signs, .. } = &self.dialect {
             let path = Path::parse(format!("{}{key}", self.root)).ok().filter(|_| *signs)?;
             return Some(store.signed_url(method, &path, expiry).now_or_never()?.ok()?.into());
         }

@@ -89,7 +89,7 @@ fn failed(what: &'static str, key: &Key) -> impl FnOnce(ObjectError) -> StorageE
 fn io_error(error: ObjectError) -> io::Error {
     let kind = match error.kind {
         ObjectErrorKind::NotFound => io::ErrorKind::NotFound,
-        ObjectErrorKind::Denied => io::ErrorKind::PermissionDenied,
+        ObjectErrorKind::Denied | ObjectErrorKind::Expired => io::ErrorKind::PermissionDenied,
         ObjectErrorKind::Throttled => io::ErrorKind::ResourceBusy,
         ObjectErrorKind::Unknown => io::ErrorKind::TimedOut,
         _ => io::ErrorKind::Other,

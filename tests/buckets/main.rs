@@ -27,6 +27,7 @@ mod attempt;
 mod azure;
 mod baseline;
 mod client;
+mod credentials;
 mod faults;
 mod interchange;
 mod kills;
