@@ -95,5 +95,7 @@ fn a_replica_without_its_own_clock_signs_by_that_of_the_store() {
     options.clock.advance(Duration::from_hours(48));
     let stub = StubStore::with(options);
     let replica = Replica::start(&stub.section(""));
+    let log = replica.server.log();
+    assert!(log.contains("clock differs from that of the object store, signing with the store's"), "{log}");
     Client::new(&[replica.peer()], "app").push_blob(crate::client::Way::Put, b"content");
 }
