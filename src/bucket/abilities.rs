@@ -25,6 +25,8 @@ pub struct StoreAbilities {
     pub signs_urls: bool,
     /// A removal is refused after the time that its signature allows.
     pub fences_removals: bool,
+    /// A body that does not have the SHA-256 which its request tells is refused.
+    pub verifies_sha256: bool,
 }
 
 impl StoreAbilities {
@@ -39,5 +41,6 @@ impl StoreAbilities {
         takes_unequal_parts: true,
         signs_urls: true,
         fences_removals: true,
+        verifies_sha256: true,
     };
 }

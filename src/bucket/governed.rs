@@ -17,6 +17,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::StreamExt as _;
+use quinistry_oci::Digest;
 use quinistry_oci::escape::Escaped;
 
 use self::deadline::Deadline;
@@ -131,8 +132,17 @@ impl Governed {
         Ok(reading::resumed(self.clone(), key.to_owned(), object))
     }
 
-    async fn write(&self, key: &str, body: Bytes, condition: Condition<'_>) -> Result<Put, ObjectError> {
-        let attempt = || self.objects().put(key, body.clone(), condition);
+    async fn write(
+        &self,
+        key: &str,
+        body: Bytes,
+        condition: Condition<'_>,
+        sha256: Option<&Digest>,
+    ) -> Result<Put, ObjectError> {
+        let attempt = || match sha256 {
+            Some(sha256) => self.objects().put_hashed(key, body.clone(), condition, sha256),
+            None => self.objects().put(key, body.clone(), condition),
+        };
         let failed = match self.repeat(points::PUT, Deadline::of_body(body.len()), attempt).await {
             Ok(put) => return Ok(put),
             Err(failed) => failed,
@@ -264,7 +274,21 @@ impl Objects for Governed {
     }
 
     fn put<'a>(&'a self, key: &'a str, body: Bytes, condition: Condition<'a>) -> RequestFuture<'a, Put> {
-        Box::pin(self.write(key, body, condition))
+        Box::pin(self.write(key, body, condition, None))
+    }
+
+    fn sends_sha256(&self) -> bool {
+        self.objects().sends_sha256()
+    }
+
+    fn put_hashed<'a>(
+        &'a self,
+        key: &'a str,
+        body: Bytes,
+        condition: Condition<'a>,
+        sha256: &'a Digest,
+    ) -> RequestFuture<'a, Put> {
+        Box::pin(self.write(key, body, condition, Some(sha256)))
     }
 
     fn delete<'a>(

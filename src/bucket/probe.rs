@@ -78,12 +78,13 @@ async fn run(checks: &Checks<'_>, depth: ProbeDepth, is_exclusive: bool) -> Resu
         return Err(ProbeError::NoCreation);
     }
     lists?;
-    let (removes_if, removes_many, copies, signs, fences) = tokio::join!(
+    let (removes_if, removes_many, copies, signs, fences, verifies) = tokio::join!(
         checks.removes_if_unchanged(),
         checks.removes_many(),
         checks.copies(),
         checks.signs_urls(),
         checks.fences_removals(),
+        checks.verifies_sha256(),
     );
     let mut findings = Vec::new();
     let mut note = |name, outcome: Result<Option<bool>, ObjectError>| {
@@ -102,6 +103,7 @@ async fn run(checks: &Checks<'_>, depth: ProbeDepth, is_exclusive: bool) -> Resu
         takes_unequal_parts: note(report::UNEQUAL_PARTS, unequal),
         signs_urls: note(report::SIGNS, signs),
         fences_removals: note(report::FENCES, fences),
+        verifies_sha256: note(report::VERIFIES, verifies),
     };
     Ok(ProbeReport { abilities, findings })
 }

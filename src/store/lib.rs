@@ -63,7 +63,7 @@ pub use coherence::{Coherence, StoreOptions};
 pub use error::StoreError;
 pub use filesystem::{Access, Filesystem, OpenError};
 pub use gc::{Collected, Collection, NotUnderstood};
-pub use layout::{Key, scratch_folder, upload_folder, uploads_folder};
+pub use layout::{Key, content_digest, scratch_folder, upload_folder, uploads_folder};
 pub use listings::Page;
 pub use manifests::{StoredManifest, Tagged};
 pub use memory::Memory;

@@ -135,8 +135,13 @@ fn bucket() -> Bucket {
     let (objects, runtime) = (Arc::new(Mem::default()), RUNTIME.handle().clone());
     let transfers = TransferOptions::default();
     let memory = PartMemory::new(transfers.memory_bytes);
-    let options =
-        UploadOptions { transfers, parts_may_differ: true, copies_parts: true, is_exclusive: false };
+    let options = UploadOptions {
+        transfers,
+        parts_may_differ: true,
+        copies_parts: true,
+        is_exclusive: false,
+        verifies_sha256: true,
+    };
     let uploads = BucketUploads::new(objects.clone(), runtime.clone(), memory, options);
     Bucket::new(objects, runtime, StoreAbilities::ALL, Arc::new(uploads))
 }

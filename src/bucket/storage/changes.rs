@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
-use quinistry_store::{Created, Entry, Key, MAX_CREATED_BYTES, ObjectTag, Removed, StorageError};
+use quinistry_store::{
+    Created, Entry, Key, MAX_CREATED_BYTES, ObjectTag, Removed, StorageError, content_digest,
+};
 
 use super::{Bucket, REQUESTS_AT_ONCE, collect, failed, present, tag};
 use crate::governed::Repetition;
@@ -29,7 +31,10 @@ impl Bucket {
 
     async fn write_entry(&self, key: &Key, bytes: &[u8]) -> Result<(), StorageError> {
         let body = Bytes::copy_from_slice(bytes);
-        let written = self.objects().put(key.as_str(), body, Condition::Always).await;
+        let written = match content_digest(key.as_str()).filter(|_| self.0.abilities.verifies_sha256) {
+            Some(sha256) => self.objects().put_hashed(key.as_str(), body, Condition::Always, &sha256).await,
+            None => self.objects().put(key.as_str(), body, Condition::Always).await,
+        };
         written.map(drop).map_err(failed("write", key))
     }
 

@@ -51,6 +51,8 @@ pub struct MemOptions {
     pub forgets_from: u64,
     /// True if URLs can be signed.
     pub signs: bool,
+    /// True if bodies are compared with the SHA-256 that their requests tell.
+    pub verifies_sha256: bool,
 }
 
 /// Versions of objects.
@@ -85,6 +87,7 @@ impl Default for MemOptions {
             ignores_start_after: false,
             forgets_from: u64::MAX,
             signs: true,
+            verifies_sha256: true,
         }
     }
 }

@@ -30,8 +30,13 @@ async fn store(bucket: &SharedBucket) -> Store {
     let (objects, runtime) = (bucket.clone(), tokio::runtime::Handle::current());
     let store = tokio::task::spawn_blocking(move || {
         let transfers = TransferOptions::default();
-        let options =
-            UploadOptions { transfers, parts_may_differ: true, copies_parts: true, is_exclusive: false };
+        let options = UploadOptions {
+            transfers,
+            parts_may_differ: true,
+            copies_parts: true,
+            is_exclusive: false,
+            verifies_sha256: true,
+        };
         let memory = PartMemory::new(transfers.part_bytes);
         let uploads = BucketUploads::new(objects.clone(), runtime.clone(), memory, options);
         let bucket = Bucket::new(objects, runtime, StoreAbilities::ALL, Arc::new(uploads));

@@ -27,9 +27,6 @@ pub(super) fn refusal(request: &Request, shape: Shape, valid: usize, now: System
     if request.header("x-amz-security-token").is_some_and(|token| token != format!("token-{valid}")) {
         return Some(Answer::error(400, "ExpiredToken", "the provided token has expired"));
     }
-    if shape == Shape::Gcs && request.header("authorization") == Some("Bearer expired") {
-        return Some(Answer::error(401, "AuthenticationRequired", "the token has expired"));
-    }
     let denied = |message| Some(Answer::error(403, "AccessDenied", message));
     if let Some(date) = request.parameter("X-Amz-Date").or_else(|| request.parameter("X-Goog-Date")) {
         let expires = request.parameter("X-Amz-Expires").or_else(|| request.parameter("X-Goog-Expires"));

@@ -6,6 +6,7 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use bytes::Bytes;
 use futures_util::stream::{self, StreamExt as _};
+use quinistry_oci::Digest;
 
 use super::body::Body;
 use super::{Mem, SIGNED_REQUEST_VALIDITY, refuse};
@@ -64,6 +65,24 @@ impl Objects for Mem {
                 Ok(state.insert(options, key, body, None, now))
             })
         })
+    }
+
+    fn sends_sha256(&self) -> bool {
+        true
+    }
+
+    fn put_hashed<'a>(
+        &'a self,
+        key: &'a str,
+        body: Bytes,
+        condition: Condition<'a>,
+        sha256: &'a Digest,
+    ) -> RequestFuture<'a, Put> {
+        if self.options.verifies_sha256 && Digest::sha256(&body) != *sha256 {
+            let refused = refuse(ObjectErrorKind::Refused, "put", key, "400 BadDigest");
+            return Box::pin(std::future::ready(Err(refused)));
+        }
+        self.put(key, body, condition)
     }
 
     fn delete<'a>(
