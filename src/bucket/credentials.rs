@@ -1,8 +1,8 @@
 //! Credentials of a store. Temporary ones are renewed in the background before they expire, and at once when the store
 //! says that they have.
 //!
-//! The chains of `object_store` fetch credentials anew when less than five minutes of their lifetime are left, and let
-//! all requests wait for that. Here a task asks the chain at intervals, and requests take the last answer. A chain
+//! The chains of `object_store` fetch other credentials when less than five minutes of the lifetime are left, and let all
+//! requests wait for that. Here a task asks the chain at intervals, and requests take the last answer. A chain
 //! measures lifetimes by a clock that stands still while the machine is suspended, and has no way to be told that a
 //! store has refused what it gave: another chain is then built in its place.
 
@@ -19,7 +19,7 @@ use crate::governed::fraction;
 /// it by chance, so that the replicas of a deployment do not ask at the same time.
 const MAX_PAUSE: Duration = Duration::from_secs(90);
 
-/// Shortest pause.
+/// Shortest pause between two questions to a chain, most of which the chain answers from memory.
 const MIN_PAUSE: Duration = Duration::from_secs(30);
 
 /// Age below which refused credentials are not fetched again: the store refuses them for another reason than their age.
@@ -135,7 +135,7 @@ impl<C> Inner<C> {
         let provider = self.state().provider.clone();
         let fetched = provider.get_credential().await?;
         let mut state = self.state();
-        // Another chain may have been built meanwhile, whose credentials are newer.
+        // Another chain, whose credentials are newer, may have been built since.
         if Arc::ptr_eq(&state.provider, &provider) {
             state.current = Some(fetched.clone());
         }

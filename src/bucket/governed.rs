@@ -244,7 +244,7 @@ impl Governed {
     }
 }
 
-/// Returns an error if a page does not begin after its key: whoever reads page by page would never come to an end.
+/// Returns an error if a page does not begin after its key: a reader of all pages would never come to an end.
 fn check_progress(query: ListingQuery<'_>, listing: &Listing) -> Result<(), ObjectError> {
     let (Some(after), Some((first, _))) = (query.after, listing.entries.first()) else { return Ok(()) };
     if first.as_str() > after {

@@ -1,6 +1,7 @@
 //! The probe of a store: what the store does is tried, because some accept a condition and ignore it.
 
 mod checks;
+mod kept;
 mod report;
 
 use uuid::Uuid;
@@ -8,6 +9,8 @@ use uuid::Uuid;
 use self::checks::Checks;
 use crate::{ObjectError, Objects, StoreAbilities};
 
+pub(crate) use self::kept::FORMAT;
+pub use self::kept::KeptProbe;
 pub use self::report::{Finding, ProbeReport};
 
 /// Folder of the objects of probes. Those of a probe that was cut off stay, and harm nothing.

@@ -23,13 +23,11 @@ use quinistry_store::{
 };
 use tokio::runtime::Handle;
 
+use crate::probe::FORMAT;
 use crate::{Object, ObjectError, ObjectErrorKind, ObjectMeta, Objects, StoreAbilities, StoreTime};
 
 /// Greatest number of requests of one call that are in flight at the same time.
 const REQUESTS_AT_ONCE: usize = 32;
-
-/// Object that is looked up to see whether the store answers. It need not exist.
-const CHECKED: &str = "docker/registry/v2/_quinistry/format";
 
 /// Storage in a bucket. Clones share it.
 #[derive(Clone)]
@@ -214,7 +212,8 @@ impl Storage for Bucket {
                 key: "the bucket".to_owned(),
                 source: io_error(error),
             };
-            present(self.objects().head(CHECKED).await).map(drop).map_err(unreachable)
+            // The object need not exist.
+            present(self.objects().head(FORMAT).await).map(drop).map_err(unreachable)
         })
     }
 

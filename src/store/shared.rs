@@ -7,6 +7,7 @@
 //! Called by the store where [`Abilities::is_shared`](crate::Abilities::is_shared) is set.
 
 mod catalog;
+mod format;
 mod lead;
 mod manifests;
 mod parts;

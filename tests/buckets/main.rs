@@ -30,6 +30,7 @@ mod client;
 mod credentials;
 mod faults;
 mod interchange;
+mod kept_probe;
 mod kills;
 mod memory;
 mod probe;

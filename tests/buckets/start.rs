@@ -13,7 +13,7 @@ use crate::support::stub_store::{BucketSettings, Shape, StubOptions, StubStore};
 
 /// Starts the program on a store that it must refuse, and returns the error.
 #[track_caller]
-fn refusal(section: &str) -> String {
+pub(crate) fn refusal(section: &str) -> String {
     let folder = tempfile::tempdir().unwrap();
     let config = folder.path().join("config.yml");
     fs::write(&config, configuration(section, ReplicaSettings::default())).unwrap();

@@ -116,14 +116,17 @@ fn path_of(location: &str) -> String {
     }
 }
 
-/// Metrics of a registry that has all that they can tell about, in memory, in a folder and in a bucket.
-pub(crate) fn full_pages() -> [String; 3] {
+/// Metrics of a registry that has all that they can tell about, in memory, in a folder and in
+/// buckets.
+pub(crate) fn full_pages() -> [String; 5] {
     let folder = tempfile::tempdir().unwrap();
     let filesystem = Filesystem::open(folder.path(), Access::Write).unwrap();
     [
         page_of(Memory::new(1 << 20), Driver::InMemory, folder.path()),
         page_of(filesystem, Driver::Filesystem, folder.path()),
         page_of(bucket(), Driver::S3, folder.path()),
+        page_of(bucket(), Driver::Gcs, folder.path()),
+        page_of(bucket(), Driver::Azure, folder.path()),
     ]
 }
 
@@ -150,6 +153,7 @@ fn page_of(storage: impl Storage, driver: Driver, folder: &Path) -> String {
     let metrics = RegistryMetrics::default();
     let storage = ObservedStorage::new(storage, metrics.storage_observer(driver));
     metrics.watch_store(Store::open(storage, false).unwrap());
+    metrics.watch_storage_abilities(StoreAbilities::ALL.by_name());
     let log = File::create(folder.join("log")).unwrap();
     metrics.watch_access_log(AccessLog::start(log, AccessLogFormat::Combined).unwrap());
     metrics.watch_audit_log(Some(AuditLog::start(AuditPlace::File(folder.join("audit"))).unwrap()));

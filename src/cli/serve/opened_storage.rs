@@ -6,6 +6,7 @@ use anyhow::Context as _;
 
 use super::opened_bucket::{self, OpenedBucket};
 use super::plan::{FolderAccess, StoragePlace, StoragePlan};
+use crate::bucket::KeptProbe;
 use crate::cli::storage::open_folder;
 use crate::registry::metrics::{Driver, RegistryMetrics};
 use crate::store::{
@@ -34,7 +35,10 @@ impl StoragePlan {
                 (self.store(storage, Driver::Filesystem, metrics), is_writable)
             }
             StoragePlace::Bucket(options) => {
-                let OpenedBucket { bucket, is_writable } = opened_bucket::open(options, self.access)?;
+                let OpenedBucket { bucket, is_writable, probe } = opened_bucket::open(options, self.access)?;
+                if let Some(metrics) = metrics {
+                    metrics.watch_storage_abilities(bucket.store_abilities().by_name());
+                }
                 let driver = opened_bucket::driver(options);
                 // Calls of a bucket wait for requests on this runtime.
                 let store = tokio::task::block_in_place(|| {
@@ -43,6 +47,7 @@ impl StoragePlan {
                     } else {
                         self.store(ReadOnlyStorage::new(bucket), driver, metrics)
                     }
+                    .inspect(|store| keep(store, probe))
                 });
                 (store, is_writable)
             }
@@ -64,6 +69,14 @@ impl StoragePlan {
             }
         }
         .context("failed to finish what a crash had cut off")
+    }
+}
+
+/// Keeps the result of a probe for the next start, which otherwise makes another probe.
+fn keep(store: &Store, probe: Option<KeptProbe>) {
+    let Some(probe) = probe.and_then(|probe| serde_json::to_value(probe).ok()) else { return };
+    if let Err(error) = store.keep_note(KeptProbe::FIELD, probe) {
+        tracing::warn!(%error, "cannot keep the result of the probe, the next start probes again");
     }
 }
 

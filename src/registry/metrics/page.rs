@@ -39,6 +39,13 @@ impl RegistryMetrics {
         if let Some(storage) = self.storage.get() {
             storage.write(&mut page);
         }
+        if let Some(abilities) = self.abilities.get() {
+            page.gauges(
+                "quinistry_storage_ability",
+                "Whether the object store can do something, as its probe found.",
+                abilities.iter().map(|(ability, is_able)| ([("ability", *ability)], u64::from(*is_able))),
+            );
+        }
         if let Some(store) = self.store.get() {
             write_store(&mut page, store);
         }

@@ -1,4 +1,4 @@
-//! Replicas: their heartbeats, the versions of the layout that they speak, and the intents of those that stopped.
+//! Replicas: their heartbeats, and the intents of those that stopped.
 //!
 //! Ages are differences between times of the storage, never of this machine: the age of a heartbeat is counted
 //! from the time at which the storage stored this process's own one.
@@ -8,10 +8,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
 use quinistry_oci::to_json;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
-use crate::layout::{self, Key, intents, intents_of, replicas};
-use crate::storage::{Created, Meta, Removed, StorageError};
+use super::format::FORMAT;
+use crate::layout::{Key, intents, intents_of, replicas};
+use crate::storage::{Created, Meta, Removed};
 use crate::{Store, StoreError};
 
 /// Time between two heartbeats of a replica.
@@ -23,9 +24,6 @@ const MAX_HEARTBEAT_AGE: Duration = Duration::from_mins(5);
 
 /// Age at which the heartbeat of a stopped replica is removed.
 const HEARTBEAT_LIFETIME: Duration = Duration::from_hours(24);
-
-/// Version of the layout that this program writes.
-const FORMAT: u32 = 1;
 
 /// Longest heartbeat, or description of the layout, that is read, in bytes.
 pub(super) const MAX_NOTE_BYTES: u64 = 64 * 1024;
@@ -42,18 +40,6 @@ pub(crate) struct Replica {
     id: String,
     /// The storage can only be read, so that no other replica hears of this one.
     is_reader: AtomicBool,
-}
-
-/// Versions of the layout.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct LayoutVersions {
-    /// Version that the writer of the object wrote.
-    format: u32,
-    /// Least version that a reader must understand.
-    min_reader: u32,
-    /// Least version that a writer must understand.
-    min_writer: u32,
 }
 
 /// Content of a heartbeat.
@@ -140,27 +126,6 @@ impl Store {
         let beats = self.heartbeats(replica)?;
         self.finish_intents_of_others(replica, &beats)?;
         self.complete_registers_of_empty()
-    }
-
-    /// Reads the versions of the layout, or writes them where there are none. Returns false if the storage can only be
-    /// read.
-    fn check_format(&self) -> Result<bool, StoreError> {
-        let key = layout::format();
-        let own = LayoutVersions { format: FORMAT, min_reader: FORMAT, min_writer: FORMAT };
-        let (found, is_writable) = match self.storage().create(&key, &to_json(&own)) {
-            Ok(Created::New) => return Ok(true),
-            Ok(Created::Exists(found)) => (Some(found), true),
-            Err(StorageError::ReadOnly) => (self.storage().read(&key, MAX_NOTE_BYTES)?, false),
-            Err(error) => return Err(error.into()),
-        };
-        let Some(found) = found else { return Ok(is_writable) };
-        let format: LayoutVersions =
-            serde_json::from_slice(&found).map_err(|_| StoreError::FormatUnknown(key.clone()))?;
-        let needed = if is_writable { format.min_reader.max(format.min_writer) } else { format.min_reader };
-        if needed > FORMAT {
-            return Err(StoreError::FormatTooNew { key, format: format.format });
-        }
-        Ok(is_writable)
     }
 
     /// Writes the heartbeat.

@@ -126,3 +126,22 @@ fn a_layout_of_a_newer_program_is_refused() {
     assert!(matches!(refused, StoreError::FormatUnknown(_)), "{refused}");
     assert_eq!(refused.to_string().lines().count(), 1);
 }
+
+#[test]
+fn a_note_stands_beside_the_versions_and_leaves_what_others_have_written() {
+    let storage = SharedMemory::new();
+    let store = replica(&storage.view());
+    let newer = br#"{"format":1,"minReader":1,"minWriter":1,"another":[1],"probe":"old"}"#;
+    storage.bytes().write(&[&[(layout::format(), newer)]]).unwrap();
+    store.keep_note("probe", "new".into()).unwrap();
+    let found = storage.bytes().read(&layout::format(), 1000).unwrap().unwrap();
+    let found: serde_json::Value = serde_json::from_slice(&found).unwrap();
+    let expected =
+        serde_json::json!({"format": 1, "minReader": 1, "minWriter": 1, "another": [1], "probe": "new"});
+    assert_eq!(found, expected);
+    replica(&storage.view());
+    // A description that is lost in between is not made from a note alone.
+    storage.bytes().remove(&layout::format()).unwrap();
+    store.keep_note("probe", "new".into()).unwrap();
+    assert!(storage.bytes().head(&layout::format()).unwrap().is_none());
+}
