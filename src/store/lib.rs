@@ -61,7 +61,7 @@ use self::walk::ListingCache;
 pub use boottime::{LocalClock, time_since_boot};
 pub use coherence::{Coherence, StoreOptions};
 pub use error::StoreError;
-pub use filesystem::{Access, Filesystem, OpenError};
+pub use filesystem::{Access, Filesystem, FilesystemKind, Locking, OpenError};
 pub use gc::{Collected, Collection, NotUnderstood};
 pub use layout::{Key, content_digest, scratch_folder, upload_folder, uploads_folder};
 pub use listings::Page;
