@@ -32,6 +32,7 @@ mod faults;
 mod interchange;
 mod kept_probe;
 mod kills;
+mod leader;
 mod memory;
 mod probe;
 mod replicas;
