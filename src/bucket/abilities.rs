@@ -1,7 +1,9 @@
 //! Abilities of a store, as its probe found them.
 
+use serde::{Deserialize, Serialize};
+
 /// Abilities of a store.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[expect(
     clippy::struct_excessive_bools,
     reason = "each is an answer of the store, independent of the others"
@@ -25,9 +27,28 @@ pub struct StoreAbilities {
     pub signs_urls: bool,
     /// A removal is refused after the time that its signature allows.
     pub fences_removals: bool,
+    /// A body that does not have the SHA-256 which its request tells is refused.
+    pub verifies_sha256: bool,
 }
 
 impl StoreAbilities {
+    /// Returns each ability by its name.
+    #[must_use]
+    pub const fn by_name(&self) -> [(&'static str, bool); 10] {
+        [
+            ("creates", self.creates),
+            ("completes_if_absent", self.completes_if_absent),
+            ("removes_if_unchanged", self.removes_if_unchanged),
+            ("removes_many", self.removes_many),
+            ("copies", self.copies),
+            ("copies_parts", self.copies_parts),
+            ("takes_unequal_parts", self.takes_unequal_parts),
+            ("signs_urls", self.signs_urls),
+            ("fences_removals", self.fences_removals),
+            ("verifies_sha256", self.verifies_sha256),
+        ]
+    }
+
     /// All abilities, those of Amazon S3.
     pub const ALL: Self = Self {
         creates: true,
@@ -39,5 +60,6 @@ impl StoreAbilities {
         takes_unequal_parts: true,
         signs_urls: true,
         fences_removals: true,
+        verifies_sha256: true,
     };
 }

@@ -17,13 +17,14 @@ use futures_util::FutureExt as _;
 use futures_util::stream::{self, StreamExt as _};
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE, ETAG, HeaderName, IF_MATCH, IF_NONE_MATCH, RANGE};
 use http::{HeaderMap, HeaderValue, Method};
-use object_store::azure::{AzureAuthorizer, MicrosoftAzure};
+use object_store::azure::{AzureAuthorizer, AzureCredential, MicrosoftAzure};
 use object_store::client::{HttpRequest, HttpRequestBody};
 use object_store::path::Path;
 use object_store::signer::Signer as _;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use reqwest::Url;
 
+use crate::credentials::Credentials;
 use crate::transport::{Answer, Request, Transport, What, etag, metadata};
 use crate::{
     Condition, Listing, ListingQuery, Multipart, Object, ObjectError, ObjectErrorKind, ObjectMeta, Objects,
@@ -52,7 +53,8 @@ const PATH: &AsciiSet = &QUERY.remove(b'/');
 #[derive(Debug)]
 pub struct Azure {
     transport: Transport,
-    /// Client that has the credentials, and signs URLs.
+    credentials: Credentials<AzureCredential>,
+    /// Client that signs URLs.
     store: MicrosoftAzure,
     account: String,
     /// URL of the container, with a slash at its end.
@@ -90,10 +92,30 @@ impl Azure {
         self.send(request, what).await?.drain(what).await.map(drop)
     }
 
+    /// Sends a request; again, if the store says that the credentials have expired, and there are others.
     async fn send(&self, request: Request, what: What<'_>) -> Result<Answer, ObjectError> {
+        let used = self.credentials.get().await.map_err(no_credential)?;
+        match self.send_once(request.clone(), &used, what).await {
+            Err(error) if error.kind == ObjectErrorKind::Expired => {
+                if !self.credentials.replace(&used).await.map_err(no_credential)? {
+                    return Err(error);
+                }
+                let other = self.credentials.get().await.map_err(no_credential)?;
+                self.send_once(request, &other, what).await
+            }
+            answered => answered,
+        }
+    }
+
+    /// Signs and sends a request.
+    async fn send_once(
+        &self,
+        request: Request,
+        credential: &AzureCredential,
+        what: What<'_>,
+    ) -> Result<Answer, ObjectError> {
         let Request { method, url, mut headers, body } = request;
         let failed = |reason: &str| ObjectError::new(ObjectErrorKind::Refused, format!("{what}: {reason}"));
-        let credential = self.store.credentials().get_credential().await.map_err(no_credential)?;
         if !matches!(method, Method::GET | Method::HEAD) {
             headers.insert(CONTENT_LENGTH, body.len().into());
         }
@@ -101,7 +123,7 @@ impl Azure {
         *signed.method_mut() = method.clone();
         *signed.uri_mut() = url.as_str().parse().map_err(|_| failed("the address is not a URL"))?;
         *signed.headers_mut() = headers;
-        let authorizer = AzureAuthorizer::new(&credential, &self.account);
+        let authorizer = AzureAuthorizer::new(credential, &self.account);
         authorizer.try_authorize(&mut signed).map_err(|_| failed("the request cannot be signed"))?;
         let (parts, _) = signed.into_parts();
         let url = parts.uri.to_string().parse().map_err(|_| failed("the address is not a URL"))?;

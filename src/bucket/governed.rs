@@ -17,11 +17,13 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::StreamExt as _;
+use quinistry_oci::Digest;
+use quinistry_oci::escape::Escaped;
 
 use self::deadline::Deadline;
 use self::limit::Limit;
 use self::points::Point;
-use self::repetition::{Budget, Repetition};
+use self::repetition::Budget;
 use crate::{
     BucketSettings, Condition, Listing, ListingQuery, Multipart, Object, ObjectError, ObjectErrorKind,
     ObjectMeta, Objects, Part, PendingUpload, Put, RequestFuture, SignedMethod, StoreTime,
@@ -29,6 +31,7 @@ use crate::{
 
 pub use self::limit::MAX_IN_FLIGHT;
 pub use self::repetition::RepetitionPolicy;
+pub(crate) use self::repetition::{Repetition, fraction};
 
 /// A bucket whose requests have deadlines, are repeated, and are limited in number. Clones share the limit.
 #[derive(Clone, Debug)]
@@ -129,8 +132,17 @@ impl Governed {
         Ok(reading::resumed(self.clone(), key.to_owned(), object))
     }
 
-    async fn write(&self, key: &str, body: Bytes, condition: Condition<'_>) -> Result<Put, ObjectError> {
-        let attempt = || self.objects().put(key, body.clone(), condition);
+    async fn write(
+        &self,
+        key: &str,
+        body: Bytes,
+        condition: Condition<'_>,
+        sha256: Option<&Digest>,
+    ) -> Result<Put, ObjectError> {
+        let attempt = || match sha256 {
+            Some(sha256) => self.objects().put_hashed(key, body.clone(), condition, sha256),
+            None => self.objects().put(key, body.clone(), condition),
+        };
         let failed = match self.repeat(points::PUT, Deadline::of_body(body.len()), attempt).await {
             Ok(put) => return Ok(put),
             Err(failed) => failed,
@@ -232,6 +244,21 @@ impl Governed {
     }
 }
 
+/// Returns an error if a page does not begin after its key: a reader of all pages would never come to an end.
+fn check_progress(query: ListingQuery<'_>, listing: &Listing) -> Result<(), ObjectError> {
+    let (Some(after), Some((first, _))) = (query.after, listing.entries.first()) else { return Ok(()) };
+    if first.as_str() > after {
+        return Ok(());
+    }
+    let message = format!(
+        "LIST {}: the store returned a page that begins with {}, and was asked for keys after {}",
+        Escaped(query.prefix),
+        Escaped(first),
+        Escaped(after)
+    );
+    Err(ObjectError::new(ObjectErrorKind::Refused, message))
+}
+
 impl Objects for Governed {
     fn get<'a>(
         &'a self,
@@ -247,7 +274,21 @@ impl Objects for Governed {
     }
 
     fn put<'a>(&'a self, key: &'a str, body: Bytes, condition: Condition<'a>) -> RequestFuture<'a, Put> {
-        Box::pin(self.write(key, body, condition))
+        Box::pin(self.write(key, body, condition, None))
+    }
+
+    fn sends_sha256(&self) -> bool {
+        self.objects().sends_sha256()
+    }
+
+    fn put_hashed<'a>(
+        &'a self,
+        key: &'a str,
+        body: Bytes,
+        condition: Condition<'a>,
+        sha256: &'a Digest,
+    ) -> RequestFuture<'a, Put> {
+        Box::pin(self.write(key, body, condition, Some(sha256)))
     }
 
     fn delete<'a>(
@@ -265,7 +306,9 @@ impl Objects for Governed {
 
     fn list<'a>(&'a self, query: ListingQuery<'a>) -> RequestFuture<'a, Listing> {
         Box::pin(async move {
-            Ok(self.repeat(points::LIST, Deadline::SMALL, || self.objects().list(query)).await?)
+            let listing = self.repeat(points::LIST, Deadline::SMALL, || self.objects().list(query)).await?;
+            check_progress(query, &listing)?;
+            Ok(listing)
         })
     }
 

@@ -6,6 +6,7 @@
 mod abilities;
 mod azure;
 mod connect;
+mod credentials;
 mod governed;
 mod objects;
 mod options;
@@ -34,7 +35,7 @@ pub use self::options::{
     InvalidEndpoint, InvalidRoot, RootPrefix, S3Encryption, S3Keys, S3Options, Secret, StoreOptions,
     TransferOptions,
 };
-pub use self::probe::{Finding, ProbeDepth, ProbeError, ProbeReport, probe};
+pub use self::probe::{Finding, KeptProbe, ProbeDepth, ProbeError, ProbeReport, probe};
 pub use self::s3::{InvalidStore, S3};
 pub use self::settings::BucketSettings;
 pub use self::storage::Bucket;

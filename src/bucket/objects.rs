@@ -12,6 +12,7 @@ use std::time::{Duration, SystemTime};
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use futures_util::stream::BoxStream;
+use quinistry_oci::Digest;
 
 pub use self::error::{ObjectError, ObjectErrorKind};
 use crate::BucketSettings;
@@ -35,6 +36,24 @@ pub trait Objects: fmt::Debug + Send + Sync + 'static {
     /// Writes an object. Where the condition does not hold: [`ObjectErrorKind::Precondition`], and nothing is
     /// changed.
     fn put<'a>(&'a self, key: &'a str, body: Bytes, condition: Condition<'a>) -> RequestFuture<'a, Put>;
+
+    /// Returns true if [`put_hashed`](Self::put_hashed) tells the store the hash.
+    fn sends_sha256(&self) -> bool {
+        false
+    }
+
+    /// Writes an object whose bytes have this SHA-256. A store that verifies it refuses other bytes, which a fault on
+    /// the way has made: [`ObjectErrorKind::Refused`], and nothing is changed. Other stores are not told.
+    fn put_hashed<'a>(
+        &'a self,
+        key: &'a str,
+        body: Bytes,
+        condition: Condition<'a>,
+        sha256: &'a Digest,
+    ) -> RequestFuture<'a, Put> {
+        let _ = sha256;
+        self.put(key, body, condition)
+    }
 
     /// Removes an object. The removal of an absent one succeeds, where the store does not tell. Where the
     /// condition does not hold: [`ObjectErrorKind::Precondition`]. With `signed_at`, the store refuses the

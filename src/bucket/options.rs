@@ -198,6 +198,20 @@ impl BucketOptions {
             is_exclusive: false,
         }
     }
+
+    /// Returns the place with the host of its store, without credentials.
+    #[must_use]
+    pub fn address(&self) -> String {
+        let endpoint = match &self.store {
+            StoreOptions::S3(s3) => &s3.endpoint,
+            StoreOptions::Gcs(gcs) => &gcs.endpoint,
+            StoreOptions::Azure(azure) => &azure.endpoint,
+        };
+        match endpoint {
+            Some(endpoint) => format!("{self} at {endpoint}"),
+            None => self.to_string(),
+        }
+    }
 }
 
 impl fmt::Display for BucketOptions {

@@ -1,6 +1,7 @@
 //! The probe of a store: what the store does is tried, because some accept a condition and ignore it.
 
 mod checks;
+mod kept;
 mod report;
 
 use uuid::Uuid;
@@ -8,6 +9,8 @@ use uuid::Uuid;
 use self::checks::Checks;
 use crate::{ObjectError, Objects, StoreAbilities};
 
+pub(crate) use self::kept::FORMAT;
+pub use self::kept::KeptProbe;
 pub use self::report::{Finding, ProbeReport};
 
 /// Folder of the objects of probes. Those of a probe that was cut off stay, and harm nothing.
@@ -78,12 +81,13 @@ async fn run(checks: &Checks<'_>, depth: ProbeDepth, is_exclusive: bool) -> Resu
         return Err(ProbeError::NoCreation);
     }
     lists?;
-    let (removes_if, removes_many, copies, signs, fences) = tokio::join!(
+    let (removes_if, removes_many, copies, signs, fences, verifies) = tokio::join!(
         checks.removes_if_unchanged(),
         checks.removes_many(),
         checks.copies(),
         checks.signs_urls(),
         checks.fences_removals(),
+        checks.verifies_sha256(),
     );
     let mut findings = Vec::new();
     let mut note = |name, outcome: Result<Option<bool>, ObjectError>| {
@@ -102,6 +106,7 @@ async fn run(checks: &Checks<'_>, depth: ProbeDepth, is_exclusive: bool) -> Resu
         takes_unequal_parts: note(report::UNEQUAL_PARTS, unequal),
         signs_urls: note(report::SIGNS, signs),
         fences_removals: note(report::FENCES, fences),
+        verifies_sha256: note(report::VERIFIES, verifies),
     };
     Ok(ProbeReport { abilities, findings })
 }

@@ -17,16 +17,19 @@ mod sign;
 use std::ops::Range;
 use std::time::{Duration, SystemTime};
 
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
 use bytes::Bytes;
 use futures_util::FutureExt as _;
 use http::header::{CONTENT_TYPE, RANGE};
-use http::{HeaderMap, HeaderValue, Method};
+use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use object_store::path::Path;
 use object_store::signer::Signer as _;
+use quinistry_oci::Digest;
 use reqwest::Url;
 
 use self::answers::Written;
-use self::dialect::{Dialect, insert};
+use self::dialect::{Dialect, Used, insert};
 use self::sign::{Signer, encode_path, set_query};
 use crate::transport::{Answer, Request, Transport, What, etag, metadata};
 use crate::xml;
@@ -73,9 +76,25 @@ impl S3 {
         Request { method, url, headers: HeaderMap::new(), body: Bytes::new() }
     }
 
-    async fn send(&self, mut request: Request, what: What<'_>) -> Result<Answer, ObjectError> {
-        self.dialect.authorize(&mut request, self.transport.clock().to_sign()).await?;
-        self.transport.send(request, what).await
+    /// Sends a request; again, if the store says that the credentials have expired, and there are others.
+    async fn send(&self, request: Request, what: What<'_>) -> Result<Answer, ObjectError> {
+        let (used, answered) = self.send_once(request.clone(), what).await?;
+        match answered {
+            Err(error) if error.kind == ObjectErrorKind::Expired && self.dialect.replace(&used).await? => {
+                self.send_once(request, what).await?.1
+            }
+            answered => answered,
+        }
+    }
+
+    /// Signs and sends a request. Returns the answer with the credentials that were used.
+    async fn send_once(
+        &self,
+        mut request: Request,
+        what: What<'_>,
+    ) -> Result<(Used, Result<Answer, ObjectError>), ObjectError> {
+        let used = self.dialect.authorize(&mut request, self.transport.clock().to_sign()).await?;
+        Ok((used, self.transport.send(request, what).await))
     }
 
     /// Returns the header that names an object as the source of a copy.
@@ -120,11 +139,20 @@ impl S3 {
         metadata(&answer.headers, &self.dialect.version_header(), what).map(|(meta, _)| meta)
     }
 
-    async fn write(&self, key: &str, body: Bytes, condition: Condition<'_>) -> Result<Put, ObjectError> {
+    async fn write(
+        &self,
+        key: &str,
+        body: Bytes,
+        condition: Condition<'_>,
+        sha256: Option<&Digest>,
+    ) -> Result<Put, ObjectError> {
         let what = What("PUT", key);
         let mut request = Request { body, ..self.request(Method::PUT, key, &[]) };
         request.headers = self.new_object.clone();
         request.headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
+        if let Some(sha256) = sha256.filter(|_| self.dialect.is_amazon()) {
+            insert(&mut request.headers, CHECKSUM, &checksum(sha256));
+        }
         self.dialect.add_condition(&mut request.headers, condition);
         let headers =
             self.send(request, what).await.map_err(|error| unmatched(error, condition))?.drain(what).await?;
@@ -152,7 +180,7 @@ impl S3 {
             SignedMethod::Get => Method::GET,
             SignedMethod::Head => Method::HEAD,
         };
-        if let Dialect::Google { store, signs } = &self.dialect {
+        if let Dialect::Google { store, signs, .. } = &self.dialect {
             let path = Path::parse(format!("{}{key}", self.root)).ok().filter(|_| *signs)?;
             return Some(store.signed_url(method, &path, expiry).now_or_never()?.ok()?.into());
         }
@@ -168,6 +196,19 @@ impl S3 {
 
 /// Steps of the time at which URLs are signed, so that clients and caches see the same URL for a while.
 const URL_STEP: Duration = Duration::from_mins(5);
+
+/// Header with the SHA-256 of a body, which Amazon S3 verifies ("Checking object integrity").
+const CHECKSUM: HeaderName = HeaderName::from_static("x-amz-checksum-sha256");
+
+/// Returns the value of [`CHECKSUM`].
+fn checksum(sha256: &Digest) -> String {
+    let byte = |pair: &[u8]| {
+        let digit = |digit: u8| char::from(digit).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
+        Some((digit(pair[0])? << 4) | digit(pair[1])?)
+    };
+    let bytes: Option<Vec<u8>> = sha256.hex().as_bytes().chunks_exact(2).map(byte).collect();
+    BASE64_STANDARD.encode(bytes.expect("the text of a digest is hexadecimal"))
+}
 
 /// Returns the begin of the step of a time.
 fn step(time: SystemTime) -> SystemTime {
@@ -199,7 +240,21 @@ impl Objects for S3 {
     }
 
     fn put<'a>(&'a self, key: &'a str, body: Bytes, condition: Condition<'a>) -> RequestFuture<'a, Put> {
-        Box::pin(self.write(key, body, condition))
+        Box::pin(self.write(key, body, condition, None))
+    }
+
+    fn sends_sha256(&self) -> bool {
+        self.dialect.is_amazon()
+    }
+
+    fn put_hashed<'a>(
+        &'a self,
+        key: &'a str,
+        body: Bytes,
+        condition: Condition<'a>,
+        sha256: &'a Digest,
+    ) -> RequestFuture<'a, Put> {
+        Box::pin(self.write(key, body, condition, Some(sha256)))
     }
 
     fn delete<'a>(
@@ -278,6 +333,12 @@ impl Objects for S3 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_checksum_is_the_hash_in_base64() {
+        // Of no bytes, as `openssl dgst -sha256 -binary /dev/null | base64` prints it.
+        assert_eq!(checksum(&Digest::sha256(b"")), "47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=");
+    }
 
     #[test]
     fn urls_are_signed_alike_for_five_minutes() {

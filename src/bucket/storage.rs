@@ -12,7 +12,7 @@ use std::fmt;
 use std::future::Future;
 use std::io;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use futures_util::TryStreamExt as _;
@@ -23,13 +23,11 @@ use quinistry_store::{
 };
 use tokio::runtime::Handle;
 
-use crate::{Object, ObjectError, ObjectErrorKind, ObjectMeta, Objects, StoreAbilities};
+use crate::probe::FORMAT;
+use crate::{Object, ObjectError, ObjectErrorKind, ObjectMeta, Objects, StoreAbilities, StoreTime};
 
 /// Greatest number of requests of one call that are in flight at the same time.
 const REQUESTS_AT_ONCE: usize = 32;
-
-/// Object that is looked up to see whether the store answers. It need not exist.
-const CHECKED: &str = "docker/registry/v2/_quinistry/format";
 
 /// Storage in a bucket. Clones share it.
 #[derive(Clone)]
@@ -89,7 +87,7 @@ fn failed(what: &'static str, key: &Key) -> impl FnOnce(ObjectError) -> StorageE
 fn io_error(error: ObjectError) -> io::Error {
     let kind = match error.kind {
         ObjectErrorKind::NotFound => io::ErrorKind::NotFound,
-        ObjectErrorKind::Denied => io::ErrorKind::PermissionDenied,
+        ObjectErrorKind::Denied | ObjectErrorKind::Expired => io::ErrorKind::PermissionDenied,
         ObjectErrorKind::Throttled => io::ErrorKind::ResourceBusy,
         ObjectErrorKind::Unknown => io::ErrorKind::TimedOut,
         _ => io::ErrorKind::Other,
@@ -203,6 +201,10 @@ impl Storage for Bucket {
         })
     }
 
+    fn now(&self) -> SystemTime {
+        self.objects().now().map_or_else(SystemTime::now, |StoreTime(now)| now)
+    }
+
     fn check(&self) -> Result<(), StorageError> {
         self.wait(async {
             let unreachable = |error| StorageError::Io {
@@ -210,7 +212,8 @@ impl Storage for Bucket {
                 key: "the bucket".to_owned(),
                 source: io_error(error),
             };
-            present(self.objects().head(CHECKED).await).map(drop).map_err(unreachable)
+            // The object need not exist.
+            present(self.objects().head(FORMAT).await).map(drop).map_err(unreachable)
         })
     }
 

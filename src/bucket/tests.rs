@@ -1,10 +1,12 @@
-//! Tests of the room as a whole: the contract of a storage, on a bucket in memory and on versitygw; repetitions; and
-//! the probe.
+//! Tests of the room as a whole: the contract of a storage, on a bucket in memory and on versitygw; repetitions;
+//! stores that contradict themselves; and the probe.
 
 mod azurite;
 mod contract;
+mod contradictions;
 mod foreign_keys;
 mod gateway;
+mod hashes;
 mod probing;
 mod program;
 mod repetitions;
@@ -45,6 +47,7 @@ fn able_bucket(objects: Arc<dyn Objects>, abilities: StoreAbilities) -> Bucket {
         parts_may_differ: true,
         copies_parts: abilities.copies_parts,
         is_exclusive: false,
+        verifies_sha256: abilities.verifies_sha256,
     };
     let uploads = BucketUploads::new(objects.clone(), RUNTIME.handle().clone(), memory, options);
     Bucket::new(objects, RUNTIME.handle().clone(), abilities, Arc::new(uploads))

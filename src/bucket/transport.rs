@@ -45,6 +45,7 @@ pub fn http_client(builder: reqwest::ClientBuilder) -> reqwest::Result<reqwest::
 }
 
 /// A request before it is signed.
+#[derive(Clone)]
 pub(crate) struct Request {
     pub(crate) method: Method,
     pub(crate) url: Url,

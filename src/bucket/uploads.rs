@@ -49,6 +49,8 @@ pub struct UploadOptions {
     pub copies_parts: bool,
     /// True if no other process uses the bucket, so that the end of a session need not be written down.
     pub is_exclusive: bool,
+    /// True if the store refuses a body that does not have the SHA-256 of its key.
+    pub verifies_sha256: bool,
 }
 
 /// Uploads into a bucket. Clones share the memory for parts.
@@ -64,6 +66,7 @@ struct Shared {
     parts_may_differ: bool,
     copies_parts: bool,
     is_exclusive: bool,
+    verifies_sha256: bool,
     ended: EndedSessions,
 }
 
@@ -88,7 +91,8 @@ impl BucketUploads {
         memory: PartMemory,
         options: UploadOptions,
     ) -> Self {
-        let UploadOptions { transfers, parts_may_differ, copies_parts, is_exclusive } = options;
+        let UploadOptions { transfers, parts_may_differ, copies_parts, is_exclusive, verifies_sha256 } =
+            options;
         Self(Arc::new(Shared {
             objects,
             runtime,
@@ -97,6 +101,7 @@ impl BucketUploads {
             parts_may_differ,
             copies_parts,
             is_exclusive,
+            verifies_sha256,
             ended: EndedSessions::default(),
         }))
     }

@@ -197,6 +197,7 @@ mod tests {
             "--storage=/srv --upload-timeout=5",
             "--storage=memory --memory-limit=5",
             "--storage=/a --allow-sparse",
+            "--storage=/a --exclusive",
         ];
         for flags in flags {
             let words: Vec<&str> =

@@ -12,7 +12,7 @@ use super::count;
 use super::output::{self, OutputArgs};
 use super::storage::open_folder;
 use crate::oci::{Digest, RepositoryName};
-use crate::store::{Access, Collected, Collection, NotUnderstood, Store};
+use crate::store::{Access, Collected, Collection, FilesystemKind, Locking, NotUnderstood, Store};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -92,9 +92,23 @@ pub(super) fn collect(folder: &Path, wanted: &Collection) -> anyhow::Result<GcRe
     ensure_store(folder)?;
     // Opened for a dry run too: content that another program changes at the same time looks like content
     // that is not needed.
+    warn_of_other_machines(folder);
     let storage = open_folder(folder, Access::Write)?;
     let store = Store::open(storage, false).context("failed to finish what a crash had cut off")?;
     Ok(GcReport::new(wanted.dry_run, store.collect(wanted)?))
+}
+
+/// Warns where the lock of the folder may not keep a registry on another machine from writing meanwhile.
+fn warn_of_other_machines(folder: &Path) {
+    if let Ok(FilesystemKind { name, locking: Locking::Unsound | Locking::Unknown }) =
+        FilesystemKind::of_folder(folder)
+    {
+        tracing::warn!(
+            folder = %folder.display(),
+            kind = name,
+            "the lock of the folder may hold on this machine alone: stop the registries of all machines first"
+        );
+    }
 }
 
 /// Fails unless a registry has kept its content in the folder: a wrong path must not become a store.

@@ -11,6 +11,7 @@ pub(super) mod process;
 mod reload;
 mod renewal;
 mod running;
+mod shared_folder;
 mod tls_args;
 
 use std::path::PathBuf;
@@ -89,7 +90,7 @@ pub(super) struct CommandArgs {
     #[arg(
         value_name = "CONFIG",
         value_hint = ValueHint::FilePath,
-        conflicts_with_all = ["storage", "memory_limit", "upload_timeout", "allow_sparse", "tls_cert"]
+        conflicts_with_all = ["storage", "memory_limit", "upload_timeout", "allow_sparse", "exclusive", "tls_cert"]
     )]
     config: Option<PathBuf>,
 

@@ -48,6 +48,10 @@ pub(super) struct StorageArgs {
     /// Accept manifests whose blobs or children are missing
     #[arg(long, requires = "storage")]
     allow_sparse: bool,
+
+    /// No other process writes to the storage: permits NFS, and object stores without atomic creation
+    #[arg(long, requires = "storage")]
+    exclusive: bool,
 }
 
 /// Place that content is kept in.
@@ -98,10 +102,22 @@ impl StorageArgs {
                 StoragePlace::Memory { bytes: self.memory_limit.saturating_mul(1 << 20) }
             }
             StorageArgument::Folder(folder) => StoragePlace::Folder(folder.clone()),
-            StorageArgument::Bucket(options) => StoragePlace::Bucket(options.clone()),
+            StorageArgument::Bucket(options) => {
+                let is_exclusive = self.exclusive;
+                StoragePlace::Bucket(Box::new(BucketOptions {
+                    is_exclusive,
+                    ..BucketOptions::clone(options)
+                }))
+            }
         };
         let access = if self.read_only { FolderAccess::Read } else { FolderAccess::Write };
-        Ok(Some(StoragePlan { place, access, allows_sparse: self.allow_sparse, coherence: None }))
+        Ok(Some(StoragePlan {
+            place,
+            access,
+            allows_sparse: self.allow_sparse,
+            coherence: None,
+            is_exclusive: self.exclusive,
+        }))
     }
 }
 

@@ -59,6 +59,7 @@ const STORAGE_SECONDS: [f64; 10] = [0.0001, 0.0005, 0.001, 0.005, 0.01, 0.05, 0.
 pub struct RegistryMetrics {
     http: HttpMetrics,
     storage: OnceLock<Arc<StorageMetrics>>,
+    abilities: OnceLock<Vec<(&'static str, bool)>>,
     store: OnceLock<Store>,
     access_log: OnceLock<AccessLog>,
     audit_log: AuditLogMetrics,
@@ -119,6 +120,7 @@ impl Default for RegistryMetrics {
         Self {
             http,
             storage: OnceLock::new(),
+            abilities: OnceLock::new(),
             store: OnceLock::new(),
             access_log: OnceLock::new(),
             audit_log: AuditLogMetrics::default(),
@@ -139,6 +141,11 @@ impl RegistryMetrics {
             Arc::new(StorageMetrics { driver, actions, flushes: Histogram::new(&STORAGE_SECONDS) })
         };
         self.storage.get_or_init(create).clone()
+    }
+
+    /// Shows what the object store can do. A second value is ignored.
+    pub fn watch_storage_abilities(&self, abilities: impl IntoIterator<Item = (&'static str, bool)>) {
+        let _ = self.abilities.set(abilities.into_iter().collect());
     }
 
     /// Shows the numbers of a store. A second store is ignored.

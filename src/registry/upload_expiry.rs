@@ -44,9 +44,10 @@ fn in_force(settings: &Settings) -> Option<UploadExpiry> {
     Some(settings.upload_expiry).filter(|expiry| expiry.enabled && !settings.read_only)
 }
 
-/// Searches for idle sessions at intervals, and at once after settings that concern it were replaced. Ends with
-/// the registry.
+/// Searches for idle sessions at intervals, and at once after settings that concern it were replaced, or this replica
+/// has become the one that leads. Ends with the registry.
 pub(crate) async fn run(store: Store, mut settings: watch::Receiver<Arc<Settings>>) {
+    let mut gains = store.lead_gains();
     loop {
         let expiry = in_force(&settings.borrow_and_update());
         if let Some(expiry) = expiry {
@@ -66,6 +67,7 @@ pub(crate) async fn run(store: Store, mut settings: watch::Receiver<Arc<Settings
         };
         tokio::select! {
             () = next => {}
+            () = gains.next() => {}
             changed = settings.wait_for(|settings| in_force(settings) != expiry) => {
                 if changed.is_err() {
                     return;

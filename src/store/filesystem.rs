@@ -6,6 +6,7 @@
 
 mod folders;
 mod lists;
+mod locking;
 mod objects;
 mod placing;
 mod root;
@@ -30,6 +31,8 @@ use super::failpoint::pass;
 use super::layout::{self, Key};
 use super::observed::StorageObserver;
 use super::storage::StorageError;
+
+pub use self::locking::{FilesystemKind, Locking};
 
 /// Storage under a folder. Clones share it.
 #[derive(Clone, Debug)]

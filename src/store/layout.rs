@@ -134,6 +134,11 @@ pub(super) fn replicas() -> Key {
     Key(format!("{ROOT}/_quinistry/replicas"))
 }
 
+/// The folder of the terms of leaders.
+pub(super) fn leaders() -> Key {
+    Key(format!("{ROOT}/_quinistry/leader"))
+}
+
 /// The versions of this layout that programs must understand.
 pub(super) fn format() -> Key {
     Key(format!("{ROOT}/_quinistry/format"))
@@ -193,6 +198,15 @@ pub(super) fn lock() -> Key {
 /// The key that all processes of a shared storage agree on, by which they recognise each other's sessions.
 pub(super) fn secret() -> Key {
     Key(format!("{ROOT}/_quinistry/secret"))
+}
+
+/// Returns the SHA-256 that the bytes under a key have by their place; `None` for bytes of another kind.
+#[must_use]
+pub fn content_digest(key: &str) -> Option<Digest> {
+    let path = key.strip_prefix(ROOT)?.strip_prefix("/blobs/sha256/")?.strip_suffix("/data")?;
+    let (begin, hex) = path.split_once('/')?;
+    let digest: Digest = format!("sha256:{hex}").parse().ok()?;
+    hex.starts_with(begin).then_some(digest)
 }
 
 /// Returns the folder of an upload session, for backends that lay out their sessions.
@@ -393,6 +407,10 @@ mod tests {
             place.tag_index(&tag, &digest).as_str(),
             format!("{repository}/_manifests/tags/v1/index/sha256/{hex}/link")
         );
+        assert_eq!(content_digest(blob(&digest).as_str()), Some(digest.clone()));
+        for other in [place.layer_link(&digest).as_str(), &format!("{v2}/blobs/sha256/00/{hex}/data")] {
+            assert_eq!(content_digest(other), None, "{other}");
+        }
         assert_eq!(place.upload_data("x").as_str(), format!("{repository}/_uploads/x/data"));
         assert_eq!(place.upload_started("x").as_str(), format!("{repository}/_uploads/x/startedat"));
     }

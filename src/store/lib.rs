@@ -11,6 +11,7 @@
 
 mod artifact_types;
 mod blobs;
+mod boottime;
 mod cache;
 mod coherence;
 #[cfg(any(test, feature = "testing"))]
@@ -57,18 +58,19 @@ use self::uploads::Sessions;
 use self::verified::VerificationCache;
 use self::walk::ListingCache;
 
+pub use boottime::{LocalClock, time_since_boot};
 pub use coherence::{Coherence, StoreOptions};
 pub use error::StoreError;
-pub use filesystem::{Access, Filesystem, OpenError};
+pub use filesystem::{Access, Filesystem, FilesystemKind, Locking, OpenError};
 pub use gc::{Collected, Collection, NotUnderstood};
-pub use layout::{Key, scratch_folder, upload_folder, uploads_folder};
+pub use layout::{Key, content_digest, scratch_folder, upload_folder, uploads_folder};
 pub use listings::Page;
 pub use manifests::{StoredManifest, Tagged};
 pub use memory::Memory;
 pub use observed::{ObservedStorage, StorageAction, StorageObserver};
 pub use read_only::ReadOnlyStorage;
 pub use referrers::Referrers;
-pub use shared::{RemoteAnswer, RemoteBlob};
+pub use shared::{Lead, LeadGains, RemoteAnswer, RemoteBlob};
 pub use statistics::{CacheUses, Statistics};
 pub use storage::{
     Abilities, Created, Entry, ListingVersion, LookedUp, MAX_CREATED_BYTES, Meta, NextRequest, ObjectTag,
@@ -132,6 +134,20 @@ impl Store {
 
     /// Opens the store on a storage, with options. First finishes interrupted changes, if the storage can be written.
     pub fn open_with(storage: impl Storage, options: StoreOptions) -> Result<Self, StoreError> {
+        Self::open_by(storage, options, LocalClock::boot)
+    }
+
+    /// Opens the store as one replica of several in a test, which moves the clock of the replica's machine.
+    #[cfg(any(test, feature = "testing"))]
+    pub fn open_replica(storage: impl Storage, clock: LocalClock) -> Result<Self, StoreError> {
+        Self::open_by(storage, StoreOptions::default(), || clock)
+    }
+
+    fn open_by(
+        storage: impl Storage,
+        options: StoreOptions,
+        clock: impl FnOnce() -> LocalClock,
+    ) -> Result<Self, StoreError> {
         let StoreOptions { allows_sparse, coherence } = options;
         let is_shared = storage.abilities().is_shared;
         let usual = if is_shared { Coherence::Strict } else { Coherence::Relaxed };
@@ -152,7 +168,7 @@ impl Store {
             unsaved_referrers: UnsavedReferrers::default(),
             artifact_types: ArtifactTypes::default(),
             pending_intents: PendingIntents::default(),
-            shared: is_shared.then(Shared::new),
+            shared: is_shared.then(|| Shared::new(clock())),
             coherence,
             allows_sparse,
         };

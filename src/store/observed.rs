@@ -5,7 +5,7 @@ mod uploads;
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
 use quinistry_oci::Content;
@@ -196,6 +196,10 @@ impl<S: Storage> Storage for ObservedStorage<S> {
 
     fn flush_all(&self) -> Result<(), StorageError> {
         self.storage.flush_all()
+    }
+
+    fn now(&self) -> SystemTime {
+        self.storage.now()
     }
 
     fn check(&self) -> Result<(), StorageError> {

@@ -101,6 +101,10 @@ impl<S: Storage> Storage for ReadOnlyStorage<S> {
         self.0.listing_version(folder)
     }
 
+    fn now(&self) -> SystemTime {
+        self.0.now()
+    }
+
     fn check(&self) -> Result<(), StorageError> {
         self.0.check()
     }

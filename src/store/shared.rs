@@ -7,6 +7,8 @@
 //! Called by the store where [`Abilities::is_shared`](crate::Abilities::is_shared) is set.
 
 mod catalog;
+mod format;
+mod lead;
 mod manifests;
 mod parts;
 mod referrers;
@@ -21,8 +23,11 @@ use std::time::Duration;
 use quinistry_oci::{Digest, RepositoryName};
 
 use crate::Store;
+use crate::boottime::LocalClock;
 use crate::cache::ExpiringCache;
 
+use self::lead::Leadership;
+pub use self::lead::{Lead, LeadGains};
 pub(super) use self::parts::LinkKind;
 pub use self::parts::{RemoteAnswer, RemoteBlob};
 pub(super) use self::replicas::Replica;
@@ -38,6 +43,7 @@ const RECENT_LINK_CAPACITY: usize = 65_536;
 #[derive(Debug)]
 pub(super) struct Shared {
     replica: Replica,
+    leadership: Leadership,
     /// Repositories whose registers exist.
     registered: Mutex<HashSet<RepositoryName>>,
     /// All repositories have registers.
@@ -47,9 +53,10 @@ pub(super) struct Shared {
 }
 
 impl Shared {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(clock: LocalClock) -> Self {
         Self {
             replica: Replica::new(),
+            leadership: Leadership::new(clock),
             registered: Mutex::default(),
             has_all_registers: AtomicBool::new(false),
             recent_links: ExpiringCache::new(RECENT_LINK_CAPACITY, RECENT_LINK_LIFETIME),

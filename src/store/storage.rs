@@ -197,6 +197,12 @@ pub trait Storage: fmt::Debug + Send + Sync + 'static {
         Ok(())
     }
 
+    /// Returns the present time by the clock that gives [`Meta::modified`]: that of this machine, unless the
+    /// backend has another.
+    fn now(&self) -> SystemTime {
+        SystemTime::now()
+    }
+
     /// Returns an error if the backend cannot be used, or refuses writes after a failed flush.
     fn check(&self) -> Result<(), StorageError> {
         Ok(())

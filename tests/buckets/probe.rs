@@ -32,7 +32,7 @@ fn the_table_says_what_versitygw_can_do_and_nothing_stays_in_the_bucket() {
     let keys = [ACCESS_KEY, SECRET_KEY];
     let text = probe(BUCKET, &endpoint, keys, &[]);
     let text = String::from_utf8(text.stdout).unwrap();
-    assert_eq!(text.lines().count(), 9, "{text}");
+    assert_eq!(text.lines().count(), 10, "{text}");
     assert!(text.lines().all(|line| line.ends_with("  yes")), "{text}");
     let json = probe(BUCKET, &endpoint, keys, &["-o", "json"]);
     let json: Value = serde_json::from_slice(&json.stdout).unwrap();

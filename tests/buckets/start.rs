@@ -13,7 +13,7 @@ use crate::support::stub_store::{BucketSettings, Shape, StubOptions, StubStore};
 
 /// Starts the program on a store that it must refuse, and returns the error.
 #[track_caller]
-fn refusal(section: &str) -> String {
+pub(crate) fn refusal(section: &str) -> String {
     let folder = tempfile::tempdir().unwrap();
     let config = folder.path().join("config.yml");
     fs::write(&config, configuration(section, ReplicaSettings::default())).unwrap();
@@ -85,7 +85,8 @@ fn a_start_on_a_hundred_thousand_objects_walks_none_of_them() {
         stub.log().counts().total()
     };
     let (many, few) = (requests(&stub), requests(&empty));
-    assert!(many <= few + 2, "{many} requests with 100,000 objects, {few} with none");
+    // The work of the leader goes on in the background.
+    assert!(many <= few + 30, "{many} requests with 100,000 objects, {few} with none");
 }
 
 #[test]
@@ -94,5 +95,7 @@ fn a_replica_without_its_own_clock_signs_by_that_of_the_store() {
     options.clock.advance(Duration::from_hours(48));
     let stub = StubStore::with(options);
     let replica = Replica::start(&stub.section(""));
+    let log = replica.server.log();
+    assert!(log.contains("clock differs from that of the object store, signing with the store's"), "{log}");
     Client::new(&[replica.peer()], "app").push_blob(crate::client::Way::Put, b"content");
 }

@@ -2,9 +2,10 @@
 
 use std::fs::{self, File};
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::{Duration, SystemTime};
 
+use quinistry::bucket::{Bucket, BucketUploads, PartMemory, StoreAbilities, TransferOptions, UploadOptions};
 use quinistry::http::access_log::{AccessLog, AccessLogFormat};
 use quinistry::http::audit_log::{AuditLog, AuditPlace};
 use quinistry::http::tls::{LoadedTls, TlsServer, TlsSettings};
@@ -12,6 +13,8 @@ use quinistry::oci::Digest;
 use quinistry::registry::metrics::{Driver, RegistryMetrics};
 use quinistry::registry::{Limits, Observer, Settings, State};
 use quinistry::store::{Access, Filesystem, Memory, ObservedStorage, Storage, Store};
+use quinistry_bucket::testing::Mem;
+use tokio::runtime::Runtime;
 
 use crate::support::http::Peer;
 use crate::support::in_process::InProcess;
@@ -113,20 +116,44 @@ fn path_of(location: &str) -> String {
     }
 }
 
-/// Metrics of a registry that has all that they can tell about, in memory and in a folder.
-pub(crate) fn full_pages() -> [String; 2] {
+/// Metrics of a registry that has all that they can tell about, in memory, in a folder and in
+/// buckets.
+pub(crate) fn full_pages() -> [String; 5] {
     let folder = tempfile::tempdir().unwrap();
     let filesystem = Filesystem::open(folder.path(), Access::Write).unwrap();
     [
         page_of(Memory::new(1 << 20), Driver::InMemory, folder.path()),
         page_of(filesystem, Driver::Filesystem, folder.path()),
+        page_of(bucket(), Driver::S3, folder.path()),
+        page_of(bucket(), Driver::Gcs, folder.path()),
+        page_of(bucket(), Driver::Azure, folder.path()),
     ]
+}
+
+/// Runtime of requests to the bucket.
+static RUNTIME: LazyLock<Runtime> =
+    LazyLock::new(|| tokio::runtime::Builder::new_multi_thread().worker_threads(1).build().unwrap());
+
+fn bucket() -> Bucket {
+    let (objects, runtime) = (Arc::new(Mem::default()), RUNTIME.handle().clone());
+    let transfers = TransferOptions::default();
+    let memory = PartMemory::new(transfers.memory_bytes);
+    let options = UploadOptions {
+        transfers,
+        parts_may_differ: true,
+        copies_parts: true,
+        is_exclusive: false,
+        verifies_sha256: true,
+    };
+    let uploads = BucketUploads::new(objects.clone(), runtime.clone(), memory, options);
+    Bucket::new(objects, runtime, StoreAbilities::ALL, Arc::new(uploads))
 }
 
 fn page_of(storage: impl Storage, driver: Driver, folder: &Path) -> String {
     let metrics = RegistryMetrics::default();
     let storage = ObservedStorage::new(storage, metrics.storage_observer(driver));
     metrics.watch_store(Store::open(storage, false).unwrap());
+    metrics.watch_storage_abilities(StoreAbilities::ALL.by_name());
     let log = File::create(folder.join("log")).unwrap();
     metrics.watch_access_log(AccessLog::start(log, AccessLogFormat::Combined).unwrap());
     metrics.watch_audit_log(Some(AuditLog::start(AuditPlace::File(folder.join("audit"))).unwrap()));

@@ -16,7 +16,7 @@ mod signature;
 mod xml;
 
 use std::net::{Ipv4Addr, SocketAddr};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::Duration;
@@ -82,6 +82,10 @@ struct Store {
     log: RequestLog,
     /// Time before each answer, in microseconds.
     delay: AtomicU64,
+    /// Number of the credentials that are valid, if a client has those that the stub issues.
+    valid: AtomicUsize,
+    /// Number of times that credentials were issued.
+    issued: AtomicUsize,
 }
 
 impl StubStore {
@@ -99,6 +103,8 @@ impl StubStore {
             plan: FaultPlan::default(),
             log: RequestLog::default(),
             delay: AtomicU64::new(0),
+            valid: AtomicUsize::new(1),
+            issued: AtomicUsize::new(0),
         });
         let (bound, address) = mpsc::channel();
         let (stop, stopped) = oneshot::channel();
@@ -147,6 +153,21 @@ impl StubStore {
     /// Returns the requests that came.
     pub fn log(&self) -> &RequestLog {
         &self.store.log
+    }
+
+    /// Returns the URL of the service that issues temporary credentials, as a container of EKS has one.
+    pub fn credentials_url(&self) -> String {
+        format!("{}/credentials", self.endpoint())
+    }
+
+    /// Ends the lifetime of all credentials that were issued, before the time that was announced.
+    pub fn expire_credentials(&self) {
+        self.store.valid.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Returns the number of times that credentials were issued.
+    pub fn issued_credentials(&self) -> usize {
+        self.store.issued.load(Ordering::Relaxed)
     }
 
     /// Sets the time before each answer.

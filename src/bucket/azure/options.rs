@@ -4,6 +4,7 @@ use object_store::azure::MicrosoftAzureBuilder;
 use reqwest::Url;
 
 use super::Azure;
+use crate::credentials::Credentials;
 use crate::s3::{InvalidStore, prefix, retries};
 use crate::transport::{Connector, Transport};
 use crate::{AzureCredentials, AzureOptions, RootPrefix};
@@ -34,10 +35,16 @@ impl Azure {
             .with_allow_http(url.scheme() == "http")
             .with_retry(retries())
             .with_http_connector(Connector(client.clone()));
-        let store = builder.build().map_err(InvalidStore::Credentials)?;
+        let store = builder.clone().build().map_err(InvalidStore::Credentials)?;
+        let credentials = match options.credentials {
+            AzureCredentials::SharedKey(_) => Credentials::fixed(store.credentials().clone()),
+            _ => Credentials::of_chain(move || Ok(builder.clone().build()?.credentials().clone()))
+                .map_err(InvalidStore::Credentials)?,
+        };
         let slash = if options.has_leading_slash { "/" } else { "" };
         Ok(Self {
             transport: Transport::new(client),
+            credentials,
             store,
             account: options.account.clone(),
             url,

@@ -36,7 +36,7 @@ impl Default for RepetitionPolicy {
 
 /// Repetitions of one request.
 #[derive(Debug)]
-pub(super) struct Repetition {
+pub(crate) struct Repetition {
     policy: RepetitionPolicy,
     begun: Instant,
     /// Number of attempts that failed.
@@ -46,16 +46,16 @@ pub(super) struct Repetition {
 // === impl Repetition ===
 
 impl Repetition {
-    pub(super) fn new(policy: RepetitionPolicy) -> Self {
+    pub(crate) fn new(policy: RepetitionPolicy) -> Self {
         Self { policy, begun: Instant::now(), failed: 0 }
     }
 
-    pub(super) const fn attempts(&self) -> u32 {
+    pub(crate) const fn attempts(&self) -> u32 {
         self.failed
     }
 
     /// Returns the pause before the next attempt; `None` if there shall be none.
-    pub(super) fn pause(&mut self, kind: ObjectErrorKind) -> Option<Duration> {
+    pub(crate) fn pause(&mut self, kind: ObjectErrorKind) -> Option<Duration> {
         self.failed += 1;
         let is_passing =
             matches!(kind, ObjectErrorKind::Throttled | ObjectErrorKind::Unknown | ObjectErrorKind::Conflict);
@@ -69,7 +69,7 @@ impl Repetition {
 }
 
 /// Returns a random number from 0 to 1: replicas that failed together must not come back together.
-fn fraction() -> f64 {
+pub(crate) fn fraction() -> f64 {
     let random = u32::try_from(RandomState::new().build_hasher().finish() >> 32).unwrap_or_default();
     f64::from(random) / f64::from(u32::MAX)
 }

@@ -17,6 +17,8 @@ pub enum ObjectErrorKind {
     OutOfRange,
     /// The store refuses the credentials, or their rights.
     Denied,
+    /// The store says that the credentials have expired. They were replaced if they could be.
+    Expired,
     /// The store asks for fewer requests (429, 503, `SlowDown`).
     Throttled,
     /// The store refuses the request for good.

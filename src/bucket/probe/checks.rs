@@ -5,6 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::TryStreamExt as _;
 use futures_util::future::try_join_all;
+use quinistry_oci::Digest;
 
 use super::ProbeError;
 use crate::{
@@ -268,6 +269,26 @@ impl Checks<'_> {
             }
             Err(error) => Err(error),
         }
+    }
+
+    /// Sends a body with the hash of another; `None` if the store is told no hashes.
+    pub(super) async fn verifies_sha256(&self) -> Checked<Option<bool>> {
+        if !self.objects.sends_sha256() {
+            return Ok(None);
+        }
+        let key = self.key("hashed");
+        let put = async |hashed: &[u8]| {
+            let sha256 = Digest::sha256(hashed);
+            self.objects.put_hashed(&key, Bytes::from_static(b"bytes"), Condition::Always, &sha256).await
+        };
+        match put(b"others").await {
+            Ok(_) => return Ok(Some(false)),
+            Err(error) if error.kind == ObjectErrorKind::Refused => {}
+            Err(error) => return Err(error),
+        }
+        let is_kept_out = self.is_absent(&key).await?;
+        put(b"bytes").await?;
+        Ok(Some(is_kept_out && self.read(&key).await? == b"bytes"))
     }
 
     async fn is_absent(&self, key: &str) -> Checked<bool> {

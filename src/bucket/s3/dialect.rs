@@ -6,10 +6,11 @@ use std::time::SystemTime;
 
 use http::header::{AUTHORIZATION, ETAG, IF_MATCH, IF_NONE_MATCH};
 use http::{HeaderMap, HeaderName, HeaderValue};
-use object_store::aws::{AwsCredential, AwsCredentialProvider};
-use object_store::gcp::GoogleCloudStorage;
+use object_store::aws::AwsCredential;
+use object_store::gcp::{GcpCredential, GoogleCloudStorage};
 
 use super::sign::Signer;
+use crate::credentials::Credentials;
 use crate::transport::Request;
 use crate::{Condition, ObjectError, ObjectErrorKind};
 
@@ -20,16 +21,24 @@ pub(super) enum Dialect {
     Amazon {
         /// Region of the bucket.
         region: String,
-        /// Credentials, refreshed when they are asked for.
-        credentials: AwsCredentialProvider,
+        /// Credentials.
+        credentials: Credentials<AwsCredential>,
     },
     /// Dialect of Google Cloud Storage.
     Google {
-        /// Client that has the credentials, and signs URLs.
+        /// Credentials.
+        credentials: Credentials<GcpCredential>,
+        /// Client that signs URLs.
         store: GoogleCloudStorage,
         /// True if the credentials have a key to sign with. Without one, each URL is a request to another service.
         signs: bool,
     },
+}
+
+/// Credentials of one request.
+pub(super) enum Used {
+    Amazon(Arc<AwsCredential>),
+    Google(Arc<GcpCredential>),
 }
 
 // === impl Dialect ===
@@ -38,33 +47,42 @@ impl Dialect {
     /// Returns the region and the credential of a signature; `None` where the store has other signatures.
     pub(super) async fn signing(&self) -> Option<Result<(&str, Arc<AwsCredential>), ObjectError>> {
         let Self::Amazon { region, credentials } = self else { return None };
-        Some(
-            credentials
-                .get_credential()
-                .await
-                .map(|credential| (&region[..], credential))
-                .map_err(no_credential),
-        )
+        Some(credentials.get().await.map(|credential| (&region[..], credential)).map_err(no_credential))
     }
 
-    /// Adds the headers by which the store knows the sender.
-    pub(super) async fn authorize(&self, request: &mut Request, now: SystemTime) -> Result<(), ObjectError> {
-        match self {
+    /// Adds the headers by which the store knows the sender. Returns the credentials that were used.
+    pub(super) async fn authorize(
+        &self,
+        request: &mut Request,
+        now: SystemTime,
+    ) -> Result<Used, ObjectError> {
+        Ok(match self {
             Self::Amazon { region, credentials } => {
-                let credential = credentials.get_credential().await.map_err(no_credential)?;
+                let credential = credentials.get().await.map_err(no_credential)?;
                 Signer { credential: &credential, region, now }.sign(request);
+                Used::Amazon(credential)
             }
-            Self::Google { store, .. } => {
-                let credential = store.credentials().get_credential().await.map_err(no_credential)?;
+            Self::Google { credentials, .. } => {
+                let credential = credentials.get().await.map_err(no_credential)?;
                 if !credential.bearer.is_empty()
                     && let Ok(mut value) = HeaderValue::try_from(format!("Bearer {}", credential.bearer))
                 {
                     value.set_sensitive(true);
                     request.headers.insert(AUTHORIZATION, value);
                 }
+                Used::Google(credential)
             }
-        }
-        Ok(())
+        })
+    }
+
+    /// Replaces credentials that have expired. Returns false if there are no others.
+    pub(super) async fn replace(&self, used: &Used) -> Result<bool, ObjectError> {
+        let replaced = match (self, used) {
+            (Self::Amazon { credentials, .. }, Used::Amazon(used)) => credentials.replace(used).await,
+            (Self::Google { credentials, .. }, Used::Google(used)) => credentials.replace(used).await,
+            _ => return Ok(false),
+        };
+        replaced.map_err(no_credential)
     }
 
     /// Returns the header of answers that holds the version of an object.

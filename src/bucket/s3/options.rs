@@ -4,13 +4,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::{HeaderMap, HeaderName};
-use object_store::aws::{AmazonS3Builder, AwsCredential, AwsCredentialProvider};
+use object_store::aws::{AmazonS3Builder, AwsCredential};
 use object_store::gcp::GoogleCloudStorageBuilder;
 use object_store::{RetryConfig, StaticCredentialProvider};
 use reqwest::Url;
 
 use super::S3;
 use super::dialect::{Dialect, insert};
+use crate::credentials::Credentials;
 use crate::transport::{Connector, Transport};
 use crate::{GcsCredentials, GcsOptions, RootPrefix, S3Encryption, S3Options};
 
@@ -45,16 +46,17 @@ impl S3 {
         let region = region.or_else(|| variable("AWS_DEFAULT_REGION"));
         let region = region.or_else(|| options.endpoint.is_some().then(|| "us-east-1".to_owned()));
         let region = region.ok_or(InvalidStore::NoRegion)?;
-        let credentials: AwsCredentialProvider = if let Some(keys) = &options.keys {
-            Arc::new(StaticCredentialProvider::new(AwsCredential {
+        let credentials = if let Some(keys) = &options.keys {
+            Credentials::fixed(Arc::new(StaticCredentialProvider::new(AwsCredential {
                 key_id: keys.access_key.clone(),
                 secret_key: keys.secret_key.expose().to_owned(),
                 token: keys.session_token.as_ref().map(|token| token.expose().to_owned()),
-            }))
+            })))
         } else {
             let builder = AmazonS3Builder::from_env().with_bucket_name(&options.bucket).with_region(&region);
             let builder = builder.with_retry(retries()).with_http_connector(Connector(client.clone()));
-            builder.build().map_err(InvalidStore::Credentials)?.credentials().clone()
+            Credentials::of_chain(move || Ok(builder.clone().build()?.credentials().clone()))
+                .map_err(InvalidStore::Credentials)?
         };
         let url = amazon_url(options, &region)?;
         let public_url = match &options.redirect_endpoint {
@@ -95,11 +97,17 @@ impl S3 {
         };
         let builder = builder.with_bucket_name(&options.bucket).with_base_url(endpoint);
         let builder = builder.with_retry(retries()).with_http_connector(Connector(client.clone()));
-        let store = builder.build().map_err(InvalidStore::Credentials)?;
+        let store = builder.clone().build().map_err(InvalidStore::Credentials)?;
+        let credentials = Credentials::of_chain(move || Ok(builder.clone().build()?.credentials().clone()))
+            .map_err(InvalidStore::Credentials)?;
         let url = parse(&format!("{endpoint}/{}/", options.bucket), &options.bucket)?;
         Ok(Self {
             transport: Transport::new(client),
-            dialect: Dialect::Google { store, signs: options.credentials != GcsCredentials::Environment },
+            dialect: Dialect::Google {
+                credentials,
+                store,
+                signs: options.credentials != GcsCredentials::Environment,
+            },
             bucket: options.bucket.clone(),
             public_url: url.clone(),
             url,

@@ -1,14 +1,23 @@
 //! Changes: writes in stages, creations and removals.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
-use quinistry_store::{Created, Entry, Key, MAX_CREATED_BYTES, ObjectTag, Removed, StorageError};
+use quinistry_store::{
+    Created, Entry, Key, MAX_CREATED_BYTES, ObjectTag, Removed, StorageError, content_digest,
+};
 
 use super::{Bucket, REQUESTS_AT_ONCE, collect, failed, present, tag};
-use crate::{Condition, ObjectErrorKind};
+use crate::governed::Repetition;
+use crate::{Condition, ObjectError, ObjectErrorKind, RepetitionPolicy};
 
 /// Greatest number of keys that are removed by one request.
 const REMOVALS_AT_ONCE: usize = 1000;
+
+/// Attempts to create an object that another process removes each time before it is read.
+const CREATIONS: RepetitionPolicy =
+    RepetitionPolicy { max_repetitions: 8, first_pause: Duration::from_millis(5) };
 
 impl Bucket {
     /// Writes stages one after the other, the entries of each side by side.
@@ -22,7 +31,10 @@ impl Bucket {
 
     async fn write_entry(&self, key: &Key, bytes: &[u8]) -> Result<(), StorageError> {
         let body = Bytes::copy_from_slice(bytes);
-        let written = self.objects().put(key.as_str(), body, Condition::Always).await;
+        let written = match content_digest(key.as_str()).filter(|_| self.0.abilities.verifies_sha256) {
+            Some(sha256) => self.objects().put_hashed(key.as_str(), body, Condition::Always, &sha256).await,
+            None => self.objects().put(key.as_str(), body, Condition::Always).await,
+        };
         written.map(drop).map_err(failed("write", key))
     }
 
@@ -31,6 +43,7 @@ impl Bucket {
     pub(super) async fn create_object(&self, key: &Key, bytes: &[u8]) -> Result<Created, StorageError> {
         let _guard = if self.0.abilities.creates { None } else { Some(self.0.writer.lock().await) };
         let body = Bytes::copy_from_slice(bytes);
+        let mut repetition = Repetition::new(CREATIONS);
         loop {
             if self.0.abilities.creates {
                 match self.objects().put(key.as_str(), body.clone(), Condition::Absent).await {
@@ -43,10 +56,14 @@ impl Bucket {
             if let Some(object) = present(found).map_err(failed("read", key))? {
                 return collect(object, MAX_CREATED_BYTES, key).await.map(Created::Exists);
             }
-            // Removed in between: creates it again.
             if !self.0.abilities.creates {
                 return self.write_entry(key, bytes).await.map(|()| Created::New);
             }
+            // Removed in between: creates it again.
+            let Some(pause) = repetition.pause(ObjectErrorKind::Conflict) else {
+                return Err(failed("create", key)(contradiction(repetition.attempts())));
+            };
+            tokio::time::sleep(pause).await;
         }
     }
 
@@ -104,4 +121,13 @@ impl Bucket {
             }
         }
     }
+}
+
+/// Returns the error of a creation that the store refuses again and again, although there is no object.
+fn contradiction(attempts: u32) -> ObjectError {
+    let message = format!(
+        "the store refused to create the object because there is one (412), and then found none (404), {attempts} times \
+         in a row; run quinistry storage probe, and use a store whose reads show each write at once"
+    );
+    ObjectError::new(ObjectErrorKind::Refused, message)
 }

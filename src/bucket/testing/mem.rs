@@ -44,11 +44,15 @@ pub struct MemOptions {
     pub requires_equal_parts: bool,
     /// Time after which lists show a change. Stores with a guarantee: none.
     pub list_lag: Duration,
+    /// True if pages of lists begin with the first key, whatever key they shall begin after.
+    pub ignores_start_after: bool,
     /// Length in bytes from which bodies are forgotten and read as zeros. Lets a test push more than its memory
     /// holds.
     pub forgets_from: u64,
     /// True if URLs can be signed.
     pub signs: bool,
+    /// True if bodies are compared with the SHA-256 that their requests tell.
+    pub verifies_sha256: bool,
 }
 
 /// Versions of objects.
@@ -80,8 +84,10 @@ impl Default for MemOptions {
             max_parts: 10_000,
             requires_equal_parts: false,
             list_lag: Duration::ZERO,
+            ignores_start_after: false,
             forgets_from: u64::MAX,
             signs: true,
+            verifies_sha256: true,
         }
     }
 }

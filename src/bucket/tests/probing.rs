@@ -26,7 +26,7 @@ fn a_store_that_can_do_everything_is_said_to_and_is_left_empty() {
     let expected = StoreAbilities { signs_urls: false, takes_unequal_parts: false, ..StoreAbilities::ALL };
     assert_eq!(report.abilities, expected);
     let untried = report.findings.iter().filter(|finding| finding.outcome.is_none()).count();
-    assert_eq!((report.findings.len(), untried), (9, 2));
+    assert_eq!((report.findings.len(), untried), (10, 2));
     assert!(mem.keys().is_empty() && mem.pending_uploads() == 0, "{:?}", mem.keys());
 }
 
@@ -45,6 +45,12 @@ fn a_store_that_removes_in_spite_of_a_condition_is_used_without() {
     let options = MemOptions { conditions: HonoredConditions::Writes, ..MemOptions::default() };
     let abilities = run(memory(options), false).unwrap().abilities;
     assert!(abilities.creates && !abilities.removes_if_unchanged);
+}
+
+#[test]
+fn a_store_that_takes_a_body_with_another_hash_is_told_none() {
+    let options = MemOptions { verifies_sha256: false, ..MemOptions::default() };
+    assert!(!run(memory(options), false).unwrap().abilities.verifies_sha256);
 }
 
 #[test]
@@ -72,8 +78,12 @@ fn azurite_can_do_everything_but_copy_ranges() {
         let client = client();
         let report = RUNTIME.block_on(probe(&*objects, Some(&client), ProbeDepth::Full, false)).unwrap();
         // URLs of names that must be encoded are not signed.
-        let expected =
-            StoreAbilities { copies_parts: false, signs_urls: root.is_empty(), ..StoreAbilities::ALL };
+        let expected = StoreAbilities {
+            copies_parts: false,
+            signs_urls: root.is_empty(),
+            verifies_sha256: false,
+            ..StoreAbilities::ALL
+        };
         assert_eq!(report.abilities, expected, "{:#?}", report.findings);
     }
 }

@@ -126,12 +126,16 @@ fn kind(status: StatusCode, code: &str) -> ObjectErrorKind {
             return Kind::Unknown;
         }
         "NoSuchBucket" | "ContainerNotFound" => return Kind::Refused,
+        // Amazon says so with 400 or 403.
+        "ExpiredToken" | "ExpiredTokenException" | "TokenRefreshRequired" => return Kind::Expired,
         "BlobAlreadyExists" | "ConditionNotMet" | "PreconditionFailed" => return Kind::Precondition,
         _ => {}
     }
     match status.as_u16() {
         304 => Kind::Unchanged,
-        401 | 403 => Kind::Denied,
+        // Google and Azure have no other way to say that a token has expired.
+        401 => Kind::Expired,
+        403 => Kind::Denied,
         404 => Kind::NotFound,
         409 => Kind::Conflict,
         412 => Kind::Precondition,
@@ -203,6 +207,9 @@ mod tests {
             (404, "NoSuchUpload", ObjectErrorKind::NotFound),
             (403, "RequestTimeTooSkewed", ObjectErrorKind::Unknown),
             (403, "SignatureDoesNotMatch", ObjectErrorKind::Denied),
+            (400, "ExpiredToken", ObjectErrorKind::Expired),
+            (403, "ExpiredToken", ObjectErrorKind::Expired),
+            (401, "InvalidAuthenticationInfo", ObjectErrorKind::Expired),
             (400, "RequestTimeout", ObjectErrorKind::Unknown),
             (400, "InvalidPart", ObjectErrorKind::Refused),
             (500, "", ObjectErrorKind::Unknown),

@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use http::HeaderMap;
 use http::header::DATE;
-use rustix::time::{ClockId, clock_gettime};
+use quinistry_store::time_since_boot;
 
 use super::What;
 use crate::{ObjectError, ObjectErrorKind, StoreTime};
@@ -88,13 +88,6 @@ impl StoreClock {
     pub(crate) fn to_sign(&self) -> SystemTime {
         self.now().map_or_else(SystemTime::now, |StoreTime(now)| now)
     }
-}
-
-/// Returns the time since boot. Includes suspension, unlike that of `Instant`.
-fn time_since_boot() -> Duration {
-    let now = clock_gettime(ClockId::Boottime);
-    let nanoseconds = u32::try_from(now.tv_nsec).unwrap_or_default();
-    Duration::new(u64::try_from(now.tv_sec).unwrap_or_default(), nanoseconds)
 }
 
 #[cfg(test)]

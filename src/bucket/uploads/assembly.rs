@@ -4,7 +4,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use quinistry_oci::{Algorithm, Digest};
-use quinistry_store::{RoomFuture, StorageError};
+use quinistry_store::{RoomFuture, StorageError, content_digest};
 
 use super::Shared;
 use super::failure::failed;
@@ -169,7 +169,11 @@ impl Assembly {
         debug_assert_eq!(self.progress.in_no_part(), self.progress.offset(), "no part holds bytes");
         let buffer = std::mem::replace(&mut self.buffer, PartBuffer::new());
         let (bytes, memory) = buffer.into_bytes();
-        let put = self.shared.objects.put(key, bytes, Condition::Always).await;
+        let objects = &self.shared.objects;
+        let put = match content_digest(key).filter(|_| self.shared.verifies_sha256) {
+            Some(sha256) => objects.put_hashed(key, bytes, Condition::Always, &sha256).await,
+            None => objects.put(key, bytes, Condition::Always).await,
+        };
         drop(memory);
         put.map(drop).map_err(failed("write", key))
     }

@@ -7,10 +7,11 @@ use tokio::runtime::Handle;
 
 use super::plan::FolderAccess;
 use crate::bucket::{
-    self, AzureOptions, Bucket, BucketOptions, BucketSettings, BucketUploads, ListingQuery, Objects,
-    PartMemory, ProbeDepth, ProbeReport, StoreAbilities, StoreOptions, UploadOptions,
+    self, AzureOptions, Bucket, BucketOptions, BucketSettings, BucketUploads, KeptProbe, ListingQuery,
+    Objects, PartMemory, ProbeDepth, ProbeReport, StoreAbilities, StoreOptions, UploadOptions,
 };
 use crate::client::{TlsOptions, client_builder};
+use crate::oci::escape::Escaped;
 use crate::registry::metrics::Driver;
 
 /// Version of the program, for the store's log.
@@ -21,6 +22,8 @@ const USER_AGENT: &str = concat!("quinistry/", env!("CARGO_PKG_VERSION"));
 pub(super) struct OpenedBucket {
     pub(super) bucket: Bucket,
     pub(super) is_writable: bool,
+    /// Result of a probe that was just made, to keep for the next start.
+    pub(super) probe: Option<KeptProbe>,
 }
 
 /// Opens a bucket. Blocks; must be called within a runtime of several threads.
@@ -44,28 +47,47 @@ fn open_within(
     let client = bucket::http_client(builder)?;
     let objects: Arc<dyn Objects> = Arc::new(bucket::connect(options, client.clone())?);
     runtime.block_on(check_root(&*objects, options, &client))?;
-    // Nothing is written where the registry is read-only: a probe would need the right to write.
+    // A description that cannot be read is no reason to stop: the probe, or the next read, says what is wrong.
+    let kept = runtime.block_on(KeptProbe::read(&*objects, options)).ok().flatten();
     let is_writable = access == FolderAccess::Write;
+    let mut probe = None;
     let abilities = if is_writable {
-        let probe = bucket::probe(&*objects, Some(&client), ProbeDepth::Start, options.is_exclusive);
-        let report = runtime.block_on(probe)?;
-        tell(&report, options);
+        let abilities = match kept.filter(|kept| is_enough(kept, &*objects, options)) {
+            Some(kept) => {
+                tell_kept(&kept, options);
+                kept.abilities
+            }
+            None => {
+                let probing =
+                    bucket::probe(&*objects, Some(&client), ProbeDepth::Start, options.is_exclusive);
+                let report = runtime.block_on(probing)?;
+                tell(&report, options);
+                probe = Some(KeptProbe::new(report.abilities, &*objects, options));
+                report.abilities
+            }
+        };
         warn_of_settings(runtime.block_on(objects.settings()).unwrap_or_default(), options);
-        report.abilities
+        abilities
     } else {
         let read = runtime.block_on(has_content(&*objects));
         read.context("the bucket cannot be read; check its address, the credentials and their rights")?;
-        StoreAbilities::ALL
+        // Nothing is written where the registry is read-only: a probe would need the right to write.
+        kept.map_or(StoreAbilities::ALL, |kept| {
+            tell_kept(&kept, options);
+            kept.abilities
+        })
     };
     let uploads = UploadOptions {
         transfers: options.transfers,
         parts_may_differ: abilities.takes_unequal_parts,
         copies_parts: abilities.copies_parts,
         is_exclusive: options.is_exclusive,
+        verifies_sha256: abilities.verifies_sha256,
     };
     let memory = PartMemory::new(options.transfers.memory_bytes);
     let uploads = Arc::new(BucketUploads::new(objects.clone(), runtime.clone(), memory, uploads));
-    Ok(OpenedBucket { bucket: Bucket::new(objects, runtime.clone(), abilities, uploads), is_writable })
+    let bucket = Bucket::new(objects, runtime.clone(), abilities, uploads);
+    Ok(OpenedBucket { bucket, is_writable, probe })
 }
 
 /// Refuses a container of Azure whose content lies under keys with a leading slash, which the options do not expect:
@@ -92,6 +114,19 @@ async fn check_root(
 async fn has_content(objects: &dyn Objects) -> anyhow::Result<bool> {
     let query = ListingQuery { prefix: "docker/registry/v2/repositories/", after: None, limit: 1 };
     Ok(!objects.list(query).await?.entries.is_empty())
+}
+
+/// Returns true if a writer may rely on an earlier probe. One of a store that cannot create objects is made again where
+/// there are several writers, since it refuses the store and says why.
+fn is_enough(kept: &KeptProbe, objects: &dyn Objects, options: &BucketOptions) -> bool {
+    kept.is_fresh(objects) && (kept.abilities.creates || options.is_exclusive)
+}
+
+/// Logs what an earlier probe found.
+fn tell_kept(kept: &KeptProbe, options: &BucketOptions) {
+    let able: Vec<_> =
+        kept.abilities.by_name().into_iter().filter_map(|(name, is_able)| is_able.then_some(name)).collect();
+    tracing::info!(storage = %options, probed = %Escaped(&kept.probed), able = %able.join(", "), "store was probed before");
 }
 
 /// Logs what the probe found.

@@ -6,6 +6,8 @@ use anyhow::Context as _;
 
 use super::opened_bucket::{self, OpenedBucket};
 use super::plan::{FolderAccess, StoragePlace, StoragePlan};
+use super::shared_folder::{self, KindOf};
+use crate::bucket::KeptProbe;
 use crate::cli::storage::open_folder;
 use crate::registry::metrics::{Driver, RegistryMetrics};
 use crate::store::{
@@ -27,14 +29,18 @@ impl StoragePlan {
                 (self.store(Memory::new(*bytes), Driver::InMemory, metrics), true)
             }
             StoragePlace::Folder(folder) => {
-                let (storage, is_writable) = open(folder, self.access)?;
+                let (storage, is_writable) =
+                    open(folder, self.access, self.is_exclusive, &shared_folder::kind_of)?;
                 if let Some(metrics) = metrics {
                     storage.observe_flushes(metrics.storage_observer(Driver::Filesystem));
                 }
                 (self.store(storage, Driver::Filesystem, metrics), is_writable)
             }
             StoragePlace::Bucket(options) => {
-                let OpenedBucket { bucket, is_writable } = opened_bucket::open(options, self.access)?;
+                let OpenedBucket { bucket, is_writable, probe } = opened_bucket::open(options, self.access)?;
+                if let Some(metrics) = metrics {
+                    metrics.watch_storage_abilities(bucket.store_abilities().by_name());
+                }
                 let driver = opened_bucket::driver(options);
                 // Calls of a bucket wait for requests on this runtime.
                 let store = tokio::task::block_in_place(|| {
@@ -43,6 +49,7 @@ impl StoragePlan {
                     } else {
                         self.store(ReadOnlyStorage::new(bucket), driver, metrics)
                     }
+                    .inspect(|store| keep(store, probe))
                 });
                 (store, is_writable)
             }
@@ -67,18 +74,82 @@ impl StoragePlan {
     }
 }
 
+/// Keeps the result of a probe for the next start, which otherwise makes another probe.
+fn keep(store: &Store, probe: Option<KeptProbe>) {
+    let Some(probe) = probe.and_then(|probe| serde_json::to_value(probe).ok()) else { return };
+    if let Err(error) = store.keep_note(KeptProbe::FIELD, probe) {
+        tracing::warn!(%error, "cannot keep the result of the probe, the next start probes again");
+    }
+}
+
 /// Opens a folder. Returns true with it if it can be written to.
-fn open(folder: &Path, access: FolderAccess) -> anyhow::Result<(Filesystem, bool)> {
+fn open(
+    folder: &Path,
+    access: FolderAccess,
+    is_exclusive: bool,
+    kind_of: KindOf<'_>,
+) -> anyhow::Result<(Filesystem, bool)> {
+    // Before anything is written: the folder may have a writer on another machine.
+    let kind = kind_of(folder);
+    let check = |access| kind.map_or(Ok(None), |kind| shared_folder::check(kind, access, is_exclusive));
+    let warn = |access| -> anyhow::Result<()> {
+        let warning =
+            check(access).with_context(|| format!("failed to open storage {}", folder.display()))?;
+        if let (Some(warning), Some(kind)) = (warning, kind) {
+            tracing::warn!(folder = %folder.display(), kind = kind.name, "{warning}");
+        }
+        Ok(())
+    };
+    let read = || -> anyhow::Result<(Filesystem, bool)> {
+        warn(Access::Read)?;
+        Ok((open_folder(folder, Access::Read)?, false))
+    };
     match access {
-        FolderAccess::Read => Ok((open_folder(folder, Access::Read)?, false)),
-        FolderAccess::Write => Ok((open_folder(folder, Access::Write)?, true)),
-        FolderAccess::WriteIfPossible => match Filesystem::open(folder, Access::Write) {
-            Ok(storage) => Ok((storage, true)),
-            // Several read-only registries serve one folder, and a read-only mount serves too.
-            Err(error) => {
-                tracing::info!(%error, "storage opened for reading only");
-                Ok((open_folder(folder, Access::Read)?, false))
+        FolderAccess::Read => read(),
+        FolderAccess::Write => {
+            warn(Access::Write)?;
+            Ok((open_folder(folder, Access::Write)?, true))
+        }
+        FolderAccess::WriteIfPossible => {
+            let permitted = check(Access::Write).map_err(anyhow::Error::from);
+            let opened = permitted.and_then(|_| Ok(Filesystem::open(folder, Access::Write)?));
+            match opened {
+                Ok(storage) => {
+                    warn(Access::Write)?;
+                    Ok((storage, true))
+                }
+                // Several read-only registries serve one folder, and a read-only mount serves too.
+                Err(error) => {
+                    tracing::info!(error = %format!("{error:#}"), "storage opened for reading only");
+                    read()
+                }
             }
-        },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::FilesystemKind;
+
+    const NFS: u32 = 0x6969;
+
+    #[test]
+    fn a_folder_on_nfs_is_refused_before_anything_is_written() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path().join("registry");
+        let on_nfs: KindOf<'_> = &|_| Some(FilesystemKind::of_number(NFS));
+        let error = open(&root, FolderAccess::Write, false, on_nfs).unwrap_err();
+        let error = format!("{error:#}");
+        assert!(error.contains("/registry: it is on NFS") && error.contains("--exclusive"), "{error}");
+        assert!(!root.exists());
+        let (storage, is_writable) = open(&root, FolderAccess::Write, true, on_nfs).unwrap();
+        assert!(is_writable);
+        drop(storage);
+        for access in [FolderAccess::Read, FolderAccess::WriteIfPossible] {
+            assert!(!open(&root, access, false, on_nfs).unwrap().1, "{access:?}");
+        }
+        assert!(open(&root, FolderAccess::WriteIfPossible, true, on_nfs).unwrap().1);
     }
 }

@@ -71,6 +71,8 @@ pub(in crate::cli) struct StoragePlan {
     pub(in crate::cli) allows_sparse: bool,
     /// Visibility of other replicas' changes, unless it is the usual one.
     pub(in crate::cli) coherence: Option<Coherence>,
+    /// True if no other process writes to the storage, as its owner says.
+    pub(in crate::cli) is_exclusive: bool,
 }
 
 #[derive(Debug)]
@@ -213,7 +215,13 @@ impl ServePlan {
         limits.drain = config.http.drain_timeout.unwrap_or(limits.drain);
         Ok(Self {
             listen: Listen::Default(config.http.listen.clone()),
-            storage: Some(StoragePlan { place, access, allows_sparse: false, coherence }),
+            storage: Some(StoragePlan {
+                place,
+                access,
+                allows_sparse: false,
+                coherence,
+                is_exclusive: config.storage.is_exclusive,
+            }),
             prefix: config.http.prefix.path().parse()?,
             limits,
             proxy_protocol: config.http.proxy_protocol,

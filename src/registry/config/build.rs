@@ -174,6 +174,7 @@ pub(super) fn storage(tree: &ConfigNode) -> StorageConfig {
         },
         redirect: bucket::redirect(root),
         coherence: bucket::coherence(root),
+        is_exclusive: root.boolean("quinistry.exclusive"),
     }
 }
 

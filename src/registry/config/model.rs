@@ -88,6 +88,8 @@ pub struct StorageConfig {
     pub redirect: Option<RedirectConfig>,
     /// Visibility of other replicas' changes, if the configuration says so.
     pub coherence: Option<CoherenceConfig>,
+    /// True if no other process writes to the storage.
+    pub is_exclusive: bool,
 }
 
 /// Place of a registry's content.
@@ -217,6 +219,7 @@ impl Config {
         let (http, other) = (&self.http, &new.http);
         [
             ("storage", self.storage.location != new.storage.location),
+            ("quinistry.exclusive", self.storage.is_exclusive != new.storage.is_exclusive),
             ("quinistry.coherence", self.storage.coherence != new.storage.coherence),
             ("http.addr", http.listen != other.listen),
             ("http.net", http.listen.is_unix() != other.listen.is_unix()),

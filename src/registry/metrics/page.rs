@@ -39,6 +39,13 @@ impl RegistryMetrics {
         if let Some(storage) = self.storage.get() {
             storage.write(&mut page);
         }
+        if let Some(abilities) = self.abilities.get() {
+            page.gauges(
+                "quinistry_storage_ability",
+                "Whether the object store can do something, as its probe found.",
+                abilities.iter().map(|(ability, is_able)| ([("ability", *ability)], u64::from(*is_able))),
+            );
+        }
         if let Some(store) = self.store.get() {
             write_store(&mut page, store);
         }
@@ -157,6 +164,13 @@ fn write_budgets(page: &mut Exposition) {
 
 fn write_store(page: &mut Exposition, store: &Store) {
     let statistics = store.statistics();
+    if store.is_shared() {
+        page.gauge(
+            "quinistry_leader",
+            "Whether this replica does the work of all that need not be done twice.",
+            u64::from(store.lead().is_some()),
+        );
+    }
     page.gauge(
         "quinistry_store_uploads_open",
         "Upload sessions that are open.",

@@ -23,17 +23,26 @@ fn bucket() -> SharedBucket {
 
 /// Starts a replica with memory for one part.
 async fn replica(bucket: &SharedBucket, settings: Settings) -> axum::Router {
+    router(State::stored(store(bucket).await, settings))
+}
+
+async fn store(bucket: &SharedBucket) -> Store {
     let (objects, runtime) = (bucket.clone(), tokio::runtime::Handle::current());
     let store = tokio::task::spawn_blocking(move || {
         let transfers = TransferOptions::default();
-        let options =
-            UploadOptions { transfers, parts_may_differ: true, copies_parts: true, is_exclusive: false };
+        let options = UploadOptions {
+            transfers,
+            parts_may_differ: true,
+            copies_parts: true,
+            is_exclusive: false,
+            verifies_sha256: true,
+        };
         let memory = PartMemory::new(transfers.part_bytes);
         let uploads = BucketUploads::new(objects.clone(), runtime.clone(), memory, options);
         let bucket = Bucket::new(objects, runtime, StoreAbilities::ALL, Arc::new(uploads));
         Store::open(bucket, false).unwrap()
     });
-    router(State::stored(store.await.unwrap(), settings))
+    store.await.unwrap()
 }
 
 async fn replicas(bucket: &SharedBucket) -> [axum::Router; 2] {
@@ -263,4 +272,25 @@ async fn long_uploads_at_once_share_the_memory_for_one_part() {
     };
     let pushes = futures_util::future::join3(push(1), push(2), push(3));
     tokio::time::timeout(Duration::from_mins(5), pushes).await.expect("every push ends");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_leader_alone_ends_the_uploads_that_were_left_behind() {
+    let bucket = bucket();
+    let stores = [store(&bucket).await, store(&bucket).await];
+    let mut replica = router(State::stored(stores[1].clone(), Settings::default()));
+    let location = begin(&mut replica).await;
+    let received = ask(&mut replica, Method::PATCH, &location, None, "bytes").await;
+    assert_eq!(received.status(), StatusCode::ACCEPTED);
+    let [leader, other] = stores;
+    let ended = tokio::task::spawn_blocking(move || {
+        for store in [&leader, &other] {
+            store.renew_lead().unwrap();
+        }
+        [&other, &leader].map(|store| {
+            let idle = store.idle_uploads(Duration::ZERO).unwrap().len();
+            (idle, store.expire_uploads(Duration::ZERO).unwrap())
+        })
+    });
+    assert_eq!(ended.await.unwrap(), [(0, 0), (1, 1)]);
 }

@@ -12,7 +12,7 @@ use quinistry_oci::RepositoryName;
 
 use crate::layout::{self, before_register, register, registers, registers_complete};
 use crate::storage::{Entry, SCAN_PAGE_SIZE, StorageError};
-use crate::{Store, StoreError};
+use crate::{Lead, Store, StoreError};
 
 /// Folders that make a name a repository.
 const MARKS: [&str; 2] = ["_manifests", "_layers"];
@@ -154,8 +154,9 @@ impl Store {
         self.mark_complete()
     }
 
-    /// Gives each repository its register, if some may have none. Repeats no harm where two replicas do so at once.
-    pub(super) fn complete_registers(&self) -> Result<(), StoreError> {
+    /// Gives each repository its register, if some may have none. Stops when the lead is lost: the next leader begins
+    /// again, and a register that is written twice stays as it is.
+    pub(super) fn complete_registers(&self, lead: &Lead) -> Result<(), StoreError> {
         if self.has_all_registers()? {
             return Ok(());
         }
@@ -163,6 +164,9 @@ impl Store {
         let names = self.scan_repositories(&MARKS)?;
         let names: Vec<RepositoryName> = names.iter().filter_map(|name| name.parse().ok()).collect();
         for names in names.chunks(SCAN_PAGE_SIZE) {
+            if !lead.still() {
+                return Ok(());
+            }
             let entries: Vec<Entry<'_>> = names.iter().map(|name| (register(name), &[][..])).collect();
             self.storage().write(&[&entries])?;
         }

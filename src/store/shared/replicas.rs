@@ -1,4 +1,4 @@
-//! Replicas: their heartbeats, the versions of the layout that they speak, and the intents of those that stopped.
+//! Replicas: their heartbeats, and the intents of those that stopped.
 //!
 //! Ages are differences between times of the storage, never of this machine: the age of a heartbeat is counted
 //! from the time at which the storage stored this process's own one.
@@ -8,10 +8,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
 use quinistry_oci::to_json;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
-use crate::layout::{self, Key, intents, intents_of, replicas};
-use crate::storage::{Created, Meta, Removed, StorageError};
+use super::format::FORMAT;
+use crate::layout::{Key, intents, intents_of, replicas};
+use crate::storage::{Created, Meta, Removed};
 use crate::{Store, StoreError};
 
 /// Time between two heartbeats of a replica.
@@ -24,11 +25,11 @@ const MAX_HEARTBEAT_AGE: Duration = Duration::from_mins(5);
 /// Age at which the heartbeat of a stopped replica is removed.
 const HEARTBEAT_LIFETIME: Duration = Duration::from_hours(24);
 
-/// Version of the layout that this program writes.
-const FORMAT: u32 = 1;
-
 /// Longest heartbeat, or description of the layout, that is read, in bytes.
-const MAX_NOTE_BYTES: u64 = 64 * 1024;
+pub(super) const MAX_NOTE_BYTES: u64 = 64 * 1024;
+
+/// Attempts to take an intent whose taker stopped, while other replicas do the same.
+const MAX_TAKEOVERS: usize = 8;
 
 /// Ending of the key by which a replica takes an intent of another one.
 const TAKEN: &str = ".taken";
@@ -39,18 +40,6 @@ pub(crate) struct Replica {
     id: String,
     /// The storage can only be read, so that no other replica hears of this one.
     is_reader: AtomicBool,
-}
-
-/// Versions of the layout.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct LayoutVersions {
-    /// Version that the writer of the object wrote.
-    format: u32,
-    /// Least version that a reader must understand.
-    min_reader: u32,
-    /// Least version that a writer must understand.
-    min_writer: u32,
 }
 
 /// Content of a heartbeat.
@@ -71,6 +60,15 @@ struct Heartbeats {
 impl Replica {
     pub(super) fn new() -> Self {
         Self { id: uuid::Uuid::new_v4().to_string(), is_reader: AtomicBool::new(false) }
+    }
+
+    pub(super) fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// Returns true if the storage can only be read.
+    pub(super) fn is_reader(&self) -> bool {
+        self.is_reader.load(Ordering::Relaxed)
     }
 
     /// Returns the key of an intent of this replica.
@@ -97,22 +95,24 @@ impl Store {
     /// shared, or can only be read.
     #[must_use]
     pub fn maintenance_interval(&self) -> Option<Duration> {
-        let is_writer = |shared: &super::Shared| !shared.replica.is_reader.load(Ordering::Relaxed);
-        self.0.shared.as_ref().filter(|shared| is_writer(shared)).map(|_| HEARTBEAT_INTERVAL)
+        self.0.shared.as_ref().filter(|shared| !shared.replica.is_reader()).map(|_| HEARTBEAT_INTERVAL)
     }
 
-    /// Tells the other replicas that this one runs, finishes the changes of those that stopped, and gives each
-    /// repository its register.
+    /// Tells the other replicas that this one runs. The leader then finishes the changes of those that stopped, and
+    /// gives each repository its register.
     pub fn maintain(&self) -> Result<(), StoreError> {
         let Some(shared) = &self.0.shared else { return Ok(()) };
-        let beats = self.beat(&shared.replica)?;
+        self.beat(&shared.replica)?;
+        let Some(lead) = self.lead() else { return Ok(()) };
+        let beats = self.heartbeats(&shared.replica)?;
         self.finish_intents_of_others(&shared.replica, &beats)?;
         for (id, last) in &beats.last {
-            if *id != shared.replica.id && beats.is_older(last.modified, HEARTBEAT_LIFETIME) {
+            let is_forgotten = *id != shared.replica.id && beats.is_older(last.modified, HEARTBEAT_LIFETIME);
+            if is_forgotten && lead.still() {
                 self.storage().remove_if(&replicas().child(id), &last.tag)?;
             }
         }
-        self.complete_registers()
+        self.complete_registers(&lead)
     }
 
     /// Joins the replicas of a shared storage. Fails if this program does not understand the storage.
@@ -122,37 +122,21 @@ impl Store {
             replica.is_reader.store(true, Ordering::Relaxed);
             return Ok(());
         }
-        let beats = self.beat(replica)?;
+        self.beat(replica)?;
+        let beats = self.heartbeats(replica)?;
         self.finish_intents_of_others(replica, &beats)?;
         self.complete_registers_of_empty()
     }
 
-    /// Reads the versions of the layout, or writes them where there are none. Returns false if the storage can only be
-    /// read.
-    fn check_format(&self) -> Result<bool, StoreError> {
-        let key = layout::format();
-        let own = LayoutVersions { format: FORMAT, min_reader: FORMAT, min_writer: FORMAT };
-        let (found, is_writable) = match self.storage().create(&key, &to_json(&own)) {
-            Ok(Created::New) => return Ok(true),
-            Ok(Created::Exists(found)) => (Some(found), true),
-            Err(StorageError::ReadOnly) => (self.storage().read(&key, MAX_NOTE_BYTES)?, false),
-            Err(error) => return Err(error.into()),
-        };
-        let Some(found) = found else { return Ok(is_writable) };
-        let format: LayoutVersions =
-            serde_json::from_slice(&found).map_err(|_| StoreError::FormatUnknown(key.clone()))?;
-        let needed = if is_writable { format.min_reader.max(format.min_writer) } else { format.min_reader };
-        if needed > FORMAT {
-            return Err(StoreError::FormatTooNew { key, format: format.format });
-        }
-        Ok(is_writable)
-    }
-
-    /// Writes the heartbeat, and returns those of all replicas.
-    fn beat(&self, replica: &Replica) -> Result<Heartbeats, StoreError> {
+    /// Writes the heartbeat.
+    fn beat(&self, replica: &Replica) -> Result<(), StoreError> {
         let heartbeat = Heartbeat { version: env!("CARGO_PKG_VERSION"), protocols: [FORMAT] };
         let own = replicas().child(&replica.id);
-        self.storage().write(&[&[(own, &to_json(&heartbeat))]])?;
+        Ok(self.storage().write(&[&[(own, &to_json(&heartbeat))]])?)
+    }
+
+    /// Returns the heartbeats of all replicas, right after that of this one.
+    fn heartbeats(&self, replica: &Replica) -> Result<Heartbeats, StoreError> {
         let mut last = HashMap::new();
         self.scan(&replicas(), |key, meta| {
             last.extend(key.beneath(&replicas()).map(|(id, _)| (id.to_owned(), meta)));
@@ -193,12 +177,13 @@ impl Store {
         begun: SystemTime,
     ) -> Result<(), StoreError> {
         let Some(taken) = Key::of_path(format!("{key}{TAKEN}")) else { return Ok(()) };
-        loop {
+        let mut is_own = false;
+        for _ in 0..MAX_TAKEOVERS {
             let other = match self.storage().create(&taken, replica.id.as_bytes())? {
-                Created::New => break,
-                Created::Exists(other) => other,
+                Created::New => replica.id.as_bytes().to_vec(),
+                Created::Exists(other) => other.to_vec(),
             };
-            let is_own = other == replica.id.as_bytes();
+            is_own = other == replica.id.as_bytes();
             if is_own {
                 break;
             }
@@ -210,6 +195,10 @@ impl Store {
             if self.storage().remove_if(&taken, &found.tag)? == Removed::Changed {
                 return Ok(());
             }
+        }
+        if !is_own {
+            // The next maintenance tries again.
+            return Ok(());
         }
         self.finish_intent(key, Some(begun))?;
         self.storage().remove(&taken)?;

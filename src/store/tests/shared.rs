@@ -3,6 +3,7 @@
 mod catalog;
 mod coherence;
 mod interleavings;
+mod lead;
 mod referrers;
 mod replicas;
 mod requests;
@@ -22,6 +23,12 @@ const NAME: &str = "team/app";
 /// Opens one more replica over a storage.
 fn replica(storage: &SharedMemory) -> Store {
     Store::open(storage.clone(), false).unwrap()
+}
+
+/// Makes a replica the leader.
+fn lead(store: &Store) {
+    store.renew_lead().unwrap();
+    assert!(store.lead().is_some(), "no other replica leads");
 }
 
 /// Pushes the parts of a manifest with this note, and returns its bytes.

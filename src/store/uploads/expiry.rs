@@ -7,7 +7,7 @@ use quinistry_oci::RepositoryName;
 use tokio::sync::OwnedMutexGuard;
 
 use super::{MAX_EMPTY_IDLE_TIME, Receiver, Session, UploadId};
-use crate::{Store, StoreError};
+use crate::{Lead, Store, StoreError};
 
 /// Upload session that no client has used for some time.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,8 +22,12 @@ pub struct IdleUpload {
 type IdleClaim = Option<OwnedMutexGuard<Option<Receiver>>>;
 
 impl Store {
-    /// Returns all sessions that have been idle for this time, and leaves them.
+    /// Returns all sessions that have been idle for this time, and leaves them. Of several replicas, the leader counts
+    /// them.
     pub fn idle_uploads(&self, idle: Duration) -> Result<Vec<IdleUpload>, StoreError> {
+        if self.lead().is_none() {
+            return Ok(Vec::new());
+        }
         let mut found = Vec::new();
         for (repository, id) in self.all_sessions()? {
             let claim = self.0.locks.with(&repository, || self.claim_if_idle(&repository, &id, idle))?;
@@ -38,22 +42,36 @@ impl Store {
         Ok(found)
     }
 
-    /// Ends all sessions that have been idle for this time; returns their number.
+    /// Ends all sessions that have been idle for this time; returns their number. Of several replicas, the leader ends
+    /// those of all, and the others only forget what they know of them.
     pub fn expire_uploads(&self, idle: Duration) -> Result<usize, StoreError> {
-        let mut expired = 0;
-        for (name, id) in self.all_sessions()? {
-            // Under the lock, so that no request continues the session while it ends.
-            expired += usize::from(self.0.locks.with(&name, || self.end_if_idle(&name, &id, idle))?);
-        }
+        let expired = match self.lead() {
+            Some(lead) => self.end_idle_sessions(idle, &lead),
+            None => Ok(0),
+        };
         self.remove_ended();
         if self.has_shared_sessions() {
             self.forget_idle_shared();
+        }
+        self.0.blob_cache.remove_expired();
+        expired
+    }
+
+    fn end_idle_sessions(&self, idle: Duration, lead: &Lead) -> Result<usize, StoreError> {
+        let mut expired = 0;
+        for (name, id) in self.all_sessions()? {
+            if !lead.still() {
+                return Ok(expired);
+            }
+            // Under the lock, so that no request continues the session while it ends.
+            expired += usize::from(self.0.locks.with(&name, || self.end_if_idle(&name, &id, idle))?);
+        }
+        if self.has_shared_sessions() && lead.still() {
             let interrupted = self.storage().uploads().clear_interrupted(idle, false)?;
             if interrupted > 0 {
                 tracing::info!(uploads = interrupted, "ended interrupted uploads");
             }
         }
-        self.0.blob_cache.remove_expired();
         Ok(expired)
     }
 
@@ -100,7 +118,7 @@ impl Store {
         // The storage holds no session that is not persistent.
         let touched =
             receiver.map(|receiver| receiver.touched).max(self.storage().uploads().modified(name, id)?);
-        let idle_for = touched.and_then(|touched| SystemTime::now().duration_since(touched).ok());
+        let idle_for = touched.and_then(|touched| self.storage().now().duration_since(touched).ok());
         Ok(idle_for.is_some_and(|idle_for| idle_for >= idle).then_some(claimed))
     }
 

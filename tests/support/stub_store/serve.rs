@@ -58,6 +58,10 @@ impl Store {
             let text = r#"{"access_token":"stub","token_type":"Bearer","expires_in":3600}"#;
             return Ok(response(plain(text), None));
         }
+        if request.bucket == "credentials" {
+            self.issued.fetch_add(1, Ordering::Relaxed);
+            return Ok(response(plain(signature::issue(self.valid.load(Ordering::Relaxed))), None));
+        }
         let Some(operation) = Operation::of(&request) else {
             return Ok(response(Answer::error(501, "NotImplemented", "unknown request"), None));
         };
@@ -81,7 +85,8 @@ impl Store {
         if request.bucket != BUCKET {
             return Ok(response(Answer::error(404, "NoSuchBucket", &request.bucket), None));
         }
-        if let Some(refusal) = signature::refusal(&request, self.shape, self.mem.clock().now()) {
+        let valid = self.valid.load(Ordering::Relaxed);
+        if let Some(refusal) = signature::refusal(&request, self.shape, valid, self.mem.clock().now()) {
             return Ok(response(refusal, None));
         }
         let refuse = |status, code| Ok(response(Answer::error(status, code, "a fault of the test"), None));
@@ -89,6 +94,7 @@ impl Store {
             Some(Fault::Unavailable) => return refuse(503, "SlowDown"),
             Some(Fault::Conflict) => return refuse(409, "ConditionalRequestConflict"),
             Some(Fault::ErrorInSuccess) => return refuse(200, "InternalError"),
+            Some(Fault::Absent) => return refuse(404, "NoSuchKey"),
             _ => {}
         }
         let answer = self.perform(&operation, &request).await;
@@ -107,8 +113,9 @@ async fn collect(body: &mut Incoming) -> io::Result<Bytes> {
     Ok(body.collect().await.map_err(io::Error::other)?.to_bytes())
 }
 
-fn plain(text: &'static str) -> Answer {
-    let answer = Answer { length: text.len() as u64, body: vec![text.into()], ..Answer::empty(200) };
+fn plain(text: impl Into<Bytes>) -> Answer {
+    let text = text.into();
+    let answer = Answer { length: text.len() as u64, body: vec![text], ..Answer::empty(200) };
     answer.with("content-type", "application/json")
 }
 

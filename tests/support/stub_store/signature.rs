@@ -8,13 +8,25 @@ use jiff::tz::TimeZone;
 
 use super::answer::Answer;
 use super::request::Request;
-use super::{ACCESS_KEY, Shape};
+use super::{ACCESS_KEY, SECRET_KEY, Shape};
 
 /// Greatest difference between the time of a request and that of the store (S3).
 const MAX_SKEW: Duration = Duration::from_mins(15);
 
-/// Returns the refusal of a request, if there is a reason for one.
-pub(super) fn refusal(request: &Request, shape: Shape, now: SystemTime) -> Option<Answer> {
+/// Returns temporary credentials of a number, as the services of containers issue them.
+pub(super) fn issue(number: usize) -> String {
+    let expiration = Timestamp::now() + Duration::from_hours(1);
+    format!(
+        r#"{{"AccessKeyId":"{ACCESS_KEY}","SecretAccessKey":"{SECRET_KEY}","Token":"token-{number}","Expiration":"{expiration}"}}"#
+    )
+}
+
+/// Returns the refusal of a request, if there is a reason for one. `valid` is the number of the temporary credentials
+/// that have not expired.
+pub(super) fn refusal(request: &Request, shape: Shape, valid: usize, now: SystemTime) -> Option<Answer> {
+    if request.header("x-amz-security-token").is_some_and(|token| token != format!("token-{valid}")) {
+        return Some(Answer::error(400, "ExpiredToken", "the provided token has expired"));
+    }
     let denied = |message| Some(Answer::error(403, "AccessDenied", message));
     if let Some(date) = request.parameter("X-Amz-Date").or_else(|| request.parameter("X-Goog-Date")) {
         let expires = request.parameter("X-Amz-Expires").or_else(|| request.parameter("X-Goog-Expires"));

@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use quinistry_oci::Digest;
+
 use super::spoil::sent;
 use super::{Faulty, RequestKind};
 use crate::{
@@ -31,6 +33,21 @@ impl<O: Objects> Objects for Faulty<O> {
     fn put<'a>(&'a self, key: &'a str, body: Bytes, condition: Condition<'a>) -> RequestFuture<'a, Put> {
         let request = sent(RequestKind::Put, key, condition);
         Box::pin(self.spoil(request, self.inner.put(key, body, condition)))
+    }
+
+    fn sends_sha256(&self) -> bool {
+        self.inner.sends_sha256()
+    }
+
+    fn put_hashed<'a>(
+        &'a self,
+        key: &'a str,
+        body: Bytes,
+        condition: Condition<'a>,
+        sha256: &'a Digest,
+    ) -> RequestFuture<'a, Put> {
+        let request = sent(RequestKind::Put, key, condition);
+        Box::pin(self.spoil(request, self.inner.put_hashed(key, body, condition, sha256)))
     }
 
     fn delete<'a>(

@@ -25,6 +25,8 @@ pub enum Fault {
     ConflictAfterSuccess,
     /// 200 whose body is an `<Error>`; the request is not carried out.
     ErrorInSuccess,
+    /// 404, although the object is there.
+    Absent,
 }
 
 /// Probabilities of faults, from 0 to 1. Each is of the requests to which the fault may happen.

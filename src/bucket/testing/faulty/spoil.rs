@@ -32,6 +32,7 @@ impl<O: Send + Sync> Faulty<O> {
             }
             Some(Fault::Unavailable) => fail(ObjectErrorKind::Throttled, "503 SlowDown"),
             Some(Fault::Conflict) => fail(ObjectErrorKind::Conflict, "409 ConditionalRequestConflict"),
+            Some(Fault::Absent) => fail(ObjectErrorKind::NotFound, "404 NoSuchKey"),
             Some(Fault::ErrorInSuccess) => fail(ObjectErrorKind::Unknown, "200 with InternalError"),
             Some(Fault::ConflictAfterSuccess) => {
                 pin!(send).await?;
@@ -71,6 +72,7 @@ impl<O: Send + Sync> Faulty<O> {
                 answer
             }
             Some(Fault::Unavailable) => Err(failure(&request, ObjectErrorKind::Throttled, "503 SlowDown")),
+            Some(Fault::Absent) => Err(failure(&request, ObjectErrorKind::NotFound, "404 NoSuchKey")),
             Some(_) => Err(failure(&request, ObjectErrorKind::Unknown, "500 InternalError")),
         }
     }

@@ -6,6 +6,7 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use bytes::Bytes;
 use futures_util::stream::{self, StreamExt as _};
+use quinistry_oci::Digest;
 
 use super::body::Body;
 use super::{Mem, SIGNED_REQUEST_VALIDITY, refuse};
@@ -66,6 +67,24 @@ impl Objects for Mem {
         })
     }
 
+    fn sends_sha256(&self) -> bool {
+        true
+    }
+
+    fn put_hashed<'a>(
+        &'a self,
+        key: &'a str,
+        body: Bytes,
+        condition: Condition<'a>,
+        sha256: &'a Digest,
+    ) -> RequestFuture<'a, Put> {
+        if self.options.verifies_sha256 && Digest::sha256(&body) != *sha256 {
+            let refused = refuse(ObjectErrorKind::Refused, "put", key, "400 BadDigest");
+            return Box::pin(std::future::ready(Err(refused)));
+        }
+        self.put(key, body, condition)
+    }
+
     fn delete<'a>(
         &'a self,
         key: &'a str,
@@ -104,7 +123,8 @@ impl Objects for Mem {
         Box::pin(async move {
             self.answer(|state, options, _| {
                 let limit = query.limit.min(MAX_KEYS);
-                let mut entries = state.list(options, query.prefix, query.after, limit + 1);
+                let after = query.after.filter(|_| !options.ignores_start_after);
+                let mut entries = state.list(options, query.prefix, after, limit + 1);
                 let is_truncated = entries.len() > limit;
                 entries.truncate(limit);
                 Ok(Listing { entries, is_truncated })

@@ -112,7 +112,7 @@ pub(super) const STORAGE: &[ConfigKey] = &[
 
 pub(super) const OWN: &[ConfigKey] = &[
     key("quinistry.exclusive", Boolean).default("false").lines(ReleaseLines::Own).note(
-        "no other process writes to the bucket; needed where the store cannot create a key only if it is absent",
+        "no other process writes to the storage; needed on NFS and SMB, and where a store cannot create a key only if it is absent",
     ),
     key("quinistry.coherence", OneOf(&["strict", "relaxed"]))
         .lines(ReleaseLines::Own)

@@ -178,9 +178,14 @@ fn own(tree: &ConfigNode, findings: &mut Findings) {
     for key in ["exclusive", "redirect", "uploads", "azure"] {
         let path = format!("quinistry.{key}");
         let node = tree.at(&path).filter(|node| !node.is_idle());
-        let is_used = if key == "azure" { tree.at("storage.azure").is_some() } else { has_bucket };
+        let is_used = match key {
+            "azure" => tree.at("storage.azure").is_some(),
+            "exclusive" => has_bucket || tree.at("storage.filesystem").is_some(),
+            _ => has_bucket,
+        };
         if let Some(node) = node.filter(|_| !is_used) {
-            findings.warn(&node.origin, &path, "has no effect without storage in such a bucket".into());
+            let place = if key == "exclusive" { "a bucket or a folder" } else { "such a bucket" };
+            findings.warn(&node.origin, &path, format!("has no effect without storage in {place}"));
         }
     }
     let path = "quinistry.redirect.expiry";

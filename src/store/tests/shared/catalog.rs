@@ -3,7 +3,7 @@
 use quinistry_oci::{Digest, RepositoryName};
 
 use super::storage::SharedMemory;
-use super::{name, push_blob, replica};
+use super::{lead, name, push_blob, replica};
 use crate::layout::{RepositoryKeys, register, registers_complete};
 use crate::storage::Storage as _;
 use crate::{Page, Store};
@@ -59,6 +59,7 @@ fn repositories_of_another_program_are_listed_before_and_after_they_have_registe
     assert!(storage.bytes().head(&registers_complete()).unwrap().is_none());
     assert_eq!(page(&store, 100, ""), expected);
     assert_eq!(store.folders_with(&["_uploads"]).unwrap(), ["upload"]);
+    lead(&store);
     store.maintain().unwrap();
     assert!(storage.bytes().head(&register(&name("old/app"))).unwrap().is_some());
     assert!(storage.bytes().head(&registers_complete()).unwrap().is_some());

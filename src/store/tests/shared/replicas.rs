@@ -5,7 +5,7 @@ use std::time::Duration;
 use quinistry_oci::{Digest, Tag, to_json};
 
 use super::storage::SharedMemory;
-use super::{NAME, image, name, put, replica, served};
+use super::{NAME, image, lead, name, put, replica, served};
 use crate::intents::Intent;
 use crate::layout::{self, intents, intents_of};
 use crate::storage::Storage as _;
@@ -38,6 +38,7 @@ fn the_change_of_a_stopped_replica_is_finished_and_that_of_a_running_one_is_not(
     let storage = SharedMemory::new();
     let (store, first, _) = two_images(&storage);
     intent_to_tag(&storage, "other", first.clone(), &["v1", "v2"]);
+    lead(&store);
     store.maintain().unwrap();
     assert!(has_intents(&storage) && served(&store, "v1").is_err(), "the other replica is about to finish");
     storage.age("/replicas/other", STOPPED);
@@ -56,6 +57,7 @@ fn a_change_that_is_finished_late_leaves_what_is_newer() {
     storage.age("/replicas/other", STOPPED);
     storage.age("/intents/", STOPPED);
     put(&store, NAME, &super::manifest(b"layer", "second"), &["v1"]).unwrap();
+    lead(&store);
     store.maintain().unwrap();
     assert_eq!((served(&store, "v1").unwrap(), served(&store, "v2").unwrap()), (second, first));
 }
@@ -69,6 +71,7 @@ fn a_removal_that_is_finished_late_leaves_what_was_pushed_since() {
     storage.bytes().write(&[&[(intents_of("other").child("0"), &to_json(&intent))]]).unwrap();
     storage.age("/intents/", STOPPED);
     put(&store, NAME, &super::manifest(b"layer", "first"), &["v1"]).unwrap();
+    lead(&store);
     store.maintain().unwrap();
     assert!(!has_intents(&storage));
     assert_eq!(served(&store, "v1").unwrap(), first);
@@ -83,6 +86,7 @@ fn of_two_replicas_that_see_a_change_one_finishes_it() {
     // A running replica has taken the change.
     let taken = crate::Key::of_path(format!("{}.taken", intents_of("other").child("0"))).unwrap();
     storage.bytes().write(&[&[(taken, b"third"), (layout::replicas().child("third"), b"{}")]]).unwrap();
+    lead(&store);
     store.maintain().unwrap();
     assert!(has_intents(&storage) && served(&store, "v1").is_err());
     // That one stopped, too.
@@ -121,4 +125,23 @@ fn a_layout_of_a_newer_program_is_refused() {
     let refused = Store::open(storage.view(), false).unwrap_err();
     assert!(matches!(refused, StoreError::FormatUnknown(_)), "{refused}");
     assert_eq!(refused.to_string().lines().count(), 1);
+}
+
+#[test]
+fn a_note_stands_beside_the_versions_and_leaves_what_others_have_written() {
+    let storage = SharedMemory::new();
+    let store = replica(&storage.view());
+    let newer = br#"{"format":1,"minReader":1,"minWriter":1,"another":[1],"probe":"old"}"#;
+    storage.bytes().write(&[&[(layout::format(), newer)]]).unwrap();
+    store.keep_note("probe", "new".into()).unwrap();
+    let found = storage.bytes().read(&layout::format(), 1000).unwrap().unwrap();
+    let found: serde_json::Value = serde_json::from_slice(&found).unwrap();
+    let expected =
+        serde_json::json!({"format": 1, "minReader": 1, "minWriter": 1, "another": [1], "probe": "new"});
+    assert_eq!(found, expected);
+    replica(&storage.view());
+    // A description that is lost in between is not made from a note alone.
+    storage.bytes().remove(&layout::format()).unwrap();
+    store.keep_note("probe", "new".into()).unwrap();
+    assert!(storage.bytes().head(&layout::format()).unwrap().is_none());
 }

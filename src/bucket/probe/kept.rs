@@ -1,0 +1,85 @@
+//! Result of a probe as it is kept in the bucket, so that a restart neither pays for a probe nor writes.
+
+use std::time::{Duration, SystemTime};
+
+use bytes::Bytes;
+use futures_util::TryStreamExt as _;
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::{BucketOptions, ObjectError, ObjectErrorKind, Objects, StoreAbilities};
+
+/// Object that describes the layout of the registry, beside whose versions the result is kept.
+pub(crate) const FORMAT: &str = "docker/registry/v2/_quinistry/format";
+
+/// Time for which a result is believed.
+const LIFETIME: Duration = Duration::from_hours(24);
+
+/// Longest description of the layout that is read, in bytes.
+const MAX_BYTES: u64 = 64 * 1024;
+
+/// Result of a probe as it is kept.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeptProbe {
+    /// Abilities that were found.
+    pub abilities: StoreAbilities,
+    /// Time of the probe by the clock of the store (RFC 3339).
+    pub probed: String,
+    /// Store that was probed: a bucket may have been copied to another one.
+    store: String,
+    /// Version of the program that probed: another one may try more.
+    version: String,
+}
+
+/// Description of the layout, as far as probes are concerned.
+#[derive(Debug, Deserialize)]
+struct Format {
+    probe: Option<serde_json::Value>,
+}
+
+// === impl KeptProbe ===
+
+impl KeptProbe {
+    /// Name of the field of the description that has the result.
+    pub const FIELD: &str = "probe";
+
+    /// Makes the result of a probe that has just ended.
+    #[must_use]
+    pub fn new(abilities: StoreAbilities, objects: &dyn Objects, options: &BucketOptions) -> Self {
+        Self {
+            abilities,
+            probed: Timestamp::try_from(now(objects)).unwrap_or_default().to_string(),
+            store: options.address(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+        }
+    }
+
+    /// Reads the result of an earlier probe of this store; `None` if there is none. Writes nothing.
+    pub async fn read(objects: &dyn Objects, options: &BucketOptions) -> Result<Option<Self>, ObjectError> {
+        let object = match objects.get(FORMAT, None, None).await {
+            Err(error) if error.kind == ObjectErrorKind::NotFound => return Ok(None),
+            object => object?,
+        };
+        if object.meta.length > MAX_BYTES {
+            return Ok(None);
+        }
+        let chunks: Vec<Bytes> = object.body.try_collect().await?;
+        let format: Option<Format> = serde_json::from_slice(&chunks.concat()).ok();
+        let kept = format.and_then(|format| format.probe);
+        // That of another version may have other abilities.
+        let kept: Option<Self> = kept.and_then(|kept| serde_json::from_value(kept).ok());
+        Ok(kept.filter(|kept| kept.store == options.address() && kept.version == env!("CARGO_PKG_VERSION")))
+    }
+
+    /// Returns true if a writer may rely on the result.
+    #[must_use]
+    pub fn is_fresh(&self, objects: &dyn Objects) -> bool {
+        let Ok(probed) = self.probed.parse::<Timestamp>() else { return false };
+        now(objects).duration_since(probed.into()).is_ok_and(|age| age < LIFETIME)
+    }
+}
+
+/// Returns the time of the store.
+fn now(objects: &dyn Objects) -> SystemTime {
+    objects.now().map_or_else(SystemTime::now, |now| now.0)
+}
