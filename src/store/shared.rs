@@ -14,8 +14,8 @@ mod replicas;
 mod tags;
 
 use std::collections::HashSet;
-use std::sync::Mutex;
 use std::sync::atomic::AtomicBool;
+use std::sync::{Mutex, OnceLock};
 use std::time::Duration;
 
 use quinistry_oci::{Digest, RepositoryName};
@@ -42,6 +42,8 @@ pub(super) struct Shared {
     registered: Mutex<HashSet<RepositoryName>>,
     /// All repositories have registers.
     has_all_registers: AtomicBool,
+    /// The storage gives equal bytes the same tag. Seen at the first push of a tag.
+    has_content_tags: OnceLock<bool>,
     /// Lengths of blobs and manifests that this process has linked.
     recent_links: ExpiringCache<(LinkKind, Digest), u64>,
 }
@@ -52,6 +54,7 @@ impl Shared {
             replica: Replica::new(),
             registered: Mutex::default(),
             has_all_registers: AtomicBool::new(false),
+            has_content_tags: OnceLock::new(),
             recent_links: ExpiringCache::new(RECENT_LINK_CAPACITY, RECENT_LINK_LIFETIME),
         }
     }

@@ -91,22 +91,23 @@ impl Store {
             targets.extend(self.missing_register(name));
             // Several tags are moved by an intent: all of them, or none.
             let is_single_tag = tagged.tags.len() == 1;
-            let single = if is_single_tag { tagged.tags } else { &[] };
-            let index: Vec<_> = tag_indexes(name, single, tagged.digest).collect();
-            self.add_links(&canonical, || Ok(self.storage().write(&[&targets, &links, &index])?))?;
+            let index: Vec<_> = tag_indexes(name, tagged.tags, tagged.digest).collect();
+            let with_links = if is_single_tag { &index[..] } else { &[] };
+            self.add_links(&canonical, || Ok(self.storage().write(&[&targets, &links, with_links])?))?;
             self.note_registered(name);
             self.update_descriptor_version(name, before)?;
-            match tagged.tags {
-                [] => return Ok(()),
-                _ if is_single_tag => self.put_tags(name, tagged.tags, tagged.digest),
-                tags => self.carry_out(&Intent::Tag {
-                    repository: name.clone(),
-                    digest: tagged.digest.clone(),
-                    tags: tags.to_vec(),
-                }),
-            }?;
             // The bytes stay without a link.
-            self.keep_revision(&targets[1..], &links)
+            let keep = || self.keep_revision(&targets[1..], &links, &index);
+            match tagged.tags {
+                [] => Ok(()),
+                tags if is_single_tag => self.put_tags(name, tags, tagged.digest).and_then(|()| keep()),
+                tags => {
+                    let tags = tags.to_vec();
+                    let wanted =
+                        Intent::Tag { repository: name.clone(), digest: tagged.digest.clone(), tags };
+                    self.carry_out(&wanted, keep)
+                }
+            }
         })?;
         self.note_linked(LinkKind::Manifest, name, &canonical, bytes.len() as u64);
         Ok(())
@@ -183,7 +184,7 @@ impl Store {
             }
             let canonical = digests[0].clone();
             let all = Intent::Delete { repository: name.clone(), digests, tags };
-            self.remove_links(&canonical, || self.carry_out(&all))
+            self.remove_links(&canonical, || self.carry_out(&all, || Ok(())))
         })
     }
 
@@ -303,7 +304,8 @@ impl Store {
     }
 }
 
-fn tag_indexes<'a>(
+/// Returns the entries by which the indexes of tags name a manifest.
+pub(crate) fn tag_indexes<'a>(
     name: &RepositoryName,
     tags: &[Tag],
     digest: &'a Digest,

@@ -177,7 +177,7 @@ impl Store {
         Ok(true)
     }
 
-    /// Removes a tag if it refers to one of `digests`, and was not written after `begun`.
+    /// Removes a tag if it refers to one of `digests`, and was not written since `begun`.
     pub(crate) fn remove_shared_tag_of(
         &self,
         name: &RepositoryName,
@@ -188,7 +188,7 @@ impl Store {
         let key = RepositoryKeys(name).tag_link(tag);
         for _ in 0..MAX_REMOVALS {
             let Some(keys) = self.keys_of_tag(name, tag)? else { return Ok(()) };
-            if begun.is_some_and(|begun| keys.link.modified > begun) {
+            if begun.is_some_and(|begun| keys.link.modified >= begun) {
                 return Ok(());
             }
             if !self.link(&key)?.is_some_and(|target| digests.contains(&target)) {
@@ -216,15 +216,28 @@ impl Store {
         Ok(link.map(|link| TagKeys { link, index }))
     }
 
-    /// Removes the index entries of a removed tag, but those of a push that has come since: a push writes its entry
-    /// before its tag, so that an entry which is newer than the removed tag belongs to a push that is not over.
+    /// Removes the index entries of a removed tag, but not that of a push that has come since.
+    ///
+    /// A push writes its entry, then the tag, and then looks whether the entry is there. An entry that is newer than
+    /// the removed tag is left to its push; one that looks older and is removed is put back by the push, or, if the
+    /// push was over before, here.
     fn remove_index(&self, name: &RepositoryName, tag: &Tag, keys: &TagKeys) -> Result<(), StoreError> {
         let place = RepositoryKeys(name);
-        let now = self.link(&place.tag_link(tag))?.map(|digest| place.tag_index(tag, &digest));
+        let link = place.tag_link(tag);
+        let now = self.link(&link)?.map(|digest| place.tag_index(tag, &digest));
         let is_old =
             |(key, meta): &&(Key, Meta)| meta.modified <= keys.link.modified && Some(key) != now.as_ref();
+        let mut removed = Vec::new();
         for (key, meta) in keys.index.iter().filter(is_old) {
-            self.storage().remove_if(key, &meta.tag)?;
+            if self.storage().remove_if(key, &meta.tag)? == Removed::Removed {
+                removed.push(key);
+            }
+        }
+        if !removed.is_empty()
+            && let Some(digest) = self.link(&link)?
+            && removed.contains(&&place.tag_index(tag, &digest))
+        {
+            self.index_tags(name, std::slice::from_ref(tag), &digest)?;
         }
         Ok(())
     }

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use quinistry_oci::{Algorithm, Content, Digest, RepositoryName};
@@ -31,6 +31,17 @@ pub(super) struct SharedMemory {
     state: Arc<State>,
     /// Ages by which keys are older than they are, of all views.
     ages: Arc<Mutex<HashMap<String, Duration>>>,
+    clock: Arc<Mutex<Clock>>,
+    /// Equal bytes have equal tags, as where tags are hashes of the bytes.
+    has_content_tags: bool,
+}
+
+/// Clock of a storage, which goes on by itself until a test stops it.
+#[derive(Default)]
+struct Clock {
+    stopped_at: Option<SystemTime>,
+    /// Times of writes since the clock was stopped.
+    written: HashMap<String, SystemTime>,
 }
 
 #[derive(Default)]
@@ -54,18 +65,57 @@ impl fmt::Debug for SharedMemory {
 
 impl SharedMemory {
     pub(super) fn new() -> Self {
-        Self { memory: Memory::new(1 << 30), state: Arc::default(), ages: Arc::default() }
+        Self {
+            memory: Memory::new(1 << 30),
+            state: Arc::default(),
+            ages: Arc::default(),
+            clock: Arc::default(),
+            has_content_tags: false,
+        }
+    }
+
+    /// Returns a storage whose tags are hashes of the bytes, as those of S3 without encryption by keys of its own.
+    pub(super) fn with_content_tags() -> Self {
+        Self { has_content_tags: true, ..Self::new() }
+    }
+
+    pub(super) fn has_content_tags(&self) -> bool {
+        self.has_content_tags
     }
 
     /// Returns a view of the same bytes with counts of its own.
     pub(super) fn view(&self) -> Self {
-        Self { memory: self.memory.clone(), state: Arc::default(), ages: self.ages.clone() }
+        Self { state: Arc::default(), ..self.clone() }
+    }
+
+    /// Stops the clock of the storage.
+    pub(super) fn stop_clock(&self) {
+        lock(&self.clock).stopped_at = Some(SystemTime::UNIX_EPOCH + Duration::from_hours(24));
+    }
+
+    /// Moves the stopped clock forward.
+    pub(super) fn advance(&self, by: Duration) {
+        let mut clock = lock(&self.clock);
+        clock.stopped_at = clock.stopped_at.map(|at| at + by);
+    }
+
+    /// Notes the time of a write.
+    fn note_write(&self, key: &Key) {
+        lock(&self.ages).remove(key.as_str());
+        let mut clock = lock(&self.clock);
+        if let Some(at) = clock.stopped_at {
+            clock.written.insert(key.to_string(), at);
+        }
     }
 
     pub(super) fn read_only_view(&self) -> Self {
         let view = self.view();
-        view.state.is_read_only.store(true, Ordering::Relaxed);
+        view.set_read_only(true);
         view
+    }
+
+    pub(super) fn set_read_only(&self, is_read_only: bool) {
+        self.state.is_read_only.store(is_read_only, Ordering::Relaxed);
     }
 
     pub(super) fn redirecting_view(&self) -> Self {
@@ -134,8 +184,17 @@ impl SharedMemory {
     }
 
     fn aged(&self, key: &Key, mut meta: Meta) -> Meta {
+        if let Some(written) = lock(&self.clock).written.get(key.as_str()) {
+            meta.modified = *written;
+        }
         if let Some(age) = lock(&self.ages).get(key.as_str()) {
             meta.modified -= *age;
+        }
+        if self.has_content_tags
+            && let Some((content, _)) = self.memory.open(key).unwrap()
+        {
+            let hash = content.digest(Algorithm::Sha256).unwrap();
+            meta.tag = ObjectTag::of_version(hash.as_str());
         }
         meta
     }
@@ -145,7 +204,7 @@ impl SharedMemory {
             self.count(stage.len());
             self.check_writable()?;
             for (key, _) in *stage {
-                lock(&self.ages).remove(key.as_str());
+                self.note_write(key);
             }
             self.memory.write(&[stage])?;
         }
@@ -170,7 +229,11 @@ impl Storage for SharedMemory {
 
     fn look_up(&self, pairs: &[(Key, Key)], max_bytes: u64) -> Result<Vec<LookedUp>, StorageError> {
         self.count(2 * pairs.len());
-        self.memory.look_up(pairs, max_bytes)
+        let mut found = self.memory.look_up(pairs, max_bytes)?;
+        for (found, (_, target)) in found.iter_mut().zip(pairs) {
+            found.target = found.target.take().map(|meta| self.aged(target, meta));
+        }
+        Ok(found)
     }
 
     fn read_all(&self, keys: &[Key], max_bytes: u64) -> Result<Vec<Option<Bytes>>, StorageError> {
@@ -195,7 +258,11 @@ impl Storage for SharedMemory {
     fn create(&self, key: &Key, bytes: &[u8]) -> Result<Created, StorageError> {
         self.count(1);
         self.check_writable()?;
-        self.memory.create(key, bytes)
+        let created = self.memory.create(key, bytes)?;
+        if created == Created::New {
+            self.note_write(key);
+        }
+        Ok(created)
     }
 
     fn remove(&self, key: &Key) -> Result<bool, StorageError> {
@@ -207,7 +274,9 @@ impl Storage for SharedMemory {
     fn remove_if(&self, key: &Key, tag: &ObjectTag) -> Result<Removed, StorageError> {
         self.count(1);
         self.check_writable()?;
-        self.memory.remove_if(key, tag)
+        let Some(found) = self.memory.head(key)? else { return Ok(Removed::Absent) };
+        let has_tag = self.aged(key, found.clone()).tag == *tag;
+        if has_tag { self.memory.remove_if(key, &found.tag) } else { Ok(Removed::Changed) }
     }
 
     fn clear(&self, folder: &Key) -> Result<bool, StorageError> {
