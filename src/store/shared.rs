@@ -16,7 +16,7 @@ mod tags;
 use std::collections::HashSet;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Mutex, OnceLock};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use quinistry_oci::{Digest, RepositoryName};
 
@@ -42,6 +42,8 @@ pub(super) struct Shared {
     registered: Mutex<HashSet<RepositoryName>>,
     /// All repositories have registers.
     has_all_registers: AtomicBool,
+    /// Time of the storage from which repositories without registers are looked for.
+    next_walk: Mutex<Option<SystemTime>>,
     /// The storage gives equal bytes the same tag. Seen at the first push of a tag.
     has_content_tags: OnceLock<bool>,
     /// Lengths of blobs and manifests that this process has linked.
@@ -54,6 +56,7 @@ impl Shared {
             replica: Replica::new(),
             registered: Mutex::default(),
             has_all_registers: AtomicBool::new(false),
+            next_walk: Mutex::default(),
             has_content_tags: OnceLock::new(),
             recent_links: ExpiringCache::new(RECENT_LINK_CAPACITY, RECENT_LINK_LIFETIME),
         }

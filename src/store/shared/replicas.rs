@@ -112,7 +112,7 @@ impl Store {
                 self.storage().remove_if(&replicas().child(id), &last.tag)?;
             }
         }
-        self.complete_registers()
+        self.complete_registers(beats.now)
     }
 
     /// Joins the replicas of a shared storage. Fails if this program does not understand the storage.
@@ -124,7 +124,7 @@ impl Store {
         }
         let beats = self.beat(replica)?;
         self.finish_intents_of_others(replica, &beats)?;
-        self.complete_registers_of_empty()
+        self.complete_registers_of_empty(beats.now)
     }
 
     /// Reads the versions of the layout, or writes them where there are none. Returns false if the storage can only be
