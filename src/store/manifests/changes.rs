@@ -60,6 +60,7 @@ impl Store {
         check: impl FnOnce() -> Result<(), StoreError>,
     ) -> Result<(), StoreError> {
         let canonical = Digest::sha256(bytes);
+        let begun = self.begin_link();
         self.changing_manifests(name, || {
             check()?;
             if !self.0.allows_sparse {
@@ -109,7 +110,7 @@ impl Store {
                 }
             }
         })?;
-        self.note_linked(LinkKind::Manifest, name, &canonical, bytes.len() as u64);
+        self.note_linked(begun, LinkKind::Manifest, name, (&canonical, bytes.len() as u64));
         Ok(())
     }
 

@@ -49,6 +49,8 @@ struct State {
     requests: Mutex<Requests>,
     /// Call before the round of this number, counted from now.
     hook: Mutex<Option<(usize, Hook)>>,
+    /// Call after a write of a key that contains this text.
+    after_write: Mutex<Option<(&'static str, Hook)>>,
     is_read_only: AtomicBool,
     redirects: AtomicBool,
 }
@@ -139,6 +141,11 @@ impl SharedMemory {
         *lock(&self.state.hook) = Some((number, Box::new(hook)));
     }
 
+    /// Calls `hook` right after the next write of a key that contains a text.
+    pub(super) fn after_write(&self, part: &'static str, hook: impl FnOnce() + Send + 'static) {
+        *lock(&self.state.after_write) = Some((part, Box::new(hook)));
+    }
+
     /// Returns true if a hook was not called yet, and forgets it.
     pub(super) fn forget_hook(&self) -> bool {
         lock(&self.state.hook).take().is_some()
@@ -207,6 +214,13 @@ impl SharedMemory {
                 self.note_write(key);
             }
             self.memory.write(&[stage])?;
+            let is_awaited = |(part, _): &mut (&'static str, Hook)| {
+                stage.iter().any(|(key, _)| key.as_str().contains(*part))
+            };
+            let hook = lock(&self.state.after_write).take_if(is_awaited);
+            if let Some((_, hook)) = hook {
+                hook();
+            }
         }
         Ok(())
     }
