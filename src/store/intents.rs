@@ -8,7 +8,7 @@ use quinistry_oci::{Digest, RepositoryName, Tag, to_json};
 use serde::{Deserialize, Serialize};
 
 use super::layout::{Key, RepositoryKeys, intent, intents};
-use super::storage::StorageError;
+use super::storage::{Meta, StorageError};
 use super::{Store, StoreError};
 
 /// Longest intent, in bytes: an intent names at most a repository's tags, so that a longer file is not an
@@ -21,13 +21,17 @@ const MAX_INTENT_BYTES: u64 = 64 * 1024 * 1024;
 pub(super) enum Intent {
     /// Moves tags to a manifest.
     Tag { repository: RepositoryName, digest: Digest, tags: Vec<Tag> },
+    /// Gives a manifest tags that are absent. Written on shared storages alone.
+    Create { repository: RepositoryName, digest: Digest, tags: Vec<Tag> },
     /// Removes tags, and a manifest by all of its digests.
     Delete { repository: RepositoryName, digests: Vec<Digest>, tags: Vec<Tag> },
 }
 
 impl Intent {
     fn repository(&self) -> &RepositoryName {
-        let (Self::Tag { repository, .. } | Self::Delete { repository, .. }) = self;
+        let (Self::Tag { repository, .. }
+        | Self::Create { repository, .. }
+        | Self::Delete { repository, .. }) = self;
         repository
     }
 }
@@ -109,7 +113,8 @@ impl Store {
         match wanted {
             Intent::Tag { repository, digest, tags } => {
                 if let Some(begun) = begun {
-                    return self.finish_shared_tags(repository, digest, tags, begun);
+                    let is_left = |link: &Meta| link.modified >= begun;
+                    return self.finish_shared_tags(repository, digest, tags, &is_left);
                 }
                 if self.revision(repository, digest)?.is_none() {
                     ignore_intent_to_tag(repository, digest);
@@ -117,6 +122,13 @@ impl Store {
                 }
                 self.index_tags(repository, tags, digest)?;
                 self.put_tags(repository, tags, digest)?;
+            }
+            Intent::Create { repository, digest, tags } if begun.is_none() => {
+                self.index_tags(repository, tags, digest)?;
+                self.create_shared_tags(repository, digest, tags)?;
+            }
+            Intent::Create { repository, digest, tags } => {
+                self.finish_shared_tags(repository, digest, tags, &|_| true)?;
             }
             Intent::Delete { repository, digests, tags } if self.is_shared() => {
                 self.perform_shared_delete(repository, digests, tags, begun)?;

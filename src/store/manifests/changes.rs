@@ -31,7 +31,7 @@ impl Store {
         manifest: &Manifest,
         tagged: Tagged<'_>,
     ) -> Result<(), StoreError> {
-        self.put_manifest_if(name, bytes, manifest, tagged, || Ok(()))
+        self.put_manifest_with(name, bytes, manifest, tagged, true)
     }
 
     /// Commits a manifest as [`Self::put_manifest`] does, but changes nothing that is served: fails if one of
@@ -43,26 +43,24 @@ impl Store {
         manifest: &Manifest,
         tagged: Tagged<'_>,
     ) -> Result<(), StoreError> {
-        let check = || {
-            self.check_unmoved(name, bytes, tagged)?;
-            self.check_same_type(name, bytes, manifest, tagged)
-        };
-        self.put_manifest_if(name, bytes, manifest, tagged, check)
+        self.put_manifest_with(name, bytes, manifest, tagged, false)
     }
 
-    /// Commits a manifest if `check` succeeds under the repository's lock.
-    fn put_manifest_if(
+    fn put_manifest_with(
         &self,
         name: &RepositoryName,
         bytes: &Bytes,
         manifest: &Manifest,
         tagged: Tagged<'_>,
-        check: impl FnOnce() -> Result<(), StoreError>,
+        may_overwrite: bool,
     ) -> Result<(), StoreError> {
         let canonical = Digest::sha256(bytes);
         let begun = self.begin_link();
         self.changing_manifests(name, || {
-            check()?;
+            if !may_overwrite {
+                self.check_unmoved(name, bytes, tagged)?;
+                self.check_same_type(name, bytes, manifest, tagged)?;
+            }
             if !self.0.allows_sparse {
                 self.check_parts(name, manifest)?;
             }
@@ -99,13 +97,22 @@ impl Store {
             self.update_descriptor_version(name, before)?;
             // The bytes stay without a link.
             let keep = || self.keep_revision(&targets[1..], &links, &index);
-            match tagged.tags {
+            let Tagged { digest, tags } = tagged;
+            // Another replica may have created a tag since the check.
+            let must_be_absent = !may_overwrite && self.is_shared();
+            match tags {
                 [] => Ok(()),
-                tags if is_single_tag => self.put_tags(name, tags, tagged.digest).and_then(|()| keep()),
-                tags => {
-                    let tags = tags.to_vec();
-                    let wanted =
-                        Intent::Tag { repository: name.clone(), digest: tagged.digest.clone(), tags };
+                _ if is_single_tag && must_be_absent => {
+                    self.create_shared_tags(name, digest, tags).and_then(|()| keep())
+                }
+                _ if is_single_tag => self.put_tags(name, tags, digest).and_then(|()| keep()),
+                _ => {
+                    let (repository, digest, tags) = (name.clone(), digest.clone(), tags.to_vec());
+                    let wanted = if must_be_absent {
+                        Intent::Create { repository, digest, tags }
+                    } else {
+                        Intent::Tag { repository, digest, tags }
+                    };
                     self.carry_out(&wanted, keep)
                 }
             }

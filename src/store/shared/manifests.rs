@@ -13,7 +13,7 @@ use crate::blobs::link_to;
 use crate::intents::{Intent, ignore_intent_to_tag};
 use crate::layout::{Key, RepositoryKeys, blob};
 use crate::manifests::{MAX_STORED_MANIFEST_BYTES, tag_indexes};
-use crate::storage::{Entry, ObjectTag};
+use crate::storage::{Entry, Meta, ObjectTag};
 use crate::{MAX_LINK_BYTES, Store, StoreError};
 
 /// Attempts to put a revision back that removals take away again and again.
@@ -48,18 +48,18 @@ impl Store {
         self.carry_out(&Intent::Delete { repository: name.clone(), digests, tags }, || Ok(()))
     }
 
-    /// Finishes the tagging of a manifest that another replica began at `begun`. Leaves tags that were written since,
-    /// in the same second as well: of times in whole seconds, equal ones have no order, and the change that is finished
-    /// was not acknowledged.
+    /// Finishes the tagging of a manifest that another replica began, but for the existing tags that are left: those
+    /// that were written since, in the same second as well, or all. Of times in whole seconds, equal ones have no order,
+    /// and the change that is finished was not acknowledged.
     ///
-    /// Between the look at a tag and the write a push can come, which is then overwritten. Storages have no conditional
-    /// write to exclude that; the requests follow each other, so that the time for it is one round trip.
+    /// Between the look at an existing tag and the write a push can come, which is then overwritten. Storages have no
+    /// conditional write to exclude that; the requests follow each other, so that the time for it is one round trip.
     pub(crate) fn finish_shared_tags(
         &self,
         name: &RepositoryName,
         digest: &Digest,
         tags: &[Tag],
-        begun: SystemTime,
+        is_left: &dyn Fn(&Meta) -> bool,
     ) -> Result<(), StoreError> {
         let digests = match self.names_of(name, digest) {
             Err(StoreError::ManifestUnknown) => Vec::new(),
@@ -74,9 +74,11 @@ impl Store {
         let place = RepositoryKeys(name);
         self.index_tags(name, tags, digest)?;
         for tag in tags {
-            let link = self.storage().head(&place.tag_link(tag))?;
-            if link.is_none_or(|link| link.modified < begun) {
-                self.put_tags(name, std::slice::from_ref(tag), digest)?;
+            let key = place.tag_link(tag);
+            match self.storage().head(&key)? {
+                None => drop(self.storage().create(&key, digest.as_str().as_bytes())?),
+                Some(link) if is_left(&link) => {}
+                Some(_) => self.put_tags(name, std::slice::from_ref(tag), digest)?,
             }
         }
         let rows: Vec<Entry<'_>> = remains.iter().flat_map(Remains::entries).collect();

@@ -13,7 +13,7 @@ use bytes::Bytes;
 use quinistry_oci::{Digest, RepositoryName, Tag};
 
 use crate::layout::{Key, RepositoryKeys, TAG_LINK};
-use crate::storage::{Meta, ObjectTag, Removed, SCAN_PAGE_SIZE};
+use crate::storage::{Created, Meta, ObjectTag, Removed, SCAN_PAGE_SIZE};
 use crate::{MAX_LINK_BYTES, Store, StoreError};
 
 /// Number of scans of one tag list at a time.
@@ -164,6 +164,40 @@ impl Store {
         let refers =
             |link: Option<Bytes>| link.as_ref().and_then(digest_of).is_some_and(|of| digests.contains(&of));
         Ok(tags.into_iter().zip(links).filter_map(|(tag, link)| refers(link).then_some(tag)).collect())
+    }
+
+    /// Gives a manifest tags that are absent. Fails if one of them refers to another manifest, and then removes those
+    /// that it created.
+    pub(crate) fn create_shared_tags(
+        &self,
+        name: &RepositoryName,
+        digest: &Digest,
+        tags: &[Tag],
+    ) -> Result<(), StoreError> {
+        let mut created = Vec::new();
+        for tag in tags {
+            let key = RepositoryKeys(name).tag_link(tag);
+            let existing = match self.storage().create(&key, digest.as_str().as_bytes())? {
+                Created::New => {
+                    created.push(tag);
+                    continue;
+                }
+                Created::Exists(link) => digest_of(&link),
+            };
+            let Some(existing) = existing else {
+                // A link that another program has torn refers to no manifest.
+                self.put_tags(name, std::slice::from_ref(tag), digest)?;
+                continue;
+            };
+            if existing == *digest || self.revision(name, &existing)? == self.revision(name, digest)? {
+                continue;
+            }
+            for created in created {
+                self.remove_shared_tag_of(name, created, std::slice::from_ref(digest), None)?;
+            }
+            return Err(StoreError::TagExists(tag.clone()));
+        }
+        Ok(())
     }
 
     /// Removes a tag, whatever it refers to. Returns false if there was none. A push that comes in between counts as

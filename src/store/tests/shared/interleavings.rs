@@ -2,14 +2,15 @@
 
 use std::time::Duration;
 
-use quinistry_oci::{Digest, Reference, Tag, to_json};
+use bytes::Bytes;
+use quinistry_oci::{Digest, Manifest, Reference, Tag, to_json};
 
 use super::storage::SharedMemory;
 use super::{NAME, image, name, put, replica, served};
 use crate::intents::Intent;
 use crate::layout::{RepositoryKeys, intents, intents_of};
 use crate::storage::Storage as _;
-use crate::{Page, Store, StoreError};
+use crate::{Page, Store, StoreError, Tagged};
 
 /// Greatest number of rounds that an operation of these tests has.
 const MAX_ROUNDS: usize = 60;
@@ -54,6 +55,13 @@ fn delete_tag(store: &Store) -> Result<(), StoreError> {
 
 fn pushed() -> Digest {
     Digest::sha256(&super::manifest(b"layer", "pushed"))
+}
+
+fn put_without_overwrite(store: &Store, bytes: &Bytes, tags: &[&str]) -> Result<(), StoreError> {
+    let (digest, parsed) = (Digest::sha256(bytes), Manifest::parse(bytes, None).unwrap());
+    let tags: Vec<Tag> = tags.iter().map(|tag| tag.parse().unwrap()).collect();
+    let tagged = Tagged { digest: &digest, tags: &tags };
+    store.put_manifest_without_overwrite(&name(NAME), bytes, &parsed, tagged)
 }
 
 /// Every listed tag is served, and has the index entry by which a removal of its manifest finds it.
@@ -129,6 +137,7 @@ fn no_tag_is_left_without_its_manifest_by_a_change_within_a_replay() {
     let tags: Vec<Tag> = ["v1", "v2"].map(|tag| tag.parse().unwrap()).to_vec();
     let intents_left = [
         Intent::Tag { repository: name(NAME), digest: pushed(), tags: tags.clone() },
+        Intent::Create { repository: name(NAME), digest: pushed(), tags: tags.clone() },
         Intent::Delete { repository: name(NAME), digests: vec![pushed()], tags },
     ];
     let mut tried = 0;
@@ -157,6 +166,34 @@ fn no_tag_is_left_without_its_manifest_by_a_change_within_a_replay() {
         }
     }
     assert!(tried > 80, "{tried}");
+}
+
+#[test]
+fn a_push_without_the_right_to_overwrite_moves_no_tag_that_another_replica_creates() {
+    for tags in [&["v1"][..], &["v2", "v1"]] {
+        for round in 0..MAX_ROUNDS {
+            let storage = SharedMemory::new();
+            let view = storage.view();
+            let (one, other) = (replica(&view), replica(&storage.view()));
+            let bytes = image(&one, "pushed");
+            view.before_round(round, move || push_another(&other).unwrap());
+            let done = put_without_overwrite(&one, &bytes, tags);
+            let is_over = view.forget_hook();
+            let context = format!("round {round} of {tags:?}: {done:?}");
+            let store = replica(&storage.view());
+            let other = Digest::sha256(&super::manifest(b"layer", "another"));
+            assert_eq!(served(&store, "v1").unwrap(), if is_over { pushed() } else { other }, "{context}");
+            match done {
+                Ok(()) => {}
+                Err(StoreError::TagExists(_)) => assert!(served(&store, "v2").is_err(), "{context}"),
+                Err(error) => panic!("{error}; {context}"),
+            }
+            if is_over {
+                break;
+            }
+            assert!(round + 1 < MAX_ROUNDS, "{context}");
+        }
+    }
 }
 
 #[test]

@@ -90,6 +90,21 @@ fn a_change_that_is_finished_late_leaves_what_was_written_in_the_second_of_its_b
 }
 
 #[test]
+fn tags_that_are_created_late_are_those_that_are_absent() {
+    let storage = SharedMemory::new();
+    storage.stop_clock();
+    let (store, first, second) = two_images(&storage);
+    put(&store, NAME, &super::manifest(b"layer", "second"), &["v1"]).unwrap();
+    storage.advance(STOPPED);
+    let tags: Vec<Tag> = ["v1", "v2"].map(|tag| tag.parse().unwrap()).to_vec();
+    leave_intent(&storage, &Intent::Create { repository: name(NAME), digest: first.clone(), tags });
+    storage.advance(STOPPED);
+    let store = replica(&storage.view());
+    assert!(!has_intents(&storage));
+    assert_eq!((served(&store, "v1").unwrap(), served(&store, "v2").unwrap()), (second, first));
+}
+
+#[test]
 fn a_removal_that_is_finished_late_leaves_what_was_pushed_since() {
     let storage = SharedMemory::new();
     let (store, first, _) = two_images(&storage);
