@@ -104,6 +104,7 @@ impl Store {
             None => self.canonical(&alias(digest), digest)?,
         };
         let Some(canonical) = canonical else { return Ok(false) };
+        let begun = self.begin_link();
         let length = self.add_links(&canonical, || {
             // Stored bytes may belong to no repository any more, and damaged ones must be pushed again.
             let Some(length) = self.sound(&canonical, digest)? else { return Ok(None) };
@@ -121,7 +122,7 @@ impl Store {
         })?;
         if let Some(length) = length {
             self.note_registered(name);
-            self.note_linked(LinkKind::Blob, name, digest, length);
+            self.note_linked(begun, LinkKind::Blob, name, (digest, length));
         }
         Ok(length.is_some())
     }

@@ -8,7 +8,7 @@ use quinistry_oci::{Digest, RepositoryName, Tag, to_json};
 use serde::{Deserialize, Serialize};
 
 use super::layout::{Key, RepositoryKeys, intent, intents};
-use super::storage::StorageError;
+use super::storage::{Meta, StorageError};
 use super::{Store, StoreError};
 
 /// Longest intent, in bytes: an intent names at most a repository's tags, so that a longer file is not an
@@ -21,13 +21,17 @@ const MAX_INTENT_BYTES: u64 = 64 * 1024 * 1024;
 pub(super) enum Intent {
     /// Moves tags to a manifest.
     Tag { repository: RepositoryName, digest: Digest, tags: Vec<Tag> },
+    /// Gives a manifest tags that are absent. Written on shared storages alone.
+    Create { repository: RepositoryName, digest: Digest, tags: Vec<Tag> },
     /// Removes tags, and a manifest by all of its digests.
     Delete { repository: RepositoryName, digests: Vec<Digest>, tags: Vec<Tag> },
 }
 
 impl Intent {
     fn repository(&self) -> &RepositoryName {
-        let (Self::Tag { repository, .. } | Self::Delete { repository, .. }) = self;
+        let (Self::Tag { repository, .. }
+        | Self::Create { repository, .. }
+        | Self::Delete { repository, .. }) = self;
         repository
     }
 }
@@ -53,12 +57,17 @@ impl PendingIntents {
 }
 
 impl Store {
-    /// Carries an intent out. After a crash either nothing was changed, or the next start finishes the
-    /// change.
-    pub(super) fn carry_out(&self, wanted: &Intent) -> Result<(), StoreError> {
+    /// Carries an intent out, with the step `last` that a replay of it makes as well. After a crash either nothing was
+    /// changed, or the next start finishes the change.
+    pub(super) fn carry_out(
+        &self,
+        wanted: &Intent,
+        last: impl FnOnce() -> Result<(), StoreError>,
+    ) -> Result<(), StoreError> {
+        let perform = || self.perform(wanted, None).and_then(|()| last());
         if !self.is_persistent() {
             // No next start will find an intent, and deletions must succeed on a full storage.
-            return self.perform(wanted, None);
+            return perform();
         }
         let id = uuid::Uuid::new_v4().to_string();
         let key = match &self.0.shared {
@@ -66,7 +75,7 @@ impl Store {
             Some(shared) => shared.replica().intent(&id),
         };
         let written = self.storage().write(&[&[(key.clone(), &to_json(wanted))]]);
-        let performed = written.map_err(Into::into).and_then(|()| self.perform(wanted, None));
+        let performed = written.map_err(Into::into).and_then(|()| perform());
         // Removed after a failure as well, even one to write the intent: the client is told of the failure,
         // and the next start must not carry the intent out over later pushes.
         if let Err(error) = self.storage().remove(&key) {
@@ -99,29 +108,27 @@ impl Store {
 
     /// Carries out the missing steps. A crash may have come after any step, and another program may have
     /// changed the repository since: missing files are skipped, and tags that refer to another manifest by
-    /// now stay. On a shared storage, an intent that another replica wrote at `begun` leaves what is newer.
+    /// now stay. On a shared storage, an intent that another replica wrote at `begun` leaves what was written since.
     fn perform(&self, wanted: &Intent, begun: Option<SystemTime>) -> Result<(), StoreError> {
         match wanted {
             Intent::Tag { repository, digest, tags } => {
+                if let Some(begun) = begun {
+                    let is_left = |link: &Meta| link.modified >= begun;
+                    return self.finish_shared_tags(repository, digest, tags, &is_left);
+                }
                 if self.revision(repository, digest)?.is_none() {
-                    tracing::warn!(%repository, %digest, "ignoring intent to tag a missing manifest");
+                    ignore_intent_to_tag(repository, digest);
                     return Ok(());
                 }
-                let is_newer = |tag: &Tag| match begun {
-                    None => Ok(false),
-                    Some(begun) => {
-                        let link = self.storage().head(&RepositoryKeys(repository).tag_link(tag))?;
-                        Ok::<_, StoreError>(link.is_some_and(|link| link.modified > begun))
-                    }
-                };
-                let mut wanted = Vec::new();
-                for tag in tags {
-                    if !is_newer(tag)? {
-                        wanted.push(tag.clone());
-                    }
-                }
-                self.index_tags(repository, &wanted, digest)?;
-                self.put_tags(repository, &wanted, digest)?;
+                self.index_tags(repository, tags, digest)?;
+                self.put_tags(repository, tags, digest)?;
+            }
+            Intent::Create { repository, digest, tags } if begun.is_none() => {
+                self.index_tags(repository, tags, digest)?;
+                self.create_shared_tags(repository, digest, tags)?;
+            }
+            Intent::Create { repository, digest, tags } => {
+                self.finish_shared_tags(repository, digest, tags, &|_| true)?;
             }
             Intent::Delete { repository, digests, tags } if self.is_shared() => {
                 self.perform_shared_delete(repository, digests, tags, begun)?;
@@ -187,7 +194,7 @@ impl Store {
     }
 
     /// Finishes an interrupted change, and removes its intent. On a shared storage, the change leaves what was
-    /// written after `begun`.
+    /// written since `begun`.
     pub(super) fn finish_intent(&self, key: &Key, begun: Option<SystemTime>) -> Result<(), StoreError> {
         let Some(bytes) = self.storage().read(key, MAX_INTENT_BYTES)? else { return Ok(()) };
         match serde_json::from_slice::<Intent>(&bytes) {
@@ -200,6 +207,11 @@ impl Store {
         self.storage().remove(key)?;
         Ok(())
     }
+}
+
+/// Logs that a manifest was removed before an interrupted push could tag it.
+pub(super) fn ignore_intent_to_tag(repository: &RepositoryName, digest: &Digest) {
+    tracing::warn!(%repository, %digest, "ignoring intent to tag a missing manifest");
 }
 
 #[cfg(test)]

@@ -13,8 +13,8 @@ use super::storage::StorageError;
 use super::verified::is_damage;
 use super::{Store, StoreError};
 
-pub(super) use self::changes::MAX_MISSING_PARTS;
 pub use self::changes::Tagged;
+pub(super) use self::changes::{MAX_MISSING_PARTS, tag_indexes};
 
 /// Longest manifest that is read, in bytes. Manifests of another program may be longer than ours, and must
 /// fit into memory.

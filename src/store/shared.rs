@@ -16,9 +16,9 @@ mod replicas;
 mod tags;
 
 use std::collections::HashSet;
-use std::sync::Mutex;
 use std::sync::atomic::AtomicBool;
-use std::time::Duration;
+use std::sync::{Mutex, OnceLock};
+use std::time::{Duration, SystemTime};
 
 use quinistry_oci::{Digest, RepositoryName};
 
@@ -48,6 +48,10 @@ pub(super) struct Shared {
     registered: Mutex<HashSet<RepositoryName>>,
     /// All repositories have registers.
     has_all_registers: AtomicBool,
+    /// Time of the storage from which repositories without registers are looked for.
+    next_walk: Mutex<Option<SystemTime>>,
+    /// The storage gives equal bytes the same tag. Seen at the first push of a tag.
+    has_content_tags: OnceLock<bool>,
     /// Lengths of blobs and manifests that this process has linked.
     recent_links: ExpiringCache<(LinkKind, Digest), u64>,
 }
@@ -59,6 +63,8 @@ impl Shared {
             leadership: Leadership::new(clock),
             registered: Mutex::default(),
             has_all_registers: AtomicBool::new(false),
+            next_walk: Mutex::default(),
+            has_content_tags: OnceLock::new(),
             recent_links: ExpiringCache::new(RECENT_LINK_CAPACITY, RECENT_LINK_LIFETIME),
         }
     }

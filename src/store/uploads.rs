@@ -141,6 +141,7 @@ impl Store {
             Algorithm::Sha512 => receiver.digest(Algorithm::Sha256)?,
         };
         let length = receiver.len();
+        let begun = self.begin_link();
         let register: Vec<Entry<'_>> = self.missing_register(name).into_iter().collect();
         // Existing bytes are replaced: another program's crash may have torn them.
         self.0.blob_cache.invalidate_during(name, || {
@@ -156,7 +157,7 @@ impl Store {
             })
         })?;
         self.note_registered(name);
-        self.note_linked(LinkKind::Blob, name, wanted, length);
+        self.note_linked(begun, LinkKind::Blob, name, (wanted, length));
         Ok(())
     }
 

@@ -1,5 +1,8 @@
 //! One bucket in turn under distribution's registries and this program: each serves what the other has written.
 
+use std::thread;
+use std::time::{Duration, Instant};
+
 use crate::client::{Client, Way};
 use crate::stores::Replica;
 use crate::support::distribution::{Distribution, Version};
@@ -46,6 +49,7 @@ fn there_and_back(version: Version, root: &str) {
         client.assert_image(tag, image);
     }
     assert_eq!(client.head(&format!("manifests/{}", gone.digest())).status, 404);
+    Client::at(&after.host, "team/late").push(Way::Put, "latest", &image("late"));
     drop(after);
 
     // Everything that the collection finds was deleted before, and nothing of ours is among it.
@@ -68,6 +72,19 @@ fn there_and_back(version: Version, root: &str) {
         client.assert_image(tag, image);
     }
     Client::new(&[ours.peer()], "team/other").assert_image("latest", &image("other"));
+    Client::new(&[ours.peer()], "team/late").assert_image("latest", &image("late"));
+    wait_until_listed(&client, "team/late");
+    assert_eq!(client.catalog(10), ["quinistry", "team/app", "team/late", "team/other"]);
+}
+
+/// Waits until the catalog has a repository that the other program has made. A replica looks for those when it has
+/// served for a while.
+fn wait_until_listed(client: &Client, repository: &str) {
+    let begin = Instant::now();
+    while !client.catalog(10).iter().any(|name| name == repository) {
+        assert!(begin.elapsed() < Duration::from_mins(3), "{repository} is not listed");
+        thread::sleep(Duration::from_millis(100));
+    }
 }
 
 #[test]

@@ -31,7 +31,7 @@ impl Store {
         manifest: &Manifest,
         tagged: Tagged<'_>,
     ) -> Result<(), StoreError> {
-        self.put_manifest_if(name, bytes, manifest, tagged, || Ok(()))
+        self.put_manifest_with(name, bytes, manifest, tagged, true)
     }
 
     /// Commits a manifest as [`Self::put_manifest`] does, but changes nothing that is served: fails if one of
@@ -43,25 +43,24 @@ impl Store {
         manifest: &Manifest,
         tagged: Tagged<'_>,
     ) -> Result<(), StoreError> {
-        let check = || {
-            self.check_unmoved(name, bytes, tagged)?;
-            self.check_same_type(name, bytes, manifest, tagged)
-        };
-        self.put_manifest_if(name, bytes, manifest, tagged, check)
+        self.put_manifest_with(name, bytes, manifest, tagged, false)
     }
 
-    /// Commits a manifest if `check` succeeds under the repository's lock.
-    fn put_manifest_if(
+    fn put_manifest_with(
         &self,
         name: &RepositoryName,
         bytes: &Bytes,
         manifest: &Manifest,
         tagged: Tagged<'_>,
-        check: impl FnOnce() -> Result<(), StoreError>,
+        may_overwrite: bool,
     ) -> Result<(), StoreError> {
         let canonical = Digest::sha256(bytes);
+        let begun = self.begin_link();
         self.changing_manifests(name, || {
-            check()?;
+            if !may_overwrite {
+                self.check_unmoved(name, bytes, tagged)?;
+                self.check_same_type(name, bytes, manifest, tagged)?;
+            }
             if !self.0.allows_sparse {
                 self.check_parts(name, manifest)?;
             }
@@ -91,24 +90,34 @@ impl Store {
             targets.extend(self.missing_register(name));
             // Several tags are moved by an intent: all of them, or none.
             let is_single_tag = tagged.tags.len() == 1;
-            let single = if is_single_tag { tagged.tags } else { &[] };
-            let index: Vec<_> = tag_indexes(name, single, tagged.digest).collect();
-            self.add_links(&canonical, || Ok(self.storage().write(&[&targets, &links, &index])?))?;
+            let index: Vec<_> = tag_indexes(name, tagged.tags, tagged.digest).collect();
+            let with_links = if is_single_tag { &index[..] } else { &[] };
+            self.add_links(&canonical, || Ok(self.storage().write(&[&targets, &links, with_links])?))?;
             self.note_registered(name);
             self.update_descriptor_version(name, before)?;
-            match tagged.tags {
-                [] => return Ok(()),
-                _ if is_single_tag => self.put_tags(name, tagged.tags, tagged.digest),
-                tags => self.carry_out(&Intent::Tag {
-                    repository: name.clone(),
-                    digest: tagged.digest.clone(),
-                    tags: tags.to_vec(),
-                }),
-            }?;
             // The bytes stay without a link.
-            self.keep_revision(&targets[1..], &links)
+            let keep = || self.keep_revision(&targets[1..], &links, &index);
+            let Tagged { digest, tags } = tagged;
+            // Another replica may have created a tag since the check.
+            let must_be_absent = !may_overwrite && self.is_shared();
+            match tags {
+                [] => Ok(()),
+                _ if is_single_tag && must_be_absent => {
+                    self.create_shared_tags(name, digest, tags).and_then(|()| keep())
+                }
+                _ if is_single_tag => self.put_tags(name, tags, digest).and_then(|()| keep()),
+                _ => {
+                    let (repository, digest, tags) = (name.clone(), digest.clone(), tags.to_vec());
+                    let wanted = if must_be_absent {
+                        Intent::Create { repository, digest, tags }
+                    } else {
+                        Intent::Tag { repository, digest, tags }
+                    };
+                    self.carry_out(&wanted, keep)
+                }
+            }
         })?;
-        self.note_linked(LinkKind::Manifest, name, &canonical, bytes.len() as u64);
+        self.note_linked(begun, LinkKind::Manifest, name, (&canonical, bytes.len() as u64));
         Ok(())
     }
 
@@ -183,7 +192,7 @@ impl Store {
             }
             let canonical = digests[0].clone();
             let all = Intent::Delete { repository: name.clone(), digests, tags };
-            self.remove_links(&canonical, || self.carry_out(&all))
+            self.remove_links(&canonical, || self.carry_out(&all, || Ok(())))
         })
     }
 
@@ -303,7 +312,8 @@ impl Store {
     }
 }
 
-fn tag_indexes<'a>(
+/// Returns the entries by which the indexes of tags name a manifest.
+pub(crate) fn tag_indexes<'a>(
     name: &RepositoryName,
     tags: &[Tag],
     digest: &'a Digest,

@@ -1,12 +1,15 @@
 //! Registers of repositories: one key for each, so that a page of the catalog is one list from any name on.
 //!
 //! A register is written before the first link of its repository, and stays. Repositories that another program
-//! made have none; until a walk has given them theirs, the walk itself answers.
+//! made have none; until a walk has given them theirs, the walk itself answers. Later walks find the repositories that
+//! another program has made since: they are listed from then on.
 
+use std::collections::HashSet;
 use std::ops::ControlFlow;
 use std::sync::PoisonError;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
+use std::time::{Duration, SystemTime};
 
 use quinistry_oci::RepositoryName;
 
@@ -22,6 +25,13 @@ const SCANS_AT_ONCE: usize = 16;
 
 /// First characters of the names of repositories (distribution-spec, "Pulling manifests").
 const FIRST_CHARACTERS: &str = "0123456789abcdefghijklmnopqrstuvwxyz";
+
+/// Time from one walk for repositories of another program to the next.
+const WALK_INTERVAL: Duration = Duration::from_hours(24);
+
+/// Time from the start of a process to its first walk, if all repositories have had registers before: another program
+/// may have served the storage until now. The requests of the first clients go before.
+const FIRST_WALK_DELAY: Duration = Duration::from_secs(15);
 
 /// Number of repositories that a process remembers to have registers.
 const MAX_REMEMBERED: usize = 65_536;
@@ -146,23 +156,33 @@ impl Store {
         Ok(shared.has_all_registers.load(Ordering::Relaxed))
     }
 
-    /// Marks the registers of a storage without repositories as complete.
-    pub(super) fn complete_registers_of_empty(&self) -> Result<(), StoreError> {
+    /// Marks the registers of a storage without repositories as complete when a process starts, at a time of the
+    /// storage.
+    pub(super) fn complete_registers_of_empty(&self, now: SystemTime) -> Result<(), StoreError> {
         if self.has_all_registers()? || self.storage().exists(&layout::repositories())? {
+            self.walk_after(now + FIRST_WALK_DELAY);
             return Ok(());
         }
+        self.walk_after(now + WALK_INTERVAL);
         self.mark_complete()
     }
 
-    /// Gives each repository its register, if some may have none. Stops when the lead is lost: the next leader begins
-    /// again, and a register that is written twice stays as it is.
-    pub(super) fn complete_registers(&self, lead: &Lead) -> Result<(), StoreError> {
-        if self.has_all_registers()? {
+    /// Gives each repository its register, if some may have none at a time of the storage. Stops when the lead is lost:
+    /// the next leader begins again, and a register that is written twice stays as it is.
+    pub(super) fn complete_registers(&self, now: SystemTime, lead: &Lead) -> Result<(), StoreError> {
+        let Some(shared) = &self.0.shared else { return Ok(()) };
+        let next_walk = *shared.next_walk.lock().unwrap_or_else(PoisonError::into_inner);
+        if next_walk.is_some_and(|at| now < at) && self.has_all_registers()? {
             return Ok(());
         }
+        let mut registered = HashSet::new();
+        self.scan(&registers(), |key, _| {
+            registered.extend(layout::registered_name(&key));
+            Ok(())
+        })?;
         // Another program may allow names that are not valid here.
-        let names = self.scan_repositories(&MARKS)?;
-        let names: Vec<RepositoryName> = names.iter().filter_map(|name| name.parse().ok()).collect();
+        let names = self.scan_repositories(&MARKS)?.into_iter().filter(|name| !registered.contains(name));
+        let names: Vec<RepositoryName> = names.filter_map(|name| name.parse().ok()).collect();
         for names in names.chunks(SCAN_PAGE_SIZE) {
             if !lead.still() {
                 return Ok(());
@@ -170,10 +190,26 @@ impl Store {
             let entries: Vec<Entry<'_>> = names.iter().map(|name| (register(name), &[][..])).collect();
             self.storage().write(&[&entries])?;
         }
+        if !names.is_empty() {
+            tracing::info!(
+                repositories = names.len(),
+                "added repositories of another program to the catalog"
+            );
+        }
+        self.walk_after(now + WALK_INTERVAL);
         self.mark_complete()
     }
 
+    fn walk_after(&self, time: SystemTime) {
+        if let Some(shared) = &self.0.shared {
+            *shared.next_walk.lock().unwrap_or_else(PoisonError::into_inner) = Some(time);
+        }
+    }
+
     fn mark_complete(&self) -> Result<(), StoreError> {
+        if self.has_all_registers()? {
+            return Ok(());
+        }
         match self.storage().create(&registers_complete(), b"{}") {
             Ok(_) => self.has_all_registers().map(drop),
             // A writer marks them.

@@ -2,29 +2,38 @@
 //!
 //! A push writes a tag, and then looks whether the revision is still there; a removal removes the revision, and then
 //! looks for tags that refer to it. Keys and lists show each change at once, so that of both at the same time one sees
-//! the other and puts the revision back: no tag stays without its revision.
+//! the other and puts the revision back: no tag stays without its revision. The index entry of a tag, by which the
+//! removal of a manifest finds the tag, is kept against removals of the tag in the same way.
 
 use std::time::SystemTime;
 
 use quinistry_oci::{Algorithm, Digest, Manifest, RepositoryName, Tag, to_json};
 
 use crate::blobs::link_to;
-use crate::intents::Intent;
+use crate::intents::{Intent, ignore_intent_to_tag};
 use crate::layout::{Key, RepositoryKeys, blob};
-use crate::manifests::MAX_STORED_MANIFEST_BYTES;
-use crate::storage::{Entry, ObjectTag};
-use crate::{Store, StoreError};
+use crate::manifests::{MAX_STORED_MANIFEST_BYTES, tag_indexes};
+use crate::storage::{Entry, Meta, ObjectTag};
+use crate::{MAX_LINK_BYTES, Store, StoreError};
 
 /// Attempts to put a revision back that removals take away again and again.
 const MAX_REPAIRS: usize = 8;
 
-/// Manifest that is about to be removed, as far as it must be known to be put back.
+/// Manifest that is about to be removed or tagged, as far as it must be known to be put back.
 #[derive(Debug, Default)]
 struct Remains {
     /// Media type and descriptor, which belong before the links.
     rows: Vec<(Key, Vec<u8>)>,
     /// True if the manifest is a referrer.
     has_subject: bool,
+}
+
+// === impl Remains ===
+
+impl Remains {
+    fn entries(&self) -> impl Iterator<Item = Entry<'_>> {
+        self.rows.iter().map(|(key, row)| (key.clone(), &row[..]))
+    }
 }
 
 impl Store {
@@ -36,10 +45,51 @@ impl Store {
     ) -> Result<(), StoreError> {
         let digests = self.names_of(name, digest)?;
         let tags = self.tags_referring_to(name, &digests, &self.link_tags(name, &digests)?)?;
-        self.carry_out(&Intent::Delete { repository: name.clone(), digests, tags })
+        self.carry_out(&Intent::Delete { repository: name.clone(), digests, tags }, || Ok(()))
     }
 
-    /// Carries out a removal. Steps of an intent that was written at `begun` leave what is newer.
+    /// Finishes the tagging of a manifest that another replica began, but for the existing tags that are left: those
+    /// that were written since, in the same second as well, or all. Of times in whole seconds, equal ones have no order,
+    /// and the change that is finished was not acknowledged.
+    ///
+    /// Between the look at an existing tag and the write a push can come, which is then overwritten. Storages have no
+    /// conditional write to exclude that; the requests follow each other, so that the time for it is one round trip.
+    pub(crate) fn finish_shared_tags(
+        &self,
+        name: &RepositoryName,
+        digest: &Digest,
+        tags: &[Tag],
+        is_left: &dyn Fn(&Meta) -> bool,
+    ) -> Result<(), StoreError> {
+        let digests = match self.names_of(name, digest) {
+            Err(StoreError::ManifestUnknown) => Vec::new(),
+            digests => digests?,
+        };
+        let remains = digests.iter().map(|digest| self.remains(name, digest));
+        let remains: Option<Vec<Remains>> = remains.collect::<Result<_, _>>()?;
+        let (Some(remains), Some(canonical)) = (remains, digests.first()) else {
+            ignore_intent_to_tag(name, digest);
+            return Ok(());
+        };
+        let place = RepositoryKeys(name);
+        self.index_tags(name, tags, digest)?;
+        for tag in tags {
+            let key = place.tag_link(tag);
+            match self.storage().head(&key)? {
+                None => drop(self.storage().create(&key, digest.as_str().as_bytes())?),
+                Some(link) if is_left(&link) => {}
+                Some(_) => self.put_tags(name, std::slice::from_ref(tag), digest)?,
+            }
+        }
+        let rows: Vec<Entry<'_>> = remains.iter().flat_map(Remains::entries).collect();
+        let links: Vec<Entry<'_>> =
+            digests.iter().map(|digest| link_to(place.revision_link(digest), canonical)).collect();
+        let index: Vec<Entry<'_>> = tag_indexes(name, tags, digest).collect();
+        self.keep_revision(&rows, &links, &index)
+    }
+
+    /// Carries out a removal. Steps of an intent that was written at `begun` leave what was written since, in the same
+    /// second as well.
     pub(crate) fn perform_shared_delete(
         &self,
         name: &RepositoryName,
@@ -52,13 +102,14 @@ impl Store {
             self.remove_shared_tag_of(name, tag, digests, begun)?;
         }
         let like = self.link_tags(name, digests)?;
-        let remains: Vec<Remains> =
-            digests.iter().map(|digest| self.remains(name, digest)).collect::<Result<_, _>>()?;
+        let remains = digests.iter().map(|digest| self.remains(name, digest));
+        let remains: Vec<Option<Remains>> = remains.collect::<Result<_, _>>()?;
+        let remains: Vec<Remains> = remains.into_iter().flatten().collect();
         // The SHA-256, by which the bytes are found, goes last.
         for digest in digests.iter().rev() {
             let link = place.revision_link(digest);
             if let Some(begun) = begun
-                && self.storage().head(&link)?.is_some_and(|found| found.modified > begun)
+                && self.storage().head(&link)?.is_some_and(|found| found.modified >= begun)
             {
                 continue;
             }
@@ -73,8 +124,7 @@ impl Store {
         if self.tags_referring_to(name, digests, &like)?.is_empty() {
             return Ok(());
         }
-        let rows = remains.iter().flat_map(|remains| &remains.rows);
-        let rows: Vec<Entry<'_>> = rows.map(|(key, row)| (key.clone(), &row[..])).collect();
+        let rows: Vec<Entry<'_>> = remains.iter().flat_map(Remains::entries).collect();
         let Some(canonical) = digests.first() else { return Ok(()) };
         let links: Vec<Entry<'_>> =
             digests.iter().map(|digest| link_to(place.revision_link(digest), canonical)).collect();
@@ -89,11 +139,12 @@ impl Store {
         Ok(heads.into_iter().flatten().map(|meta| meta.tag).collect())
     }
 
-    fn remains(&self, name: &RepositoryName, digest: &Digest) -> Result<Remains, StoreError> {
+    /// Reads what belongs to a manifest; `None` if the repository does not have it.
+    fn remains(&self, name: &RepositoryName, digest: &Digest) -> Result<Option<Remains>, StoreError> {
         let mut remains = Remains::default();
-        let Some(canonical) = self.revision(name, digest)? else { return Ok(remains) };
+        let Some(canonical) = self.revision(name, digest)? else { return Ok(None) };
         // A damaged manifest cannot be described, and a push brings all of it.
-        let Ok(known) = self.content(&canonical) else { return Ok(remains) };
+        let Ok(known) = self.content(&canonical) else { return Ok(Some(remains)) };
         let pushed_as = self.pushed_as(name, digest)?;
         let place = RepositoryKeys(name);
         if let Some(pushed_as) = pushed_as {
@@ -107,7 +158,7 @@ impl Store {
             remains.rows.push((place.referrer(subject, digest), row));
             remains.has_subject = true;
         }
-        Ok(remains)
+        Ok(Some(remains))
     }
 
     /// Returns the SHA-256 of a manifest that a repository has. Reads the bytes at the same time, unless they are
@@ -133,20 +184,49 @@ impl Store {
         Ok(Some(digest.clone()))
     }
 
-    /// Puts the links of a pushed manifest back, with the entries that belong before them, until they are seen after
-    /// the tags were written. Does nothing on a storage of this process alone.
-    pub(crate) fn keep_revision(&self, before: &[Entry<'_>], links: &[Entry<'_>]) -> Result<(), StoreError> {
+    /// Puts the links of a tagged manifest and the index entries of its tags back, with the entries that belong before
+    /// them, until all are seen after the tags were written. Does nothing on a storage of this process alone.
+    pub(crate) fn keep_revision(
+        &self,
+        before: &[Entry<'_>],
+        links: &[Entry<'_>],
+        index: &[Entry<'_>],
+    ) -> Result<(), StoreError> {
         if !self.is_shared() {
             return Ok(());
         }
         for _ in 0..MAX_REPAIRS {
-            let heads = links.iter().map(|(link, _)| self.storage().head(link));
-            if heads.collect::<Result<Vec<_>, _>>()?.iter().all(Option::is_some) {
+            if self.has_links(links, index)? {
                 return Ok(());
             }
-            self.storage().write(&[before, links])?;
+            self.storage().write(&[before, links, index])?;
         }
         // Each attempt lost against another removal: the last of them came after this push.
         Ok(())
+    }
+
+    /// Returns true if the links of a manifest exist, and the index entries of its tags, unless removals recognise the
+    /// tags without.
+    fn has_links(&self, links: &[Entry<'_>], index: &[Entry<'_>]) -> Result<bool, StoreError> {
+        let (Some(shared), [(first, bytes), others @ ..]) = (&self.0.shared, links) else { return Ok(true) };
+        // A tag is recognised by the tag of the SHA-256 link, which must have the same bytes.
+        let has_same_bytes = index.iter().all(|(_, entry)| entry == bytes);
+        let has_content_tags = shared.has_content_tags.get().copied();
+        if has_same_bytes && has_content_tags == Some(true) {
+            let heads = links.iter().map(|(link, _)| self.storage().head(link));
+            return Ok(heads.collect::<Result<Vec<_>, _>>()?.iter().all(Option::is_some));
+        }
+        let mut pairs: Vec<(Key, Key)> =
+            index.iter().chain(others).map(|(entry, _)| (first.clone(), entry.clone())).collect();
+        let compared = index.first().filter(|_| has_same_bytes && has_content_tags.is_none());
+        pairs.extend(compared.map(|(entry, _)| (entry.clone(), first.clone())));
+        let found = self.storage().look_up(&pairs, MAX_LINK_BYTES)?;
+        if compared.is_some()
+            && let (Some(entry), Some(link)) = (found.first(), found.last())
+            && let (Some(entry), Some(link)) = (&entry.target, &link.target)
+        {
+            shared.has_content_tags.get_or_init(|| entry.tag == link.tag);
+        }
+        Ok(found.iter().all(|found| found.link.is_some() && found.target.is_some()))
     }
 }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use quinistry_oci::{Algorithm, Content, Descriptor, Digest, Manifest, RepositoryName};
 
+use crate::cache::ReadStart;
 use crate::layout::{Key, RepositoryKeys, blob};
 use crate::manifests::MAX_MISSING_PARTS;
 use crate::storage::{LookedUp, Meta};
@@ -36,6 +37,10 @@ impl LinkKind {
         }
     }
 }
+
+/// Start of a change that links bytes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct LinkStart(ReadStart);
 
 /// Way in which a client wants a blob to be answered.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -157,10 +162,21 @@ impl Store {
         Ok(lengths)
     }
 
-    /// Remembers for a minute that this process has linked bytes in a repository.
-    pub(crate) fn note_linked(&self, kind: LinkKind, name: &RepositoryName, digest: &Digest, length: u64) {
-        if let Some(shared) = &self.0.shared {
-            let begun = shared.recent_links.begin();
+    /// Records the start of a change that links bytes. Call before the links are written.
+    pub(crate) fn begin_link(&self) -> Option<LinkStart> {
+        self.0.shared.as_ref().map(|shared| LinkStart(shared.recent_links.begin()))
+    }
+
+    /// Remembers for a minute that this process has linked bytes in a repository, unless it has removed links of one
+    /// since the change began.
+    pub(crate) fn note_linked(
+        &self,
+        begun: Option<LinkStart>,
+        kind: LinkKind,
+        name: &RepositoryName,
+        (digest, length): (&Digest, u64),
+    ) {
+        if let (Some(shared), Some(LinkStart(begun))) = (&self.0.shared, begun) {
             shared.recent_links.insert(begun, name, (kind, digest.clone()), length, 1);
         }
     }

@@ -112,7 +112,7 @@ impl Store {
                 self.storage().remove_if(&replicas().child(id), &last.tag)?;
             }
         }
-        self.complete_registers(&lead)
+        self.complete_registers(beats.now, &lead)
     }
 
     /// Joins the replicas of a shared storage. Fails if this program does not understand the storage.
@@ -125,7 +125,7 @@ impl Store {
         self.beat(replica)?;
         let beats = self.heartbeats(replica)?;
         self.finish_intents_of_others(replica, &beats)?;
-        self.complete_registers_of_empty()
+        self.complete_registers_of_empty(beats.now)
     }
 
     /// Writes the heartbeat.

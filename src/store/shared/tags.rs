@@ -13,7 +13,7 @@ use bytes::Bytes;
 use quinistry_oci::{Digest, RepositoryName, Tag};
 
 use crate::layout::{Key, RepositoryKeys, TAG_LINK};
-use crate::storage::{Meta, ObjectTag, Removed, SCAN_PAGE_SIZE};
+use crate::storage::{Created, Meta, ObjectTag, Removed, SCAN_PAGE_SIZE};
 use crate::{MAX_LINK_BYTES, Store, StoreError};
 
 /// Number of scans of one tag list at a time.
@@ -166,6 +166,40 @@ impl Store {
         Ok(tags.into_iter().zip(links).filter_map(|(tag, link)| refers(link).then_some(tag)).collect())
     }
 
+    /// Gives a manifest tags that are absent. Fails if one of them refers to another manifest, and then removes those
+    /// that it created.
+    pub(crate) fn create_shared_tags(
+        &self,
+        name: &RepositoryName,
+        digest: &Digest,
+        tags: &[Tag],
+    ) -> Result<(), StoreError> {
+        let mut created = Vec::new();
+        for tag in tags {
+            let key = RepositoryKeys(name).tag_link(tag);
+            let existing = match self.storage().create(&key, digest.as_str().as_bytes())? {
+                Created::New => {
+                    created.push(tag);
+                    continue;
+                }
+                Created::Exists(link) => digest_of(&link),
+            };
+            let Some(existing) = existing else {
+                // A link that another program has torn refers to no manifest.
+                self.put_tags(name, std::slice::from_ref(tag), digest)?;
+                continue;
+            };
+            if existing == *digest || self.revision(name, &existing)? == self.revision(name, digest)? {
+                continue;
+            }
+            for created in created {
+                self.remove_shared_tag_of(name, created, std::slice::from_ref(digest), None)?;
+            }
+            return Err(StoreError::TagExists(tag.clone()));
+        }
+        Ok(())
+    }
+
     /// Removes a tag, whatever it refers to. Returns false if there was none. A push that comes in between counts as
     /// later, and stays.
     pub(crate) fn remove_shared_tag(&self, name: &RepositoryName, tag: &Tag) -> Result<bool, StoreError> {
@@ -177,7 +211,7 @@ impl Store {
         Ok(true)
     }
 
-    /// Removes a tag if it refers to one of `digests`, and was not written after `begun`.
+    /// Removes a tag if it refers to one of `digests`, and was not written since `begun`.
     pub(crate) fn remove_shared_tag_of(
         &self,
         name: &RepositoryName,
@@ -188,7 +222,7 @@ impl Store {
         let key = RepositoryKeys(name).tag_link(tag);
         for _ in 0..MAX_REMOVALS {
             let Some(keys) = self.keys_of_tag(name, tag)? else { return Ok(()) };
-            if begun.is_some_and(|begun| keys.link.modified > begun) {
+            if begun.is_some_and(|begun| keys.link.modified >= begun) {
                 return Ok(());
             }
             if !self.link(&key)?.is_some_and(|target| digests.contains(&target)) {
@@ -216,15 +250,28 @@ impl Store {
         Ok(link.map(|link| TagKeys { link, index }))
     }
 
-    /// Removes the index entries of a removed tag, but those of a push that has come since: a push writes its entry
-    /// before its tag, so that an entry which is newer than the removed tag belongs to a push that is not over.
+    /// Removes the index entries of a removed tag, but not that of a push that has come since.
+    ///
+    /// A push writes its entry, then the tag, and then looks whether the entry is there. An entry that is newer than
+    /// the removed tag is left to its push; one that looks older and is removed is put back by the push, or, if the
+    /// push was over before, here.
     fn remove_index(&self, name: &RepositoryName, tag: &Tag, keys: &TagKeys) -> Result<(), StoreError> {
         let place = RepositoryKeys(name);
-        let now = self.link(&place.tag_link(tag))?.map(|digest| place.tag_index(tag, &digest));
+        let link = place.tag_link(tag);
+        let now = self.link(&link)?.map(|digest| place.tag_index(tag, &digest));
         let is_old =
             |(key, meta): &&(Key, Meta)| meta.modified <= keys.link.modified && Some(key) != now.as_ref();
+        let mut removed = Vec::new();
         for (key, meta) in keys.index.iter().filter(is_old) {
-            self.storage().remove_if(key, &meta.tag)?;
+            if self.storage().remove_if(key, &meta.tag)? == Removed::Removed {
+                removed.push(key);
+            }
+        }
+        if !removed.is_empty()
+            && let Some(digest) = self.link(&link)?
+            && removed.contains(&&place.tag_index(tag, &digest))
+        {
+            self.index_tags(name, std::slice::from_ref(tag), &digest)?;
         }
         Ok(())
     }

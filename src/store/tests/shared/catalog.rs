@@ -1,5 +1,7 @@
 //! Registers of repositories, and pages of the catalog from them.
 
+use std::time::Duration;
+
 use quinistry_oci::{Digest, RepositoryName};
 
 use super::storage::SharedMemory;
@@ -66,4 +68,32 @@ fn repositories_of_another_program_are_listed_before_and_after_they_have_registe
     for store in [store, replica(&storage.view())] {
         assert_eq!(page(&store, 100, ""), expected);
     }
+}
+
+#[test]
+fn repositories_that_another_program_makes_later_are_listed_after_a_start_and_after_a_day() {
+    let storage = SharedMemory::new();
+    storage.stop_clock();
+    let store = replica(&storage.view());
+    push_blob(&store, "ours", b"{}").unwrap();
+    store.maintain().unwrap();
+
+    link_as_another_program(&storage, "between/starts");
+    let view = storage.view();
+    let store = replica(&view);
+    store.maintain().unwrap();
+    assert_eq!(page(&store, 9, "").0, ["ours"], "the first clients are served first");
+    storage.advance(Duration::from_secs(30));
+    store.maintain().unwrap();
+    assert_eq!(page(&store, 9, "").0, ["between/starts", "ours"]);
+
+    link_as_another_program(&storage, "later");
+    storage.advance(Duration::from_hours(23));
+    view.take_requests();
+    store.maintain().unwrap();
+    let requests = view.take_requests().all;
+    assert!(requests < 5, "{requests} requests without a walk");
+    storage.advance(Duration::from_hours(1));
+    store.maintain().unwrap();
+    assert_eq!(page(&store, 9, "").0, ["between/starts", "later", "ours"]);
 }

@@ -60,3 +60,26 @@ fn a_deleted_part_is_missing_for_the_replica_that_deleted_it() {
         matches!(put(&store, NAME, &bytes, &["v1"]), Err(StoreError::Missing(missing)) if missing.len() == 1)
     );
 }
+
+#[test]
+fn a_blob_that_is_deleted_right_after_its_link_was_written_counts_as_missing() {
+    let from = name("from");
+    let links: [fn(&Store); 2] = [
+        |store| drop(push_blob(store, NAME, b"layer").unwrap()),
+        |store| assert!(store.mount(&name(NAME), &Digest::sha256(b"layer"), Some(&name("from"))).unwrap()),
+    ];
+    for link in links {
+        let storage = SharedMemory::new();
+        let store = replica(&storage);
+        let bytes = image(&store, "one");
+        push_blob(&store, from.as_str(), b"layer").unwrap();
+        store.delete_blob(&name(NAME), &Digest::sha256(b"layer")).unwrap();
+        let deleting = store.clone();
+        storage.after_write("/_layers/", move || {
+            deleting.delete_blob(&name(NAME), &Digest::sha256(b"layer")).unwrap();
+        });
+        link(&store);
+        let put = put(&store, NAME, &bytes, &["v1"]);
+        assert!(matches!(&put, Err(StoreError::Missing(missing)) if missing.len() == 1), "{put:?}");
+    }
+}

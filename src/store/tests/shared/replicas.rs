@@ -22,6 +22,11 @@ fn intent_to_tag(storage: &SharedMemory, replica: &str, digest: Digest, tags: &[
     storage.bytes().write(&[&[(layout::replicas().child(replica), b"{}")]]).unwrap();
 }
 
+/// Writes the intent of a replica that was never heard.
+fn leave_intent(storage: &SharedMemory, intent: &Intent) {
+    storage.write(&[&[(intents_of("other").child("0"), &to_json(intent))]]).unwrap();
+}
+
 fn has_intents(storage: &SharedMemory) -> bool {
     storage.bytes().exists(&intents()).unwrap()
 }
@@ -59,6 +64,45 @@ fn a_change_that_is_finished_late_leaves_what_is_newer() {
     put(&store, NAME, &super::manifest(b"layer", "second"), &["v1"]).unwrap();
     lead(&store);
     store.maintain().unwrap();
+    assert_eq!((served(&store, "v1").unwrap(), served(&store, "v2").unwrap()), (second, first));
+}
+
+#[test]
+fn a_change_that_is_finished_late_leaves_what_was_written_in_the_second_of_its_begin() {
+    let storage = SharedMemory::new();
+    storage.stop_clock();
+    let (store, first, second) = two_images(&storage);
+    let tags: Vec<Tag> = ["v1", "v2"].map(|tag| tag.parse().unwrap()).to_vec();
+    leave_intent(
+        &storage,
+        &Intent::Tag { repository: name(NAME), digest: first.clone(), tags: tags.clone() },
+    );
+    put(&store, NAME, &super::manifest(b"layer", "second"), &["v1"]).unwrap();
+    storage.advance(STOPPED);
+    let store = replica(&storage.view());
+    assert!(!has_intents(&storage));
+    assert_eq!((served(&store, "v1").unwrap(), served(&store, "v2").unwrap()), (second, first.clone()));
+
+    leave_intent(&storage, &Intent::Delete { repository: name(NAME), digests: vec![first.clone()], tags });
+    put(&store, NAME, &super::manifest(b"layer", "first"), &["v1"]).unwrap();
+    storage.advance(STOPPED);
+    let store = replica(&storage.view());
+    assert!(!has_intents(&storage));
+    assert_eq!(served(&store, "v1").unwrap(), first);
+}
+
+#[test]
+fn tags_that_are_created_late_are_those_that_are_absent() {
+    let storage = SharedMemory::new();
+    storage.stop_clock();
+    let (store, first, second) = two_images(&storage);
+    put(&store, NAME, &super::manifest(b"layer", "second"), &["v1"]).unwrap();
+    storage.advance(STOPPED);
+    let tags: Vec<Tag> = ["v1", "v2"].map(|tag| tag.parse().unwrap()).to_vec();
+    leave_intent(&storage, &Intent::Create { repository: name(NAME), digest: first.clone(), tags });
+    storage.advance(STOPPED);
+    let store = replica(&storage.view());
+    assert!(!has_intents(&storage));
     assert_eq!((served(&store, "v1").unwrap(), served(&store, "v2").unwrap()), (second, first));
 }
 

@@ -32,6 +32,8 @@ pub(super) struct SharedMemory {
     /// Ages by which keys are older than they are, of all views.
     ages: Arc<Mutex<HashMap<String, Duration>>>,
     clock: Arc<Mutex<Clock>>,
+    /// Equal bytes have equal tags, as where tags are hashes of the bytes.
+    has_content_tags: bool,
 }
 
 /// Clock of a storage, which goes on by itself until a test stops it.
@@ -47,6 +49,8 @@ struct State {
     requests: Mutex<Requests>,
     /// Call before the round of this number, counted from now.
     hook: Mutex<Option<(usize, Hook)>>,
+    /// Call after a write of a key that contains this text.
+    after_write: Mutex<Option<(&'static str, Hook)>>,
     is_read_only: AtomicBool,
     redirects: AtomicBool,
 }
@@ -68,7 +72,17 @@ impl SharedMemory {
             state: Arc::default(),
             ages: Arc::default(),
             clock: Arc::default(),
+            has_content_tags: false,
         }
+    }
+
+    /// Returns a storage whose tags are hashes of the bytes, as those of S3 without encryption by keys of its own.
+    pub(super) fn with_content_tags() -> Self {
+        Self { has_content_tags: true, ..Self::new() }
+    }
+
+    pub(super) fn has_content_tags(&self) -> bool {
+        self.has_content_tags
     }
 
     /// Returns a view of the same bytes with counts of its own.
@@ -127,6 +141,11 @@ impl SharedMemory {
         *lock(&self.state.hook) = Some((number, Box::new(hook)));
     }
 
+    /// Calls `hook` right after the next write of a key that contains a text.
+    pub(super) fn after_write(&self, part: &'static str, hook: impl FnOnce() + Send + 'static) {
+        *lock(&self.state.after_write) = Some((part, Box::new(hook)));
+    }
+
     /// Returns true if a hook was not called yet, and forgets it.
     pub(super) fn forget_hook(&self) -> bool {
         lock(&self.state.hook).take().is_some()
@@ -178,6 +197,12 @@ impl SharedMemory {
         if let Some(age) = lock(&self.ages).get(key.as_str()) {
             meta.modified -= *age;
         }
+        if self.has_content_tags
+            && let Some((content, _)) = self.memory.open(key).unwrap()
+        {
+            let hash = content.digest(Algorithm::Sha256).unwrap();
+            meta.tag = ObjectTag::of_version(hash.as_str());
+        }
         meta
     }
 
@@ -189,6 +214,13 @@ impl SharedMemory {
                 self.note_write(key);
             }
             self.memory.write(&[stage])?;
+            let is_awaited = |(part, _): &mut (&'static str, Hook)| {
+                stage.iter().any(|(key, _)| key.as_str().contains(*part))
+            };
+            let hook = lock(&self.state.after_write).take_if(is_awaited);
+            if let Some((_, hook)) = hook {
+                hook();
+            }
         }
         Ok(())
     }
@@ -211,7 +243,11 @@ impl Storage for SharedMemory {
 
     fn look_up(&self, pairs: &[(Key, Key)], max_bytes: u64) -> Result<Vec<LookedUp>, StorageError> {
         self.count(2 * pairs.len());
-        self.memory.look_up(pairs, max_bytes)
+        let mut found = self.memory.look_up(pairs, max_bytes)?;
+        for (found, (_, target)) in found.iter_mut().zip(pairs) {
+            found.target = found.target.take().map(|meta| self.aged(target, meta));
+        }
+        Ok(found)
     }
 
     fn read_all(&self, keys: &[Key], max_bytes: u64) -> Result<Vec<Option<Bytes>>, StorageError> {
@@ -252,7 +288,9 @@ impl Storage for SharedMemory {
     fn remove_if(&self, key: &Key, tag: &ObjectTag) -> Result<Removed, StorageError> {
         self.count(1);
         self.check_writable()?;
-        self.memory.remove_if(key, tag)
+        let Some(found) = self.memory.head(key)? else { return Ok(Removed::Absent) };
+        let has_tag = self.aged(key, found.clone()).tag == *tag;
+        if has_tag { self.memory.remove_if(key, &found.tag) } else { Ok(Removed::Changed) }
     }
 
     fn clear(&self, folder: &Key) -> Result<bool, StorageError> {
