@@ -5,6 +5,7 @@ mod azurite;
 mod contract;
 mod foreign_keys;
 mod gateway;
+mod parts;
 mod probing;
 mod program;
 mod repetitions;

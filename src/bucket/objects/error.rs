@@ -5,7 +5,7 @@ use std::io;
 /// Kinds of errors, by what a caller does next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ObjectErrorKind {
-    /// No object has the key, or no upload has the name.
+    /// No object has the key, no upload has the name, or the upload lacks a part.
     NotFound,
     /// The condition of a change does not hold, and nothing was changed.
     Precondition,

@@ -126,6 +126,8 @@ fn kind(status: StatusCode, code: &str) -> ObjectErrorKind {
             return Kind::Unknown;
         }
         "NoSuchBucket" | "ContainerNotFound" => return Kind::Refused,
+        // The parts, or the blocks, that the end of an upload names are not there.
+        "InvalidPart" | "InvalidBlockList" => return Kind::NotFound,
         "BlobAlreadyExists" | "ConditionNotMet" | "PreconditionFailed" => return Kind::Precondition,
         _ => {}
     }
@@ -204,7 +206,8 @@ mod tests {
             (403, "RequestTimeTooSkewed", ObjectErrorKind::Unknown),
             (403, "SignatureDoesNotMatch", ObjectErrorKind::Denied),
             (400, "RequestTimeout", ObjectErrorKind::Unknown),
-            (400, "InvalidPart", ObjectErrorKind::Refused),
+            (400, "InvalidPart", ObjectErrorKind::NotFound),
+            (400, "InvalidBlockList", ObjectErrorKind::NotFound),
             (500, "", ObjectErrorKind::Unknown),
             (501, "NotImplemented", ObjectErrorKind::Refused),
             (429, "", ObjectErrorKind::Throttled),
