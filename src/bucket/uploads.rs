@@ -6,6 +6,7 @@
 //! copy.
 
 mod assembly;
+mod completion;
 mod copy;
 mod ended;
 mod failure;

@@ -1,5 +1,6 @@
 //! Folder of a session in the bucket: `s.<number>`, the records; `startedat`, by which distribution's purge
-//! ends the session; `data`, the key of the parts; `ended`, once the session has ended.
+//! ends the session; `data.<random>`, the object of the parts. An empty record is the mark of the session's end: no
+//! other process, however little it knows of the end, then creates the record of that number.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -7,11 +8,12 @@ use std::time::{Duration, SystemTime};
 use bytes::Bytes;
 use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
 use quinistry_store::{StorageError, UploadId};
+use uuid::Uuid;
 
 use super::Shared;
 use super::failure::failed;
 use super::record::Record;
-use crate::{ListingQuery, Multipart, ObjectErrorKind, ObjectMeta};
+use crate::{Condition, ListingQuery, Multipart, ObjectErrorKind, ObjectMeta};
 
 /// Greatest number of keys in a page of a list, and of keys that one request removes.
 const PAGE_KEYS: usize = 1_000;
@@ -19,11 +21,15 @@ const PAGE_KEYS: usize = 1_000;
 /// Greatest number of pieces that are read at the same time.
 const READS_AT_ONCE: usize = 16;
 
+/// Beginning of the names of objects of uploads in parts.
+const DATA: &str = "data.";
+
+/// Greatest number of records that other processes create while the mark of a session's end is set.
+const MAX_RACES: u32 = 8;
+
 /// Age from which on the folder of an ended session counts as a leftover. Until then, late requests of its
 /// client may come.
 const ENDED_AGE: Duration = Duration::from_mins(10);
-
-const ENDED: &str = "ended";
 
 /// Folder of a session, as a list shows it.
 #[derive(Debug, Default)]
@@ -33,24 +39,43 @@ pub(super) struct Folder {
     pub(super) is_ended: bool,
     /// Time of the last change.
     pub(super) modified: Option<SystemTime>,
-    /// All keys.
+    /// All keys but that of the mark of the end.
     keys: Vec<String>,
+    /// Keys of marks of the end.
+    marks: Vec<String>,
 }
 
 pub(super) fn record_key(folder: &str, seq: u64) -> String {
     format!("{folder}/s.{seq:010}")
 }
 
-pub(super) fn data_key(folder: &str) -> String {
-    format!("{folder}/data")
+/// Returns the key of the object of a new upload in parts. Each upload has its own, so that no process replaces the
+/// object of another one between its end and its copy.
+pub(super) fn new_data_key(folder: &str) -> String {
+    format!("{folder}/{DATA}{}", Uuid::new_v4().simple())
+}
+
+/// Returns true for names of objects of uploads in parts.
+pub(super) fn is_data_name(name: &str) -> bool {
+    name.strip_prefix(DATA).is_some_and(|rest| !rest.is_empty() && !rest.contains('/'))
+}
+
+/// Returns the name of an object in its folder.
+pub(super) fn name(key: &str) -> &str {
+    key.rsplit_once('/').map_or(key, |(_, name)| name)
+}
+
+/// Returns true if an object is the mark of a session's end: a record has at least a line.
+fn is_end_mark(name: &str, meta: &ObjectMeta) -> bool {
+    meta.length == 0 && record_seq(name).is_some()
+}
+
+fn record_seq(name: &str) -> Option<u64> {
+    name.strip_prefix("s.")?.parse().ok()
 }
 
 pub(super) fn started_key(folder: &str) -> String {
     format!("{folder}/startedat")
-}
-
-pub(super) fn ended_key(folder: &str) -> String {
-    format!("{folder}/{ENDED}")
 }
 
 /// Calls `visit` with the objects whose keys begin with a prefix, in order.
@@ -78,9 +103,13 @@ pub(super) async fn look(shared: &Shared, folder: &str) -> Result<Folder, Storag
     list(shared, &format!("{folder}/"), |key, meta| {
         found.modified = found.modified.max(Some(meta.modified));
         let name = &key[folder.len() + 1..];
-        found.is_ended |= name == ENDED;
-        found.last = found.last.max(name.strip_prefix("s.").and_then(|seq| seq.parse().ok()));
-        found.keys.push(key);
+        found.last = found.last.max(record_seq(name));
+        if is_end_mark(name, &meta) {
+            found.is_ended = true;
+            found.marks.push(key);
+        } else {
+            found.keys.push(key);
+        }
     })
     .await?;
     Ok(found)
@@ -95,7 +124,7 @@ pub(super) async fn sessions(shared: &Shared, folder: &str) -> Result<Vec<Upload
         let Some((name, rest)) = key[folder.len() + 1..].split_once('/') else { return };
         let Ok(id) = name.parse::<UploadId>() else { return };
         let age = now.duration_since(meta.modified).unwrap_or_default();
-        if rest == ENDED && age < ENDED_AGE {
+        if is_end_mark(rest, &meta) && age < ENDED_AGE {
             just_ended.push(id.clone());
         }
         if found.last() != Some(&id) {
@@ -155,18 +184,34 @@ pub(super) async fn remove(shared: &Shared, keys: &[String]) -> Result<(), Stora
     Ok(())
 }
 
-/// Aborts the uploads in parts of a session, and removes its folder, but for the note that it has ended.
+/// Ends a session, so that no process continues it.
+pub(super) async fn mark_ended(shared: &Shared, folder: &str) -> Result<(), StorageError> {
+    for _ in 0..MAX_RACES {
+        let found = look(shared, folder).await?;
+        if found.is_ended {
+            return Ok(());
+        }
+        let key = record_key(folder, found.last.unwrap_or(0) + 1);
+        match shared.objects.put(&key, Bytes::new(), Condition::Absent).await {
+            Ok(_) => return Ok(()),
+            // Another process has acknowledged bytes in between.
+            Err(error) if error.kind == ObjectErrorKind::Precondition => {}
+            Err(error) => return Err(failed("write", &key)(error)),
+        }
+    }
+    Err(StorageError::Overtaken)
+}
+
+/// Aborts the uploads in parts of a session, and removes its folder, but for the mark that it has ended.
 /// Returns true if there was anything.
 pub(super) async fn clear(shared: &Shared, folder: &str) -> Result<bool, StorageError> {
-    let data = data_key(folder);
+    let data = format!("{folder}/{DATA}");
     let pending = shared.objects.list_uploads(&data).await.map_err(failed("list the uploads of", &data))?;
     for upload in &pending {
         let upload = Multipart { key: &upload.key, id: &upload.id };
         shared.objects.abort(upload).await.map_err(failed("abort the upload of", upload.key))?;
     }
-    let mut keys = look(shared, folder).await?.keys;
-    let ended = ended_key(folder);
-    keys.retain(|key| *key != ended);
+    let keys = look(shared, folder).await?.keys;
     remove(shared, &keys).await?;
     Ok(!keys.is_empty() || !pending.is_empty())
 }
@@ -174,7 +219,9 @@ pub(super) async fn clear(shared: &Shared, folder: &str) -> Result<bool, Storage
 /// Removes all of a session. Returns true if there was anything.
 pub(super) async fn discard(shared: &Arc<Shared>, folder: &str) -> Result<bool, StorageError> {
     let is_cleared = clear(shared, folder).await?;
-    let found = look(shared, folder).await?;
-    remove(shared, &found.keys).await?;
-    Ok(is_cleared || !found.keys.is_empty())
+    let Folder { mut keys, marks, .. } = look(shared, folder).await?;
+    // The marks are the last ones: a session whose removal is interrupted does not begin again.
+    keys.extend(marks);
+    remove(shared, &keys).await?;
+    Ok(is_cleared || !keys.is_empty())
 }
