@@ -50,7 +50,8 @@ impl fmt::Debug for Inner {
 /// Failure of a request, which may have been repeated.
 struct Failed {
     error: ObjectError,
-    /// True if an earlier attempt may have been carried out.
+    /// True if an earlier attempt failed, and so may have been carried out: proxies answer 503 and 504 after a success,
+    /// too.
     is_again: bool,
 }
 
@@ -87,7 +88,7 @@ impl Governed {
             };
             let pause = repetition.pause(error.kind).filter(|_| budget.spend());
             let Some(pause) = pause else { return Err(Failed { error, is_again }) };
-            is_again |= error.is_outcome_unknown();
+            is_again = true;
             tracing::debug!(%error, attempt = repetition.attempts(), ?pause, "repeating request to the bucket");
             tokio::time::sleep(pause).await;
         }

@@ -44,10 +44,4 @@ impl ObjectError {
     pub fn new(kind: ObjectErrorKind, message: impl Into<String>) -> Self {
         Self { kind, message: message.into(), source: None }
     }
-
-    /// Returns true if the request may have been carried out, although it was answered by this error.
-    #[must_use]
-    pub const fn is_outcome_unknown(&self) -> bool {
-        matches!(self.kind, ObjectErrorKind::Unknown | ObjectErrorKind::Conflict)
-    }
 }

@@ -24,7 +24,8 @@ async fn read(objects: &dyn Objects, key: &str) -> Bytes {
 fn row_222_a_creation_whose_answer_was_lost_is_its_own_success() {
     let (faulty, objects) = faulty();
     RUNTIME.block_on(async {
-        for (i, fault) in [Fault::ErrorAfterSuccess, Fault::ConflictAfterSuccess].into_iter().enumerate() {
+        let faults = [Fault::ErrorAfterSuccess, Fault::ConflictAfterSuccess, Fault::UnavailableAfterSuccess];
+        for (i, fault) in faults.into_iter().enumerate() {
             let key = format!("k/{i}");
             faulty.plan().spoil(RequestKind::Put, &key, fault, 1);
             objects.put(&key, "mine".into(), Condition::Absent).await.unwrap();
@@ -52,10 +53,12 @@ fn a_creation_that_another_writer_has_won_is_lost() {
 fn row_222_a_removal_whose_answer_was_lost_is_its_own_success() {
     let (faulty, objects) = faulty();
     RUNTIME.block_on(async {
-        let version = objects.put("k", "x".into(), Condition::Always).await.unwrap().version.unwrap();
-        faulty.plan().spoil(RequestKind::Delete, "k", Fault::ErrorAfterSuccess, 1);
-        objects.delete("k", Condition::Version(&version), None).await.unwrap();
-        assert!(faulty.inner().keys().is_empty());
+        for fault in [Fault::ErrorAfterSuccess, Fault::UnavailableAfterSuccess] {
+            let version = objects.put("k", "x".into(), Condition::Always).await.unwrap().version.unwrap();
+            faulty.plan().spoil(RequestKind::Delete, "k", fault, 1);
+            objects.delete("k", Condition::Version(&version), None).await.unwrap();
+            assert!(faulty.inner().keys().is_empty());
+        }
     });
 }
 
