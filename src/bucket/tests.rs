@@ -3,6 +3,7 @@
 
 mod azurite;
 mod contract;
+mod expiry;
 mod foreign_keys;
 mod gateway;
 mod parts;

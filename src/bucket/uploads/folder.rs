@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
-use quinistry_store::{StorageError, UploadId};
+use quinistry_store::{Leftover, StorageError, UploadId};
 use uuid::Uuid;
 
 use super::Shared;
@@ -45,6 +45,23 @@ pub(super) struct Folder {
     marks: Vec<String>,
 }
 
+// === impl Folder ===
+
+impl Folder {
+    /// Adds an object. The key of the folder has `length` bytes.
+    fn add(&mut self, length: usize, key: String, meta: &ObjectMeta) {
+        self.modified = self.modified.max(Some(meta.modified));
+        let name = &key[length + 1..];
+        self.last = self.last.max(record_seq(name));
+        if is_end_mark(name, meta) {
+            self.is_ended = true;
+            self.marks.push(key);
+        } else {
+            self.keys.push(key);
+        }
+    }
+}
+
 pub(super) fn record_key(folder: &str, seq: u64) -> String {
     format!("{folder}/s.{seq:010}")
 }
@@ -79,7 +96,7 @@ pub(super) fn started_key(folder: &str) -> String {
 }
 
 /// Calls `visit` with the objects whose keys begin with a prefix, in order.
-async fn list(
+pub(super) async fn list(
     shared: &Shared,
     prefix: &str,
     mut visit: impl FnMut(String, ObjectMeta),
@@ -100,40 +117,53 @@ async fn list(
 /// Lists the folder of a session.
 pub(super) async fn look(shared: &Shared, folder: &str) -> Result<Folder, StorageError> {
     let mut found = Folder::default();
-    list(shared, &format!("{folder}/"), |key, meta| {
-        found.modified = found.modified.max(Some(meta.modified));
-        let name = &key[folder.len() + 1..];
-        found.last = found.last.max(record_seq(name));
-        if is_end_mark(name, &meta) {
-            found.is_ended = true;
-            found.marks.push(key);
-        } else {
-            found.keys.push(key);
-        }
-    })
-    .await?;
+    list(shared, &format!("{folder}/"), |key, meta| found.add(folder.len(), key, &meta)).await?;
     Ok(found)
 }
 
-/// Returns the sessions in a folder of sessions, but for those that have just ended.
-pub(super) async fn sessions(shared: &Shared, folder: &str) -> Result<Vec<UploadId>, StorageError> {
-    let mut found: Vec<UploadId> = Vec::new();
-    let mut just_ended = Vec::new();
+/// Returns the sessions in a folder of sessions that have not ended, with the times since their last changes.
+pub(super) async fn sessions(shared: &Shared, folder: &str) -> Result<Vec<Leftover>, StorageError> {
+    let found = all_sessions(shared, folder).await?;
+    let open = found.into_iter().filter(|(_, found)| !found.is_ended);
     let now = shared.now();
+    let idle = |found: &Folder| Some(now.duration_since(found.modified?).unwrap_or_default());
+    Ok(open.map(|(id, found)| Leftover { id, idle: idle(&found) }).collect())
+}
+
+/// Removes the sessions in a folder of sessions whose ends are some time ago. Returns their number.
+pub(super) async fn remove_ended(shared: &Shared, folder: &str) -> Result<usize, StorageError> {
+    let now = shared.now();
+    let is_left = |found: &Folder| {
+        let age = found.modified.and_then(|modified| now.duration_since(modified).ok());
+        found.is_ended && age.is_some_and(|age| age >= ENDED_AGE)
+    };
+    let mut left = all_sessions(shared, folder).await?;
+    left.retain(|(_, found)| is_left(found));
+    let (keys, marks): (Vec<_>, Vec<_>) =
+        left.iter().map(|(_, found)| (&found.keys[..], &found.marks[..])).unzip();
+    // The marks are the last ones: a session whose removal is interrupted does not begin again.
+    for keys in [keys.concat(), marks.concat()] {
+        remove(shared, &keys).await?;
+    }
+    Ok(left.len())
+}
+
+/// Lists a folder of sessions.
+async fn all_sessions(shared: &Shared, folder: &str) -> Result<Vec<(UploadId, Folder)>, StorageError> {
+    let mut all: Vec<(UploadId, Folder)> = Vec::new();
     list(shared, &format!("{folder}/"), |key, meta| {
-        let Some((name, rest)) = key[folder.len() + 1..].split_once('/') else { return };
+        let Some((name, _)) = key[folder.len() + 1..].split_once('/') else { return };
         let Ok(id) = name.parse::<UploadId>() else { return };
-        let age = now.duration_since(meta.modified).unwrap_or_default();
-        if is_end_mark(rest, &meta) && age < ENDED_AGE {
-            just_ended.push(id.clone());
+        let length = folder.len() + 1 + name.len();
+        if all.last().is_none_or(|(last, _)| *last != id) {
+            all.push((id, Folder::default()));
         }
-        if found.last() != Some(&id) {
-            found.push(id);
+        if let Some((_, found)) = all.last_mut() {
+            found.add(length, key, &meta);
         }
     })
     .await?;
-    found.retain(|id| !just_ended.contains(id));
-    Ok(found)
+    Ok(all)
 }
 
 /// Reads a record, and the bytes that it holds; `None` if it was removed.
