@@ -53,7 +53,8 @@ impl fmt::Debug for Inner {
 /// Failure of a request, which may have been repeated.
 struct Failed {
     error: ObjectError,
-    /// True if an earlier attempt may have been carried out.
+    /// True if an earlier attempt failed, and so may have been carried out: proxies answer 503 and 504 after a success,
+    /// too.
     is_again: bool,
 }
 
@@ -90,7 +91,7 @@ impl Governed {
             };
             let pause = repetition.pause(error.kind).filter(|_| budget.spend());
             let Some(pause) = pause else { return Err(Failed { error, is_again }) };
-            is_again |= error.is_outcome_unknown();
+            is_again = true;
             tracing::debug!(%error, attempt = repetition.attempts(), ?pause, "repeating request to the bucket");
             tokio::time::sleep(pause).await;
         }
@@ -226,21 +227,17 @@ impl Governed {
         condition: Condition<'_>,
     ) -> Result<Put, ObjectError> {
         let attempt = || self.objects().complete(upload, parts, condition);
-        let failed = match self.repeat(points::COMPLETE, Deadline::COPY, attempt).await {
-            Ok(put) => return Ok(put),
-            Err(failed) => failed,
-        };
-        let is_gone = matches!(failed.error.kind, ObjectErrorKind::NotFound | ObjectErrorKind::Precondition);
-        if failed.is_again && is_gone {
-            // An upload that has ended is unknown. Its parts are no other's, so that the length tells enough.
-            let length: u64 = parts.iter().map(|part| part.length).sum();
-            match self.look(upload.key).await {
-                Ok(meta) if meta.length == length => return Ok(Put { version: Some(meta.version) }),
-                Err(error) if error.kind != ObjectErrorKind::NotFound => return Err(error),
-                _ => {}
-            }
+        let Failed { mut error, is_again } =
+            match self.repeat(points::COMPLETE, Deadline::COMPLETE, attempt).await {
+                Ok(put) => return Ok(put),
+                Err(failed) => failed,
+            };
+        if is_again && matches!(error.kind, ObjectErrorKind::NotFound | ObjectErrorKind::Precondition) {
+            // An earlier attempt may have ended the upload, or another writer with other parts: only the caller knows
+            // which bytes the object shall have.
+            error.kind = ObjectErrorKind::Unknown;
         }
-        Err(failed.error)
+        Err(error)
     }
 }
 
@@ -335,7 +332,7 @@ impl Objects for Governed {
     ) -> RequestFuture<'a, Part> {
         Box::pin(async move {
             let attempt = || self.objects().copy_part(upload, number, from, range.clone());
-            Ok(self.repeat(points::COPY_PART, Deadline::COPY, attempt).await?)
+            Ok(self.repeat(points::COPY_PART, Deadline::COPY_PART, attempt).await?)
         })
     }
 

@@ -4,9 +4,11 @@
 mod azurite;
 mod contract;
 mod contradictions;
+mod expiry;
 mod foreign_keys;
 mod gateway;
 mod hashes;
+mod parts;
 mod probing;
 mod program;
 mod repetitions;

@@ -6,6 +6,7 @@
 //! copy.
 
 mod assembly;
+mod completion;
 mod copy;
 mod ended;
 mod failure;
@@ -27,7 +28,9 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use quinistry_oci::RepositoryName;
-use quinistry_store::{StorageError, Upload, UploadId, UploadStart, Uploads, upload_folder, uploads_folder};
+use quinistry_store::{
+    Leftover, StorageError, Upload, UploadId, UploadStart, Uploads, upload_folder, uploads_folder,
+};
 use tokio::runtime::Handle;
 
 use self::ended::EndedSessions;
@@ -162,9 +165,14 @@ impl Uploads for BucketUploads {
         Ok(is_found.then(|| Box::new(session) as Box<dyn Upload>))
     }
 
-    fn leftovers(&self, repository: &RepositoryName) -> Result<Vec<UploadId>, StorageError> {
+    fn leftovers(&self, repository: &RepositoryName) -> Result<Vec<Leftover>, StorageError> {
         let folder = uploads_folder(repository).to_string();
         self.0.wait(folder::sessions(&self.0, &folder))
+    }
+
+    fn clear_ended(&self, repository: &RepositoryName) -> Result<usize, StorageError> {
+        let folder = uploads_folder(repository).to_string();
+        self.0.wait(folder::remove_ended(&self.0, &folder))
     }
 
     fn modified(

@@ -215,6 +215,18 @@ pub fn upload_folder(repository: &RepositoryName, id: &UploadId) -> Key {
     RepositoryKeys(repository).upload(id.as_str())
 }
 
+/// Returns the folder of all complete content.
+#[must_use]
+pub fn content_folder() -> Key {
+    Key(format!("{ROOT}/blobs"))
+}
+
+/// Returns the folder of all repositories.
+#[must_use]
+pub fn repositories_folder() -> Key {
+    repositories()
+}
+
 /// Returns the folder of content that is not complete yet.
 #[must_use]
 pub fn scratch_folder() -> Key {

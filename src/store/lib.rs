@@ -63,7 +63,9 @@ pub use coherence::{Coherence, StoreOptions};
 pub use error::StoreError;
 pub use filesystem::{Access, Filesystem, FilesystemKind, Locking, OpenError};
 pub use gc::{Collected, Collection, NotUnderstood};
-pub use layout::{Key, content_digest, scratch_folder, upload_folder, uploads_folder};
+pub use layout::{
+    Key, content_digest, content_folder, repositories_folder, scratch_folder, upload_folder, uploads_folder,
+};
 pub use listings::Page;
 pub use manifests::{StoredManifest, Tagged};
 pub use memory::Memory;
@@ -73,8 +75,8 @@ pub use referrers::Referrers;
 pub use shared::{Lead, LeadGains, RemoteAnswer, RemoteBlob};
 pub use statistics::{CacheUses, Statistics};
 pub use storage::{
-    Abilities, Created, Entry, ListingVersion, LookedUp, MAX_CREATED_BYTES, Meta, NextRequest, ObjectTag,
-    Removed, RoomFuture, ScanPage, Space, Storage, StorageError, Upload, UploadStart, Uploads,
+    Abilities, Created, Entry, Leftover, ListingVersion, LookedUp, MAX_CREATED_BYTES, Meta, NextRequest,
+    ObjectTag, Removed, RoomFuture, ScanPage, Space, Storage, StorageError, Upload, UploadStart, Uploads,
 };
 pub use uploads::{Claimed, IdleUpload, Receiver, Session, SharedSession, UploadId};
 

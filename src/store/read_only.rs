@@ -7,8 +7,8 @@ use quinistry_oci::{Content, RepositoryName};
 
 use super::layout::Key;
 use super::storage::{
-    Abilities, Created, Entry, ListingVersion, LookedUp, Meta, ObjectTag, Removed, ScanPage, Space, Storage,
-    StorageError, Upload, UploadStart, Uploads,
+    Abilities, Created, Entry, Leftover, ListingVersion, LookedUp, Meta, ObjectTag, Removed, ScanPage, Space,
+    Storage, StorageError, Upload, UploadStart, Uploads,
 };
 use super::uploads::UploadId;
 
@@ -127,7 +127,7 @@ impl<S: Storage> Uploads for ReadOnlyStorage<S> {
         Err(StorageError::ReadOnly)
     }
 
-    fn leftovers(&self, repository: &RepositoryName) -> Result<Vec<UploadId>, StorageError> {
+    fn leftovers(&self, repository: &RepositoryName) -> Result<Vec<Leftover>, StorageError> {
         self.0.uploads().leftovers(repository)
     }
 

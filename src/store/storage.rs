@@ -16,7 +16,7 @@ use quinistry_oci::{Content, Digest};
 
 use super::layout::Key;
 
-pub use self::uploads::{NextRequest, RoomFuture, Upload, UploadStart, Uploads};
+pub use self::uploads::{Leftover, NextRequest, RoomFuture, Upload, UploadStart, Uploads};
 
 /// A key, and the bytes to store under it.
 pub type Entry<'a> = (Key, &'a [u8]);

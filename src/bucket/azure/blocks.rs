@@ -20,18 +20,24 @@ const SOURCE_RANGE: HeaderName = HeaderName::from_static("x-ms-source-range");
 const SOURCE_AUTHORIZATION: HeaderName = HeaderName::from_static("x-ms-copy-source-authorization");
 const BLOB_CONTENT_TYPE: HeaderName = HeaderName::from_static("x-ms-blob-content-type");
 
+/// Number of random hexadecimal digits in the name of a block: 48 bits, since few attempts send the same part.
+const RANDOM_DIGITS: usize = 12;
+
 /// Validity of the URL by which the store reads the source of a copy.
 const SOURCE_EXPIRY: Duration = Duration::from_mins(10);
 
-/// Returns the name of a block: Base64 of the upload and the number. All names of a blob have one length.
+/// Returns the name of a new block: Base64 of the upload, the number and random digits, at most 64 bytes. All names of a
+/// blob have one length. Each attempt to send a part makes a block of its own, so that the list of one writer never names
+/// the bytes of another.
 fn block_name(upload: &str, number: u32) -> String {
-    BASE64_STANDARD.encode(format!("{upload}-{number:06}"))
+    let random = uuid::Uuid::new_v4().simple().to_string();
+    BASE64_STANDARD.encode(format!("{upload}-{number:06}-{}", &random[..RANDOM_DIGITS]))
 }
 
 /// Returns the number of a block of an upload.
 fn block_number(upload: &str, name: &str) -> Option<u32> {
     let decoded = String::from_utf8(BASE64_STANDARD.decode(name).ok()?).ok()?;
-    decoded.strip_prefix(upload)?.strip_prefix('-')?.parse().ok()
+    decoded.strip_prefix(upload)?.strip_prefix('-')?.split_once('-')?.0.parse().ok()
 }
 
 impl Azure {
@@ -79,7 +85,8 @@ impl Azure {
         Ok(Part { number, tag, length })
     }
 
-    /// Makes the blob of its blocks. Blocks that another upload has dropped are `InvalidBlockList`.
+    /// Makes the blob of its blocks. Only blocks that are part of no blob yet are taken, so that an upload ends once, as
+    /// on S3. Blocks that the end of this upload, or of another one, has taken or dropped are `InvalidBlockList`.
     pub(super) async fn put_block_list(
         &self,
         upload: Multipart<'_>,
@@ -87,10 +94,10 @@ impl Azure {
         condition: Condition<'_>,
     ) -> Result<Put, ObjectError> {
         let what = What("COMPLETE UPLOAD", upload.key);
-        let latest: String = parts.iter().map(|part| element("Latest", &part.tag)).collect();
+        let blocks: String = parts.iter().map(|part| element("Uncommitted", &part.tag)).collect();
         let mut request = self.request(Method::PUT, upload.key, &[("comp", "blocklist")]);
         request.body =
-            format!("<?xml version=\"1.0\" encoding=\"utf-8\"?><BlockList>{latest}</BlockList>").into();
+            format!("<?xml version=\"1.0\" encoding=\"utf-8\"?><BlockList>{blocks}</BlockList>").into();
         request.headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/xml"));
         request.headers.insert(BLOB_CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
         Self::add_condition(&mut request.headers, condition);
@@ -133,6 +140,9 @@ mod tests {
         let names = [1, 9, 50_000].map(|number| block_name("u", number));
         assert!(names.iter().all(|name| name.len() == names[0].len()));
         assert_eq!(block_number("u", &names[2]), Some(50_000));
+        assert_ne!(block_name("u", 1), names[0], "each attempt has its own block");
+        let upload = uuid::Uuid::new_v4().simple().to_string();
+        assert!(BASE64_STANDARD.decode(block_name(&upload, 1)).unwrap().len() <= 64);
         assert_eq!(block_number("v", &names[2]), None);
         assert_eq!(block_number("u", "no Base64"), None);
     }

@@ -21,8 +21,12 @@ impl Deadline {
     pub(super) const SMALL: Self = Self(Duration::from_secs(15));
     /// A removal of a thousand objects, or a list of several pages.
     pub(super) const MANY: Self = Self(Duration::from_secs(30));
-    /// A copy within the store, which may move gigabytes before it answers.
-    pub(super) const COPY: Self = Self(Duration::from_mins(1));
+    /// A copy of a part within the store.
+    pub(super) const COPY_PART: Self = Self(Duration::from_mins(1));
+    /// A copy of a whole object within the store, which may move gigabytes before it answers.
+    pub(super) const COPY: Self = Self(Duration::from_mins(5));
+    /// The end of an upload in parts: S3 joins them for several minutes.
+    pub(super) const COMPLETE: Self = Self(Duration::from_mins(5));
 
     /// Returns the deadline of a request with a body.
     pub(super) fn of_body(length: usize) -> Self {

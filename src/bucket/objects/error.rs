@@ -5,7 +5,7 @@ use std::io;
 /// Kinds of errors, by what a caller does next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ObjectErrorKind {
-    /// No object has the key, or no upload has the name.
+    /// No object has the key, no upload has the name, or the upload lacks a part.
     NotFound,
     /// The condition of a change does not hold, and nothing was changed.
     Precondition,
@@ -45,11 +45,5 @@ impl ObjectError {
     #[must_use]
     pub fn new(kind: ObjectErrorKind, message: impl Into<String>) -> Self {
         Self { kind, message: message.into(), source: None }
-    }
-
-    /// Returns true if the request may have been carried out, although it was answered by this error.
-    #[must_use]
-    pub const fn is_outcome_unknown(&self) -> bool {
-        matches!(self.kind, ObjectErrorKind::Unknown | ObjectErrorKind::Conflict)
     }
 }

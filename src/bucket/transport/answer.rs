@@ -128,6 +128,8 @@ fn kind(status: StatusCode, code: &str) -> ObjectErrorKind {
         "NoSuchBucket" | "ContainerNotFound" => return Kind::Refused,
         // Amazon says so with 400 or 403.
         "ExpiredToken" | "ExpiredTokenException" | "TokenRefreshRequired" => return Kind::Expired,
+        // The parts, or the blocks, that the end of an upload names are not there.
+        "InvalidPart" | "InvalidBlockList" => return Kind::NotFound,
         "BlobAlreadyExists" | "ConditionNotMet" | "PreconditionFailed" => return Kind::Precondition,
         _ => {}
     }
@@ -211,7 +213,8 @@ mod tests {
             (403, "ExpiredToken", ObjectErrorKind::Expired),
             (401, "InvalidAuthenticationInfo", ObjectErrorKind::Expired),
             (400, "RequestTimeout", ObjectErrorKind::Unknown),
-            (400, "InvalidPart", ObjectErrorKind::Refused),
+            (400, "InvalidPart", ObjectErrorKind::NotFound),
+            (400, "InvalidBlockList", ObjectErrorKind::NotFound),
             (500, "", ObjectErrorKind::Unknown),
             (501, "NotImplemented", ObjectErrorKind::Refused),
             (429, "", ObjectErrorKind::Throttled),

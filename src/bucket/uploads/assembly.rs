@@ -161,7 +161,9 @@ impl Assembly {
         if self.progress.in_no_part() > 0 {
             self.send_part(None).await?;
         }
-        self.writer.complete(self.progress.offset()).await
+        let digest =
+            self.progress.hashes().digest(Algorithm::Sha256).expect("SHA-256 is always among the hashes");
+        self.writer.complete(self.progress.offset(), &digest).await
     }
 
     /// Stores all bytes under a key by one request. Call if there are no parts.

@@ -6,9 +6,10 @@ use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
 use quinistry_store::StorageError;
 
 use super::Shared;
+use super::completion;
 use super::failure::failed;
 use super::sizes::MAX_PARTS;
-use crate::{Condition, Multipart, ObjectError, Objects, Part};
+use crate::{Multipart, ObjectError, Objects, Part};
 
 /// Copies an object of `length` bytes: as a whole, or a longer one in parts.
 pub(super) async fn copy(
@@ -53,5 +54,5 @@ async fn copy_parts(
     let copies = stream::iter(copies).buffer_unordered(shared.transfers.copy_parts_at_once.clamp(1, 32));
     let mut parts: Vec<Part> = copies.try_collect().await?;
     parts.sort_unstable_by_key(|part| part.number);
-    objects.complete(upload, &parts, Condition::Always).await.map(drop)
+    completion::complete(shared, upload, &parts, Some(length)).await.map(drop)
 }

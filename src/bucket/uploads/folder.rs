@@ -1,17 +1,19 @@
 //! Folder of a session in the bucket: `s.<number>`, the records; `startedat`, by which distribution's purge
-//! ends the session; `data`, the key of the parts; `ended`, once the session has ended.
+//! ends the session; `data.<random>`, the object of the parts. An empty record is the mark of the session's end: no
+//! other process, however little it knows of the end, then creates the record of that number.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
-use quinistry_store::{StorageError, UploadId};
+use quinistry_store::{Leftover, StorageError, UploadId};
+use uuid::Uuid;
 
 use super::Shared;
 use super::failure::failed;
 use super::record::Record;
-use crate::{ListingQuery, Multipart, ObjectErrorKind, ObjectMeta};
+use crate::{Condition, ListingQuery, Multipart, ObjectErrorKind, ObjectMeta};
 
 /// Greatest number of keys in a page of a list, and of keys that one request removes.
 const PAGE_KEYS: usize = 1_000;
@@ -19,11 +21,15 @@ const PAGE_KEYS: usize = 1_000;
 /// Greatest number of pieces that are read at the same time.
 const READS_AT_ONCE: usize = 16;
 
+/// Beginning of the names of objects of uploads in parts.
+const DATA: &str = "data.";
+
+/// Greatest number of records that other processes create while the mark of a session's end is set.
+const MAX_RACES: u32 = 8;
+
 /// Age from which on the folder of an ended session counts as a leftover. Until then, late requests of its
 /// client may come.
 const ENDED_AGE: Duration = Duration::from_mins(10);
-
-const ENDED: &str = "ended";
 
 /// Folder of a session, as a list shows it.
 #[derive(Debug, Default)]
@@ -33,28 +39,64 @@ pub(super) struct Folder {
     pub(super) is_ended: bool,
     /// Time of the last change.
     pub(super) modified: Option<SystemTime>,
-    /// All keys.
+    /// All keys but that of the mark of the end.
     keys: Vec<String>,
+    /// Keys of marks of the end.
+    marks: Vec<String>,
+}
+
+// === impl Folder ===
+
+impl Folder {
+    /// Adds an object. The key of the folder has `length` bytes.
+    fn add(&mut self, length: usize, key: String, meta: &ObjectMeta) {
+        self.modified = self.modified.max(Some(meta.modified));
+        let name = &key[length + 1..];
+        self.last = self.last.max(record_seq(name));
+        if is_end_mark(name, meta) {
+            self.is_ended = true;
+            self.marks.push(key);
+        } else {
+            self.keys.push(key);
+        }
+    }
 }
 
 pub(super) fn record_key(folder: &str, seq: u64) -> String {
     format!("{folder}/s.{seq:010}")
 }
 
-pub(super) fn data_key(folder: &str) -> String {
-    format!("{folder}/data")
+/// Returns the key of the object of a new upload in parts. Each upload has its own, so that no process replaces the
+/// object of another one between its end and its copy.
+pub(super) fn new_data_key(folder: &str) -> String {
+    format!("{folder}/{DATA}{}", Uuid::new_v4().simple())
+}
+
+/// Returns true for names of objects of uploads in parts.
+pub(super) fn is_data_name(name: &str) -> bool {
+    name.strip_prefix(DATA).is_some_and(|rest| !rest.is_empty() && !rest.contains('/'))
+}
+
+/// Returns the name of an object in its folder.
+pub(super) fn name(key: &str) -> &str {
+    key.rsplit_once('/').map_or(key, |(_, name)| name)
+}
+
+/// Returns true if an object is the mark of a session's end: a record has at least a line.
+fn is_end_mark(name: &str, meta: &ObjectMeta) -> bool {
+    meta.length == 0 && record_seq(name).is_some()
+}
+
+fn record_seq(name: &str) -> Option<u64> {
+    name.strip_prefix("s.")?.parse().ok()
 }
 
 pub(super) fn started_key(folder: &str) -> String {
     format!("{folder}/startedat")
 }
 
-pub(super) fn ended_key(folder: &str) -> String {
-    format!("{folder}/{ENDED}")
-}
-
 /// Calls `visit` with the objects whose keys begin with a prefix, in order.
-async fn list(
+pub(super) async fn list(
     shared: &Shared,
     prefix: &str,
     mut visit: impl FnMut(String, ObjectMeta),
@@ -75,36 +117,53 @@ async fn list(
 /// Lists the folder of a session.
 pub(super) async fn look(shared: &Shared, folder: &str) -> Result<Folder, StorageError> {
     let mut found = Folder::default();
-    list(shared, &format!("{folder}/"), |key, meta| {
-        found.modified = found.modified.max(Some(meta.modified));
-        let name = &key[folder.len() + 1..];
-        found.is_ended |= name == ENDED;
-        found.last = found.last.max(name.strip_prefix("s.").and_then(|seq| seq.parse().ok()));
-        found.keys.push(key);
-    })
-    .await?;
+    list(shared, &format!("{folder}/"), |key, meta| found.add(folder.len(), key, &meta)).await?;
     Ok(found)
 }
 
-/// Returns the sessions in a folder of sessions, but for those that have just ended.
-pub(super) async fn sessions(shared: &Shared, folder: &str) -> Result<Vec<UploadId>, StorageError> {
-    let mut found: Vec<UploadId> = Vec::new();
-    let mut just_ended = Vec::new();
+/// Returns the sessions in a folder of sessions that have not ended, with the times since their last changes.
+pub(super) async fn sessions(shared: &Shared, folder: &str) -> Result<Vec<Leftover>, StorageError> {
+    let found = all_sessions(shared, folder).await?;
+    let open = found.into_iter().filter(|(_, found)| !found.is_ended);
     let now = shared.now();
+    let idle = |found: &Folder| Some(now.duration_since(found.modified?).unwrap_or_default());
+    Ok(open.map(|(id, found)| Leftover { id, idle: idle(&found) }).collect())
+}
+
+/// Removes the sessions in a folder of sessions whose ends are some time ago. Returns their number.
+pub(super) async fn remove_ended(shared: &Shared, folder: &str) -> Result<usize, StorageError> {
+    let now = shared.now();
+    let is_left = |found: &Folder| {
+        let age = found.modified.and_then(|modified| now.duration_since(modified).ok());
+        found.is_ended && age.is_some_and(|age| age >= ENDED_AGE)
+    };
+    let mut left = all_sessions(shared, folder).await?;
+    left.retain(|(_, found)| is_left(found));
+    let (keys, marks): (Vec<_>, Vec<_>) =
+        left.iter().map(|(_, found)| (&found.keys[..], &found.marks[..])).unzip();
+    // The marks are the last ones: a session whose removal is interrupted does not begin again.
+    for keys in [keys.concat(), marks.concat()] {
+        remove(shared, &keys).await?;
+    }
+    Ok(left.len())
+}
+
+/// Lists a folder of sessions.
+async fn all_sessions(shared: &Shared, folder: &str) -> Result<Vec<(UploadId, Folder)>, StorageError> {
+    let mut all: Vec<(UploadId, Folder)> = Vec::new();
     list(shared, &format!("{folder}/"), |key, meta| {
-        let Some((name, rest)) = key[folder.len() + 1..].split_once('/') else { return };
+        let Some((name, _)) = key[folder.len() + 1..].split_once('/') else { return };
         let Ok(id) = name.parse::<UploadId>() else { return };
-        let age = now.duration_since(meta.modified).unwrap_or_default();
-        if rest == ENDED && age < ENDED_AGE {
-            just_ended.push(id.clone());
+        let length = folder.len() + 1 + name.len();
+        if all.last().is_none_or(|(last, _)| *last != id) {
+            all.push((id, Folder::default()));
         }
-        if found.last() != Some(&id) {
-            found.push(id);
+        if let Some((_, found)) = all.last_mut() {
+            found.add(length, key, &meta);
         }
     })
     .await?;
-    found.retain(|id| !just_ended.contains(id));
-    Ok(found)
+    Ok(all)
 }
 
 /// Reads a record, and the bytes that it holds; `None` if it was removed.
@@ -155,18 +214,34 @@ pub(super) async fn remove(shared: &Shared, keys: &[String]) -> Result<(), Stora
     Ok(())
 }
 
-/// Aborts the uploads in parts of a session, and removes its folder, but for the note that it has ended.
+/// Ends a session, so that no process continues it.
+pub(super) async fn mark_ended(shared: &Shared, folder: &str) -> Result<(), StorageError> {
+    for _ in 0..MAX_RACES {
+        let found = look(shared, folder).await?;
+        if found.is_ended {
+            return Ok(());
+        }
+        let key = record_key(folder, found.last.unwrap_or(0) + 1);
+        match shared.objects.put(&key, Bytes::new(), Condition::Absent).await {
+            Ok(_) => return Ok(()),
+            // Another process has acknowledged bytes in between.
+            Err(error) if error.kind == ObjectErrorKind::Precondition => {}
+            Err(error) => return Err(failed("write", &key)(error)),
+        }
+    }
+    Err(StorageError::Overtaken)
+}
+
+/// Aborts the uploads in parts of a session, and removes its folder, but for the mark that it has ended.
 /// Returns true if there was anything.
 pub(super) async fn clear(shared: &Shared, folder: &str) -> Result<bool, StorageError> {
-    let data = data_key(folder);
+    let data = format!("{folder}/{DATA}");
     let pending = shared.objects.list_uploads(&data).await.map_err(failed("list the uploads of", &data))?;
     for upload in &pending {
         let upload = Multipart { key: &upload.key, id: &upload.id };
         shared.objects.abort(upload).await.map_err(failed("abort the upload of", upload.key))?;
     }
-    let mut keys = look(shared, folder).await?.keys;
-    let ended = ended_key(folder);
-    keys.retain(|key| *key != ended);
+    let keys = look(shared, folder).await?.keys;
     remove(shared, &keys).await?;
     Ok(!keys.is_empty() || !pending.is_empty())
 }
@@ -174,7 +249,9 @@ pub(super) async fn clear(shared: &Shared, folder: &str) -> Result<bool, Storage
 /// Removes all of a session. Returns true if there was anything.
 pub(super) async fn discard(shared: &Arc<Shared>, folder: &str) -> Result<bool, StorageError> {
     let is_cleared = clear(shared, folder).await?;
-    let found = look(shared, folder).await?;
-    remove(shared, &found.keys).await?;
-    Ok(is_cleared || !found.keys.is_empty())
+    let Folder { mut keys, marks, .. } = look(shared, folder).await?;
+    // The marks are the last ones: a session whose removal is interrupted does not begin again.
+    keys.extend(marks);
+    remove(shared, &keys).await?;
+    Ok(is_cleared || !keys.is_empty())
 }

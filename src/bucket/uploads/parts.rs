@@ -2,14 +2,18 @@
 
 use std::sync::Arc;
 
+use futures_util::TryStreamExt as _;
+use quinistry_oci::{Digest, Hasher};
 use quinistry_store::StorageError;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinHandle;
 
-use super::Shared;
-use super::failure::{self, failed};
+use super::completion::{self, Completion};
+use super::failure::failed;
 use super::memory::PartBuffer;
-use crate::{Condition, Multipart, ObjectError, ObjectErrorKind, Part};
+use super::record::StoredUpload;
+use super::{Shared, folder};
+use crate::{Multipart, ObjectError, ObjectErrorKind, Part};
 
 /// Permit to send a part.
 pub(super) type SendPermit = OwnedSemaphorePermit;
@@ -27,6 +31,16 @@ pub(super) struct PartWriter {
     permits: Arc<Semaphore>,
     /// Another process may continue the upload, so that it stays when this value is dropped.
     is_shared: bool,
+    loss: Option<Loss>,
+}
+
+/// Loss of an upload, after which its session cannot continue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Loss {
+    /// The store has neither the upload, or a part of it, nor an object.
+    Gone,
+    /// Another process has ended the upload in other bytes.
+    Overtaken,
 }
 
 impl PartWriter {
@@ -41,6 +55,7 @@ impl PartWriter {
             in_flight: Vec::new(),
             permits,
             is_shared: false,
+            loss: None,
         }
     }
 
@@ -55,14 +70,24 @@ impl PartWriter {
         &self.key
     }
 
-    /// Returns the name of the upload; `None` if it has not begun.
-    pub(super) fn upload(&self) -> Option<&str> {
-        self.upload.as_deref()
+    /// Returns the upload as a record names it; `None` if it has not begun.
+    pub(super) fn upload(&self) -> Option<StoredUpload> {
+        let id = self.upload.as_deref()?;
+        Some(StoredUpload { id: id.to_owned(), object: folder::name(&self.key).to_owned() })
     }
 
-    /// Leaves the upload to other processes, too.
-    pub(super) fn share(&mut self) {
-        self.is_shared = true;
+    pub(super) fn is_shared(&self) -> bool {
+        self.is_shared
+    }
+
+    /// Sets whether the upload is left to other processes, too.
+    pub(super) fn set_shared(&mut self, is_shared: bool) {
+        self.is_shared = is_shared;
+    }
+
+    /// Returns the loss of the upload, as far as a request has found it out.
+    pub(super) fn loss(&self) -> Option<Loss> {
+        self.loss
     }
 
     /// Returns the tags of all parts, in order. Call after [`settle`](Self::settle).
@@ -106,49 +131,81 @@ impl PartWriter {
 
     /// Waits until the store has all parts.
     pub(super) async fn settle(&mut self) -> Result<(), StorageError> {
-        let mut lost = None;
+        self.settle_parts().await?.map_err(|error| {
+            if error.kind == ObjectErrorKind::NotFound {
+                self.loss = Some(Loss::Gone);
+            }
+            failed("send a part of", &self.key)(error)
+        })
+    }
+
+    async fn settle_parts(&mut self) -> Result<Result<(), ObjectError>, StorageError> {
+        let mut settled = Ok(Ok(()));
         for sent in std::mem::take(&mut self.in_flight) {
             match sent.await {
                 Ok(Ok(part)) => self.parts.push(part),
-                Ok(Err(error)) => lost = lost.or(Some(failed("send a part of", &self.key)(error))),
-                Err(_) => lost = lost.or(Some(StorageError::Broken)),
+                Ok(Err(error)) if matches!(settled, Ok(Ok(()))) => settled = Ok(Err(error)),
+                Ok(Err(_)) => {}
+                Err(_) => settled = Err(StorageError::Broken),
             }
         }
-        lost.map_or(Ok(()), Err)
+        settled
     }
 
-    /// Ends the upload in an object of `length` bytes. An upload that another process, or an attempt whose
-    /// answer was lost, has ended in such an object is a success, too.
-    pub(super) async fn complete(&mut self, length: u64) -> Result<(), StorageError> {
-        let settled = self.settle().await;
+    /// Ends the upload in an object of `length` bytes with this digest. An upload that another process, or an
+    /// attempt whose answer was lost, has ended in these bytes is a success, too.
+    pub(super) async fn complete(&mut self, length: u64, digest: &Digest) -> Result<(), StorageError> {
+        let settled = self.settle_parts().await?;
         let Some(upload) = self.upload.clone() else { return Err(StorageError::Broken) };
+        let upload = Multipart { key: &self.key, id: &upload };
+        // No other process knows an upload that is not shared, and each shared one has a key of its own.
+        let wanted = (!self.is_shared).then_some(length);
         let completed = match settled {
-            Ok(()) => {
-                let upload = Multipart { key: &self.key, id: &upload };
-                let completed = self.shared.objects.complete(upload, &self.parts, Condition::Always).await;
-                completed.map(drop).map_err(failed("complete", &self.key))
+            Ok(()) => completion::complete(&self.shared, upload, &self.parts, wanted).await,
+            // The upload may have ended before the part came.
+            Err(error) if error.kind == ObjectErrorKind::NotFound => {
+                completion::after(&self.shared, &self.key, wanted, error).await
             }
-            Err(error) => Err(error),
+            Err(error) => return Err(failed("send a part of", &self.key)(error)),
         };
-        if let Err(error) = completed {
-            let may_have_ended = matches!(
-                failure::kind(&error),
-                Some(ObjectErrorKind::NotFound | ObjectErrorKind::Refused | ObjectErrorKind::Unknown)
-            );
-            if !may_have_ended || self.length_of_object().await? != Some(length) {
-                return Err(error);
+        let is_own = match completed {
+            Ok(_) if !self.is_shared => true,
+            // Another process may have ended the upload with other last bytes. versitygw 1.8 then answers as if it had
+            // ended the upload once more.
+            Ok(Completion::Answered(Some(version))) => {
+                self.version().await? == version || self.has_digest(digest).await?
             }
+            Ok(Completion::Answered(None)) => true,
+            Ok(Completion::Found(found)) => found == length && self.has_digest(digest).await?,
+            Err(error) => {
+                if error.kind == ObjectErrorKind::NotFound {
+                    self.loss = Some(Loss::Gone);
+                }
+                return Err(failed("complete", &self.key)(error));
+            }
+        };
+        if !is_own {
+            self.loss = Some(Loss::Overtaken);
+            return Err(StorageError::Overtaken);
         }
         self.upload = None;
         Ok(())
     }
 
-    async fn length_of_object(&self) -> Result<Option<u64>, StorageError> {
-        match self.shared.objects.head(&self.key).await {
-            Ok(meta) => Ok(Some(meta.length)),
-            Err(error) if error.kind == ObjectErrorKind::NotFound => Ok(None),
-            Err(error) => Err(failed("look up", &self.key)(error)),
+    async fn version(&self) -> Result<String, StorageError> {
+        let meta = self.shared.objects.head(&self.key).await;
+        meta.map(|meta| meta.version).map_err(failed("look up", &self.key))
+    }
+
+    /// Reads the object, and returns true if its bytes have the digest.
+    async fn has_digest(&self, digest: &Digest) -> Result<bool, StorageError> {
+        let object = self.shared.objects.get(&self.key, None, None).await;
+        let mut body = object.map_err(failed("read", &self.key))?.body;
+        let mut hasher = Hasher::new(digest.algorithm());
+        while let Some(bytes) = body.try_next().await.map_err(failed("read", &self.key))? {
+            hasher.update(&bytes);
         }
+        Ok(hasher.finish() == *digest)
     }
 
     /// Ends the upload without an object.

@@ -12,6 +12,7 @@ use bytes::Bytes;
 use quinistry_oci::Hasher;
 use serde::{Deserialize, Serialize};
 
+use super::folder;
 use super::progress::{Hashes, Progress};
 use super::sizes::{MAX_PARTS, PartSizes};
 
@@ -31,8 +32,8 @@ pub(super) struct Record {
     /// Time of the session's begin.
     pub(super) begun: SystemTime,
     pub(super) sizes: PartSizes,
-    /// Name of the upload in parts, once there is one.
-    pub(super) upload: Option<String>,
+    /// Upload in parts, once there is one.
+    pub(super) upload: Option<StoredUpload>,
     /// Tags of the parts, in order.
     pub(super) tags: Vec<String>,
     /// Number of acknowledged bytes.
@@ -40,6 +41,15 @@ pub(super) struct Record {
     pub(super) hashes: Hashes,
     /// Number of the first record with bytes that are in no part.
     pub(super) pieces_from: u64,
+}
+
+/// Upload in parts, as a record names it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct StoredUpload {
+    /// Name that the store gave the upload.
+    pub(super) id: String,
+    /// Name of the object in the session's folder.
+    pub(super) object: String,
 }
 
 /// Error of an object that is not a record.
@@ -56,7 +66,7 @@ struct Line {
     part_bytes: u64,
     greatest_part_bytes: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
-    upload: Option<String>,
+    upload: Option<StoredUpload>,
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     parts: Vec<String>,
     offset: u64,
@@ -77,7 +87,7 @@ impl Record {
         before: Option<&Self>,
         progress: &Progress,
         (repository, begun): (&str, SystemTime),
-        upload: Option<&str>,
+        upload: Option<StoredUpload>,
         tags: Vec<String>,
     ) -> (Self, Range<usize>) {
         let seq = before.map_or(0, |before| before.seq) + 1;
@@ -92,7 +102,7 @@ impl Record {
             repository: repository.to_owned(),
             begun,
             sizes: progress.sizes(),
-            upload: upload.map(str::to_owned),
+            upload,
             tags,
             offset: progress.offset(),
             hashes: progress.hashes().clone(),
@@ -159,6 +169,7 @@ impl Record {
             && record.tags.len() <= MAX_PARTS as usize
             && (1..=seq).contains(&record.pieces_from)
             && record.upload.is_some() != record.tags.is_empty()
+            && record.upload.as_ref().is_none_or(|upload| folder::is_data_name(&upload.object))
             && record.offset >= sizes.total(record.parts())
             && sizes.after(record.parts()).is_none_or(|size| record.in_no_part() <= size);
         if is_valid { Ok((record, bytes.slice(end + 1..))) } else { Err(InvalidRecord) }
@@ -184,8 +195,8 @@ mod tests {
         (0..progress.parts()).map(|part| format!("tag-{part}")).collect()
     }
 
-    fn upload(progress: &Progress) -> Option<&'static str> {
-        (progress.parts() > 0).then_some("upload")
+    fn upload(progress: &Progress) -> Option<StoredUpload> {
+        (progress.parts() > 0).then(|| StoredUpload { id: "upload".into(), object: "data.1".into() })
     }
 
     #[test]

@@ -21,7 +21,7 @@ use self::request::Request;
 use super::assembly::Assembly;
 use super::failure::failed;
 use super::memory::{IdleBuffer, PartBuffer};
-use super::parts::PartWriter;
+use super::parts::{Loss, PartWriter};
 use super::progress::Progress;
 use super::record::Record;
 use super::{Shared, folder};
@@ -47,8 +47,8 @@ pub(super) struct SessionUpload {
     parked: Option<IdleBuffer>,
     request: Request,
     stage: Stage,
-    /// The session's folder holds all bytes as an object, or has held them.
-    is_staged: bool,
+    /// Key of the object in the session's folder that has, or had, all bytes.
+    staged: Option<String>,
 }
 
 /// Stage of a session.
@@ -85,7 +85,7 @@ impl SessionUpload {
             parked: None,
             request: Request::default(),
             stage,
-            is_staged: false,
+            staged: None,
             folder,
         }
     }
@@ -106,6 +106,12 @@ impl SessionUpload {
     /// Returns true if no part was cut off since the last record.
     fn is_uncut(&self) -> bool {
         self.assembly.progress.parts() == self.base.as_ref().map_or(0, Record::parts)
+    }
+
+    /// Returns true if parts gather in the session's folder.
+    fn is_within_folder(&self) -> bool {
+        let name = self.assembly.writer.key().strip_prefix(&self.folder);
+        name.and_then(|name| name.strip_prefix('/')).is_some_and(folder::is_data_name)
     }
 
     /// Goes back to the last record. The bytes received since are lost.
@@ -225,7 +231,7 @@ impl SessionUpload {
     /// Creates the record of the bytes received since the last one.
     async fn acknowledge_now(&mut self) -> Result<u64, StorageError> {
         self.unpark();
-        if self.assembly.writer.key() != folder::data_key(&self.folder) {
+        if !self.is_within_folder() {
             // Parts under another key are no part of the session.
             self.reset();
         }
@@ -246,31 +252,46 @@ impl SessionUpload {
             self.is_loaded = false;
         }
         let key = folder::record_key(&self.folder, record.seq);
+        // The record names the upload, and may be there although its answer is lost.
+        let is_own = !self.assembly.writer.is_shared();
+        self.assembly.writer.set_shared(true);
         let created = self.shared.objects.put(&key, body, Condition::Absent);
         let started = async {
             if record.seq > 1 {
-                return Ok(());
+                return;
             }
             let key = folder::started_key(&self.folder);
             let begun = Timestamp::try_from(self.begun).unwrap_or_default();
             let written =
                 self.shared.objects.put(&key, format!("{begun:.0}").into(), Condition::Always).await;
-            written.map(drop).map_err(failed("write", &key))
+            // Only the purge of distribution reads the time.
+            if let Err(error) = written {
+                tracing::warn!(%error, "cannot write the begin of an upload session, leaving it out");
+            }
         };
-        let (created, started) = futures_util::future::join(created, started).await;
+        let (created, ()) = futures_util::future::join(created, started).await;
         drop(room);
         match created {
             Ok(_) => {}
             Err(error) if error.kind == ObjectErrorKind::Precondition => {
-                self.read().await?;
-                return Err(StorageError::Overtaken);
+                return Err(self.give_way(is_own).await);
             }
             Err(error) => return Err(failed("create", &key)(error)),
         }
-        started?;
-        self.assembly.writer.share();
         self.base = Some(record);
         Ok(self.acknowledged())
+    }
+
+    /// Goes back to the record that another process has created. An upload in parts that no record names is aborted.
+    async fn give_way(&mut self, is_own: bool) -> StorageError {
+        let next = PartWriter::new(&self.shared, folder::new_data_key(&self.folder));
+        let mut writer = std::mem::replace(&mut self.assembly.writer, next);
+        if let Err(error) = self.read().await {
+            return error;
+        }
+        let named = self.base.as_ref().and_then(|base| base.upload.as_ref());
+        writer.set_shared(!is_own || named == writer.upload().as_ref());
+        StorageError::Overtaken
     }
 
     /// Returns the digest of all bytes. If it is not the one that the last request tells, another process may
@@ -297,12 +318,26 @@ impl SessionUpload {
         }
     }
 
-    /// Returns an error's outcome: the session goes on from its last record.
+    /// Returns an error's outcome: the session goes on from its last record, or ends if its parts are lost.
     fn recovered<T>(&mut self, result: Result<T, StorageError>) -> Result<T, StorageError> {
-        if result.is_err() && matches!(self.stage, Stage::Receiving | Stage::Staged) {
-            self.reset();
+        let Err(error) = result else { return result };
+        if !matches!(self.stage, Stage::Receiving | Stage::Staged) {
+            return Err(error);
         }
-        result
+        let Some(loss) = self.assembly.writer.loss() else {
+            self.reset();
+            return Err(error);
+        };
+        tracing::warn!(%error, ?loss, folder = self.folder, "parts of upload lost, ending the session");
+        self.stage = Stage::Ended;
+        // The process that has overtaken this one ends the session itself.
+        if loss == Loss::Gone {
+            let shared = self.shared.clone();
+            if let Err(error) = shared.wait(self.end()) {
+                tracing::warn!(%error, "cannot remove upload session, leaving it until it expires");
+            }
+        }
+        Err(StorageError::Overtaken)
     }
 }
 
@@ -313,21 +348,22 @@ fn assemble(
     base: Option<&Record>,
     announced: Option<Algorithm>,
 ) -> Assembly {
-    let key = folder::data_key(folder);
+    let new_writer = || PartWriter::new(shared, folder::new_data_key(folder));
     let Some(base) = base else {
         let progress = Progress::new(shared.sizes(None), announced);
-        return Assembly::new(shared, progress, PartWriter::new(shared, key));
+        return Assembly::new(shared, progress, new_writer());
     };
     let progress = Progress::resumed(base.sizes, base.offset, base.parts(), base.hashes.clone());
     let writer = match &base.upload {
-        None => PartWriter::new(shared, key),
+        None => new_writer(),
         Some(upload) => {
             let parts = base.tags.iter().zip(0..).map(|(tag, before)| Part {
                 number: before + 1,
                 tag: tag.clone(),
                 length: base.sizes.after(before).unwrap_or(0),
             });
-            PartWriter::resumed(shared, key, upload, parts.collect())
+            let key = format!("{folder}/{}", upload.object);
+            PartWriter::resumed(shared, key, &upload.id, parts.collect())
         }
     };
     Assembly::new(shared, progress, writer)

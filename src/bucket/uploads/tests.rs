@@ -87,10 +87,12 @@ impl Bench {
         keys.iter().filter_map(|key| Some(key.strip_prefix(FOLDER)?[1..].to_owned())).collect()
     }
 
-    /// Waits until the objects of the session are removed, but for the note of its end.
+    /// Waits until the objects of the session are removed, but for the mark of its end.
     fn wait_until_cleared(&self) {
         let begun = std::time::Instant::now();
-        while self.session_names().iter().any(|name| name != "ended") || self.mem().pending_uploads() > 0 {
+        let is_mark =
+            |name: &str| self.bytes(&format!("{FOLDER}/{name}")).is_some_and(|bytes| bytes.is_empty());
+        while self.session_names().iter().any(|name| !is_mark(name)) || self.mem().pending_uploads() > 0 {
             assert!(begun.elapsed() < Duration::from_secs(30), "{:?}", self.session_names());
             std::thread::yield_now();
         }

@@ -7,7 +7,6 @@ use quinistry_store::{Entry, Key, RoomFuture, StorageError, Upload, scratch_fold
 use uuid::Uuid;
 
 use super::assembly::Assembly;
-use super::failure::failed;
 use super::parts::PartWriter;
 use super::progress::Progress;
 use super::{Shared, copy, stages};
@@ -57,8 +56,11 @@ async fn place(
     let from = assembly.writer.key().to_owned();
     copy::copy(shared, &from, key, assembly.progress.offset()).await?;
     stages::write(shared, then, None).await?;
-    let removed = shared.objects.delete(&from, Condition::Always, None).await;
-    removed.map_err(failed("remove", &from))
+    // The content is stored, so that the push succeeds.
+    if let Err(error) = shared.objects.delete(&from, Condition::Always, None).await {
+        tracing::warn!(%error, "cannot remove copied content, leaving it until it expires");
+    }
+    Ok(())
 }
 
 impl Upload for WholeUpload {

@@ -125,6 +125,42 @@ async fn row_49_each_request_of_an_upload_may_reach_another_replica_and_the_last
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_cancelled_session_is_unknown_to_each_replica() {
+    // A chunk that is a record, and one that has parts.
+    for length in [100, 11 << 20] {
+        for first in [None, Some("abc")] {
+            let bucket = bucket();
+            let mut replicas = replicas(&bucket).await;
+            let location = begin(&mut replicas[0]).await;
+            // Both replicas know the session.
+            for replica in &mut replicas {
+                assert_eq!(
+                    ask(replica, Method::GET, &location, None, "").await.status(),
+                    StatusCode::NO_CONTENT
+                );
+            }
+            if let Some(first) = first {
+                let sent = ask(&mut replicas[1], Method::PATCH, &location, Some("0-2"), first).await;
+                assert_eq!(sent.status(), StatusCode::ACCEPTED);
+            }
+            let cancelled = ask(&mut replicas[0], Method::DELETE, &location, None, "").await;
+            assert_eq!(cancelled.status(), StatusCode::NO_CONTENT);
+            let start = first.map_or(0, str::len);
+            let range = format!("{start}-{}", start + length - 1);
+            let chunk = vec![b'x'; length];
+            let late = ask(&mut replicas[1], Method::PATCH, &location, Some(&range), chunk).await;
+            assert_eq!(late.status(), StatusCode::NOT_FOUND);
+            for replica in &mut replicas {
+                assert_eq!(
+                    ask(replica, Method::GET, &location, None, "").await.status(),
+                    StatusCode::NOT_FOUND
+                );
+            }
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_upload_begins_without_a_request_and_small_blobs_take_few() {
     let bucket = bucket();
     let mut registry = replica(&bucket, Settings::default()).await;

@@ -9,7 +9,7 @@ use quinistry_oci::{Algorithm, Digest, RepositoryName};
 use super::Filesystem;
 use super::staged_file::StagedFile;
 use crate::layout::{Key, RepositoryKeys};
-use crate::storage::{Entry, Storage as _, StorageError, Upload, UploadStart, Uploads};
+use crate::storage::{Entry, Leftover, Storage as _, StorageError, Upload, UploadStart, Uploads};
 use crate::uploads::UploadId;
 
 /// Upload in a file.
@@ -53,9 +53,10 @@ impl Uploads for Filesystem {
         Ok(Some(Box::new(FileUpload { storage: self.clone(), file, session, is_persistent: true })))
     }
 
-    fn leftovers(&self, repository: &RepositoryName) -> Result<Vec<UploadId>, StorageError> {
+    fn leftovers(&self, repository: &RepositoryName) -> Result<Vec<Leftover>, StorageError> {
         let names = self.list(&RepositoryKeys(repository).uploads())?.unwrap_or_default();
-        Ok(names.iter().filter_map(|name| name.parse().ok()).collect())
+        let ids = names.iter().filter_map(|name| name.parse().ok());
+        Ok(ids.map(|id| Leftover { id, idle: None }).collect())
     }
 
     fn modified(

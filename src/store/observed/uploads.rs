@@ -7,7 +7,9 @@ use quinistry_oci::{Algorithm, Digest, RepositoryName};
 
 use super::{ObservedStorage, StorageAction, StorageObserver, measured};
 use crate::layout::Key;
-use crate::storage::{Entry, NextRequest, RoomFuture, Storage, StorageError, Upload, UploadStart, Uploads};
+use crate::storage::{
+    Entry, Leftover, NextRequest, RoomFuture, Storage, StorageError, Upload, UploadStart, Uploads,
+};
 use crate::uploads::UploadId;
 
 #[derive(Debug)]
@@ -41,8 +43,12 @@ impl<S: Storage> Uploads for ObservedStorage<S> {
         Ok(found?.map(|upload| self.observed(upload)))
     }
 
-    fn leftovers(&self, repository: &RepositoryName) -> Result<Vec<UploadId>, StorageError> {
+    fn leftovers(&self, repository: &RepositoryName) -> Result<Vec<Leftover>, StorageError> {
         self.measured(StorageAction::List, |storage| storage.uploads().leftovers(repository))
+    }
+
+    fn clear_ended(&self, repository: &RepositoryName) -> Result<usize, StorageError> {
+        self.measured(StorageAction::Delete, |storage| storage.uploads().clear_ended(repository))
     }
 
     fn modified(

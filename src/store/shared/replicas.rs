@@ -153,7 +153,15 @@ impl Store {
             found.push((key, meta));
             Ok(())
         })?;
-        for (key, meta) in found {
+        for (key, meta) in &found {
+            if let Some(intent) = key.as_str().strip_suffix(TAKEN) {
+                // The replica that took the intent stopped after it had removed the intent.
+                let is_left = found.iter().all(|(other, _)| other.as_str() != intent);
+                if is_left && beats.is_older(meta.modified, MAX_HEARTBEAT_AGE) {
+                    self.storage().remove(key)?;
+                }
+                continue;
+            }
             let Some((owner, id)) = key.beneath(&intents()) else { continue };
             // An intent without an owner is of a folder that was copied here.
             let has_stopped = if id.is_empty() {
@@ -161,8 +169,8 @@ impl Store {
             } else {
                 owner != replica.id && beats.has_stopped(owner)
             };
-            if has_stopped && !key.as_str().ends_with(TAKEN) {
-                self.take_over(replica, beats, &key, meta.modified)?;
+            if has_stopped {
+                self.take_over(replica, beats, key, meta.modified)?;
             }
         }
         Ok(())

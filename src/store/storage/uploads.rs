@@ -48,6 +48,15 @@ pub struct NextRequest<'a> {
     pub key: Option<&'a Key>,
 }
 
+/// A session that the backend holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Leftover {
+    /// Name of the session.
+    pub id: UploadId,
+    /// Time since the last bytes, by the clock of the backend; `None` if only [`Uploads::modified`] tells it.
+    pub idle: Option<Duration>,
+}
+
 /// Wait for memory, at the end of which bytes can be appended without a wait.
 pub type RoomFuture = Pin<Box<dyn Future<Output = Result<(), StorageError>> + Send>>;
 
@@ -76,9 +85,16 @@ pub trait Uploads: fmt::Debug {
 
     /// Returns the sessions of a repository that [`resume`](Self::resume) finds, and those that are left of
     /// interrupted requests.
-    fn leftovers(&self, repository: &RepositoryName) -> Result<Vec<UploadId>, StorageError> {
+    fn leftovers(&self, repository: &RepositoryName) -> Result<Vec<Leftover>, StorageError> {
         let _ = repository;
         Ok(Vec::new())
+    }
+
+    /// Removes what sessions of a repository that have ended have left, once no request comes for them any more.
+    /// Returns the number of these sessions.
+    fn clear_ended(&self, repository: &RepositoryName) -> Result<usize, StorageError> {
+        let _ = repository;
+        Ok(0)
     }
 
     /// Returns the time of the last bytes of a session, or of its begin; `None` if the backend does not hold

@@ -1,6 +1,6 @@
 //! Expiry of idle upload sessions, of this process and of earlier ones. Called at intervals by the server.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};
 
 use quinistry_oci::RepositoryName;
@@ -29,7 +29,10 @@ impl Store {
             return Ok(Vec::new());
         }
         let mut found = Vec::new();
-        for (repository, id) in self.all_sessions()? {
+        for ((repository, id), listed) in self.all_sessions()? {
+            if listed.is_some_and(|listed| listed < idle) {
+                continue;
+            }
             let claim = self.0.locks.with(&repository, || self.claim_if_idle(&repository, &id, idle))?;
             if claim.is_some() {
                 found.push(IdleUpload { repository, id });
@@ -42,8 +45,9 @@ impl Store {
         Ok(found)
     }
 
-    /// Ends all sessions that have been idle for this time; returns their number. Of several replicas, the leader ends
-    /// those of all, and the others only forget what they know of them.
+    /// Ends all sessions that have been idle for this time; returns their number. A session that cannot be ended keeps
+    /// no other one: its error is returned at the end. Of several replicas, the leader ends the sessions of all, and the
+    /// others only forget what they know of them.
     pub fn expire_uploads(&self, idle: Duration) -> Result<usize, StoreError> {
         let expired = match self.lead() {
             Some(lead) => self.end_idle_sessions(idle, &lead),
@@ -58,13 +62,25 @@ impl Store {
     }
 
     fn end_idle_sessions(&self, idle: Duration, lead: &Lead) -> Result<usize, StoreError> {
-        let mut expired = 0;
-        for (name, id) in self.all_sessions()? {
+        let (mut expired, mut failed) = (0, None);
+        if self.has_shared_sessions() {
+            failed = self.clear_ended_sessions().err();
+        }
+        for ((name, id), listed) in self.all_sessions()? {
+            if listed.is_some_and(|listed| listed < idle) {
+                continue;
+            }
             if !lead.still() {
-                return Ok(expired);
+                break;
             }
             // Under the lock, so that no request continues the session while it ends.
-            expired += usize::from(self.0.locks.with(&name, || self.end_if_idle(&name, &id, idle))?);
+            match self.0.locks.with(&name, || self.end_if_idle(&name, &id, idle)) {
+                Ok(is_ended) => expired += usize::from(is_ended),
+                Err(error) => {
+                    tracing::warn!(%error, repository = %name, session = %id, "cannot end idle upload session");
+                    failed = Some(error);
+                }
+            }
         }
         if self.has_shared_sessions() && lead.still() {
             let interrupted = self.storage().uploads().clear_interrupted(idle, false)?;
@@ -72,21 +88,38 @@ impl Store {
                 tracing::info!(uploads = interrupted, "ended interrupted uploads");
             }
         }
-        Ok(expired)
+        failed.map_or(Ok(expired), Err)
     }
 
-    /// Returns the sessions of this process, as empty ones are only in memory, and those on the storage.
-    fn all_sessions(&self) -> Result<BTreeSet<(RepositoryName, UploadId)>, StoreError> {
+    /// Removes what sessions that have ended have left in the storage.
+    fn clear_ended_sessions(&self) -> Result<(), StoreError> {
+        let mut failed = None;
+        for name in self.repositories_with_sessions()? {
+            if let Err(error) = self.storage().uploads().clear_ended(&name) {
+                tracing::warn!(%error, repository = %name, "cannot remove ended upload sessions");
+                failed = Some(error);
+            }
+        }
+        failed.map_or(Ok(()), |error| Err(error.into()))
+    }
+
+    /// Returns the sessions of this process, as empty ones are only in memory, and those on the storage, with the
+    /// times for which the storage says that they have been idle.
+    fn all_sessions(&self) -> Result<BTreeMap<(RepositoryName, UploadId), Option<Duration>>, StoreError> {
         let open = self.0.sessions.open();
-        let mut all: BTreeSet<_> =
-            open.values().map(|session| (session.name().clone(), session.id().clone())).collect();
+        let mut all: BTreeMap<_, _> =
+            open.values().map(|session| ((session.name().clone(), session.id().clone()), None)).collect();
         drop(open);
-        let names = self.folders_with(&["_uploads"])?;
-        for name in names.iter().filter_map(|name| name.parse::<RepositoryName>().ok()) {
+        for name in self.repositories_with_sessions()? {
             let found = self.storage().uploads().leftovers(&name)?;
-            all.extend(found.into_iter().map(|id| (name.clone(), id)));
+            all.extend(found.into_iter().map(|left| ((name.clone(), left.id), left.idle)));
         }
         Ok(all)
+    }
+
+    fn repositories_with_sessions(&self) -> Result<Vec<RepositoryName>, StoreError> {
+        let names = self.folders_with(&["_uploads"])?;
+        Ok(names.iter().filter_map(|name| name.parse().ok()).collect())
     }
 
     fn end_if_idle(&self, name: &RepositoryName, id: &UploadId, idle: Duration) -> Result<bool, StoreError> {

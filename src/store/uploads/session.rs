@@ -8,7 +8,7 @@ use std::time::SystemTime;
 use quinistry_oci::{Algorithm, Digest, Hasher, RepositoryName};
 use tokio::sync::{Mutex as Claim, Notify, OwnedMutexGuard};
 
-use super::UploadId;
+use super::{UploadId, ended};
 use crate::StoreError;
 use crate::storage::{RoomFuture, Upload};
 
@@ -205,7 +205,8 @@ impl Receiver {
 
     /// Appends the next bytes; all, or none.
     pub fn append(&mut self, bytes: &[u8]) -> Result<(), StoreError> {
-        self.upload.append(bytes)?;
+        let appended = self.upload.append(bytes).map_err(StoreError::from);
+        appended.map_err(|error| if self.upload.is_spent() { ended(error) } else { error })?;
         self.touched = SystemTime::now();
         for hasher in [&mut self.canonical, &mut self.other].into_iter().flatten() {
             hasher.update(bytes);

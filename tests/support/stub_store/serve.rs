@@ -99,6 +99,7 @@ impl Store {
         }
         let answer = self.perform(&operation, &request).await;
         match fault {
+            Some(Fault::UnavailableAfterSuccess) => return refuse(503, "ServiceUnavailable"),
             Some(Fault::ErrorAfterSuccess) => return refuse(500, "InternalError"),
             Some(Fault::ConflictAfterSuccess) => return refuse(409, "ConditionalRequestConflict"),
             Some(Fault::Held(hold)) => tokio::time::sleep(hold).await,

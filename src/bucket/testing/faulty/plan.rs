@@ -12,6 +12,8 @@ use super::requests::{RequestKind, SentRequest};
 pub enum Fault {
     /// 503 `SlowDown`; the request is not carried out.
     Unavailable,
+    /// The request is carried out and answered with 503, as by a proxy that gave up.
+    UnavailableAfterSuccess,
     /// The request is carried out and answered with 500.
     ErrorAfterSuccess,
     /// The request is carried out, and its answer comes late.

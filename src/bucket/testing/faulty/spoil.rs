@@ -38,6 +38,10 @@ impl<O: Send + Sync> Faulty<O> {
                 pin!(send).await?;
                 fail(ObjectErrorKind::Conflict, "409 ConditionalRequestConflict")
             }
+            Some(Fault::UnavailableAfterSuccess) => {
+                pin!(send).await?;
+                fail(ObjectErrorKind::Throttled, "503 ServiceUnavailable")
+            }
             Some(Fault::ErrorAfterSuccess) => {
                 pin!(send).await?;
                 fail(ObjectErrorKind::Unknown, "500 InternalError")

@@ -32,6 +32,7 @@ fn a_scheduled_fault_spoils_the_requests_that_fit_it() {
             (Fault::ErrorInSuccess, ObjectErrorKind::Unknown, false),
             (Fault::ConflictAfterSuccess, ObjectErrorKind::Conflict, true),
             (Fault::ErrorAfterSuccess, ObjectErrorKind::Unknown, true),
+            (Fault::UnavailableAfterSuccess, ObjectErrorKind::Throttled, true),
         ];
         for (fault, kind, is_done) in cases {
             bucket.plan().spoil(RequestKind::Put, "blobs/", fault, 1);
@@ -42,8 +43,8 @@ fn a_scheduled_fault_spoils_the_requests_that_fit_it() {
                 bucket.delete(key, Condition::Always, None).await.unwrap();
             }
         }
-        assert_eq!(bucket.log().counts().of(RequestKind::Put), 12);
-        assert_eq!(bucket.log().take().len(), 24);
+        assert_eq!(bucket.log().counts().of(RequestKind::Put), 14);
+        assert_eq!(bucket.log().take().len(), 28);
         assert_eq!(bucket.log().counts().total(), 0);
     });
 }

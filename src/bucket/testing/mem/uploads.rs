@@ -74,7 +74,12 @@ impl State {
         let mut hashes = Vec::new();
         for part in parts {
             let Some((_, body)) = upload.parts.get(&part.number).filter(|(tag, _)| *tag == part.tag) else {
-                return Err(refused("400 InvalidPart"));
+                return Err(refuse(
+                    ObjectErrorKind::NotFound,
+                    "complete upload of",
+                    of.key,
+                    "400 InvalidPart",
+                ));
             };
             hashes.extend(body.md5());
             bodies.push(body.clone());

@@ -6,9 +6,9 @@ use quinistry_oci::{Algorithm, Digest, Hasher};
 use quinistry_store::{Entry, StorageError};
 
 use super::{SessionUpload, Stage};
+use crate::ObjectErrorKind;
 use crate::uploads::failure::failed;
 use crate::uploads::{copy, folder, stages};
-use crate::{Condition, ObjectErrorKind};
 
 impl SessionUpload {
     /// Stores the bytes under their key, and then the stages.
@@ -22,21 +22,31 @@ impl SessionUpload {
             } else {
                 self.assembly.complete().await?;
                 if self.assembly.writer.key() != key {
-                    (self.stage, self.is_staged) = (Stage::Staged, true);
+                    self.stage = Stage::Staged;
+                    self.staged = Some(self.assembly.writer.key().to_owned());
                 }
             }
         }
-        // Bytes of the same length under the key are left: they would be replaced by the same ones.
-        if self.stage == Stage::Staged && self.length_at(key).await? != Some(length) {
-            let from = folder::data_key(&self.folder);
-            copy::copy(&self.shared, &from, key, length).await?;
+        if let Some(from) = self.staged.clone().filter(|_| self.stage == Stage::Staged) {
+            self.copy_from(&from, key, length).await?;
         }
-        let ended = (!self.shared.is_exclusive && self.base.is_some())
-            .then(|| (folder::ended_key(&self.folder), Bytes::new()));
+        let last = self.base.as_ref().filter(|_| !self.shared.is_exclusive).map(|base| base.seq);
+        let ended = last.map(|last| (folder::record_key(&self.folder, last + 1), Bytes::new()));
         stages::write(&self.shared, then, ended).await?;
         self.shared.ended.add(&self.folder);
         self.stage = Stage::Finished;
         Ok(())
+    }
+
+    /// Copies the staged bytes to their key. Bytes of the same length there are left: the key is the digest of the
+    /// bytes, so that they would be replaced by the same ones.
+    async fn copy_from(&self, from: &str, key: &str, length: u64) -> Result<(), StorageError> {
+        if self.length_at(key).await? == Some(length) {
+            return Ok(());
+        }
+        let Err(error) = copy::copy(&self.shared, from, key, length).await else { return Ok(()) };
+        // A process that has stored the same bytes removes the session's folder afterwards.
+        if self.length_at(key).await? == Some(length) { Ok(()) } else { Err(error) }
     }
 
     async fn length_at(&self, key: &str) -> Result<Option<u64>, StorageError> {
@@ -54,9 +64,7 @@ impl SessionUpload {
         if last > 0 {
             keys.push(folder::started_key(&self.folder));
         }
-        if self.is_staged {
-            keys.push(folder::data_key(&self.folder));
-        }
+        keys.extend(self.staged.take());
         if keys.is_empty() {
             return;
         }
@@ -73,9 +81,7 @@ impl SessionUpload {
         let is_own = self.assembly.writer.abort().await;
         self.shared.ended.add(&self.folder);
         if !self.shared.is_exclusive {
-            let key = folder::ended_key(&self.folder);
-            let written = self.shared.objects.put(&key, Bytes::new(), Condition::Always).await;
-            written.map_err(failed("write", &key))?;
+            folder::mark_ended(&self.shared, &self.folder).await?;
         }
         folder::clear(&self.shared, &self.folder).await?;
         is_own
@@ -84,12 +90,12 @@ impl SessionUpload {
     /// Hashes all bytes by an algorithm that no request before the last one has announced: they become an
     /// object in the session's folder, and are read.
     pub(super) async fn read_back(&mut self, algorithm: Algorithm) -> Result<Digest, StorageError> {
-        if self.assembly.writer.key() != folder::data_key(&self.folder) {
+        if !self.is_within_folder() {
             return Err(StorageError::Broken);
         }
         self.assembly.complete().await?;
-        (self.stage, self.is_staged) = (Stage::Staged, true);
-        let key = folder::data_key(&self.folder);
+        let key = self.assembly.writer.key().to_owned();
+        (self.stage, self.staged) = (Stage::Staged, Some(key.clone()));
         let object = self.shared.objects.get(&key, None, None).await.map_err(failed("read", &key))?;
         let mut hasher = Hasher::new(algorithm);
         let mut body = object.body;

@@ -1,10 +1,11 @@
 //! Sessions that several replicas continue.
 
 use quinistry_oci::Digest;
-use quinistry_store::{NextRequest, StorageError, Uploads as _};
+use quinistry_store::{NextRequest, StorageError, Upload, Uploads as _};
 
-use super::{Bench, FOLDER, ID, PART, bytes, patch, put, repository, session};
+use super::{Bench, FOLDER, ID, PART, bytes, key, patch, put, repository, runtime, session};
 use crate::testing::{Fault, RequestKind};
+use crate::{Multipart, Objects as _};
 
 #[test]
 fn row_47_of_two_chunks_at_one_offset_one_wins() {
@@ -172,8 +173,207 @@ fn sessions_of_other_programs_are_no_sessions_here_and_are_discarded() {
     let replica = bench.replica();
     let id = ID.parse().unwrap();
     assert!(replica.resume(&repository(), &id).unwrap().is_none());
-    assert_eq!(replica.leftovers(&repository()).unwrap(), std::slice::from_ref(&id));
+    let left: Vec<_> = replica.leftovers(&repository()).unwrap().into_iter().map(|left| left.id).collect();
+    assert_eq!(left, std::slice::from_ref(&id));
     assert!(replica.modified(&repository(), &id).unwrap().is_some());
     assert!(replica.discard(&repository(), &id).unwrap());
     assert_eq!(bench.mem().keys(), [""; 0]);
+}
+
+/// Sends the last chunk up to the end of the upload, which the caller sends.
+fn prepare(upload: &mut dyn Upload, chunk: &[u8], digest: &Digest, to: &str) {
+    let to = key(to);
+    let length = Some(chunk.len() as u64);
+    let next = NextRequest { offset: None, length, digest: Some(digest), key: Some(&to) };
+    assert!(upload.continue_with(next).unwrap().is_some());
+    for piece in chunk.chunks(300) {
+        upload.append(piece).unwrap();
+    }
+    assert_eq!(upload.digest(digest.algorithm()).unwrap(), *digest);
+}
+
+#[test]
+fn other_bytes_of_the_same_length_that_another_replica_has_stored_are_not_the_own_ones() {
+    for last in [1, PART] {
+        let bench = Bench::new();
+        let all = bytes(3 * PART + 100);
+        let [ours, theirs] = [7, 8].map(|byte| [&all[..], &vec![byte; last]].concat());
+        let [our_digest, their_digest] = [&ours, &theirs].map(|all| Digest::sha256(all));
+        let [mut one, mut other] = [session(&bench.replica()), session(&bench.replica())];
+        patch(&mut *one, None, &all).unwrap();
+        assert!(other.refresh().unwrap());
+        prepare(&mut *one, &ours[all.len()..], &our_digest, "a/ours");
+        prepare(&mut *other, &theirs[all.len()..], &their_digest, "a/theirs");
+        other.finish(&key("a/theirs"), &[]).unwrap();
+        let lost = one.finish(&key("a/ours"), &[]).unwrap_err();
+        assert!(matches!(lost, StorageError::Overtaken), "{lost}");
+        assert!(one.is_spent());
+        assert_eq!(bench.bytes("a/ours"), None);
+        assert_eq!(bench.bytes("a/theirs").unwrap(), theirs);
+        other.abort().unwrap();
+        bench.wait_until_cleared();
+    }
+}
+
+#[test]
+fn equal_bytes_that_another_replica_has_stored_are_the_own_ones() {
+    let bench = Bench::new();
+    let all = bytes(3 * PART + 100);
+    let digest = Digest::sha256(&all);
+    let [mut one, mut other] = [session(&bench.replica()), session(&bench.replica())];
+    patch(&mut *one, None, &all[..3 * PART]).unwrap();
+    assert!(other.refresh().unwrap());
+    for upload in [&mut one, &mut other] {
+        prepare(&mut **upload, &all[3 * PART..], &digest, "a/data");
+    }
+    for upload in [&mut one, &mut other] {
+        upload.finish(&key("a/data"), &[]).unwrap();
+    }
+    assert_eq!(bench.bytes("a/data").unwrap(), all);
+}
+
+#[test]
+fn two_last_chunks_at_one_offset_gather_under_keys_of_their_own() {
+    let bench = Bench::new();
+    let before = bytes(100);
+    let [mut one, mut other] = [session(&bench.replica()), session(&bench.replica())];
+    patch(&mut *one, None, &before).unwrap();
+    assert!(other.refresh().unwrap());
+    for (upload, byte) in [(&mut one, 7), (&mut other, 8)] {
+        let all = [&before[..], &vec![byte; 3 * PART]].concat();
+        prepare(&mut **upload, &all[100..], &Digest::sha256(&all), "a/data");
+    }
+    let pending = runtime().block_on(bench.bucket.list_uploads(FOLDER)).unwrap();
+    assert_eq!(pending.len(), 2);
+    assert_ne!(pending[0].key, pending[1].key, "the object of one is never replaced by that of the other");
+}
+
+#[test]
+fn a_lost_answer_to_the_first_record_leaves_its_parts() {
+    for (within, fault) in [
+        ("s.0000000001", Fault::ErrorAfterSuccess),
+        ("s.0000000001", Fault::UnavailableAfterSuccess),
+        ("startedat", Fault::ErrorAfterSuccess),
+        ("startedat", Fault::Unavailable),
+    ] {
+        let bench = Bench::new();
+        let all = bytes(3 * PART + 5);
+        let mut upload = session(&bench.replica());
+        bench.bucket.plan().spoil(RequestKind::Put, within, fault, 1);
+        let _ = patch(&mut *upload, None, &all);
+        assert!(upload.refresh().unwrap());
+        assert_eq!(upload.offset(), all.len() as u64, "{within}");
+        assert!(put(&mut *upload, b"", &Digest::sha256(&all), "a/data").unwrap(), "{within}");
+        assert_eq!(bench.bytes("a/data").unwrap(), all);
+    }
+}
+
+#[test]
+fn the_parts_of_a_first_record_that_another_replica_has_created_are_removed() {
+    let bench = Bench::new();
+    let [mut one, mut other] = [session(&bench.replica()), session(&bench.replica())];
+    for upload in [&mut one, &mut other] {
+        upload.continue_with(NextRequest { offset: Some(0), ..NextRequest::default() }).unwrap();
+        bytes(3 * PART).chunks(300).for_each(|piece| upload.append(piece).unwrap());
+    }
+    one.acknowledge().unwrap();
+    other.acknowledge().unwrap_err();
+    let begun = std::time::Instant::now();
+    while bench.mem().pending_uploads() > 1 {
+        assert!(begun.elapsed() < std::time::Duration::from_secs(30));
+        std::thread::yield_now();
+    }
+    assert!(put(&mut *other, b"", &Digest::sha256(&bytes(3 * PART)), "a/data").unwrap());
+}
+
+/// Aborts the uploads in parts of the session, as a rule of the bucket may do.
+fn lose_parts(bench: &Bench) {
+    runtime().block_on(async {
+        for upload in bench.bucket.list_uploads(FOLDER).await.unwrap() {
+            bench.bucket.abort(Multipart { key: &upload.key, id: &upload.id }).await.unwrap();
+        }
+    });
+}
+
+#[test]
+fn a_session_whose_parts_are_lost_ends() {
+    let all = bytes(6 * PART);
+    for is_last in [true, false] {
+        let bench = Bench::new();
+        let mut upload = session(&bench.replica());
+        patch(&mut *upload, None, &all[..3 * PART]).unwrap();
+        lose_parts(&bench);
+        let lost = if is_last {
+            put(&mut *upload, &all[3 * PART..], &Digest::sha256(&all), "a/data").unwrap_err()
+        } else {
+            patch(&mut *upload, Some(3 * PART as u64), &all[3 * PART..]).unwrap_err()
+        };
+        assert!(matches!(lost, StorageError::Overtaken), "{lost}");
+        assert!(upload.is_spent());
+        assert!(!session(&bench.replica()).refresh().unwrap());
+        assert_eq!(bench.bytes("a/data"), None);
+        bench.wait_until_cleared();
+    }
+}
+
+#[test]
+fn a_cancelled_session_does_not_begin_again_on_another_replica() {
+    for is_known in [false, true] {
+        for chunk in [100, 3 * PART] {
+            let bench = Bench::new();
+            let [mut one, mut other] = [session(&bench.replica()), session(&bench.replica())];
+            if is_known {
+                patch(&mut *one, None, &bytes(100)).unwrap();
+                assert!(other.refresh().unwrap());
+                other.release();
+            }
+            one.abort().unwrap();
+            let offset = other.offset();
+            let lost = patch(&mut *other, Some(offset), &bytes(chunk)).unwrap_err();
+            assert!(matches!(lost, StorageError::Overtaken), "{lost}");
+            assert!(other.is_spent());
+            assert!(!session(&bench.replica()).refresh().unwrap());
+            assert_eq!(bench.mem().pending_uploads(), 0);
+        }
+    }
+}
+
+#[test]
+fn a_finished_session_takes_no_chunk_of_a_replica_that_knew_it() {
+    let bench = Bench::new();
+    let [mut one, mut other] = [session(&bench.replica()), session(&bench.replica())];
+    patch(&mut *one, None, b"abc").unwrap();
+    assert!(other.refresh().unwrap());
+    assert!(put(&mut *one, b"", &Digest::sha256(b"abc"), "a/data").unwrap());
+    bench.wait_until_cleared();
+    assert!(patch(&mut *other, Some(3), b"de").is_err());
+    assert!(other.is_spent());
+    bench.wait_until_cleared();
+}
+
+#[test]
+fn the_end_of_an_upload_that_the_store_answers_late_is_waited_for() {
+    let bench = Bench::new();
+    let all = bytes(3 * PART + 5);
+    let mut upload = session(&bench.replica());
+    patch(&mut *upload, None, &all).unwrap();
+    bench.bucket.plan().spoil(RequestKind::Complete, "", Fault::ErrorInSuccess, 1);
+    bench.bucket.log().take();
+    std::thread::scope(|scope| {
+        let finished = scope
+            .spawn(|| put(&mut *upload, b"", &Digest::sha256(&all), "a/data").map_err(|e| e.to_string()));
+        // The object comes after the first look.
+        let begun = std::time::Instant::now();
+        let key = loop {
+            let sent = bench.bucket.log().take();
+            if let Some(head) = sent.into_iter().find(|request| request.kind == RequestKind::Head) {
+                break head.key;
+            }
+            assert!(begun.elapsed() < std::time::Duration::from_secs(30));
+            std::thread::yield_now();
+        };
+        bench.mem().plant(&key, all.clone(), std::time::SystemTime::now());
+        assert_eq!(finished.join().unwrap(), Ok(true));
+    });
+    assert_eq!(bench.bytes("a/data").unwrap(), all);
 }

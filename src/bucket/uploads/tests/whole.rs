@@ -4,7 +4,7 @@ use quinistry_oci::{Algorithm, Digest};
 use quinistry_store::{Upload, UploadStart, Uploads as _};
 
 use super::{Bench, PART, bytes, key};
-use crate::testing::RequestKind;
+use crate::testing::{Fault, RequestKind};
 use crate::uploads::BucketUploads;
 
 fn whole(
@@ -68,6 +68,18 @@ fn an_upload_with_another_digest_leaves_nothing() {
     drop(upload);
     bench.wait_until_cleared();
     assert_eq!(bench.mem().keys(), [""; 0]);
+}
+
+#[test]
+fn content_that_is_copied_is_stored_even_if_its_source_stays() {
+    let bench = Bench::new();
+    let bytes = bytes(3 * PART);
+    let mut upload = whole(&bench.replica(), &Digest::of(Algorithm::Sha512, &bytes), None, None);
+    append(&mut *upload, &bytes);
+    bench.bucket.plan().spoil(RequestKind::Delete, "_quinistry/tmp", Fault::Unavailable, 1);
+    upload.finish(&key("a/data"), &[&[(key("a/link"), b"1")]]).unwrap();
+    assert_eq!(bench.bytes("a/data").unwrap(), bytes);
+    assert!(bench.bytes("a/link").is_some());
 }
 
 #[test]

@@ -141,6 +141,19 @@ fn of_two_replicas_that_see_a_change_one_finishes_it() {
 }
 
 #[test]
+fn the_mark_of_a_replica_that_stopped_after_the_change_is_removed() {
+    let storage = SharedMemory::new();
+    let (store, ..) = two_images(&storage);
+    let taken = crate::Key::of_path(format!("{}.taken", intents_of("other").child("0"))).unwrap();
+    storage.bytes().write(&[&[(taken, b"third")]]).unwrap();
+    store.maintain().unwrap();
+    assert!(has_intents(&storage), "a running replica is about to remove it");
+    storage.age("/intents/", STOPPED);
+    store.maintain().unwrap();
+    assert!(!has_intents(&storage));
+}
+
+#[test]
 fn a_reader_needs_no_right_to_write_and_finishes_nothing() {
     let storage = SharedMemory::new();
     let (_, first, _) = two_images(&storage);
