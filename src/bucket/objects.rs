@@ -14,7 +14,7 @@ use futures_util::future::BoxFuture;
 use futures_util::stream::BoxStream;
 
 pub use self::error::{ObjectError, ObjectErrorKind};
-use crate::BucketSettings;
+use crate::{BucketSettings, Payload};
 
 /// Future of a request.
 pub type RequestFuture<'a, T> = BoxFuture<'a, Result<T, ObjectError>>;
@@ -34,7 +34,7 @@ pub trait Objects: fmt::Debug + Send + Sync + 'static {
 
     /// Writes an object. Where the condition does not hold: [`ObjectErrorKind::Precondition`], and nothing is
     /// changed.
-    fn put<'a>(&'a self, key: &'a str, body: Bytes, condition: Condition<'a>) -> RequestFuture<'a, Put>;
+    fn put<'a>(&'a self, key: &'a str, body: Payload, condition: Condition<'a>) -> RequestFuture<'a, Put>;
 
     /// Removes an object. The removal of an absent one succeeds, where the store does not tell. Where the
     /// condition does not hold: [`ObjectErrorKind::Precondition`]. With `signed_at`, the store refuses the
@@ -56,7 +56,7 @@ pub trait Objects: fmt::Debug + Send + Sync + 'static {
     fn create_multipart<'a>(&'a self, key: &'a str) -> RequestFuture<'a, String>;
 
     /// Sends a part. Numbers begin at 1; a part replaces an earlier one of its number.
-    fn put_part<'a>(&'a self, upload: Multipart<'a>, number: u32, body: Bytes) -> RequestFuture<'a, Part>;
+    fn put_part<'a>(&'a self, upload: Multipart<'a>, number: u32, body: Payload) -> RequestFuture<'a, Part>;
 
     /// Copies a range of an object of the bucket into a part.
     fn copy_part<'a>(

@@ -17,7 +17,6 @@ mod sign;
 use std::ops::Range;
 use std::time::{Duration, SystemTime};
 
-use bytes::Bytes;
 use futures_util::FutureExt as _;
 use http::header::{CONTENT_TYPE, RANGE};
 use http::{HeaderMap, HeaderValue, Method};
@@ -32,7 +31,7 @@ use crate::transport::{Answer, Request, Transport, What, etag, metadata};
 use crate::xml;
 use crate::{
     BucketSettings, Condition, Listing, ListingQuery, Multipart, Object, ObjectError, ObjectErrorKind,
-    ObjectMeta, Objects, Part, PendingUpload, Put, RequestFuture, SignedMethod, StoreTime,
+    ObjectMeta, Objects, Part, Payload, PendingUpload, Put, RequestFuture, SignedMethod, StoreTime,
 };
 
 pub use self::options::InvalidStore;
@@ -63,14 +62,14 @@ impl S3 {
         let mut url = self.url.clone();
         url.set_path(&format!("{}{}", url.path(), encode_path(&format!("{}{key}", self.root))));
         set_query(&mut url, query);
-        Request { method, url, headers: HeaderMap::new(), body: Bytes::new() }
+        Request { method, url, headers: HeaderMap::new(), body: Payload::default() }
     }
 
     /// Returns a request for the bucket itself.
     fn bucket_request(&self, method: Method, query: &[(&str, &str)]) -> Request {
         let mut url = self.url.clone();
         set_query(&mut url, query);
-        Request { method, url, headers: HeaderMap::new(), body: Bytes::new() }
+        Request { method, url, headers: HeaderMap::new(), body: Payload::default() }
     }
 
     async fn send(&self, mut request: Request, what: What<'_>) -> Result<Answer, ObjectError> {
@@ -120,7 +119,7 @@ impl S3 {
         metadata(&answer.headers, &self.dialect.version_header(), what).map(|(meta, _)| meta)
     }
 
-    async fn write(&self, key: &str, body: Bytes, condition: Condition<'_>) -> Result<Put, ObjectError> {
+    async fn write(&self, key: &str, body: Payload, condition: Condition<'_>) -> Result<Put, ObjectError> {
         let what = What("PUT", key);
         let mut request = Request { body, ..self.request(Method::PUT, key, &[]) };
         request.headers = self.new_object.clone();
@@ -198,7 +197,7 @@ impl Objects for S3 {
         Box::pin(self.look(key))
     }
 
-    fn put<'a>(&'a self, key: &'a str, body: Bytes, condition: Condition<'a>) -> RequestFuture<'a, Put> {
+    fn put<'a>(&'a self, key: &'a str, body: Payload, condition: Condition<'a>) -> RequestFuture<'a, Put> {
         Box::pin(self.write(key, body, condition))
     }
 
@@ -223,7 +222,7 @@ impl Objects for S3 {
         Box::pin(self.begin_upload(key))
     }
 
-    fn put_part<'a>(&'a self, upload: Multipart<'a>, number: u32, body: Bytes) -> RequestFuture<'a, Part> {
+    fn put_part<'a>(&'a self, upload: Multipart<'a>, number: u32, body: Payload) -> RequestFuture<'a, Part> {
         Box::pin(self.send_part(upload, number, body))
     }
 

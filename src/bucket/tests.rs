@@ -15,8 +15,8 @@ use std::time::Duration;
 use tokio::runtime::Runtime;
 
 use crate::{
-    Bucket, BucketUploads, Governed, Objects, PartMemory, RepetitionPolicy, StoreAbilities, TransferOptions,
-    UploadOptions,
+    Bucket, BucketUploads, Governed, Objects, RepetitionPolicy, StoreAbilities, TransferMemory,
+    TransferOptions, UploadOptions,
 };
 
 /// Runtime of all tests, which themselves block.
@@ -39,7 +39,7 @@ fn bucket(objects: Arc<dyn Objects>) -> Bucket {
 fn able_bucket(objects: Arc<dyn Objects>, abilities: StoreAbilities) -> Bucket {
     let objects = governed(objects);
     let transfers = TransferOptions::default();
-    let memory = PartMemory::new(transfers.memory_bytes);
+    let memory = TransferMemory::new(transfers.memory_bytes);
     let options = UploadOptions {
         transfers,
         parts_may_differ: true,

@@ -6,12 +6,12 @@
 //! copy.
 
 mod assembly;
+mod buffer;
 mod copy;
 mod ended;
 mod failure;
 mod folder;
 mod interrupted;
-mod memory;
 mod parts;
 mod progress;
 mod record;
@@ -34,9 +34,7 @@ use self::ended::EndedSessions;
 use self::session::SessionUpload;
 use self::sizes::PartSizes;
 use self::whole::WholeUpload;
-use crate::{Objects, TransferOptions};
-
-pub use self::memory::PartMemory;
+use crate::{Objects, TransferMemory, TransferOptions};
 
 /// Properties of the bucket and of its use that decide how uploads are received.
 #[derive(Clone, Copy, Debug)]
@@ -51,7 +49,7 @@ pub struct UploadOptions {
     pub is_exclusive: bool,
 }
 
-/// Uploads into a bucket. Clones share the memory for parts.
+/// Uploads into a bucket. Clones share the memory for transfers.
 #[derive(Clone, Debug)]
 pub struct BucketUploads(Arc<Shared>);
 
@@ -59,7 +57,7 @@ pub struct BucketUploads(Arc<Shared>);
 struct Shared {
     objects: Arc<dyn Objects>,
     runtime: Handle,
-    memory: PartMemory,
+    memory: TransferMemory,
     transfers: TransferOptions,
     parts_may_differ: bool,
     copies_parts: bool,
@@ -85,7 +83,7 @@ impl BucketUploads {
     pub fn new(
         objects: Arc<dyn Objects>,
         runtime: Handle,
-        memory: PartMemory,
+        memory: TransferMemory,
         options: UploadOptions,
     ) -> Self {
         let UploadOptions { transfers, parts_may_differ, copies_parts, is_exclusive } = options;

@@ -48,11 +48,11 @@ impl Checks<'_> {
     }
 
     async fn put(&self, key: &str, body: &'static str) -> Checked<()> {
-        self.objects.put(key, Bytes::from_static(body.as_bytes()), Condition::Always).await.map(drop)
+        self.objects.put(key, body.into(), Condition::Always).await.map(drop)
     }
 
     async fn create(&self, key: &str, body: &'static str) -> Checked<bool> {
-        let created = self.objects.put(key, Bytes::from_static(body.as_bytes()), Condition::Absent).await;
+        let created = self.objects.put(key, body.into(), Condition::Absent).await;
         is_refused(created).map(|is_refused| !is_refused)
     }
 
@@ -182,7 +182,7 @@ impl Checks<'_> {
         self.put(&key, "first").await?;
         let id = self.objects.create_multipart(&key).await?;
         let upload = Multipart { key: &key, id: &id };
-        let part = self.objects.put_part(upload, 1, Bytes::from_static(b"second")).await?;
+        let part = self.objects.put_part(upload, 1, "second".into()).await?;
         let is_refused = is_refused(self.objects.complete(upload, &[part], Condition::Absent).await);
         // An upload that was refused would stay.
         let aborted = self.objects.abort(upload).await;

@@ -5,7 +5,7 @@ use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
 use quinistry_store::{Created, Entry, Key, MAX_CREATED_BYTES, ObjectTag, Removed, StorageError};
 
 use super::{Bucket, REQUESTS_AT_ONCE, collect, failed, present, tag};
-use crate::{Condition, ObjectErrorKind};
+use crate::{Condition, ObjectErrorKind, Payload};
 
 /// Greatest number of keys that are removed by one request.
 const REMOVALS_AT_ONCE: usize = 1000;
@@ -21,7 +21,7 @@ impl Bucket {
     }
 
     async fn write_entry(&self, key: &Key, bytes: &[u8]) -> Result<(), StorageError> {
-        let body = Bytes::copy_from_slice(bytes);
+        let body = Bytes::copy_from_slice(bytes).into();
         let written = self.objects().put(key.as_str(), body, Condition::Always).await;
         written.map(drop).map_err(failed("write", key))
     }
@@ -30,7 +30,7 @@ impl Bucket {
     /// success: writers of which only one may win write a number that no other has.
     pub(super) async fn create_object(&self, key: &Key, bytes: &[u8]) -> Result<Created, StorageError> {
         let _guard = if self.0.abilities.creates { None } else { Some(self.0.writer.lock().await) };
-        let body = Bytes::copy_from_slice(bytes);
+        let body = Payload::from(Bytes::copy_from_slice(bytes));
         loop {
             if self.0.abilities.creates {
                 match self.objects().put(key.as_str(), body.clone(), Condition::Absent).await {

@@ -8,8 +8,7 @@ use tokio::task::JoinHandle;
 
 use super::Shared;
 use super::failure::{self, failed};
-use super::memory::PartBuffer;
-use crate::{Condition, Multipart, ObjectError, ObjectErrorKind, Part};
+use crate::{Condition, Multipart, ObjectError, ObjectErrorKind, Part, Payload};
 
 /// Permit to send a part.
 pub(super) type SendPermit = OwnedSemaphorePermit;
@@ -79,7 +78,7 @@ impl PartWriter {
     pub(super) async fn send(
         &mut self,
         number: u32,
-        buffer: PartBuffer,
+        body: Payload,
         permit: Option<SendPermit>,
     ) -> Result<(), StorageError> {
         let upload = if let Some(upload) = &self.upload {
@@ -96,9 +95,8 @@ impl PartWriter {
         let (objects, key) = (self.shared.objects.clone(), self.key.clone());
         self.in_flight.push(self.shared.runtime.spawn(async move {
             let upload = Multipart { key: &key, id: &upload };
-            let (bytes, memory) = buffer.into_bytes();
-            let sent = objects.put_part(upload, number, bytes).await;
-            drop((permit, memory));
+            let sent = objects.put_part(upload, number, body).await;
+            drop(permit);
             sent
         }));
         Ok(())

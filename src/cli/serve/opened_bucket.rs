@@ -8,7 +8,7 @@ use tokio::runtime::Handle;
 use super::plan::FolderAccess;
 use crate::bucket::{
     self, AzureOptions, Bucket, BucketOptions, BucketSettings, BucketUploads, ListingQuery, Objects,
-    PartMemory, ProbeDepth, ProbeReport, StoreAbilities, StoreOptions, UploadOptions,
+    ProbeDepth, ProbeReport, StoreAbilities, StoreOptions, TransferMemory, UploadOptions,
 };
 use crate::client::{TlsOptions, client_builder};
 use crate::registry::metrics::Driver;
@@ -63,7 +63,7 @@ fn open_within(
         copies_parts: abilities.copies_parts,
         is_exclusive: options.is_exclusive,
     };
-    let memory = PartMemory::new(options.transfers.memory_bytes);
+    let memory = TransferMemory::new(options.transfers.memory_bytes);
     let uploads = Arc::new(BucketUploads::new(objects.clone(), runtime.clone(), memory, uploads));
     Ok(OpenedBucket { bucket: Bucket::new(objects, runtime.clone(), abilities, uploads), is_writable })
 }

@@ -8,7 +8,9 @@ use http::header::{CONTENT_RANGE, LOCATION, RANGE};
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::BodyExt as _;
 use quinistry_bucket::testing::{FaultPlan, Faulty, Mem, RequestKind};
-use quinistry_bucket::{Bucket, BucketUploads, PartMemory, StoreAbilities, TransferOptions, UploadOptions};
+use quinistry_bucket::{
+    Bucket, BucketUploads, StoreAbilities, TransferMemory, TransferOptions, UploadOptions,
+};
 use quinistry_oci::{Algorithm, Digest};
 use quinistry_store::Store;
 use tower_service::Service as _;
@@ -28,7 +30,7 @@ async fn replica(bucket: &SharedBucket, settings: Settings) -> axum::Router {
         let transfers = TransferOptions::default();
         let options =
             UploadOptions { transfers, parts_may_differ: true, copies_parts: true, is_exclusive: false };
-        let memory = PartMemory::new(transfers.part_bytes);
+        let memory = TransferMemory::new(transfers.part_bytes);
         let uploads = BucketUploads::new(objects.clone(), runtime.clone(), memory, options);
         let bucket = Bucket::new(objects, runtime, StoreAbilities::ALL, Arc::new(uploads));
         Store::open(bucket, false).unwrap()

@@ -4,14 +4,13 @@ use std::ops::Range;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, UNIX_EPOCH};
 
-use bytes::Bytes;
 use futures_util::stream::{self, StreamExt as _};
 
 use super::body::Body;
 use super::{Mem, SIGNED_REQUEST_VALIDITY, refuse};
 use crate::{
     Condition, Listing, ListingQuery, Multipart, Object, ObjectError, ObjectErrorKind, ObjectMeta, Objects,
-    Part, PendingUpload, Put, RequestFuture, SignedMethod, StoreTime,
+    Part, Payload, PendingUpload, Put, RequestFuture, SignedMethod, StoreTime,
 };
 
 /// Greatest number of keys in a page, and of removals in one request, on S3.
@@ -56,11 +55,11 @@ impl Objects for Mem {
         })
     }
 
-    fn put<'a>(&'a self, key: &'a str, body: Bytes, condition: Condition<'a>) -> RequestFuture<'a, Put> {
+    fn put<'a>(&'a self, key: &'a str, body: Payload, condition: Condition<'a>) -> RequestFuture<'a, Put> {
         Box::pin(async move {
             self.answer(|state, options, now| {
                 state.check_write(options, "put", key, condition)?;
-                let body = Body::new(body, options.forgets_from);
+                let body = Body::new(&body, options.forgets_from);
                 Ok(state.insert(options, key, body, None, now))
             })
         })
@@ -116,10 +115,10 @@ impl Objects for Mem {
         Box::pin(async move { self.answer(|state, _, now| Ok(state.begin_upload(key, now))) })
     }
 
-    fn put_part<'a>(&'a self, upload: Multipart<'a>, number: u32, body: Bytes) -> RequestFuture<'a, Part> {
+    fn put_part<'a>(&'a self, upload: Multipart<'a>, number: u32, body: Payload) -> RequestFuture<'a, Part> {
         Box::pin(async move {
             self.answer(|state, options, _| {
-                let body = Body::new(body, options.forgets_from);
+                let body = Body::new(&body, options.forgets_from);
                 state.put_part(options, upload, number, body)
             })
         })

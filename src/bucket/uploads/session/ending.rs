@@ -8,7 +8,7 @@ use quinistry_store::{Entry, StorageError};
 use super::{SessionUpload, Stage};
 use crate::uploads::failure::failed;
 use crate::uploads::{copy, folder, stages};
-use crate::{Condition, ObjectErrorKind};
+use crate::{Condition, ObjectErrorKind, Payload};
 
 impl SessionUpload {
     /// Stores the bytes under their key, and then the stages.
@@ -74,7 +74,7 @@ impl SessionUpload {
         self.shared.ended.add(&self.folder);
         if !self.shared.is_exclusive {
             let key = folder::ended_key(&self.folder);
-            let written = self.shared.objects.put(&key, Bytes::new(), Condition::Always).await;
+            let written = self.shared.objects.put(&key, Payload::default(), Condition::Always).await;
             written.map_err(failed("write", &key))?;
         }
         folder::clear(&self.shared, &self.folder).await?;
