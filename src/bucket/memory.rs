@@ -1,9 +1,11 @@
 //! Memory for transfers: the parts of all uploads, and the bytes of pulls that are read ahead.
 //!
 //! Memory is taken from one budget before it is used, and counts until its last byte was sent, whoever holds it by
-//! then: a repetition of a request, or the connection. Buffers of sessions that wait for their next request make place
-//! for others.
+//! then: a repetition of a request, or the connection. The buffer of a short upload is short; one that has outgrown it
+//! waits for the memory of a whole part at once, so that each upload with such a buffer can go on, and gives the memory
+//! back. Buffers of sessions that wait for their next request, and bytes that are read ahead, make place for others.
 
+mod buffer;
 mod slabs;
 
 use std::collections::VecDeque;
@@ -16,6 +18,8 @@ use quinistry_store::StorageError;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use self::slabs::{NumberedBlock, Slabs};
+
+pub(crate) use self::buffer::{BlockBuffer, IdleBuffer};
 
 /// Length of a block, in bytes. The shortest upload takes one; a part of 10 MiB is sent in 160 pieces.
 const BLOCK_BYTES: usize = 64 * 1024;
@@ -117,13 +121,18 @@ impl TransferMemory {
 
     /// Takes memory for `bytes` if that is free, or held by an idle session.
     pub(crate) fn try_take(&self, bytes: u64) -> Option<Reservation> {
-        let blocks = self.blocks(bytes);
         loop {
-            if let Ok(permit) = self.0.free.clone().try_acquire_many_owned(blocks) {
-                return Some(self.reservation(permit));
+            if let Some(taken) = self.take_free(bytes) {
+                return Some(taken);
             }
             self.free_idle()?;
         }
+    }
+
+    /// Takes memory for `bytes` if that is free: memory that is only useful must not take that of idle sessions.
+    pub(crate) fn take_free(&self, bytes: u64) -> Option<Reservation> {
+        let permit = self.0.free.clone().try_acquire_many_owned(self.blocks(bytes)).ok()?;
+        Some(self.reservation(permit))
     }
 
     /// Takes memory for `bytes`, or the whole budget if that is smaller, once it is free. [`StorageError::Busy`] after

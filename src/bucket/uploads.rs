@@ -6,7 +6,6 @@
 //! copy.
 
 mod assembly;
-mod buffer;
 mod copy;
 mod ended;
 mod failure;

@@ -7,12 +7,11 @@ use quinistry_oci::{Algorithm, Digest, Hasher};
 use quinistry_store::{RoomFuture, StorageError};
 
 use super::Shared;
-use super::buffer::PartBuffer;
 use super::failure::failed;
 use super::parts::{PartWriter, SendPermit};
 use super::progress::Progress;
 use crate::Condition;
-use crate::memory::Reservation;
+use crate::memory::{BlockBuffer, Reservation};
 
 /// Capacity of the first buffer of an upload whose length is not known, in bytes.
 const FIRST_BUFFER_BYTES: u64 = 64 * 1024;
@@ -28,7 +27,7 @@ pub(super) struct Assembly {
     pub(super) progress: Progress,
     pub(super) writer: PartWriter,
     /// Bytes that are in no part.
-    pub(super) buffer: PartBuffer,
+    pub(super) buffer: BlockBuffer,
     /// Number of bytes that will come in all, if that is known.
     pub(super) length: Option<u64>,
     reserved: Arc<Mutex<Reserved>>,
@@ -47,7 +46,7 @@ impl Assembly {
             shared: shared.clone(),
             progress,
             writer,
-            buffer: PartBuffer::default(),
+            buffer: BlockBuffer::default(),
             length: None,
             reserved: Arc::default(),
         }

@@ -9,13 +9,16 @@ use futures_util::stream::{self, BoxStream, StreamExt as _, TryStreamExt as _};
 use quinistry_store::{StorageError, UploadId};
 
 use super::Shared;
-use super::buffer::PartBuffer;
 use super::failure::failed;
 use super::record::{InvalidRecord, MAX_LINE_BYTES, Record};
+use crate::memory::BlockBuffer;
 use crate::{ListingQuery, Multipart, ObjectError, ObjectErrorKind, ObjectMeta};
 
 /// Greatest number of keys in a page of a list, and of keys that one request removes.
 const PAGE_KEYS: usize = 1_000;
+
+/// Number of records that one page of a list surely holds, with the other keys of the folder.
+const FEW_RECORDS: u64 = 900;
 
 /// Greatest number of pieces that are read at the same time.
 const READS_AT_ONCE: usize = 16;
@@ -58,9 +61,18 @@ pub(super) fn ended_key(folder: &str) -> String {
 async fn list(
     shared: &Shared,
     prefix: &str,
+    visit: impl FnMut(String, ObjectMeta),
+) -> Result<(), StorageError> {
+    list_after(shared, prefix, None, visit).await
+}
+
+/// Calls `visit` with the objects whose keys begin with a prefix, in order, from behind a key on.
+async fn list_after(
+    shared: &Shared,
+    prefix: &str,
+    mut after: Option<String>,
     mut visit: impl FnMut(String, ObjectMeta),
 ) -> Result<(), StorageError> {
-    let mut after: Option<String> = None;
     loop {
         let query = ListingQuery { prefix, after: after.as_deref(), limit: PAGE_KEYS };
         let page = shared.objects.list(query).await.map_err(failed("list", prefix))?;
@@ -85,6 +97,30 @@ pub(super) async fn look(shared: &Shared, folder: &str) -> Result<Folder, Storag
     })
     .await?;
     Ok(found)
+}
+
+/// Looks for the last record of a session, and for its end. Of a session with many records, those before `known` are
+/// not listed: each request of thousands would list all that came before.
+pub(super) async fn look_for_last(
+    shared: &Shared,
+    folder: &str,
+    known: Option<u64>,
+) -> Result<Folder, StorageError> {
+    let Some(known) = known.filter(|known| *known >= FEW_RECORDS) else { return look(shared, folder).await };
+    let (prefix, mut last) = (format!("{folder}/s."), None);
+    let records = list_after(shared, &prefix, Some(record_key(folder, known - 1)), |key, _| {
+        last = last.max(key[prefix.len()..].parse().ok());
+    });
+    let ended = async {
+        match shared.objects.head(&ended_key(folder)).await {
+            Ok(_) => Ok(true),
+            Err(error) if error.kind == ObjectErrorKind::NotFound => Ok(false),
+            Err(error) => Err(failed("look up", folder)(error)),
+        }
+    };
+    let (listed, is_ended) = futures_util::future::join(records, ended).await;
+    listed?;
+    Ok(Folder { last, is_ended: is_ended?, ..Folder::default() })
 }
 
 /// Returns the sessions in a folder of sessions, but for those that have just ended.
@@ -160,7 +196,11 @@ impl Piece {
     }
 
     /// Reads the bytes into a buffer that has room for `room` bytes, and returns their number.
-    pub(super) async fn read_into(mut self, buffer: &mut PartBuffer, room: u64) -> Result<u64, StorageError> {
+    pub(super) async fn read_into(
+        mut self,
+        buffer: &mut BlockBuffer,
+        room: u64,
+    ) -> Result<u64, StorageError> {
         let mut read = 0;
         let mut chunk = std::mem::take(&mut self.beginning);
         loop {
@@ -184,7 +224,7 @@ pub(super) async fn read_pieces(
     shared: &Shared,
     folder: &str,
     last: &Record,
-    buffer: &mut PartBuffer,
+    buffer: &mut BlockBuffer,
 ) -> Result<(), StorageError> {
     let opened = (last.pieces_from..=last.seq).map(|seq| record(shared, folder, seq));
     let mut opened = stream::iter(opened).buffered(READS_AT_ONCE);

@@ -18,13 +18,13 @@ use uuid::Uuid;
 
 use self::request::Request;
 use super::assembly::Assembly;
-use super::buffer::IdleBuffer;
 use super::failure::failed;
 use super::folder::Piece;
 use super::parts::PartWriter;
 use super::progress::Progress;
 use super::record::Record;
 use super::{Shared, folder};
+use crate::memory::IdleBuffer;
 use crate::{Condition, ObjectErrorKind, Part, Payload};
 
 /// Upload of a session.
@@ -167,7 +167,8 @@ impl SessionUpload {
     async fn read(&mut self) -> Result<bool, StorageError> {
         // A record that a purge removes in between is not there any more at the second look.
         for _ in 0..3 {
-            let found = folder::look(&self.shared, &self.folder).await?;
+            let known = self.base.as_ref().map(|base| base.seq);
+            let found = folder::look_for_last(&self.shared, &self.folder, known).await?;
             if found.is_ended {
                 self.stage = Stage::Ended;
                 return Ok(false);
@@ -205,7 +206,7 @@ impl SessionUpload {
             return Ok(());
         }
         let seq = self.base.as_ref().map(|base| base.seq);
-        let found = folder::look(&self.shared, &self.folder).await?;
+        let found = folder::look_for_last(&self.shared, &self.folder, seq).await?;
         if !found.is_ended && found.last == seq {
             self.is_confirmed = true;
             return Ok(());

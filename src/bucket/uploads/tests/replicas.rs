@@ -177,3 +177,21 @@ fn sessions_of_other_programs_are_no_sessions_here_and_are_discarded() {
     assert!(replica.discard(&repository(), &id).unwrap());
     assert_eq!(bench.mem().keys(), [""; 0]);
 }
+
+#[test]
+fn a_session_of_a_thousand_chunks_lists_only_what_is_new() {
+    let bench = Bench::new();
+    let [mut one, mut other] = [session(&bench.replica()), session(&bench.replica())];
+    let all = bytes(1002);
+    for (offset, byte) in all[..1000].iter().enumerate() {
+        patch(&mut *one, Some(offset as u64), &[*byte]).unwrap();
+    }
+    patch(&mut *other, Some(1000), &all[1000..1001]).unwrap();
+    bench.requests();
+    patch(&mut *one, Some(1001), &all[1001..]).unwrap();
+    let requests = bench.requests();
+    assert_eq!(requests.of(RequestKind::List), 1, "one page, though the folder has two: {requests:?}");
+    assert!(put(&mut *other, b"", &Digest::sha256(&all), "a/data").unwrap());
+    assert_eq!(bench.bytes("a/data").unwrap(), all);
+    assert!(!one.refresh().unwrap(), "the end is seen by the other replica, too");
+}

@@ -1,18 +1,15 @@
-//! Buffer in which the bytes of a part gather.
-//!
-//! The buffer of a short upload is short; one that has outgrown it waits for the memory of a whole part at once, so
-//! that each upload with such a buffer can go on, and gives the memory back.
+//! Buffer in which bytes gather: those of a part, or those that are read ahead.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 
+use super::{Block, IdleMemory, Reservation, TransferMemory};
 use crate::Payload;
-use crate::memory::{Block, IdleMemory, Reservation, TransferMemory};
 
-/// Bytes of a part, and the memory for more.
+/// Bytes, and the memory for more.
 #[derive(Debug, Default)]
-pub(super) struct PartBuffer {
+pub(crate) struct BlockBuffer {
     /// Blocks that are full.
     full: Payload,
     /// Block that is being filled.
@@ -22,16 +19,16 @@ pub(super) struct PartBuffer {
 
 /// Place of a buffer while its session waits for a request. The budget may take the buffer from there.
 #[derive(Debug)]
-pub(super) struct IdleBuffer(Arc<Place>);
+pub(crate) struct IdleBuffer(Arc<Place>);
 
 #[derive(Debug)]
-struct Place(Mutex<Option<PartBuffer>>);
+struct Place(Mutex<Option<BlockBuffer>>);
 
-// === impl PartBuffer ===
+// === impl BlockBuffer ===
 
-impl PartBuffer {
+impl BlockBuffer {
     /// Returns the number of bytes.
-    pub(super) fn length(&self) -> u64 {
+    pub(crate) fn length(&self) -> u64 {
         self.full.length() + self.open_bytes().len() as u64
     }
 
@@ -40,18 +37,18 @@ impl PartBuffer {
     }
 
     /// Returns the number of bytes for which memory was taken and that are not written yet.
-    pub(super) fn room(&self) -> u64 {
+    pub(crate) fn room(&self) -> u64 {
         let open = self.open.as_ref().map_or(0, |block| block.room() as u64);
         open + self.reserved.as_ref().map_or(0, Reservation::bytes)
     }
 
     /// Returns the number of bytes for which memory was taken.
-    pub(super) fn capacity(&self) -> u64 {
+    pub(crate) fn capacity(&self) -> u64 {
         self.length() + self.room()
     }
 
     /// Adds memory.
-    pub(super) fn grow(&mut self, more: Reservation) {
+    pub(crate) fn grow(&mut self, more: Reservation) {
         match &mut self.reserved {
             Some(reserved) => reserved.add(more),
             none => *none = Some(more),
@@ -59,7 +56,7 @@ impl PartBuffer {
     }
 
     /// Appends bytes, no more than there is room for.
-    pub(super) fn extend(&mut self, mut bytes: &[u8]) {
+    pub(crate) fn extend(&mut self, mut bytes: &[u8]) {
         while !bytes.is_empty() {
             let open = match &mut self.open {
                 Some(open) => open,
@@ -84,14 +81,14 @@ impl PartBuffer {
     }
 
     /// Takes the bytes out. The memory that was not used stays.
-    pub(super) fn take(&mut self) -> Payload {
+    pub(crate) fn take(&mut self) -> Payload {
         self.close();
         std::mem::take(&mut self.full)
     }
 
     /// Returns the bytes from `start` on, which stay in the buffer, too: full blocks are shared, and the last bytes
     /// are copied into a block of `memory`. `None` if no block is free.
-    pub(super) fn share(&self, start: u64, memory: &TransferMemory) -> Option<Payload> {
+    pub(crate) fn share(&self, start: u64, memory: &TransferMemory) -> Option<Payload> {
         let mut shared = self.full.clone();
         let open = self.open_bytes();
         if !open.is_empty() {
@@ -104,12 +101,12 @@ impl PartBuffer {
     }
 
     /// Returns the bytes, piece by piece.
-    pub(super) fn pieces(&self) -> impl Iterator<Item = &[u8]> {
+    pub(crate) fn pieces(&self) -> impl Iterator<Item = &[u8]> {
         self.full.pieces().map(Bytes::as_ref).chain([self.open_bytes()])
     }
 
     /// Leaves the buffer where the budget can take it, until the session goes on.
-    pub(super) fn park(self, memory: &TransferMemory) -> IdleBuffer {
+    pub(crate) fn park(self, memory: &TransferMemory) -> IdleBuffer {
         let place = Arc::new(Place(Mutex::new(Some(self))));
         let weak = Arc::downgrade(&place);
         memory.add_idle(weak);
@@ -120,7 +117,7 @@ impl PartBuffer {
 // === impl Place ===
 
 impl Place {
-    fn buffer(&self) -> MutexGuard<'_, Option<PartBuffer>> {
+    fn buffer(&self) -> MutexGuard<'_, Option<BlockBuffer>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -135,7 +132,7 @@ impl IdleMemory for Place {
 
 impl IdleBuffer {
     /// Takes the buffer back; `None` if the budget has taken it.
-    pub(super) fn take(&self) -> Option<PartBuffer> {
+    pub(crate) fn take(&self) -> Option<BlockBuffer> {
         self.0.buffer().take()
     }
 }
@@ -146,8 +143,8 @@ mod tests {
 
     use super::*;
 
-    fn buffer(memory: &TransferMemory, bytes: &[u8]) -> PartBuffer {
-        let mut buffer = PartBuffer::default();
+    fn buffer(memory: &TransferMemory, bytes: &[u8]) -> BlockBuffer {
+        let mut buffer = BlockBuffer::default();
         buffer.grow(memory.try_take(50).unwrap());
         buffer.extend(bytes);
         buffer
