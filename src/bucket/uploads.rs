@@ -109,15 +109,22 @@ impl Shared {
 
     /// Returns the sizes of the parts of an upload.
     fn sizes(&self, length: Option<u64>) -> PartSizes {
-        let greatest = self.memory.size();
+        // A configuration with less memory than a part is refused.
+        let part_bytes = self.transfers.part_bytes.min(self.memory.size());
+        let greatest = PartSizes::greatest(part_bytes, self.memory.size());
         match length {
-            Some(length) => PartSizes::of_length(self.transfers.part_bytes, length, greatest),
-            None => PartSizes::of_unknown_length(
-                self.transfers.part_bytes.min(greatest),
-                self.parts_may_differ,
-                greatest,
-            ),
+            Some(length) => PartSizes::of_length(part_bytes, length, greatest),
+            None => PartSizes::of_unknown_length(part_bytes, self.parts_may_differ, greatest),
         }
+    }
+
+    /// Refuses an upload that tells a length for which there are not enough parts.
+    fn check_length(&self, length: Option<u64>) -> Result<(), StorageError> {
+        let max_bytes = self.sizes(length).max_bytes();
+        if length.is_some_and(|length| length > max_bytes) {
+            return Err(StorageError::TooManyParts { max_bytes });
+        }
+        Ok(())
     }
 
     /// Returns the time by the clock of the store, or that of this machine before the store has answered.
@@ -134,6 +141,7 @@ impl Uploads for BucketUploads {
     fn begin(&self, start: UploadStart<'_>) -> Result<Box<dyn Upload>, StorageError> {
         Ok(match start {
             UploadStart::Whole { digest, length, key } => {
+                self.0.check_length(length)?;
                 Box::new(WholeUpload::new(&self.0, digest, length, key))
             }
             UploadStart::Session { repository, id, begun, announced } => {

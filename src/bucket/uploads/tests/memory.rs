@@ -84,6 +84,19 @@ fn uploads_at_once_go_on_with_memory_for_one_part_each() {
 }
 
 #[test]
+fn an_upload_that_tells_a_length_of_too_many_parts_is_refused_at_its_begin() {
+    let bench = Bench::new();
+    let replica = bench.replica();
+    let digest = Digest::sha256(b"long");
+    // 10,000 parts of a quarter of the memory.
+    let most = 10_000 * (bench.memory_bytes / 4);
+    let begin =
+        |length| replica.begin(UploadStart::Whole { digest: &digest, length: Some(length), key: None });
+    assert!(begin(most / 2).is_ok());
+    assert!(matches!(begin(most + 1), Err(StorageError::TooManyParts { .. })));
+}
+
+#[test]
 fn memory_comes_back_after_each_way_to_upload() {
     let bench = Bench::new();
     let memory = TransferMemory::with(bench.memory_bytes, BLOCK, Duration::from_secs(10));
