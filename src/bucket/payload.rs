@@ -55,6 +55,17 @@ impl Payload {
         Some(piece)
     }
 
+    /// Removes and returns the first bytes of the first piece, `most` at most.
+    pub(crate) fn take_piece(&mut self, most: u64) -> Bytes {
+        let Some(first) = self.pieces.front_mut() else { return Bytes::new() };
+        if first.len() as u64 <= most {
+            return self.pop().unwrap_or_default();
+        }
+        let taken = first.split_to(usize::try_from(most).unwrap_or(usize::MAX).min(first.len()));
+        self.length -= taken.len() as u64;
+        taken
+    }
+
     /// Returns the pieces in order.
     pub fn pieces(&self) -> impl Iterator<Item = &Bytes> {
         self.pieces.iter()

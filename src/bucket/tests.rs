@@ -7,6 +7,7 @@ mod foreign_keys;
 mod gateway;
 mod probing;
 mod program;
+mod reading;
 mod repetitions;
 
 use std::sync::{Arc, LazyLock};
@@ -46,6 +47,6 @@ fn able_bucket(objects: Arc<dyn Objects>, abilities: StoreAbilities) -> Bucket {
         copies_parts: abilities.copies_parts,
         is_exclusive: false,
     };
-    let uploads = BucketUploads::new(objects.clone(), RUNTIME.handle().clone(), memory, options);
-    Bucket::new(objects, RUNTIME.handle().clone(), abilities, Arc::new(uploads))
+    let uploads = BucketUploads::new(objects.clone(), RUNTIME.handle().clone(), memory.clone(), options);
+    Bucket::new(objects, RUNTIME.handle().clone(), abilities, memory, Arc::new(uploads))
 }

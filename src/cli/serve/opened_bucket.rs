@@ -64,8 +64,9 @@ fn open_within(
         is_exclusive: options.is_exclusive,
     };
     let memory = TransferMemory::new(options.transfers.memory_bytes);
-    let uploads = Arc::new(BucketUploads::new(objects.clone(), runtime.clone(), memory, uploads));
-    Ok(OpenedBucket { bucket: Bucket::new(objects, runtime.clone(), abilities, uploads), is_writable })
+    let uploads = Arc::new(BucketUploads::new(objects.clone(), runtime.clone(), memory.clone(), uploads));
+    let bucket = Bucket::new(objects, runtime.clone(), abilities, memory, uploads);
+    Ok(OpenedBucket { bucket, is_writable })
 }
 
 /// Refuses a container of Azure whose content lies under keys with a leading slash, which the options do not expect:

@@ -31,8 +31,8 @@ async fn replica(bucket: &SharedBucket, settings: Settings) -> axum::Router {
         let options =
             UploadOptions { transfers, parts_may_differ: true, copies_parts: true, is_exclusive: false };
         let memory = TransferMemory::new(transfers.part_bytes);
-        let uploads = BucketUploads::new(objects.clone(), runtime.clone(), memory, options);
-        let bucket = Bucket::new(objects, runtime, StoreAbilities::ALL, Arc::new(uploads));
+        let uploads = BucketUploads::new(objects.clone(), runtime.clone(), memory.clone(), options);
+        let bucket = Bucket::new(objects, runtime, StoreAbilities::ALL, memory, Arc::new(uploads));
         Store::open(bucket, false).unwrap()
     });
     router(State::stored(store.await.unwrap(), settings))
