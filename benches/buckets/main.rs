@@ -23,13 +23,15 @@ mod store {
 mod support;
 mod table;
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use content::Content;
-use registry::{Program, Registry};
+use registry::{Program, Pulls, Registry, pull_directly};
 use store::delay_proxy::DelayProxy;
 use store::versitygw::Versitygw;
 use support::load_average;
+use support::spread::Spread;
 use table::{Goal, Table};
 
 /// Time before each answer of the store: that of another zone or region.
@@ -38,6 +40,10 @@ const DELAY: Duration = Duration::from_millis(20);
 const ROUNDS: usize = 15;
 /// Number of measurements that take seconds.
 const LONG_ROUNDS: usize = 3;
+/// Number of pulls of a large blob.
+const PULL_ROUNDS: usize = 7;
+/// Rate of a pull through the registry, as a share of that of a pull from the store itself.
+const PROXIED_RATE: f64 = 0.9;
 /// Length of a large blob in MiB.
 const LARGE_MIB: usize = 256;
 
@@ -48,9 +54,12 @@ fn main() {
     let mut table = Table::default();
     for program in [Program::Quinistry, Program::Distribution] {
         // Each program has a folder of the bucket, so that neither finds what the other has written.
-        let registry = Registry::start(program, far.address, &format!("/{program:?}"));
+        let root = format!("/{program:?}");
+        let registry = Registry::start(program, far.address, &root, Pulls::Redirected);
         let mut content = Content::new(program);
         measure(&mut table, &registry, &mut content);
+        let proxy = Registry::start(program, far.address, &root, Pulls::Proxied);
+        measure_pulls(&mut table, &registry, &proxy, far.address, &content.blob(LARGE_MIB << 20));
     }
     print!("\n{table}");
     println!(
@@ -60,12 +69,36 @@ fn main() {
     );
 }
 
+/// Measures pulls through a registry beside pulls from the store itself, in turn.
+fn measure_pulls(
+    table: &mut Table,
+    registry: &Registry,
+    proxy: &Registry,
+    store: SocketAddr,
+    blob: &content::Blob,
+) {
+    registry.push_put(blob);
+    let url = registry.url(blob);
+    let (mut proxied, mut direct) = (Vec::new(), Vec::new());
+    for round in 0..=PULL_ROUNDS {
+        let pulls = [proxy.pull(blob), pull_directly(store, &url)].map(support::milliseconds);
+        // The first one opens connections to the store.
+        if round > 0 {
+            proxied.push(pulls[0]);
+            direct.push(pulls[1]);
+        }
+    }
+    let goal = Goal::Milliseconds(Spread::of(direct.clone()).median() / PROXIED_RATE);
+    table.add("pull of 256 MiB from the store itself", registry.program, direct, None);
+    table.add("pull of 256 MiB through the registry", registry.program, proxied, Some(goal));
+}
+
 fn measure(table: &mut Table, registry: &Registry, content: &mut Content) {
     let mut row = |name, goal, rounds, work: &mut dyn FnMut() -> Duration| {
         // The first one opens connections to the store.
         work();
         let figures = (0..rounds).map(|_| support::milliseconds(work())).collect();
-        table.add(name, registry.program, figures, goal);
+        table.add(name, registry.program, figures, Some(goal));
     };
     row("blob of 120 B: POST, PATCH, PUT", Goal::Milliseconds(90.0), ROUNDS, &mut || {
         registry.push_patched(&content.blob(120))

@@ -2,7 +2,7 @@
 
 use std::cell::RefCell;
 use std::fs;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpStream};
 use std::path::PathBuf;
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -19,6 +19,13 @@ use super::support::process::{Process, free_address};
 pub(crate) enum Program {
     Quinistry,
     Distribution,
+}
+
+/// Way in which a client gets the bytes of a blob.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Pulls {
+    Redirected,
+    Proxied,
 }
 
 /// A running registry, and a connection to it.
@@ -40,12 +47,14 @@ impl Program {
 }
 
 impl Registry {
-    pub(crate) fn start(program: Program, store: SocketAddr, root: &str) -> Self {
+    /// Starts a registry that redirects pulls to the store, or sends all bytes itself.
+    pub(crate) fn start(program: Program, store: SocketAddr, root: &str, pulls: Pulls) -> Self {
+        let redirect = if pulls == Pulls::Proxied { ", redirect: {disable: true}" } else { "" };
         let folder = tempfile::tempdir().unwrap();
         let config = folder.path().join("config.yml");
         let address = free_address();
         let text = format!(
-            "version: 0.1\nlog: {{level: error}}\nstorage: {{{}}}\nhttp: {{addr: '{address}'}}\n",
+            "version: 0.1\nlog: {{level: error}}\nstorage: {{{}{redirect}}}\nhttp: {{addr: '{address}'}}\n",
             section(store, root)
         );
         fs::write(&config, text).unwrap();
@@ -121,8 +130,33 @@ impl Registry {
         begin.elapsed()
     }
 
+    /// Pulls a blob that the registry sends itself.
+    pub(crate) fn pull(&self, blob: &Blob) -> Duration {
+        let begin = Instant::now();
+        let target = format!("/v2/app/blobs/{}", blob.descriptor.digest);
+        let length = self.connection.borrow_mut().get(&target, |_| ());
+        assert_eq!(length, blob.bytes.len());
+        begin.elapsed()
+    }
+
+    /// Returns the URL of a blob in the store.
+    pub(crate) fn url(&self, blob: &Blob) -> String {
+        let answer = self.ask("GET", &format!("/v2/app/blobs/{}", blob.descriptor.digest), "", &[]);
+        answer.url.expect("the registry redirects")
+    }
+
     /// Returns the high-water mark of resident memory in megabytes.
     pub(crate) fn high_water(&self) -> f64 {
         self.process.high_water()
     }
+}
+
+/// Pulls a blob from the store itself.
+pub(crate) fn pull_directly(store: SocketAddr, url: &str) -> Duration {
+    let host = store.to_string();
+    let target = url.split_once(&host).expect("the URL is that of the store").1;
+    let mut connection = Connection::new(TcpStream::connect(store).unwrap()).to_host(&host);
+    let begin = Instant::now();
+    connection.get(target, |_| ());
+    begin.elapsed()
 }

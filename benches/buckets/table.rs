@@ -27,8 +27,8 @@ pub(crate) struct Table(Vec<Row>);
 
 impl Table {
     /// Adds the figures of a program, in milliseconds.
-    pub(crate) fn add(&mut self, name: &str, program: Program, figures: Vec<f64>, goal: Goal) {
-        self.insert(&format!("{name}, ms"), program, figures, Some(goal));
+    pub(crate) fn add(&mut self, name: &str, program: Program, figures: Vec<f64>, goal: Option<Goal>) {
+        self.insert(&format!("{name}, ms"), program, figures, goal);
     }
 
     /// Adds the memory of a program, in megabytes.
@@ -66,7 +66,9 @@ impl fmt::Display for Table {
                 continue;
             };
             match goal {
-                Goal::Milliseconds(most) => writeln!(f, "  ≤ {most} ms {}", verdict(own.median() <= *most))?,
+                Goal::Milliseconds(most) => {
+                    writeln!(f, "  ≤ {most:.0} ms {}", verdict(own.median() <= *most))?
+                }
                 Goal::ShareOfDistribution(share) => {
                     let most = distribution.as_ref().map(|other| other.median() * share);
                     let met = most.map_or("", |most| verdict(own.median() <= most));

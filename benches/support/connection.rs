@@ -14,13 +14,19 @@ const SHORT: usize = 64 << 10;
 const PATIENCE: Duration = Duration::from_mins(2);
 
 #[derive(Debug)]
-pub(crate) struct Connection(http::Connection);
+pub(crate) struct Connection {
+    http: http::Connection,
+    /// Value of `Host`.
+    host: String,
+}
 
 /// A response without its body.
 #[derive(Debug, Default)]
 pub(crate) struct Answer {
     pub(crate) status: u16,
     pub(crate) location: Option<String>,
+    /// Location with its host, if it has one.
+    pub(crate) url: Option<String>,
     /// Target of the next page.
     pub(crate) next: Option<String>,
 }
@@ -28,7 +34,12 @@ pub(crate) struct Answer {
 impl Connection {
     pub(crate) fn new(stream: TcpStream) -> Self {
         stream.set_nodelay(true).unwrap();
-        Self(http::Connection::over(stream, PATIENCE, 256 << 10))
+        Self { http: http::Connection::over(stream, PATIENCE, 256 << 10), host: String::from("localhost") }
+    }
+
+    /// Returns the connection with another value of `Host`, which may be part of a signature.
+    pub(crate) fn to_host(self, host: &str) -> Self {
+        Self { host: host.to_owned(), ..self }
     }
 
     /// Sends a GET that must succeed, reads the body, calls `each` with the length of each chunk, and returns
@@ -61,7 +72,7 @@ impl Connection {
         let mut left: u64 = length.parse().expect("a length");
         let mut read = 0;
         while left > 0 && Instant::now() < deadline {
-            let piece = self.0.piece(left, |_| ()).expect("the registry answers whole");
+            let piece = self.http.piece(left, |_| ()).expect("the registry answers whole");
             left -= piece as u64;
             read += piece;
         }
@@ -80,7 +91,7 @@ impl Connection {
         self.send(method, target, fields, body);
         let (answer, headers) = self.head();
         if method != "HEAD" && answer.status != 204 {
-            self.0.body(&headers, each).expect("the registry answers whole");
+            self.http.body(&headers, each).expect("the registry answers whole");
         }
         answer
     }
@@ -91,28 +102,30 @@ impl Connection {
         let length_field = if has_body { format!("content-length: {length}\r\n") } else { String::new() };
         let (manifest, index) = (media_type::OCI_MANIFEST, media_type::OCI_INDEX);
         let head = format!(
-            "{method} {target} HTTP/1.1\r\nhost: localhost\r\naccept: {manifest}, {index}\r\n{length_field}{fields}\r\n"
+            "{method} {target} HTTP/1.1\r\nhost: {}\r\naccept: {manifest}, {index}\r\n{length_field}{fields}\r\n",
+            self.host
         );
         if length <= SHORT {
             let mut all = head.into_bytes();
             for piece in body {
                 all.extend_from_slice(piece);
             }
-            self.0.send(&all).unwrap();
+            self.http.send(&all).unwrap();
         } else {
-            self.0.send(head.as_bytes()).unwrap();
+            self.http.send(head.as_bytes()).unwrap();
             for piece in body {
-                self.0.send(piece).unwrap();
+                self.http.send(piece).unwrap();
             }
         }
     }
 
     fn head(&mut self) -> (Answer, Vec<(String, String)>) {
-        let (status, headers) = self.0.head().expect("the registry answers");
+        let (status, headers) = self.http.head().expect("the registry answers");
         let link = header(&headers, "link").and_then(|value| value.split_once('<')?.1.split_once('>'));
         let answer = Answer {
             status,
             location: header(&headers, "location").map(without_host),
+            url: header(&headers, "location").map(str::to_owned),
             next: link.map(|(target, _)| without_host(target)),
         };
         (answer, headers)

@@ -12,7 +12,6 @@ mod options;
 use std::ops::Range;
 use std::time::Duration;
 
-use bytes::Bytes;
 use futures_util::FutureExt as _;
 use futures_util::stream::{self, StreamExt as _};
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE, ETAG, HeaderName, IF_MATCH, IF_NONE_MATCH, RANGE};
@@ -28,7 +27,7 @@ use crate::credentials::Credentials;
 use crate::transport::{Answer, Request, Transport, What, etag, metadata};
 use crate::{
     Condition, Listing, ListingQuery, Multipart, Object, ObjectError, ObjectErrorKind, ObjectMeta, Objects,
-    Part, PendingUpload, Put, RequestFuture, SignedMethod, StoreTime,
+    Part, Payload, PendingUpload, Put, RequestFuture, SignedMethod, StoreTime,
 };
 
 const BLOB_TYPE: HeaderName = HeaderName::from_static("x-ms-blob-type");
@@ -81,7 +80,7 @@ impl Azure {
         let encode = |text| utf8_percent_encode(text, QUERY).to_string();
         let pairs: Vec<_> = query.iter().map(|(name, value)| format!("{name}={}", encode(value))).collect();
         url.set_query((!pairs.is_empty()).then(|| pairs.join("&")).as_deref());
-        Request { method, url, headers: HeaderMap::new(), body: Bytes::new() }
+        Request { method, url, headers: HeaderMap::new(), body: Payload::default() }
     }
 
     /// Creates the container.
@@ -117,7 +116,7 @@ impl Azure {
         let Request { method, url, mut headers, body } = request;
         let failed = |reason: &str| ObjectError::new(ObjectErrorKind::Refused, format!("{what}: {reason}"));
         if !matches!(method, Method::GET | Method::HEAD) {
-            headers.insert(CONTENT_LENGTH, body.len().into());
+            headers.insert(CONTENT_LENGTH, body.length().into());
         }
         let mut signed: HttpRequest = http::Request::new(HttpRequestBody::empty());
         *signed.method_mut() = method.clone();
@@ -173,7 +172,7 @@ impl Azure {
         metadata(&answer.headers, &ETAG, what).map(|(meta, _)| meta)
     }
 
-    async fn write(&self, key: &str, body: Bytes, condition: Condition<'_>) -> Result<Put, ObjectError> {
+    async fn write(&self, key: &str, body: Payload, condition: Condition<'_>) -> Result<Put, ObjectError> {
         let what = What("PUT", key);
         let mut request = Request { body, ..self.request(Method::PUT, key, &[]) };
         request.headers.insert(BLOB_TYPE, HeaderValue::from_static("BlockBlob"));
@@ -272,7 +271,7 @@ impl Objects for Azure {
         Box::pin(self.look(key))
     }
 
-    fn put<'a>(&'a self, key: &'a str, body: Bytes, condition: Condition<'a>) -> RequestFuture<'a, Put> {
+    fn put<'a>(&'a self, key: &'a str, body: Payload, condition: Condition<'a>) -> RequestFuture<'a, Put> {
         Box::pin(self.write(key, body, condition))
     }
 
@@ -297,7 +296,7 @@ impl Objects for Azure {
         Box::pin(std::future::ready(Ok(uuid::Uuid::new_v4().simple().to_string())))
     }
 
-    fn put_part<'a>(&'a self, upload: Multipart<'a>, number: u32, body: Bytes) -> RequestFuture<'a, Part> {
+    fn put_part<'a>(&'a self, upload: Multipart<'a>, number: u32, body: Payload) -> RequestFuture<'a, Part> {
         Box::pin(self.put_block(upload, number, body))
     }
 

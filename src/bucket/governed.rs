@@ -15,7 +15,6 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use futures_util::StreamExt as _;
 use quinistry_oci::Digest;
 use quinistry_oci::escape::Escaped;
@@ -26,7 +25,7 @@ use self::points::Point;
 use self::repetition::Budget;
 use crate::{
     BucketSettings, Condition, Listing, ListingQuery, Multipart, Object, ObjectError, ObjectErrorKind,
-    ObjectMeta, Objects, Part, PendingUpload, Put, RequestFuture, SignedMethod, StoreTime,
+    ObjectMeta, Objects, Part, Payload, PendingUpload, Put, RequestFuture, SignedMethod, StoreTime,
 };
 
 pub use self::limit::MAX_IN_FLIGHT;
@@ -136,7 +135,7 @@ impl Governed {
     async fn write(
         &self,
         key: &str,
-        body: Bytes,
+        body: Payload,
         condition: Condition<'_>,
         sha256: Option<&Digest>,
     ) -> Result<Put, ObjectError> {
@@ -144,7 +143,7 @@ impl Governed {
             Some(sha256) => self.objects().put_hashed(key, body.clone(), condition, sha256),
             None => self.objects().put(key, body.clone(), condition),
         };
-        let failed = match self.repeat(points::PUT, Deadline::of_body(body.len()), attempt).await {
+        let failed = match self.repeat(points::PUT, Deadline::of_body(body.length()), attempt).await {
             Ok(put) => return Ok(put),
             Err(failed) => failed,
         };
@@ -158,17 +157,16 @@ impl Governed {
     }
 
     /// Returns the version of an object that has these bytes.
-    async fn version_of_equal(&self, key: &str, body: &Bytes) -> Result<Option<String>, ObjectError> {
+    async fn version_of_equal(&self, key: &str, body: &Payload) -> Result<Option<String>, ObjectError> {
         let mut object = match self.read(key, None, None).await {
-            Ok(object) if object.meta.length == body.len() as u64 => object,
+            Ok(object) if object.meta.length == body.length() => object,
             Err(error) if error.kind != ObjectErrorKind::NotFound => return Err(error),
             _ => return Ok(None),
         };
-        let mut rest = &body[..];
+        let mut rest = body.clone();
         while let Some(chunk) = object.body.next().await {
-            match rest.strip_prefix(&chunk?[..]) {
-                Some(tail) => rest = tail,
-                None => return Ok(None),
+            if !rest.strip_prefix(&chunk?) {
+                return Ok(None);
             }
         }
         Ok(rest.is_empty().then_some(object.meta.version))
@@ -270,7 +268,7 @@ impl Objects for Governed {
         Box::pin(self.look(key))
     }
 
-    fn put<'a>(&'a self, key: &'a str, body: Bytes, condition: Condition<'a>) -> RequestFuture<'a, Put> {
+    fn put<'a>(&'a self, key: &'a str, body: Payload, condition: Condition<'a>) -> RequestFuture<'a, Put> {
         Box::pin(self.write(key, body, condition, None))
     }
 
@@ -281,7 +279,7 @@ impl Objects for Governed {
     fn put_hashed<'a>(
         &'a self,
         key: &'a str,
-        body: Bytes,
+        body: Payload,
         condition: Condition<'a>,
         sha256: &'a Digest,
     ) -> RequestFuture<'a, Put> {
@@ -316,10 +314,10 @@ impl Objects for Governed {
         })
     }
 
-    fn put_part<'a>(&'a self, upload: Multipart<'a>, number: u32, body: Bytes) -> RequestFuture<'a, Part> {
+    fn put_part<'a>(&'a self, upload: Multipart<'a>, number: u32, body: Payload) -> RequestFuture<'a, Part> {
         Box::pin(async move {
             let attempt = || self.objects().put_part(upload, number, body.clone());
-            Ok(self.repeat(points::PUT_PART, Deadline::of_body(body.len()), attempt).await?)
+            Ok(self.repeat(points::PUT_PART, Deadline::of_body(body.length()), attempt).await?)
         })
     }
 

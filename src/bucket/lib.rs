@@ -8,8 +8,10 @@ mod azure;
 mod connect;
 mod credentials;
 mod governed;
+mod memory;
 mod objects;
 mod options;
+mod payload;
 mod probe;
 mod s3;
 mod settings;
@@ -26,6 +28,7 @@ pub use self::abilities::StoreAbilities;
 pub use self::azure::Azure;
 pub use self::connect::connect;
 pub use self::governed::{Governed, MAX_IN_FLIGHT, RepetitionPolicy};
+pub use self::memory::TransferMemory;
 pub use self::objects::{
     Condition, Listing, ListingQuery, Multipart, Object, ObjectError, ObjectErrorKind, ObjectMeta, Objects,
     Part, PendingUpload, Put, RequestFuture, SignedMethod, StoreTime,
@@ -35,9 +38,10 @@ pub use self::options::{
     InvalidEndpoint, InvalidRoot, RootPrefix, S3Encryption, S3Keys, S3Options, Secret, StoreOptions,
     TransferOptions,
 };
+pub use self::payload::Payload;
 pub use self::probe::{Finding, KeptProbe, ProbeDepth, ProbeError, ProbeReport, probe};
 pub use self::s3::{InvalidStore, S3};
 pub use self::settings::BucketSettings;
 pub use self::storage::Bucket;
 pub use self::transport::http_client;
-pub use self::uploads::{BucketUploads, PartMemory, UploadOptions};
+pub use self::uploads::{BucketUploads, UploadOptions};

@@ -15,7 +15,7 @@ use futures_util::stream::BoxStream;
 use quinistry_oci::Digest;
 
 pub use self::error::{ObjectError, ObjectErrorKind};
-use crate::BucketSettings;
+use crate::{BucketSettings, Payload};
 
 /// Future of a request.
 pub type RequestFuture<'a, T> = BoxFuture<'a, Result<T, ObjectError>>;
@@ -35,7 +35,7 @@ pub trait Objects: fmt::Debug + Send + Sync + 'static {
 
     /// Writes an object. Where the condition does not hold: [`ObjectErrorKind::Precondition`], and nothing is
     /// changed.
-    fn put<'a>(&'a self, key: &'a str, body: Bytes, condition: Condition<'a>) -> RequestFuture<'a, Put>;
+    fn put<'a>(&'a self, key: &'a str, body: Payload, condition: Condition<'a>) -> RequestFuture<'a, Put>;
 
     /// Returns true if [`put_hashed`](Self::put_hashed) tells the store the hash.
     fn sends_sha256(&self) -> bool {
@@ -47,7 +47,7 @@ pub trait Objects: fmt::Debug + Send + Sync + 'static {
     fn put_hashed<'a>(
         &'a self,
         key: &'a str,
-        body: Bytes,
+        body: Payload,
         condition: Condition<'a>,
         sha256: &'a Digest,
     ) -> RequestFuture<'a, Put> {
@@ -75,7 +75,7 @@ pub trait Objects: fmt::Debug + Send + Sync + 'static {
     fn create_multipart<'a>(&'a self, key: &'a str) -> RequestFuture<'a, String>;
 
     /// Sends a part. Numbers begin at 1; a part replaces an earlier one of its number.
-    fn put_part<'a>(&'a self, upload: Multipart<'a>, number: u32, body: Bytes) -> RequestFuture<'a, Part>;
+    fn put_part<'a>(&'a self, upload: Multipart<'a>, number: u32, body: Payload) -> RequestFuture<'a, Part>;
 
     /// Copies a range of an object of the bucket into a part.
     fn copy_part<'a>(

@@ -19,7 +19,6 @@ use std::time::{Duration, SystemTime};
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
-use bytes::Bytes;
 use futures_util::FutureExt as _;
 use http::header::{CONTENT_TYPE, RANGE};
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
@@ -35,7 +34,7 @@ use crate::transport::{Answer, Request, Transport, What, etag, metadata};
 use crate::xml;
 use crate::{
     BucketSettings, Condition, Listing, ListingQuery, Multipart, Object, ObjectError, ObjectErrorKind,
-    ObjectMeta, Objects, Part, PendingUpload, Put, RequestFuture, SignedMethod, StoreTime,
+    ObjectMeta, Objects, Part, Payload, PendingUpload, Put, RequestFuture, SignedMethod, StoreTime,
 };
 
 pub use self::options::InvalidStore;
@@ -66,14 +65,14 @@ impl S3 {
         let mut url = self.url.clone();
         url.set_path(&format!("{}{}", url.path(), encode_path(&format!("{}{key}", self.root))));
         set_query(&mut url, query);
-        Request { method, url, headers: HeaderMap::new(), body: Bytes::new() }
+        Request { method, url, headers: HeaderMap::new(), body: Payload::default() }
     }
 
     /// Returns a request for the bucket itself.
     fn bucket_request(&self, method: Method, query: &[(&str, &str)]) -> Request {
         let mut url = self.url.clone();
         set_query(&mut url, query);
-        Request { method, url, headers: HeaderMap::new(), body: Bytes::new() }
+        Request { method, url, headers: HeaderMap::new(), body: Payload::default() }
     }
 
     /// Sends a request; again, if the store says that the credentials have expired, and there are others.
@@ -142,7 +141,7 @@ impl S3 {
     async fn write(
         &self,
         key: &str,
-        body: Bytes,
+        body: Payload,
         condition: Condition<'_>,
         sha256: Option<&Digest>,
     ) -> Result<Put, ObjectError> {
@@ -239,7 +238,7 @@ impl Objects for S3 {
         Box::pin(self.look(key))
     }
 
-    fn put<'a>(&'a self, key: &'a str, body: Bytes, condition: Condition<'a>) -> RequestFuture<'a, Put> {
+    fn put<'a>(&'a self, key: &'a str, body: Payload, condition: Condition<'a>) -> RequestFuture<'a, Put> {
         Box::pin(self.write(key, body, condition, None))
     }
 
@@ -250,7 +249,7 @@ impl Objects for S3 {
     fn put_hashed<'a>(
         &'a self,
         key: &'a str,
-        body: Bytes,
+        body: Payload,
         condition: Condition<'a>,
         sha256: &'a Digest,
     ) -> RequestFuture<'a, Put> {
@@ -278,7 +277,7 @@ impl Objects for S3 {
         Box::pin(self.begin_upload(key))
     }
 
-    fn put_part<'a>(&'a self, upload: Multipart<'a>, number: u32, body: Bytes) -> RequestFuture<'a, Part> {
+    fn put_part<'a>(&'a self, upload: Multipart<'a>, number: u32, body: Payload) -> RequestFuture<'a, Part> {
         Box::pin(self.send_part(upload, number, body))
     }
 

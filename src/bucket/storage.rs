@@ -6,6 +6,7 @@
 mod batches;
 mod changes;
 mod content;
+mod reading;
 mod scans;
 
 use std::fmt;
@@ -24,7 +25,9 @@ use quinistry_store::{
 use tokio::runtime::Handle;
 
 use crate::probe::FORMAT;
-use crate::{Object, ObjectError, ObjectErrorKind, ObjectMeta, Objects, StoreAbilities, StoreTime};
+use crate::{
+    Object, ObjectError, ObjectErrorKind, ObjectMeta, Objects, StoreAbilities, StoreTime, TransferMemory,
+};
 
 /// Greatest number of requests of one call that are in flight at the same time.
 const REQUESTS_AT_ONCE: usize = 32;
@@ -37,6 +40,8 @@ struct Inner {
     objects: Arc<dyn Objects>,
     runtime: Handle,
     abilities: StoreAbilities,
+    /// Memory for bytes that are read ahead, shared with uploads.
+    memory: TransferMemory,
     uploads: Arc<dyn Uploads + Send + Sync>,
     /// Held by creations and conditional removals where the store has none, which then has one writer.
     writer: tokio::sync::Mutex<()>,
@@ -56,9 +61,11 @@ impl Bucket {
         objects: Arc<dyn Objects>,
         runtime: Handle,
         abilities: StoreAbilities,
+        memory: TransferMemory,
         uploads: Arc<dyn Uploads + Send + Sync>,
     ) -> Self {
-        Self(Arc::new(Inner { objects, runtime, abilities, uploads, writer: tokio::sync::Mutex::default() }))
+        let writer = tokio::sync::Mutex::default();
+        Self(Arc::new(Inner { objects, runtime, abilities, memory, uploads, writer }))
     }
 
     /// Returns the abilities of the store.

@@ -11,6 +11,7 @@ mod hashes;
 mod parts;
 mod probing;
 mod program;
+mod reading;
 mod repetitions;
 
 use std::sync::{Arc, LazyLock};
@@ -19,8 +20,8 @@ use std::time::Duration;
 use tokio::runtime::Runtime;
 
 use crate::{
-    Bucket, BucketUploads, Governed, Objects, PartMemory, RepetitionPolicy, StoreAbilities, TransferOptions,
-    UploadOptions,
+    Bucket, BucketUploads, Governed, Objects, RepetitionPolicy, StoreAbilities, TransferMemory,
+    TransferOptions, UploadOptions,
 };
 
 /// Runtime of all tests, which themselves block.
@@ -43,7 +44,7 @@ fn bucket(objects: Arc<dyn Objects>) -> Bucket {
 fn able_bucket(objects: Arc<dyn Objects>, abilities: StoreAbilities) -> Bucket {
     let objects = governed(objects);
     let transfers = TransferOptions::default();
-    let memory = PartMemory::new(transfers.memory_bytes);
+    let memory = TransferMemory::new(transfers.memory_bytes);
     let options = UploadOptions {
         transfers,
         parts_may_differ: true,
@@ -51,6 +52,6 @@ fn able_bucket(objects: Arc<dyn Objects>, abilities: StoreAbilities) -> Bucket {
         is_exclusive: false,
         verifies_sha256: abilities.verifies_sha256,
     };
-    let uploads = BucketUploads::new(objects.clone(), RUNTIME.handle().clone(), memory, options);
-    Bucket::new(objects, RUNTIME.handle().clone(), abilities, Arc::new(uploads))
+    let uploads = BucketUploads::new(objects.clone(), RUNTIME.handle().clone(), memory.clone(), options);
+    Bucket::new(objects, RUNTIME.handle().clone(), abilities, memory, Arc::new(uploads))
 }

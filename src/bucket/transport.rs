@@ -7,11 +7,10 @@ mod connector;
 use std::fmt;
 use std::time::Duration;
 
-use bytes::Bytes;
 use http::{HeaderMap, Method};
 use reqwest::Url;
 
-use crate::{ObjectError, ObjectErrorKind};
+use crate::{ObjectError, ObjectErrorKind, Payload};
 
 pub(crate) use self::answer::{Answer, etag, metadata};
 pub(crate) use self::clock::StoreClock;
@@ -50,7 +49,7 @@ pub(crate) struct Request {
     pub(crate) method: Method,
     pub(crate) url: Url,
     pub(crate) headers: HeaderMap,
-    pub(crate) body: Bytes,
+    pub(crate) body: Payload,
 }
 
 /// Connections to a store, with its clock.

@@ -12,7 +12,6 @@ mod ended;
 mod failure;
 mod folder;
 mod interrupted;
-mod memory;
 mod parts;
 mod progress;
 mod record;
@@ -37,9 +36,7 @@ use self::ended::EndedSessions;
 use self::session::SessionUpload;
 use self::sizes::PartSizes;
 use self::whole::WholeUpload;
-use crate::{Objects, TransferOptions};
-
-pub use self::memory::PartMemory;
+use crate::{Objects, TransferMemory, TransferOptions};
 
 /// Properties of the bucket and of its use that decide how uploads are received.
 #[derive(Clone, Copy, Debug)]
@@ -56,7 +53,7 @@ pub struct UploadOptions {
     pub verifies_sha256: bool,
 }
 
-/// Uploads into a bucket. Clones share the memory for parts.
+/// Uploads into a bucket. Clones share the memory for transfers.
 #[derive(Clone, Debug)]
 pub struct BucketUploads(Arc<Shared>);
 
@@ -64,7 +61,7 @@ pub struct BucketUploads(Arc<Shared>);
 struct Shared {
     objects: Arc<dyn Objects>,
     runtime: Handle,
-    memory: PartMemory,
+    memory: TransferMemory,
     transfers: TransferOptions,
     parts_may_differ: bool,
     copies_parts: bool,
@@ -91,7 +88,7 @@ impl BucketUploads {
     pub fn new(
         objects: Arc<dyn Objects>,
         runtime: Handle,
-        memory: PartMemory,
+        memory: TransferMemory,
         options: UploadOptions,
     ) -> Self {
         let UploadOptions { transfers, parts_may_differ, copies_parts, is_exclusive, verifies_sha256 } =
@@ -120,15 +117,22 @@ impl Shared {
 
     /// Returns the sizes of the parts of an upload.
     fn sizes(&self, length: Option<u64>) -> PartSizes {
-        let greatest = self.memory.size();
+        // A configuration with less memory than a part is refused.
+        let part_bytes = self.transfers.part_bytes.min(self.memory.size());
+        let greatest = PartSizes::greatest(part_bytes, self.memory.size());
         match length {
-            Some(length) => PartSizes::of_length(self.transfers.part_bytes, length, greatest),
-            None => PartSizes::of_unknown_length(
-                self.transfers.part_bytes.min(greatest),
-                self.parts_may_differ,
-                greatest,
-            ),
+            Some(length) => PartSizes::of_length(part_bytes, length, greatest),
+            None => PartSizes::of_unknown_length(part_bytes, self.parts_may_differ, greatest),
         }
+    }
+
+    /// Refuses an upload that tells a length for which there are not enough parts.
+    fn check_length(&self, length: Option<u64>) -> Result<(), StorageError> {
+        let max_bytes = self.sizes(length).max_bytes();
+        if length.is_some_and(|length| length > max_bytes) {
+            return Err(StorageError::TooManyParts { max_bytes });
+        }
+        Ok(())
     }
 
     /// Returns the time by the clock of the store, or that of this machine before the store has answered.
@@ -145,6 +149,7 @@ impl Uploads for BucketUploads {
     fn begin(&self, start: UploadStart<'_>) -> Result<Box<dyn Upload>, StorageError> {
         Ok(match start {
             UploadStart::Whole { digest, length, key } => {
+                self.0.check_length(length)?;
                 Box::new(WholeUpload::new(&self.0, digest, length, key))
             }
             UploadStart::Session { repository, id, begun, announced } => {

@@ -33,6 +33,13 @@ pub trait ReadAt: fmt::Debug + Send + Sync + 'static {
     /// ([`io::ErrorKind::UnexpectedEof`]). May block.
     fn read_at(&self, range: Range<u64>) -> io::Result<Bytes>;
 
+    /// Reads the first bytes of `range`, one at least, for a reader that goes on up to `end`; all of them, unless a
+    /// source knows better. May block.
+    fn read_on(&self, range: Range<u64>, end: u64) -> io::Result<Bytes> {
+        let _ = end;
+        self.read_at(range)
+    }
+
     /// Returns the first bytes of `range`, one at least, as far as they are available without blocking;
     /// `None` if none are, or if the source cannot tell.
     fn try_read_at(&self, range: Range<u64>) -> Option<Bytes> {

@@ -387,7 +387,8 @@ pub enum StorageError {
     Busy,
     /// An upload has more parts than the storage accepts.
     #[error(
-        "the content is longer than {max_bytes} bytes, the most in parts of this size; raise the storage's chunksize"
+        "the content is longer than {max_bytes} bytes, the most in parts of this size; raise the storage's chunksize or \
+         quinistry.uploads.memory"
     )]
     TooManyParts {
         /// Bytes of the greatest number of parts.

@@ -63,6 +63,29 @@ fn an_upload_of_many_parts_goes_on_at_another_replica() {
     }
 }
 
+/// Pushes a blob in chunks of 100 kB, each to the next replica, and pulls it.
+fn push_in_chunks(number: usize) {
+    let Some(pair) = Pair::start() else { return };
+    let client = pair.client();
+    let bytes = bytes(number * 100_000 - 1);
+    let descriptor = quinistry::oci::Descriptor::of("a/b", &bytes);
+    assert_eq!(client.push_blob(Way::Chunks(100_000), &bytes), descriptor.digest);
+    for peer in pair.peers() {
+        assert!(Client::new(&[peer], "app").blob(&descriptor) == bytes);
+    }
+}
+
+#[test]
+fn an_upload_of_hundreds_of_chunks_to_each_replica_in_turn_is_whole() {
+    push_in_chunks(300);
+}
+
+#[test]
+#[ignore = "a command of its own: ten thousand requests to a store on a disk take minutes"]
+fn an_upload_of_ten_thousand_chunks_to_each_replica_in_turn_is_whole() {
+    push_in_chunks(10_000);
+}
+
 #[test]
 fn row_231_of_two_chunks_at_one_offset_one_wins_and_the_content_is_whole() {
     let Some(pair) = Pair::start() else { return };

@@ -5,7 +5,9 @@ use std::path::Path;
 use std::sync::{Arc, LazyLock};
 use std::time::{Duration, SystemTime};
 
-use quinistry::bucket::{Bucket, BucketUploads, PartMemory, StoreAbilities, TransferOptions, UploadOptions};
+use quinistry::bucket::{
+    Bucket, BucketUploads, StoreAbilities, TransferMemory, TransferOptions, UploadOptions,
+};
 use quinistry::http::access_log::{AccessLog, AccessLogFormat};
 use quinistry::http::audit_log::{AuditLog, AuditPlace};
 use quinistry::http::tls::{LoadedTls, TlsServer, TlsSettings};
@@ -137,7 +139,7 @@ static RUNTIME: LazyLock<Runtime> =
 fn bucket() -> Bucket {
     let (objects, runtime) = (Arc::new(Mem::default()), RUNTIME.handle().clone());
     let transfers = TransferOptions::default();
-    let memory = PartMemory::new(transfers.memory_bytes);
+    let memory = TransferMemory::new(transfers.memory_bytes);
     let options = UploadOptions {
         transfers,
         parts_may_differ: true,
@@ -145,8 +147,8 @@ fn bucket() -> Bucket {
         is_exclusive: false,
         verifies_sha256: true,
     };
-    let uploads = BucketUploads::new(objects.clone(), runtime.clone(), memory, options);
-    Bucket::new(objects, runtime, StoreAbilities::ALL, Arc::new(uploads))
+    let uploads = BucketUploads::new(objects.clone(), runtime.clone(), memory.clone(), options);
+    Bucket::new(objects, runtime, StoreAbilities::ALL, memory, Arc::new(uploads))
 }
 
 fn page_of(storage: impl Storage, driver: Driver, folder: &Path) -> String {

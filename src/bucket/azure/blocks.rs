@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
-use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HeaderName};
 use http::{HeaderValue, Method};
 use object_store::azure::AzureCredential;
@@ -14,7 +13,7 @@ use super::answers::BlockList;
 use super::{Azure, COPY_SOURCE, insert, no_credential, version};
 use crate::transport::{Request, What};
 use crate::xml::{element, parse};
-use crate::{Condition, Multipart, ObjectError, ObjectErrorKind, Part, Put};
+use crate::{Condition, Multipart, ObjectError, ObjectErrorKind, Part, Payload, Put};
 
 const SOURCE_RANGE: HeaderName = HeaderName::from_static("x-ms-source-range");
 const SOURCE_AUTHORIZATION: HeaderName = HeaderName::from_static("x-ms-copy-source-authorization");
@@ -45,10 +44,10 @@ impl Azure {
         &self,
         upload: Multipart<'_>,
         number: u32,
-        body: Bytes,
+        body: Payload,
     ) -> Result<Part, ObjectError> {
         let what = What("PUT PART", upload.key);
-        let (tag, length) = (block_name(upload.id, number), body.len() as u64);
+        let (tag, length) = (block_name(upload.id, number), body.length());
         let request = Request { body, ..self.block_request(upload, &tag) };
         self.send(request, what).await?.drain(what).await?;
         Ok(Part { number, tag, length })

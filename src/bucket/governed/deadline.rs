@@ -29,8 +29,8 @@ impl Deadline {
     pub(super) const COMPLETE: Self = Self(Duration::from_mins(5));
 
     /// Returns the deadline of a request with a body.
-    pub(super) fn of_body(length: usize) -> Self {
-        Self(Self::SMALL.0 + Duration::from_secs(length as u64 / MIN_BYTES_PER_SECOND))
+    pub(super) fn of_body(length: u64) -> Self {
+        Self(Self::SMALL.0 + Duration::from_secs(length / MIN_BYTES_PER_SECOND))
     }
 
     /// Waits for an answer. An attempt that is cut off may have been carried out.

@@ -49,11 +49,11 @@ impl Checks<'_> {
     }
 
     async fn put(&self, key: &str, body: &'static str) -> Checked<()> {
-        self.objects.put(key, Bytes::from_static(body.as_bytes()), Condition::Always).await.map(drop)
+        self.objects.put(key, body.into(), Condition::Always).await.map(drop)
     }
 
     async fn create(&self, key: &str, body: &'static str) -> Checked<bool> {
-        let created = self.objects.put(key, Bytes::from_static(body.as_bytes()), Condition::Absent).await;
+        let created = self.objects.put(key, body.into(), Condition::Absent).await;
         is_refused(created).map(|is_refused| !is_refused)
     }
 
@@ -183,7 +183,7 @@ impl Checks<'_> {
         self.put(&key, "first").await?;
         let id = self.objects.create_multipart(&key).await?;
         let upload = Multipart { key: &key, id: &id };
-        let part = self.objects.put_part(upload, 1, Bytes::from_static(b"second")).await?;
+        let part = self.objects.put_part(upload, 1, "second".into()).await?;
         let is_refused = is_refused(self.objects.complete(upload, &[part], Condition::Absent).await);
         // An upload that was refused would stay.
         let aborted = self.objects.abort(upload).await;
@@ -279,7 +279,9 @@ impl Checks<'_> {
         let key = self.key("hashed");
         let put = async |hashed: &[u8]| {
             let sha256 = Digest::sha256(hashed);
-            self.objects.put_hashed(&key, Bytes::from_static(b"bytes"), Condition::Always, &sha256).await
+            self.objects
+                .put_hashed(&key, Bytes::from_static(b"bytes").into(), Condition::Always, &sha256)
+                .await
         };
         match put(b"others").await {
             Ok(_) => return Ok(Some(false)),

@@ -3,7 +3,6 @@
 use std::fmt::Write as _;
 use std::ops::Range;
 
-use bytes::Bytes;
 use http::header::{CONTENT_TYPE, ETAG};
 use http::{HeaderValue, Method};
 
@@ -12,7 +11,7 @@ use super::answers::{NewUpload, Written};
 use super::dialect::insert;
 use crate::transport::{Request, What, etag};
 use crate::xml::{element, parse};
-use crate::{Condition, Multipart, ObjectError, ObjectErrorKind, Part, Put};
+use crate::{Condition, Multipart, ObjectError, ObjectErrorKind, Part, Payload, Put};
 
 const COPY_SOURCE_RANGE: http::HeaderName = http::HeaderName::from_static("x-amz-copy-source-range");
 
@@ -31,10 +30,10 @@ impl S3 {
         &self,
         upload: Multipart<'_>,
         number: u32,
-        body: Bytes,
+        body: Payload,
     ) -> Result<Part, ObjectError> {
         let what = What("PUT PART", upload.key);
-        let length = body.len() as u64;
+        let length = body.length();
         let request = Request { body, ..self.part_request(upload, number) };
         let headers = self.send(request, what).await?.drain(what).await?;
         let tag = headers.get(ETAG).and_then(|tag| tag.to_str().ok()).map(etag);

@@ -12,7 +12,7 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use object_store::aws::AwsCredential;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
-use quinistry_oci::Digest;
+use quinistry_oci::{Algorithm, Digest};
 use reqwest::Url;
 use ring::hmac;
 
@@ -68,7 +68,7 @@ impl Signer<'_> {
     pub(super) fn sign(self, request: &mut Request) {
         let hash = match request.url.scheme() {
             "https" => UNSIGNED_PAYLOAD.to_owned(),
-            _ => Digest::sha256(&request.body).hex().to_owned(),
+            _ => request.body.digest(Algorithm::Sha256).hex().to_owned(),
         };
         let (day, second) = self.times();
         set(&mut request.headers, "x-amz-content-sha256", &hash);

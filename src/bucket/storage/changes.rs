@@ -10,7 +10,7 @@ use quinistry_store::{
 
 use super::{Bucket, REQUESTS_AT_ONCE, collect, failed, present, tag};
 use crate::governed::Repetition;
-use crate::{Condition, ObjectError, ObjectErrorKind, RepetitionPolicy};
+use crate::{Condition, ObjectError, ObjectErrorKind, Payload, RepetitionPolicy};
 
 /// Greatest number of keys that are removed by one request.
 const REMOVALS_AT_ONCE: usize = 1000;
@@ -30,7 +30,7 @@ impl Bucket {
     }
 
     async fn write_entry(&self, key: &Key, bytes: &[u8]) -> Result<(), StorageError> {
-        let body = Bytes::copy_from_slice(bytes);
+        let body = Payload::from(Bytes::copy_from_slice(bytes));
         let written = match content_digest(key.as_str()).filter(|_| self.0.abilities.verifies_sha256) {
             Some(sha256) => self.objects().put_hashed(key.as_str(), body, Condition::Always, &sha256).await,
             None => self.objects().put(key.as_str(), body, Condition::Always).await,
@@ -42,7 +42,7 @@ impl Bucket {
     /// success: writers of which only one may win write a number that no other has.
     pub(super) async fn create_object(&self, key: &Key, bytes: &[u8]) -> Result<Created, StorageError> {
         let _guard = if self.0.abilities.creates { None } else { Some(self.0.writer.lock().await) };
-        let body = Bytes::copy_from_slice(bytes);
+        let body = Payload::from(Bytes::copy_from_slice(bytes));
         let mut repetition = Repetition::new(CREATIONS);
         loop {
             if self.0.abilities.creates {

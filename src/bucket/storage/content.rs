@@ -3,22 +3,19 @@
 use std::fmt;
 use std::io;
 use std::ops::Range;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
-use futures_util::stream::{BoxStream, StreamExt as _};
+use futures_util::stream::StreamExt as _;
 use quinistry_oci::{Content, ReadAt};
 use quinistry_store::{Key, ObjectTag, StorageError};
-use tokio::runtime::Handle;
 
+use super::reading::{ReadingPlace, Source};
 use super::{Bucket, failed, io_error, present, tag};
-use crate::{ObjectError, ObjectErrorKind, Objects};
+use crate::ObjectErrorKind;
 
 /// Bytes that are read when an object is opened: most are links, configs and manifests, and then whole.
 const OPENED_BYTES: u64 = 64 * 1024;
-
-/// Longest range of one request. What a reader does not take of it is lost.
-const REQUEST_BYTES: u64 = 64 * 1024 * 1024;
 
 impl Bucket {
     /// Opens an object by reading its beginning.
@@ -47,42 +44,34 @@ impl Bucket {
 
     /// Returns the content of an object, of which nothing was read.
     pub(super) fn remote_content(&self, key: &Key, version: String, length: u64) -> Content {
-        Content::new(RemoteObject {
+        let source = Source {
             objects: self.0.objects.clone(),
             runtime: self.0.runtime.clone(),
+            memory: self.0.memory.clone(),
             key: key.to_string(),
             version,
-            length,
-            stream: Mutex::default(),
-        })
+        };
+        Content::new(RemoteObject { source: Arc::new(source), length, reading: Arc::default() })
     }
 }
 
 /// An object that is read when it is needed. One that was replaced is an error.
 struct RemoteObject {
-    objects: Arc<dyn Objects>,
-    runtime: Handle,
-    key: String,
-    version: String,
+    source: Arc<Source>,
     length: u64,
-    /// Body of the last request, for the reader that goes on where it ended.
-    stream: Mutex<Option<Stream>>,
-}
-
-struct Stream {
-    /// Offset of the next byte, those in `rest` included.
-    next: u64,
-    end: u64,
-    /// Bytes that were received and not read.
-    rest: Bytes,
-    body: BoxStream<'static, Result<Bytes, ObjectError>>,
+    /// State of the reader that goes on where it ended.
+    reading: Arc<ReadingPlace>,
 }
 
 impl fmt::Debug for RemoteObject {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { key, version, length, .. } = self;
+        let Source { key, version, .. } = &*self.source;
         let mut debug = f.debug_struct("RemoteObject");
-        debug.field("key", key).field("version", version).field("length", length).finish_non_exhaustive()
+        debug
+            .field("key", key)
+            .field("version", version)
+            .field("length", &self.length)
+            .finish_non_exhaustive()
     }
 }
 
@@ -91,43 +80,28 @@ impl ReadAt for RemoteObject {
         self.length
     }
 
-    fn read_at(&self, range: Range<u64>) -> io::Result<Bytes> {
-        self.runtime.block_on(self.read(range)).map_err(io_error)
-    }
-}
-
-impl RemoteObject {
-    async fn read(&self, range: Range<u64>) -> Result<Bytes, ObjectError> {
-        let kept = self.stream.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let mut stream = match kept.filter(|stream| stream.next == range.start && stream.next < stream.end) {
-            Some(stream) => stream,
-            None => self.request(range.start).await?,
-        };
-        let wanted = usize::try_from(range.end - range.start).expect("a chunk is in memory");
-        let mut bytes = BytesMut::with_capacity(wanted);
-        while bytes.len() < wanted {
-            if stream.rest.is_empty() {
-                match stream.body.next().await {
-                    Some(chunk) => stream.rest = chunk?,
-                    None => stream = self.request(range.start + bytes.len() as u64).await?,
-                }
-                continue;
-            }
-            let taken = stream.rest.len().min(wanted - bytes.len());
-            bytes.extend_from_slice(&stream.rest.split_to(taken));
-            stream.next += taken as u64;
+    fn read_at(&self, mut range: Range<u64>) -> io::Result<Bytes> {
+        let end = range.end;
+        let first = self.read_on(range.clone(), end)?;
+        range.start += first.len() as u64;
+        if range.is_empty() {
+            return Ok(first);
         }
-        *self.stream.lock().unwrap_or_else(PoisonError::into_inner) = Some(stream);
-        Ok(bytes.freeze())
+        let mut all = BytesMut::from(first);
+        while !range.is_empty() {
+            let next = self.read_on(range.clone(), end)?;
+            range.start += next.len() as u64;
+            all.extend_from_slice(&next);
+        }
+        Ok(all.freeze())
     }
 
-    async fn request(&self, from: u64) -> Result<Stream, ObjectError> {
-        let end = self.length.min(from + REQUEST_BYTES);
-        let object = self.objects.get(&self.key, Some(from..end), None).await?;
-        if object.meta.version != self.version || object.range != (from..end) {
-            let message = format!("GET {}: the object was replaced while it was read", self.key);
-            return Err(ObjectError::new(ObjectErrorKind::Refused, message));
-        }
-        Ok(Stream { next: from, end, rest: Bytes::new(), body: object.body })
+    fn read_on(&self, range: Range<u64>, end: u64) -> io::Result<Bytes> {
+        let read = self.reading.read(&self.source, range, end);
+        self.source.runtime.block_on(read).map_err(io_error)
+    }
+
+    fn try_read_at(&self, range: Range<u64>) -> Option<Bytes> {
+        self.reading.try_read(&self.source, range)
     }
 }

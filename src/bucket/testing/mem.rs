@@ -132,7 +132,7 @@ impl Mem {
 
     /// Sets an object outside any request, with a chosen time of its last change.
     pub fn plant(&self, key: &str, bytes: impl Into<bytes::Bytes>, modified: SystemTime) {
-        let body = body::Body::new(bytes.into(), u64::MAX);
+        let body = body::Body::new(&crate::Payload::from(bytes), u64::MAX);
         self.lock().insert(&self.options, key, body, None, modified);
     }
 

@@ -21,6 +21,7 @@ fn a_session_that_cannot_be_ended_keeps_no_other_one() {
     }
     super::RUNTIME.block_on(faulty.create_multipart("docker/registry/v2/blobs/sha256/aa/aa/data")).unwrap();
     faulty.inner().clock().advance(Duration::from_hours(24));
+    store.renew_lead().unwrap();
     faulty.plan().spoil(RequestKind::ListUploads, &sessions[0], Fault::Unavailable, usize::MAX);
     store.expire_uploads(Duration::from_hours(1)).unwrap_err();
     let left = |folder: &String| faulty.inner().keys().iter().any(|key| key.starts_with(folder));

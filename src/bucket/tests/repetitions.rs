@@ -86,7 +86,7 @@ fn row_223_a_body_that_is_cut_off_is_continued() {
     let (faulty, objects) = faulty();
     RUNTIME.block_on(async {
         let bytes = Bytes::from((0..100_000_u32).flat_map(u32::to_le_bytes).collect::<Vec<u8>>());
-        objects.put("k", bytes.clone(), Condition::Always).await.unwrap();
+        objects.put("k", bytes.clone().into(), Condition::Always).await.unwrap();
         faulty.plan().spoil(RequestKind::Get, "k", Fault::CutBody, 3);
         assert_eq!(read(&objects, "k").await, bytes);
     });

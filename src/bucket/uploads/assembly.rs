@@ -3,15 +3,22 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use quinistry_oci::{Algorithm, Digest};
+use quinistry_oci::{Algorithm, Digest, Hasher};
 use quinistry_store::{RoomFuture, StorageError, content_digest};
 
 use super::Shared;
 use super::failure::failed;
-use super::memory::{FIRST_BUFFER_BYTES, MemoryPermit, PartBuffer};
 use super::parts::{PartWriter, SendPermit};
 use super::progress::Progress;
 use crate::Condition;
+use crate::memory::{BlockBuffer, Reservation};
+
+/// Capacity of the first buffer of an upload whose length is not known, in bytes.
+const FIRST_BUFFER_BYTES: u64 = 64 * 1024;
+
+/// Blocks beyond a part for the bytes that come with its last ones: callers append 128 KiB at once, and the next part
+/// gets its memory only when this one is on its way.
+const SPARE_BLOCKS: u64 = 4;
 
 /// Upload that gathers parts.
 #[derive(Debug)]
@@ -20,7 +27,7 @@ pub(super) struct Assembly {
     pub(super) progress: Progress,
     pub(super) writer: PartWriter,
     /// Bytes that are in no part.
-    pub(super) buffer: PartBuffer,
+    pub(super) buffer: BlockBuffer,
     /// Number of bytes that will come in all, if that is known.
     pub(super) length: Option<u64>,
     reserved: Arc<Mutex<Reserved>>,
@@ -29,7 +36,7 @@ pub(super) struct Assembly {
 /// Memory and turn that a wait has reserved for the next bytes.
 #[derive(Debug, Default)]
 struct Reserved {
-    memory: Option<MemoryPermit>,
+    memory: Option<Reservation>,
     turn: Option<SendPermit>,
 }
 
@@ -39,7 +46,7 @@ impl Assembly {
             shared: shared.clone(),
             progress,
             writer,
-            buffer: PartBuffer::new(),
+            buffer: BlockBuffer::default(),
             length: None,
             reserved: Arc::default(),
         }
@@ -50,19 +57,23 @@ impl Assembly {
         self.progress.missing().is_some_and(|missing| bytes as u64 > missing)
     }
 
-    /// Returns the capacity that the buffer needs for `bytes` more bytes of the gathering part.
+    /// Returns the capacity that the buffer needs for `bytes` more bytes: that of the gathering part, and of the spare
+    /// blocks if more bytes may follow.
     fn wanted_capacity(&self, bytes: u64) -> u64 {
         let size = self.progress.part_size().unwrap_or(0);
-        let gathered = self.progress.in_no_part().saturating_add(bytes).min(size);
+        let with_spare = size + SPARE_BLOCKS * self.shared.memory.block_bytes();
+        let gathered = self.progress.in_no_part().saturating_add(bytes);
         // The rest of an upload that tells its length, or of one that cannot be long yet.
         let rest = self.length.map(|length| length.saturating_sub(self.progress.offset()));
-        let known = rest.map(|rest| self.progress.in_no_part().saturating_add(rest).min(size));
-        match known {
-            Some(known) => known.max(gathered),
-            None if gathered <= FIRST_BUFFER_BYTES && self.progress.parts() == 0 => {
-                FIRST_BUFFER_BYTES.min(size)
+        match rest.map(|rest| self.progress.in_no_part().saturating_add(rest)) {
+            Some(known) => known.max(gathered).min(with_spare),
+            None if gathered <= FIRST_BUFFER_BYTES
+                && FIRST_BUFFER_BYTES < size
+                && self.progress.parts() == 0 =>
+            {
+                FIRST_BUFFER_BYTES
             }
-            None => size,
+            None => with_spare,
         }
     }
 
@@ -70,6 +81,7 @@ impl Assembly {
     fn lacking(&self, bytes: u64) -> u64 {
         let wanted = self.wanted_capacity(bytes);
         let needed = self.progress.in_no_part().saturating_add(bytes).min(wanted);
+        // A buffer whose bytes were not read back lacks memory for these, too.
         let has_room = needed <= self.buffer.capacity();
         if has_room { 0 } else { wanted.saturating_sub(self.buffer.capacity()) }
     }
@@ -127,16 +139,14 @@ impl Assembly {
             let missing = self.progress.missing().ok_or_else(|| self.too_many_parts())?;
             if missing == 0 {
                 self.send_part(turn.take()).await?;
-                // The rest is shorter than the piece that the caller holds in memory already; the memory for
-                // the whole part is taken before the next bytes.
-                let lacking = self.lacking(bytes.len() as u64);
-                if let Some(memory) = self.shared.memory.try_take(lacking) {
-                    self.buffer.grow(memory);
-                }
                 continue;
             }
-            let (now, later) =
-                bytes.split_at(bytes.len().min(usize::try_from(missing).unwrap_or(usize::MAX)));
+            if self.buffer.room() == 0 {
+                let more = self.shared.memory.take(self.lacking(bytes.len() as u64)).await?;
+                self.buffer.grow(more);
+            }
+            let length = usize::try_from(missing.min(self.buffer.room())).unwrap_or(usize::MAX);
+            let (now, later) = bytes.split_at(bytes.len().min(length));
             self.progress.receive(now);
             self.buffer.extend(now);
             bytes = later;
@@ -151,9 +161,9 @@ impl Assembly {
     /// Sends the bytes that are in no part as a part.
     async fn send_part(&mut self, turn: Option<SendPermit>) -> Result<(), StorageError> {
         self.progress.part_size().ok_or_else(|| self.too_many_parts())?;
-        let buffer = std::mem::replace(&mut self.buffer, PartBuffer::new());
+        let body = self.buffer.take();
         let number = self.progress.cut();
-        self.writer.send(number, buffer, turn).await
+        self.writer.send(number, body, turn).await
     }
 
     /// Stores all bytes under the key of the parts.
@@ -169,14 +179,12 @@ impl Assembly {
     /// Stores all bytes under a key by one request. Call if there are no parts.
     pub(super) async fn put_at(&mut self, key: &str) -> Result<(), StorageError> {
         debug_assert_eq!(self.progress.in_no_part(), self.progress.offset(), "no part holds bytes");
-        let buffer = std::mem::replace(&mut self.buffer, PartBuffer::new());
-        let (bytes, memory) = buffer.into_bytes();
+        let body = std::mem::take(&mut self.buffer).take();
         let objects = &self.shared.objects;
         let put = match content_digest(key).filter(|_| self.shared.verifies_sha256) {
-            Some(sha256) => objects.put_hashed(key, bytes, Condition::Always, &sha256).await,
-            None => objects.put(key, bytes, Condition::Always).await,
+            Some(sha256) => objects.put_hashed(key, body, Condition::Always, &sha256).await,
+            None => objects.put(key, body, Condition::Always).await,
         };
-        drop(memory);
         put.map(drop).map_err(failed("write", key))
     }
 
@@ -186,7 +194,11 @@ impl Assembly {
             return Some(digest);
         }
         let is_in_memory = self.progress.in_no_part() == self.progress.offset()
-            && self.buffer.bytes().len() as u64 == self.progress.offset();
-        is_in_memory.then(|| Digest::of(algorithm, self.buffer.bytes()))
+            && self.buffer.length() == self.progress.offset();
+        is_in_memory.then(|| {
+            let mut hasher = Hasher::new(algorithm);
+            self.buffer.pieces().for_each(|piece| hasher.update(piece));
+            hasher.finish()
+        })
     }
 }

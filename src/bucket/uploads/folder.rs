@@ -6,17 +6,21 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
-use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
+use futures_util::stream::{self, BoxStream, StreamExt as _, TryStreamExt as _};
 use quinistry_store::{Leftover, StorageError, UploadId};
 use uuid::Uuid;
 
 use super::Shared;
 use super::failure::failed;
-use super::record::Record;
-use crate::{Condition, ListingQuery, Multipart, ObjectErrorKind, ObjectMeta};
+use super::record::{InvalidRecord, MAX_LINE_BYTES, Record};
+use crate::memory::BlockBuffer;
+use crate::{Condition, ListingQuery, Multipart, ObjectError, ObjectErrorKind, ObjectMeta, Payload};
 
 /// Greatest number of keys in a page of a list, and of keys that one request removes.
 const PAGE_KEYS: usize = 1_000;
+
+/// Number of records that one page of a list surely holds, with the other keys of the folder.
+const FEW_RECORDS: u64 = 900;
 
 /// Greatest number of pieces that are read at the same time.
 const READS_AT_ONCE: usize = 16;
@@ -99,9 +103,18 @@ pub(super) fn started_key(folder: &str) -> String {
 pub(super) async fn list(
     shared: &Shared,
     prefix: &str,
+    visit: impl FnMut(String, ObjectMeta),
+) -> Result<(), StorageError> {
+    list_after(shared, prefix, None, visit).await
+}
+
+/// Calls `visit` with the objects whose keys begin with a prefix, in order, from behind a key on.
+async fn list_after(
+    shared: &Shared,
+    prefix: &str,
+    mut after: Option<String>,
     mut visit: impl FnMut(String, ObjectMeta),
 ) -> Result<(), StorageError> {
-    let mut after: Option<String> = None;
     loop {
         let query = ListingQuery { prefix, after: after.as_deref(), limit: PAGE_KEYS };
         let page = shared.objects.list(query).await.map_err(failed("list", prefix))?;
@@ -118,6 +131,21 @@ pub(super) async fn list(
 pub(super) async fn look(shared: &Shared, folder: &str) -> Result<Folder, StorageError> {
     let mut found = Folder::default();
     list(shared, &format!("{folder}/"), |key, meta| found.add(folder.len(), key, &meta)).await?;
+    Ok(found)
+}
+
+/// Looks for the last record of a session, and for its end. Of a session with many records, those before `known` are
+/// not listed: each request of thousands would list all that came before.
+pub(super) async fn look_for_last(
+    shared: &Shared,
+    folder: &str,
+    known: Option<u64>,
+) -> Result<Folder, StorageError> {
+    let Some(known) = known.filter(|known| *known >= FEW_RECORDS) else { return look(shared, folder).await };
+    let mut found = Folder::default();
+    let after = Some(record_key(folder, known - 1));
+    list_after(shared, &format!("{folder}/s."), after, |key, meta| found.add(folder.len(), key, &meta))
+        .await?;
     Ok(found)
 }
 
@@ -166,41 +194,96 @@ async fn all_sessions(shared: &Shared, folder: &str) -> Result<Vec<(UploadId, Fo
     Ok(all)
 }
 
-/// Reads a record, and the bytes that it holds; `None` if it was removed.
+/// Bytes that a record holds, which are read when they are needed.
+pub(super) struct Piece {
+    key: String,
+    length: u64,
+    /// Bytes that came with the line of the record.
+    beginning: Bytes,
+    rest: BoxStream<'static, Result<Bytes, ObjectError>>,
+}
+
+/// Reads a record, and opens the bytes that it holds; `None` if it was removed.
 pub(super) async fn record(
     shared: &Shared,
     folder: &str,
     seq: u64,
-) -> Result<Option<(Record, Bytes)>, StorageError> {
+) -> Result<Option<(Record, Piece)>, StorageError> {
     let key = record_key(folder, seq);
-    let object = match shared.objects.get(&key, None, None).await {
+    let mut object = match shared.objects.get(&key, None, None).await {
         Ok(object) => object,
         Err(error) if error.kind == ObjectErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(failed("read", &key)(error)),
     };
-    let chunks: Vec<Bytes> = object.body.try_collect().await.map_err(failed("read", &key))?;
-    let bytes = match &chunks[..] {
-        [one] => one.clone(),
-        all => all.concat().into(),
+    let mut line = Vec::new();
+    let beginning = loop {
+        let chunk = object.body.try_next().await.map_err(failed("read", &key))?;
+        let Some(chunk) = chunk.filter(|chunk| line.len() + chunk.len() <= MAX_LINE_BYTES) else {
+            return Err(not_understood(key));
+        };
+        if let Some(end) = chunk.iter().position(|byte| *byte == b'\n') {
+            line.extend_from_slice(&chunk[..end]);
+            break chunk.slice(end + 1..);
+        }
+        line.extend_from_slice(&chunk);
     };
-    match Record::decode(seq, &bytes) {
-        Ok(found) => Ok(Some(found)),
-        Err(error) => {
-            let source = std::io::Error::new(std::io::ErrorKind::InvalidData, error);
-            Err(StorageError::Io { what: "understand", key, source })
+    let Ok(record) = Record::decode(seq, &line) else { return Err(not_understood(key)) };
+    let length = object.meta.length.saturating_sub(line.len() as u64 + 1);
+    Ok(Some((record, Piece { key, length, beginning, rest: object.body })))
+}
+
+fn not_understood(key: String) -> StorageError {
+    let source = std::io::Error::new(std::io::ErrorKind::InvalidData, InvalidRecord);
+    StorageError::Io { what: "understand", key, source }
+}
+
+// === impl Piece ===
+
+impl Piece {
+    /// Returns the number of bytes.
+    pub(super) fn length(&self) -> u64 {
+        self.length
+    }
+
+    /// Reads the bytes into a buffer that has room for `room` bytes, and returns their number.
+    pub(super) async fn read_into(
+        mut self,
+        buffer: &mut BlockBuffer,
+        room: u64,
+    ) -> Result<u64, StorageError> {
+        let mut read = 0;
+        let mut chunk = std::mem::take(&mut self.beginning);
+        loop {
+            read += chunk.len() as u64;
+            if read > room {
+                return Err(StorageError::Broken);
+            }
+            buffer.extend(&chunk);
+            match self.rest.try_next().await.map_err(failed("read", &self.key))? {
+                Some(next) => chunk = next,
+                None if read == self.length => return Ok(read),
+                None => return Err(StorageError::Broken),
+            }
         }
     }
 }
 
-/// Reads the bytes of a session that are in no part, in order.
-pub(super) async fn pieces(shared: &Shared, folder: &str, last: &Record) -> Result<Vec<Bytes>, StorageError> {
-    let reads = (last.pieces_from..=last.seq).map(|seq| async move {
-        let (_, piece) = record(shared, folder, seq).await?.ok_or(StorageError::Broken)?;
-        Ok::<_, StorageError>(piece)
-    });
-    let pieces: Vec<Bytes> = stream::iter(reads).buffered(READS_AT_ONCE).try_collect().await?;
-    let length: u64 = pieces.iter().map(|piece| piece.len() as u64).sum();
-    if length == last.in_no_part() { Ok(pieces) } else { Err(StorageError::Broken) }
+/// Reads the bytes of a session that are in no part, in order, into a buffer that has room for them. Several records
+/// are asked for at once, and no more of each is in memory than its connection holds.
+pub(super) async fn read_pieces(
+    shared: &Shared,
+    folder: &str,
+    last: &Record,
+    buffer: &mut BlockBuffer,
+) -> Result<(), StorageError> {
+    let opened = (last.pieces_from..=last.seq).map(|seq| record(shared, folder, seq));
+    let mut opened = stream::iter(opened).buffered(READS_AT_ONCE);
+    let mut left = last.in_no_part();
+    while let Some(found) = opened.try_next().await? {
+        let (_, piece) = found.ok_or(StorageError::Broken)?;
+        left -= piece.read_into(buffer, left).await?;
+    }
+    if left == 0 { Ok(()) } else { Err(StorageError::Broken) }
 }
 
 /// Removes objects, as far as they exist.
@@ -222,7 +305,7 @@ pub(super) async fn mark_ended(shared: &Shared, folder: &str) -> Result<(), Stor
             return Ok(());
         }
         let key = record_key(folder, found.last.unwrap_or(0) + 1);
-        match shared.objects.put(&key, Bytes::new(), Condition::Absent).await {
+        match shared.objects.put(&key, Payload::default(), Condition::Absent).await {
             Ok(_) => return Ok(()),
             // Another process has acknowledged bytes in between.
             Err(error) if error.kind == ObjectErrorKind::Precondition => {}

@@ -10,10 +10,9 @@ use tokio::task::JoinHandle;
 
 use super::completion::{self, Completion};
 use super::failure::failed;
-use super::memory::PartBuffer;
 use super::record::StoredUpload;
 use super::{Shared, folder};
-use crate::{Multipart, ObjectError, ObjectErrorKind, Part};
+use crate::{Multipart, ObjectError, ObjectErrorKind, Part, Payload};
 
 /// Permit to send a part.
 pub(super) type SendPermit = OwnedSemaphorePermit;
@@ -104,7 +103,7 @@ impl PartWriter {
     pub(super) async fn send(
         &mut self,
         number: u32,
-        buffer: PartBuffer,
+        body: Payload,
         permit: Option<SendPermit>,
     ) -> Result<(), StorageError> {
         let upload = if let Some(upload) = &self.upload {
@@ -121,9 +120,8 @@ impl PartWriter {
         let (objects, key) = (self.shared.objects.clone(), self.key.clone());
         self.in_flight.push(self.shared.runtime.spawn(async move {
             let upload = Multipart { key: &key, id: &upload };
-            let (bytes, memory) = buffer.into_bytes();
-            let sent = objects.put_part(upload, number, bytes).await;
-            drop((permit, memory));
+            let sent = objects.put_part(upload, number, body).await;
+            drop(permit);
             sent
         }));
         Ok(())

@@ -8,19 +8,19 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use bytes::Bytes;
 use quinistry_oci::Hasher;
 use serde::{Deserialize, Serialize};
 
 use super::folder;
 use super::progress::{Hashes, Progress};
 use super::sizes::{MAX_PARTS, PartSizes};
+use crate::Payload;
 
 /// Version of the form of records.
 const VERSION: u32 = 1;
 
 /// Longest line of a record, in bytes: 10,000 parts with tags of 300 bytes.
-const MAX_LINE_BYTES: usize = 4 * 1024 * 1024;
+pub(super) const MAX_LINE_BYTES: usize = 4 * 1024 * 1024;
 
 /// State of a session after an acknowledged request.
 #[derive(Clone, Debug)]
@@ -89,12 +89,12 @@ impl Record {
         (repository, begun): (&str, SystemTime),
         upload: Option<StoredUpload>,
         tags: Vec<String>,
-    ) -> (Self, Range<usize>) {
+    ) -> (Self, Range<u64>) {
         let seq = before.map_or(0, |before| before.seq) + 1;
-        let in_no_part = to_usize(progress.in_no_part());
+        let in_no_part = progress.in_no_part();
         let earlier = before
             .filter(|before| before.tags.len() == progress.parts() as usize)
-            .map_or(0, |before| to_usize(before.in_no_part()));
+            .map_or(0, Self::in_no_part);
         // Earlier records hold the bytes before these, unless a part does.
         let pieces_from = before.filter(|_| earlier > 0).map_or(seq, |before| before.pieces_from);
         let record = Self {
@@ -121,7 +121,7 @@ impl Record {
     }
 
     /// Writes the record, with the bytes that it holds.
-    pub(super) fn encode(&self, nonce: &str, piece: &[u8]) -> Bytes {
+    pub(super) fn encode(&self, nonce: &str, piece: Payload) -> Payload {
         let begun = self.begun.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
         let line = Line {
             version: VERSION,
@@ -139,14 +139,12 @@ impl Record {
         };
         let mut bytes = serde_json::to_vec(&line).expect("a line has no map with other keys than text");
         bytes.push(b'\n');
-        bytes.extend_from_slice(piece);
-        bytes.into()
+        Payload::from(bytes).followed_by(piece)
     }
 
-    /// Reads a record of this number, and the bytes that it holds.
-    pub(super) fn decode(seq: u64, bytes: &Bytes) -> Result<(Self, Bytes), InvalidRecord> {
-        let end = bytes.iter().take(MAX_LINE_BYTES).position(|byte| *byte == b'\n').ok_or(InvalidRecord)?;
-        let line: Line = serde_json::from_slice(&bytes[..end]).map_err(|_| InvalidRecord)?;
+    /// Reads the line of a record of this number.
+    pub(super) fn decode(seq: u64, line: &[u8]) -> Result<Self, InvalidRecord> {
+        let line: Line = serde_json::from_slice(line).map_err(|_| InvalidRecord)?;
         let hasher = |text: &str| {
             let state = STANDARD.decode(text).map_err(|_| InvalidRecord)?;
             Hasher::from_state(&state).map_err(|_| InvalidRecord)
@@ -172,13 +170,8 @@ impl Record {
             && record.upload.as_ref().is_none_or(|upload| folder::is_data_name(&upload.object))
             && record.offset >= sizes.total(record.parts())
             && sizes.after(record.parts()).is_none_or(|size| record.in_no_part() <= size);
-        if is_valid { Ok((record, bytes.slice(end + 1..))) } else { Err(InvalidRecord) }
+        if is_valid { Ok(record) } else { Err(InvalidRecord) }
     }
-}
-
-/// Converts a number of bytes in memory.
-pub(super) fn to_usize(bytes: u64) -> usize {
-    usize::try_from(bytes).expect("bytes in memory have a length")
 }
 
 #[cfg(test)]
@@ -218,13 +211,15 @@ mod tests {
             let record =
                 Record::after(before.as_ref(), &progress, ("a/b", BEGUN), upload(&progress), tags(&progress));
             let (record, piece) = record;
-            pieces.push((record.seq, piece.len() as u64));
+            pieces.push((record.seq, piece.end - piece.start));
             assert_eq!((record.seq, record.pieces_from), (i as u64 + 1, from), "{i}");
             let held: u64 =
                 pieces.iter().filter(|(seq, _)| *seq >= record.pieces_from).map(|(_, len)| len).sum();
             assert_eq!(held, record.in_no_part(), "{i}");
-            let (read, rest) = Record::decode(record.seq, &record.encode("1", b"bytes\nmore")).unwrap();
-            assert_eq!(&rest[..], b"bytes\nmore");
+            let encoded = record.encode("1", "bytes\nmore".into()).to_vec();
+            let (line, rest) = encoded.split_at(encoded.iter().position(|byte| *byte == b'\n').unwrap());
+            assert_eq!(rest, b"\nbytes\nmore");
+            let read = Record::decode(record.seq, line).unwrap();
             assert_eq!(
                 (read.offset, read.tags, read.upload, read.pieces_from, read.sizes),
                 (record.offset, record.tags.clone(), record.upload.clone(), from, record.sizes)
@@ -239,8 +234,8 @@ mod tests {
         let mut progress = progress();
         progress.receive(b"abc");
         let (record, _) = Record::after(None, &progress, ("a", BEGUN), None, Vec::new());
-        let good = String::from_utf8(record.encode("1", b"abc").to_vec()).unwrap();
-        assert!(Record::decode(1, &good.clone().into()).is_ok());
+        let good = String::from_utf8(record.encode("1", Payload::default()).to_vec()).unwrap();
+        assert!(Record::decode(1, good.as_bytes()).is_ok());
         for (from, to) in [
             ("\"version\":1", "\"version\":2"),
             ("\"offset\":3", "\"offset\":11"),
@@ -250,12 +245,11 @@ mod tests {
             ("\"part_bytes\":10", "\"part_bytes\":0"),
             ("\"offset\":3", "\"offset\":3,\"parts\":[\"tag\"]"),
             ("\"sha256\":\"", "\"sha256\":\"AA"),
-            ("\n", ""),
             ("{", ""),
         ] {
             let bad = good.replacen(from, to, 1);
             assert_ne!(bad, good, "{from}");
-            assert!(Record::decode(1, &bad.into()).is_err(), "{from} as {to}");
+            assert!(Record::decode(1, bad.as_bytes()).is_err(), "{from} as {to}");
         }
     }
 }

@@ -11,7 +11,6 @@ mod upload;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use bytes::Bytes;
 use jiff::Timestamp;
 use quinistry_oci::{Algorithm, Digest, RepositoryName};
 use quinistry_store::StorageError;
@@ -20,12 +19,13 @@ use uuid::Uuid;
 use self::request::Request;
 use super::assembly::Assembly;
 use super::failure::failed;
-use super::memory::{IdleBuffer, PartBuffer};
+use super::folder::Piece;
 use super::parts::{Loss, PartWriter};
 use super::progress::Progress;
 use super::record::Record;
 use super::{Shared, folder};
-use crate::{Condition, ObjectErrorKind, Part};
+use crate::memory::IdleBuffer;
+use crate::{Condition, ObjectErrorKind, Part, Payload};
 
 /// Upload of a session.
 #[derive(Debug)]
@@ -149,18 +149,32 @@ impl SessionUpload {
             let memory = self.shared.memory.take(length - self.assembly.buffer.capacity()).await?;
             self.assembly.buffer.grow(memory);
         }
-        for piece in folder::pieces(&self.shared, &self.folder, base).await? {
-            self.assembly.buffer.extend(&piece);
-        }
+        folder::read_pieces(&self.shared, &self.folder, base, &mut self.assembly.buffer).await?;
         self.is_loaded = true;
         Ok(())
+    }
+
+    /// Reads the bytes of the last record into the buffer, if these are all that are in no part and there is memory.
+    async fn load_piece(&mut self, piece: Piece) -> Result<(), StorageError> {
+        let length = piece.length();
+        let Some(memory) = self.shared.memory.try_take(length).filter(|_| !self.is_loaded) else {
+            return Ok(());
+        };
+        self.assembly.buffer.grow(memory);
+        let read = piece.read_into(&mut self.assembly.buffer, length).await;
+        if read.is_err() {
+            self.reset();
+        }
+        self.is_loaded = read.is_ok();
+        read.map(drop)
     }
 
     /// Reads the last record, and goes back to it. Returns false if the session has ended.
     async fn read(&mut self) -> Result<bool, StorageError> {
         // A record that a purge removes in between is not there any more at the second look.
         for _ in 0..3 {
-            let found = folder::look(&self.shared, &self.folder).await?;
+            let known = self.base.as_ref().map(|base| base.seq);
+            let found = folder::look_for_last(&self.shared, &self.folder, known).await?;
             if found.is_ended {
                 self.stage = Stage::Ended;
                 return Ok(false);
@@ -178,13 +192,11 @@ impl SessionUpload {
                 return Ok(false);
             };
             if let Some((record, piece)) = folder::record(&self.shared, &self.folder, last).await? {
-                let is_all = record.pieces_from == record.seq && piece.len() as u64 == record.in_no_part();
+                let is_all = record.pieces_from == record.seq && piece.length() == record.in_no_part();
                 self.base = Some(record);
                 self.reset();
-                if is_all && let Some(memory) = self.shared.memory.try_take(piece.len() as u64) {
-                    self.assembly.buffer.grow(memory);
-                    self.assembly.buffer.extend(&piece);
-                    self.is_loaded = true;
+                if is_all {
+                    self.load_piece(piece).await?;
                 }
                 self.is_confirmed = true;
                 return Ok(true);
@@ -200,23 +212,26 @@ impl SessionUpload {
             return Ok(());
         }
         let seq = self.base.as_ref().map(|base| base.seq);
-        let known = usize::try_from(self.base.as_ref().map_or(0, Record::in_no_part)).unwrap_or(usize::MAX);
-        let received: Bytes = if self.request.may_be_moved() && self.is_uncut() && self.is_loaded {
-            Bytes::copy_from_slice(self.assembly.buffer.bytes().get(known..).unwrap_or_default())
-        } else {
-            Bytes::new()
-        };
-        let found = folder::look(&self.shared, &self.folder).await?;
+        let found = folder::look_for_last(&self.shared, &self.folder, seq).await?;
         if !found.is_ended && found.last == seq {
             self.is_confirmed = true;
             return Ok(());
         }
         let may_be_moved = self.request.may_be_moved() && self.is_uncut();
+        let mut received = Payload::default();
+        if may_be_moved && self.is_loaded {
+            received = self.assembly.buffer.take();
+            received.advance(self.base.as_ref().map_or(0, Record::in_no_part));
+        }
         if !self.read().await? || !may_be_moved {
             return Err(StorageError::Overtaken);
         }
         self.load().await?;
-        self.assembly.append(&received).await
+        // Each piece gives its memory back before the next one needs some.
+        while let Some(piece) = received.pop() {
+            self.assembly.append(&piece).await?;
+        }
+        Ok(())
     }
 
     async fn append_now(&mut self, bytes: &[u8]) -> Result<(), StorageError> {
@@ -244,13 +259,16 @@ impl SessionUpload {
         let place = (&*self.repository, self.begun);
         let (record, held) =
             Record::after(self.base.as_ref(), progress, place, writer.upload(), writer.tags());
-        // The record is in memory beside the buffer, if there is room for both.
-        let room = self.shared.memory.try_take(held.len() as u64);
-        let body = record.encode(&Uuid::new_v4().to_string(), &self.assembly.buffer.bytes()[held]);
-        if room.is_none() {
-            self.assembly.buffer = PartBuffer::new();
+        let piece = if let Some(shared) = self.assembly.buffer.share(held.start, &self.shared.memory) {
+            shared
+        } else {
+            // The bytes are read back if they are needed.
+            let mut all = std::mem::take(&mut self.assembly.buffer).take();
+            all.advance(held.start);
             self.is_loaded = false;
-        }
+            all
+        };
+        let body = record.encode(&Uuid::new_v4().to_string(), piece);
         let key = folder::record_key(&self.folder, record.seq);
         // The record names the upload, and may be there although its answer is lost.
         let is_own = !self.assembly.writer.is_shared();
@@ -270,7 +288,6 @@ impl SessionUpload {
             }
         };
         let (created, ()) = futures_util::future::join(created, started).await;
-        drop(room);
         match created {
             Ok(_) => {}
             Err(error) if error.kind == ObjectErrorKind::Precondition => {

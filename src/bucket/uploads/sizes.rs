@@ -12,6 +12,10 @@ const MIB: u64 = 1024 * 1024;
 /// parts before, and factor.
 const GROWTH: [(u32, u64); 2] = [(8_000, 16), (5_000, 4)];
 
+/// Share of the memory for parts that one part may take, so that several uploads gather parts at the same time however
+/// long they are.
+const SHARE_OF_MEMORY: u64 = 4;
+
 /// Sizes of the parts of an upload, which stay for its life. The last part may be shorter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct PartSizes {
@@ -22,6 +26,11 @@ pub(super) struct PartSizes {
 }
 
 impl PartSizes {
+    /// Returns the greatest size of a part in a memory of this size. A part is never shorter than configured.
+    pub(super) fn greatest(part_bytes: u64, memory_bytes: u64) -> u64 {
+        part_bytes.max(memory_bytes / SHARE_OF_MEMORY)
+    }
+
     /// Returns the sizes for an upload of this length. A part is not longer than `greatest`.
     pub(super) fn of_length(part_bytes: u64, length: u64, greatest: u64) -> Self {
         let needed = length.div_ceil(PLANNED_PARTS);
@@ -59,6 +68,18 @@ impl PartSizes {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_part_that_grows_takes_a_quarter_of_the_memory_at_most() {
+        assert_eq!(PartSizes::greatest(10 * MIB, 256 * MIB), 64 * MIB);
+        assert_eq!(PartSizes::greatest(10 * MIB, 10 * MIB), 10 * MIB);
+        let growing = PartSizes::of_unknown_length(10 * MIB, true, 64 * MIB);
+        let sizes = [4_999, 5_000, 8_000].map(|parts| growing.after(parts).unwrap() / MIB);
+        assert_eq!(sizes, [10, 40, 64]);
+        assert_eq!(growing.max_bytes(), 298_000 * MIB);
+        let fixed = PartSizes::of_unknown_length(10 * MIB, true, 10 * MIB);
+        assert_eq!(fixed.max_bytes(), 100_000 * MIB);
+    }
 
     #[test]
     fn parts_of_a_known_length_are_at_most_nine_thousand() {

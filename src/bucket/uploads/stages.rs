@@ -31,7 +31,7 @@ pub(super) async fn write(
     }
     for stage in entries {
         let writes = stage.into_iter().map(|(key, bytes)| async move {
-            let written = shared.objects.put(&key, bytes, Condition::Always).await;
+            let written = shared.objects.put(&key, bytes.into(), Condition::Always).await;
             written.map(drop).map_err(failed("write", &key))
         });
         stream::iter(writes).buffer_unordered(WRITES_AT_ONCE).try_collect::<()>().await?;

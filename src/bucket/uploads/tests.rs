@@ -14,12 +14,15 @@ use quinistry_oci::{Digest, RepositoryName};
 use quinistry_store::{Key, NextRequest, StorageError, Upload, UploadId, UploadStart, Uploads as _};
 use tokio::runtime::{Handle, Runtime};
 
-use super::{BucketUploads, PartMemory, UploadOptions};
-use crate::TransferOptions;
+use super::{BucketUploads, UploadOptions};
 use crate::testing::{FaultPlan, Faulty, Mem, MemOptions, RequestCounts, StoreClock};
+use crate::{TransferMemory, TransferOptions};
 
 /// Length of a part in these tests, in bytes.
 const PART: usize = 1000;
+
+/// Length of a block of memory in these tests, in bytes.
+const BLOCK: usize = 100;
 
 /// Name of the session in these tests.
 const ID: &str = "0a1b2c3d-0000-4000-8000-000000000000";
@@ -64,7 +67,7 @@ impl Bench {
 
     /// Returns a replica that has just started.
     fn replica(&self) -> BucketUploads {
-        let memory = PartMemory::with_wait(self.memory_bytes, Duration::from_millis(10));
+        let memory = TransferMemory::with(self.memory_bytes, BLOCK, Duration::from_millis(10));
         BucketUploads::new(self.bucket.clone(), runtime(), memory, self.options)
     }
 

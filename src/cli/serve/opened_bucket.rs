@@ -8,7 +8,7 @@ use tokio::runtime::Handle;
 use super::plan::FolderAccess;
 use crate::bucket::{
     self, AzureOptions, Bucket, BucketOptions, BucketSettings, BucketUploads, KeptProbe, ListingQuery,
-    Objects, PartMemory, ProbeDepth, ProbeReport, StoreAbilities, StoreOptions, UploadOptions,
+    Objects, ProbeDepth, ProbeReport, StoreAbilities, StoreOptions, TransferMemory, UploadOptions,
 };
 use crate::client::{TlsOptions, client_builder};
 use crate::oci::escape::Escaped;
@@ -84,9 +84,9 @@ fn open_within(
         is_exclusive: options.is_exclusive,
         verifies_sha256: abilities.verifies_sha256,
     };
-    let memory = PartMemory::new(options.transfers.memory_bytes);
-    let uploads = Arc::new(BucketUploads::new(objects.clone(), runtime.clone(), memory, uploads));
-    let bucket = Bucket::new(objects, runtime.clone(), abilities, uploads);
+    let memory = TransferMemory::new(options.transfers.memory_bytes);
+    let uploads = Arc::new(BucketUploads::new(objects.clone(), runtime.clone(), memory.clone(), uploads));
+    let bucket = Bucket::new(objects, runtime.clone(), abilities, memory, uploads);
     Ok(OpenedBucket { bucket, is_writable, probe })
 }
 

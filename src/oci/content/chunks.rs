@@ -83,9 +83,12 @@ impl Iterator for Chunks {
             ChunkSource::End => None,
             ChunkSource::Memory(bytes) => Some(Ok(bytes)),
             ChunkSource::Source(source, rest) => {
-                let range = next_range(rest, max_bytes);
-                rest.start = range.end;
-                Some(source.read_at(range))
+                let read = source.read_on(next_range(rest, max_bytes), rest.end);
+                match &read {
+                    Ok(chunk) => rest.start += chunk.len() as u64,
+                    Err(_) => rest.start = rest.end,
+                }
+                Some(read)
             }
         }
     }

@@ -8,7 +8,9 @@ use http::header::{CONTENT_RANGE, LOCATION, RANGE};
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::BodyExt as _;
 use quinistry_bucket::testing::{FaultPlan, Faulty, Mem, RequestKind};
-use quinistry_bucket::{Bucket, BucketUploads, PartMemory, StoreAbilities, TransferOptions, UploadOptions};
+use quinistry_bucket::{
+    Bucket, BucketUploads, StoreAbilities, TransferMemory, TransferOptions, UploadOptions,
+};
 use quinistry_oci::{Algorithm, Digest};
 use quinistry_store::Store;
 use tower_service::Service as _;
@@ -37,9 +39,9 @@ async fn store(bucket: &SharedBucket) -> Store {
             is_exclusive: false,
             verifies_sha256: true,
         };
-        let memory = PartMemory::new(transfers.part_bytes);
-        let uploads = BucketUploads::new(objects.clone(), runtime.clone(), memory, options);
-        let bucket = Bucket::new(objects, runtime, StoreAbilities::ALL, Arc::new(uploads));
+        let memory = TransferMemory::new(transfers.part_bytes);
+        let uploads = BucketUploads::new(objects.clone(), runtime.clone(), memory.clone(), options);
+        let bucket = Bucket::new(objects, runtime, StoreAbilities::ALL, memory, Arc::new(uploads));
         Store::open(bucket, false).unwrap()
     });
     store.await.unwrap()

@@ -44,7 +44,7 @@ impl Store {
                 if let Some(refusal) = check_sum(request) {
                     return Ok(refusal);
                 }
-                let put = self.mem.put(key, request.body.clone(), condition).await?;
+                let put = self.mem.put(key, request.body.clone().into(), condition).await?;
                 Ok(Answer::empty(200).with_version(self.shape, &put.version.unwrap()))
             }
             Operation::Copy { from } => {
@@ -69,7 +69,7 @@ impl Store {
                 if let Some(refusal) = check_sum(request) {
                     return Ok(refusal);
                 }
-                let part = self.mem.put_part(upload, *number, request.body.clone()).await?;
+                let part = self.mem.put_part(upload, *number, request.body.clone().into()).await?;
                 Ok(Answer::empty(200).with("etag", &part.tag))
             }
             Operation::CopyPart { number, from, range } => {

@@ -3,14 +3,12 @@
 use std::ops::Range;
 use std::time::Duration;
 
-use bytes::Bytes;
-
 use quinistry_oci::Digest;
 
 use super::spoil::sent;
 use super::{Faulty, RequestKind};
 use crate::{
-    Condition, Listing, ListingQuery, Multipart, Object, ObjectError, ObjectMeta, Objects, Part,
+    Condition, Listing, ListingQuery, Multipart, Object, ObjectError, ObjectMeta, Objects, Part, Payload,
     PendingUpload, Put, RequestFuture, SignedMethod, StoreTime,
 };
 
@@ -30,7 +28,7 @@ impl<O: Objects> Objects for Faulty<O> {
         Box::pin(self.spoil(request, self.inner.head(key)))
     }
 
-    fn put<'a>(&'a self, key: &'a str, body: Bytes, condition: Condition<'a>) -> RequestFuture<'a, Put> {
+    fn put<'a>(&'a self, key: &'a str, body: Payload, condition: Condition<'a>) -> RequestFuture<'a, Put> {
         let request = sent(RequestKind::Put, key, condition);
         Box::pin(self.spoil(request, self.inner.put(key, body, condition)))
     }
@@ -42,7 +40,7 @@ impl<O: Objects> Objects for Faulty<O> {
     fn put_hashed<'a>(
         &'a self,
         key: &'a str,
-        body: Bytes,
+        body: Payload,
         condition: Condition<'a>,
         sha256: &'a Digest,
     ) -> RequestFuture<'a, Put> {
@@ -76,7 +74,7 @@ impl<O: Objects> Objects for Faulty<O> {
         Box::pin(self.spoil(request, self.inner.create_multipart(key)))
     }
 
-    fn put_part<'a>(&'a self, upload: Multipart<'a>, number: u32, body: Bytes) -> RequestFuture<'a, Part> {
+    fn put_part<'a>(&'a self, upload: Multipart<'a>, number: u32, body: Payload) -> RequestFuture<'a, Part> {
         let request = sent(RequestKind::PutPart, upload.key, Condition::Always);
         Box::pin(self.spoil(request, self.inner.put_part(upload, number, body)))
     }

@@ -6,7 +6,7 @@ use futures_util::TryStreamExt as _;
 
 use super::*;
 use crate::testing::Mem;
-use crate::{Condition, ObjectErrorKind, Objects as _};
+use crate::{Condition, ObjectErrorKind, Objects as _, Payload};
 
 fn run<T>(request: impl Future<Output = T>) -> T {
     tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(request)
@@ -17,7 +17,7 @@ fn faulty(rates: FaultRates) -> Faulty<Mem> {
 }
 
 async fn put(bucket: &Faulty<Mem>, key: &str, condition: Condition<'_>) -> Result<(), ObjectErrorKind> {
-    let put = bucket.put(key, Bytes::from_static(b"content"), condition).await;
+    let put = bucket.put(key, "content".into(), condition).await;
     put.map(drop).map_err(|error| error.kind)
 }
 
@@ -69,7 +69,7 @@ fn a_held_answer_comes_though_late() {
         let bucket = faulty(FaultRates::default());
         bucket.plan().spoil(RequestKind::Put, "", Fault::Held(Duration::from_hours(1)), 1);
         {
-            let mut held = bucket.put("k", Bytes::new(), Condition::Always);
+            let mut held = bucket.put("k", Payload::default(), Condition::Always);
             let is_pending =
                 std::future::poll_fn(|context| Poll::Ready(held.as_mut().poll(context).is_pending()));
             assert!(is_pending.await);

@@ -5,6 +5,8 @@ use std::ops::Range;
 use bytes::Bytes;
 use md5::{Digest as _, Md5};
 
+use crate::Payload;
+
 /// Length in bytes of the pieces in which a body is read.
 const CHUNK_BYTES: u64 = 64 << 10;
 
@@ -27,9 +29,14 @@ enum Segment {
 
 impl Body {
     /// Makes a body; one of `forgets_from` bytes or more is forgotten.
-    pub(super) fn new(bytes: Bytes, forgets_from: u64) -> Self {
-        let length = bytes.len() as u64;
-        let segment = if length < forgets_from { Segment::Bytes(bytes) } else { Segment::Forgotten(length) };
+    pub(super) fn new(payload: &Payload, forgets_from: u64) -> Self {
+        let length = payload.length();
+        // A copy: the memory of the payload belongs to the budget of its sender.
+        let segment = if length < forgets_from {
+            Segment::Bytes(payload.to_vec().into())
+        } else {
+            Segment::Forgotten(length)
+        };
         Self { segments: vec![segment], length }
     }
 

@@ -4,7 +4,6 @@ use std::ops::Range;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, UNIX_EPOCH};
 
-use bytes::Bytes;
 use futures_util::stream::{self, StreamExt as _};
 use quinistry_oci::Digest;
 
@@ -12,7 +11,7 @@ use super::body::Body;
 use super::{Mem, SIGNED_REQUEST_VALIDITY, refuse};
 use crate::{
     Condition, Listing, ListingQuery, Multipart, Object, ObjectError, ObjectErrorKind, ObjectMeta, Objects,
-    Part, PendingUpload, Put, RequestFuture, SignedMethod, StoreTime,
+    Part, Payload, PendingUpload, Put, RequestFuture, SignedMethod, StoreTime,
 };
 
 /// Greatest number of keys in a page, and of removals in one request, on S3.
@@ -57,11 +56,11 @@ impl Objects for Mem {
         })
     }
 
-    fn put<'a>(&'a self, key: &'a str, body: Bytes, condition: Condition<'a>) -> RequestFuture<'a, Put> {
+    fn put<'a>(&'a self, key: &'a str, body: Payload, condition: Condition<'a>) -> RequestFuture<'a, Put> {
         Box::pin(async move {
             self.answer(|state, options, now| {
                 state.check_write(options, "put", key, condition)?;
-                let body = Body::new(body, options.forgets_from);
+                let body = Body::new(&body, options.forgets_from);
                 Ok(state.insert(options, key, body, None, now))
             })
         })
@@ -74,11 +73,11 @@ impl Objects for Mem {
     fn put_hashed<'a>(
         &'a self,
         key: &'a str,
-        body: Bytes,
+        body: Payload,
         condition: Condition<'a>,
         sha256: &'a Digest,
     ) -> RequestFuture<'a, Put> {
-        if self.options.verifies_sha256 && Digest::sha256(&body) != *sha256 {
+        if self.options.verifies_sha256 && Digest::sha256(&body.to_vec()) != *sha256 {
             let refused = refuse(ObjectErrorKind::Refused, "put", key, "400 BadDigest");
             return Box::pin(std::future::ready(Err(refused)));
         }
@@ -136,10 +135,10 @@ impl Objects for Mem {
         Box::pin(async move { self.answer(|state, _, now| Ok(state.begin_upload(key, now))) })
     }
 
-    fn put_part<'a>(&'a self, upload: Multipart<'a>, number: u32, body: Bytes) -> RequestFuture<'a, Part> {
+    fn put_part<'a>(&'a self, upload: Multipart<'a>, number: u32, body: Payload) -> RequestFuture<'a, Part> {
         Box::pin(async move {
             self.answer(|state, options, _| {
-                let body = Body::new(body, options.forgets_from);
+                let body = Body::new(&body, options.forgets_from);
                 state.put_part(options, upload, number, body)
             })
         })

@@ -14,10 +14,6 @@ fn bucket(options: MemOptions) -> Mem {
     )
 }
 
-fn bytes(text: &'static str) -> Bytes {
-    Bytes::from_static(text.as_bytes())
-}
-
 /// Runs a request, which waits for nothing.
 fn run<T>(request: impl Future<Output = T>) -> T {
     tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(request)
@@ -29,7 +25,7 @@ async fn put(
     text: &'static str,
     condition: Condition<'_>,
 ) -> Result<String, ObjectErrorKind> {
-    let put = mem.put(key, bytes(text), condition).await.map_err(|error| error.kind)?;
+    let put = mem.put(key, text.into(), condition).await.map_err(|error| error.kind)?;
     Ok(put.version.unwrap())
 }
 
@@ -162,7 +158,7 @@ fn lists_that_lag_show_changes_later() {
 async fn send_parts(mem: &Mem, upload: Multipart<'_>, texts: &[&'static str]) -> Vec<Part> {
     let mut parts = Vec::new();
     for (number, text) in (1..).zip(texts) {
-        parts.push(mem.put_part(upload, number, bytes(text)).await.unwrap());
+        parts.push(mem.put_part(upload, number, (*text).into()).await.unwrap());
     }
     parts
 }
@@ -211,7 +207,7 @@ fn an_upload_with_wrong_parts_is_not_completed() {
         assert_eq!(mem.bytes("k").unwrap(), b"old");
         mem.abort(upload).await.unwrap();
         mem.abort(upload).await.unwrap();
-        let late = mem.put_part(upload, 1, bytes("late")).await.unwrap_err();
+        let late = mem.put_part(upload, 1, "late".into()).await.unwrap_err();
         assert_eq!((late.kind, mem.pending_uploads()), (ObjectErrorKind::NotFound, 0));
     });
 }

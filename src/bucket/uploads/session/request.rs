@@ -51,6 +51,7 @@ impl SessionUpload {
             if next.length == Some(0) && !digest.matches(b"") {
                 return Ok(None);
             }
+            self.shared.check_length(next.length)?;
             self.prepare_whole(digest, next);
         }
         Ok(Some(self.assembly.progress.offset()))

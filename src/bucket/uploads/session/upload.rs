@@ -4,7 +4,6 @@ use quinistry_oci::{Algorithm, Digest};
 use quinistry_store::{Entry, Key, NextRequest, RoomFuture, StorageError, Upload};
 
 use super::{SessionUpload, Stage};
-use crate::uploads::memory::PartBuffer;
 
 impl Upload for SessionUpload {
     fn offset(&self) -> u64 {
@@ -83,9 +82,9 @@ impl Upload for SessionUpload {
 
     fn release(&mut self) {
         if self.stage == Stage::Receiving && self.is_loaded && self.parked.is_none() {
-            let buffer = std::mem::replace(&mut self.assembly.buffer, PartBuffer::new());
-            if !buffer.bytes().is_empty() {
-                self.parked = Some(self.shared.memory.park(buffer));
+            let buffer = std::mem::take(&mut self.assembly.buffer);
+            if buffer.length() > 0 {
+                self.parked = Some(buffer.park(&self.shared.memory));
                 self.is_loaded = false;
             }
         }

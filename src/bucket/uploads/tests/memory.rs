@@ -1,9 +1,12 @@
 //! Memory for the parts of uploads.
 
+use std::time::Duration;
+
 use quinistry_oci::{Algorithm, Digest};
 use quinistry_store::{StorageError, UploadStart, Uploads as _};
 
-use super::{Bench, PART, bytes, patch, put, runtime, session};
+use super::{BLOCK, Bench, PART, bytes, patch, put, runtime, session};
+use crate::{BucketUploads, TransferMemory};
 
 #[test]
 fn an_upload_without_memory_is_refused_and_can_be_repeated() {
@@ -28,7 +31,8 @@ fn an_upload_without_memory_is_refused_and_can_be_repeated() {
 #[test]
 fn memory_of_idle_sessions_goes_to_others_and_their_bytes_are_read_again() {
     let mut bench = Bench::new();
-    bench.memory_bytes = 2 * PART as u64;
+    // A buffer takes a part and the spare blocks, so that there is memory for two of three.
+    bench.memory_bytes = 3 * PART as u64;
     let replica = bench.replica();
     let all = bytes(900);
     let mut idle = session(&replica);
@@ -77,4 +81,41 @@ fn uploads_at_once_go_on_with_memory_for_one_part_each() {
     for writer in 0..4 {
         assert!(bench.bytes(&format!("a/{writer}")).unwrap() == all);
     }
+}
+
+#[test]
+fn an_upload_that_tells_a_length_of_too_many_parts_is_refused_at_its_begin() {
+    let bench = Bench::new();
+    let replica = bench.replica();
+    let digest = Digest::sha256(b"long");
+    // 10,000 parts of a quarter of the memory.
+    let most = 10_000 * (bench.memory_bytes / 4);
+    let begin =
+        |length| replica.begin(UploadStart::Whole { digest: &digest, length: Some(length), key: None });
+    assert!(begin(most / 2).is_ok());
+    assert!(matches!(begin(most + 1), Err(StorageError::TooManyParts { .. })));
+}
+
+#[test]
+fn memory_comes_back_after_each_way_to_upload() {
+    let bench = Bench::new();
+    let memory = TransferMemory::with(bench.memory_bytes, BLOCK, Duration::from_secs(10));
+    let replica = || BucketUploads::new(bench.bucket.clone(), runtime(), memory.clone(), bench.options);
+    let all = bytes(3 * PART + 10);
+    let digest = Digest::sha256(&all);
+    let to = super::key("a/data");
+    let start = UploadStart::Whole { digest: &digest, length: Some(all.len() as u64), key: Some(&to) };
+    let mut upload = replica().begin(start).unwrap();
+    upload.append(&all).unwrap();
+    upload.finish(&to, &[]).unwrap();
+    // Another process takes over after each chunk, and reads back what is in no part.
+    let mut offset = 0;
+    for chunk in all.chunks(450) {
+        offset = patch(&mut *session(&replica()), Some(offset), chunk).unwrap();
+    }
+    let mut last = session(&replica());
+    assert!(put(&mut *last, b"", &digest, "a/other").unwrap());
+    drop((upload, last));
+    assert_eq!(memory.free_bytes(), memory.size());
+    assert_eq!(bench.bytes("a/other").unwrap(), all);
 }

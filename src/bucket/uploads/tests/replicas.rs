@@ -377,3 +377,21 @@ fn the_end_of_an_upload_that_the_store_answers_late_is_waited_for() {
     });
     assert_eq!(bench.bytes("a/data").unwrap(), all);
 }
+
+#[test]
+fn a_session_of_a_thousand_chunks_lists_only_what_is_new() {
+    let bench = Bench::new();
+    let [mut one, mut other] = [session(&bench.replica()), session(&bench.replica())];
+    let all = bytes(1002);
+    for (offset, byte) in all[..1000].iter().enumerate() {
+        patch(&mut *one, Some(offset as u64), &[*byte]).unwrap();
+    }
+    patch(&mut *other, Some(1000), &all[1000..1001]).unwrap();
+    bench.requests();
+    patch(&mut *one, Some(1001), &all[1001..]).unwrap();
+    let requests = bench.requests();
+    assert_eq!(requests.of(RequestKind::List), 1, "one page, though the folder has two: {requests:?}");
+    assert!(put(&mut *other, b"", &Digest::sha256(&all), "a/data").unwrap());
+    assert_eq!(bench.bytes("a/data").unwrap(), all);
+    assert!(!one.refresh().unwrap(), "the end is seen by the other replica, too");
+}

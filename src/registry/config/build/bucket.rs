@@ -6,14 +6,11 @@ use super::super::model::{
     AzureConfig, AzureLogin, BucketConfig, BucketStore, CoherenceConfig, GcsConfig, RedirectConfig, S3Config,
     SecretText,
 };
-use super::super::rules::bucket::{MIN_PART_BYTES, credentials_of_gcs};
+use super::super::rules::bucket::{AZURE_PART_BYTES, MIN_PART_BYTES, credentials_of_gcs};
 use super::Section;
 
 /// Class that stands for none, in distribution as well.
 const NO_CLASS: &str = "NONE";
-
-/// Length of a block of Azure, in bytes: that of the parts of S3, since distribution has no key for it.
-const AZURE_PART_BYTES: u64 = 10 << 20;
 
 /// Makes the bucket, if a driver of one is configured.
 pub(super) fn bucket(root: Section<'_>) -> Option<BucketConfig> {

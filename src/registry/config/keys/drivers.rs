@@ -130,7 +130,7 @@ pub(super) const OWN: &[ConfigKey] = &[
     key("quinistry.uploads.memory", Size)
         .default("256MiB")
         .lines(ReleaseLines::Own)
-        .note("for the parts of all uploads to a bucket"),
+        .note("for the parts of all uploads to a bucket and the bytes of pulls that are read ahead; at least `chunksize`"),
     key("quinistry.azure", Section).lines(ReleaseLines::Own),
     key("quinistry.azure.legacyroot", Boolean)
         .default("false")

@@ -4,11 +4,14 @@ use serde_json::{Map, Value};
 
 use super::super::findings::Findings;
 use super::super::tree::{ConfigNode, NodeKind};
-use super::super::values;
+use super::super::{scalar, schema, values};
 use super::is_empty;
 
 /// Shortest part of an upload, but for the last one, in bytes (S3 user guide, multipart upload limits).
 pub(in super::super) const MIN_PART_BYTES: u64 = 5 << 20;
+
+/// Length of a block of Azure, in bytes: that of the parts of S3, since distribution has no key for it.
+pub(in super::super) const AZURE_PART_BYTES: u64 = 10 << 20;
 
 /// Longest part of an upload, in bytes.
 const MAX_PART_BYTES: i64 = 5 << 30;
@@ -32,6 +35,46 @@ pub(super) fn check(tree: &ConfigNode, findings: &mut Findings) {
     azure(tree, findings);
     names(tree, findings);
     own(tree, findings);
+    memory(tree, findings);
+}
+
+/// Refuses parts that are longer than the memory for them: a part is in memory until the store has it.
+fn memory(tree: &ConfigNode, findings: &mut Findings) {
+    const MEMORY: &str = "quinistry.uploads.memory";
+    let Some(storage) = tree.at("storage") else { return };
+    let Some(driver) = ["s3", "gcs", "azure"].into_iter().find(|driver| storage.entry(driver).is_some())
+    else {
+        return;
+    };
+    let chunk = format!("storage.{driver}.chunksize");
+    let chunk_node = given(tree, &chunk);
+    let written = chunk_node.and_then(|node| values::integer(node, 0).ok());
+    let part = written.and_then(|bytes| u64::try_from(bytes).ok()).or_else(|| default_size(&chunk));
+    let part = part.unwrap_or(AZURE_PART_BYTES).max(MIN_PART_BYTES);
+    let memory_node = given(tree, MEMORY);
+    let memory = match memory_node {
+        Some(node) => values::size(node).ok(),
+        None => default_size(MEMORY),
+    };
+    let Some(memory) = memory.filter(|memory| *memory < part) else { return };
+    let what = if driver == "azure" { "a part of an upload".to_owned() } else { chunk.clone() };
+    if memory_node.is_some() {
+        let message = format!(
+            "must not be less than {what}, which is {part}: a part is in memory until the store has it; set {part} or more"
+        );
+        error(tree, MEMORY, &message, findings);
+    } else {
+        let message = format!(
+            "must not be greater than {MEMORY}, which is {memory}: a part is in memory until the store has it; set \
+             {MEMORY} to {part} or more"
+        );
+        error(tree, &chunk, &message, findings);
+    }
+}
+
+/// Returns the default of a key that is a number of bytes.
+fn default_size(path: &str) -> Option<u64> {
+    schema::find(path).and_then(|key| scalar::size(key.default))
 }
 
 /// Returns a value that is neither absent nor empty.

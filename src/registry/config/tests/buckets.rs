@@ -104,11 +104,39 @@ fn a_bucket_that_would_be_another_than_meant_is_refused() {
             "storage: {s3: {bucket: a, region: b}}\nquinistry: {uploads: {memory: much}}".into(),
             "quinistry.uploads.memory: \"much\" must be a number of bytes",
         ),
+        (
+            "storage: {s3: {bucket: a, region: b}}\nquinistry: {uploads: {memory: 10239KiB}}".into(),
+            "quinistry.uploads.memory: must not be less than storage.s3.chunksize, which is 10485760",
+        ),
+        (
+            "storage: {gcs: {bucket: a, chunksize: 262144}}\nquinistry: {uploads: {memory: 1MiB}}".into(),
+            "quinistry.uploads.memory: must not be less than storage.gcs.chunksize, which is 5242880",
+        ),
+        (
+            "storage: {azure: {accountname: a, container: b}}\nquinistry: {uploads: {memory: 8MiB}}".into(),
+            "quinistry.uploads.memory: must not be less than a part of an upload, which is 10485760",
+        ),
+        (
+            "storage: {s3: {bucket: a, region: b, chunksize: 268435457}}".into(),
+            "storage.s3.chunksize: must not be greater than quinistry.uploads.memory, which is 268435456",
+        ),
     ] {
         let found = problems(&text);
         let is_error = |line: &&String| line.contains(": error: ") && line.contains(problem);
         assert!(found.iter().any(|line| is_error(&line)), "{text}: {found:?}");
     }
+}
+
+#[test]
+fn the_memory_for_parts_holds_one_at_least() {
+    let memory = |chunk: &str, memory: &str| {
+        let text =
+            format!("{{s3: {{bucket: a, region: b{chunk}}}}}\nquinistry: {{uploads: {{memory: {memory}}}}}");
+        bucket(&text).memory_bytes
+    };
+    assert_eq!(memory("", "10MiB"), 10 << 20);
+    assert_eq!(memory(", chunksize: 5242880", "5MiB"), 5 << 20);
+    assert_eq!(memory(", chunksize: 1073741824", "1GiB"), 1 << 30);
 }
 
 #[test]
