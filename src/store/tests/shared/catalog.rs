@@ -81,6 +81,7 @@ fn repositories_that_another_program_makes_later_are_listed_after_a_start_and_af
     link_as_another_program(&storage, "between/starts");
     let view = storage.view();
     let store = replica(&view);
+    lead(&store);
     store.maintain().unwrap();
     assert_eq!(page(&store, 9, "").0, ["ours"], "the first clients are served first");
     storage.advance(Duration::from_secs(30));

@@ -146,6 +146,7 @@ fn the_mark_of_a_replica_that_stopped_after_the_change_is_removed() {
     let (store, ..) = two_images(&storage);
     let taken = crate::Key::of_path(format!("{}.taken", intents_of("other").child("0"))).unwrap();
     storage.bytes().write(&[&[(taken, b"third")]]).unwrap();
+    lead(&store);
     store.maintain().unwrap();
     assert!(has_intents(&storage), "a running replica is about to remove it");
     storage.age("/intents/", STOPPED);
