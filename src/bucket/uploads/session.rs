@@ -40,6 +40,8 @@ pub(super) struct SessionUpload {
     base: Option<Record>,
     /// The store has told that `base` is the last record, at some time within the request.
     is_confirmed: bool,
+    /// Time at which the store has told so, or this process has created `base`, by the clock of the store.
+    looked_up: SystemTime,
     assembly: Assembly,
     /// The buffer has all bytes that are in no part.
     is_loaded: bool,
@@ -80,6 +82,7 @@ impl SessionUpload {
             announced,
             base: None,
             is_confirmed: false,
+            looked_up: shared.now(),
             assembly: assemble(shared, &folder, None, announced),
             is_loaded: true,
             parked: None,
@@ -101,6 +104,15 @@ impl SessionUpload {
 
     fn check_usable(&self) -> Result<(), StorageError> {
         if self.stage == Stage::Receiving { Ok(()) } else { Err(StorageError::Broken) }
+    }
+
+    fn confirmed(&mut self) {
+        (self.is_confirmed, self.looked_up) = (true, self.shared.now());
+    }
+
+    /// Returns true if the mark of the session's end may have been removed since the session was looked up.
+    fn is_forgotten(&self) -> bool {
+        self.shared.now().duration_since(self.looked_up).is_ok_and(|age| age >= folder::ENDED_AGE)
     }
 
     /// Returns true if no part was cut off since the last record.
@@ -149,11 +161,30 @@ impl SessionUpload {
             let memory = self.shared.memory.take(length - self.assembly.buffer.capacity()).await?;
             self.assembly.buffer.grow(memory);
         }
-        for piece in folder::pieces(&self.shared, &self.folder, base).await? {
+        let (seq, pieces) = (base.seq, folder::pieces(&self.shared, &self.folder, base).await);
+        if matches!(pieces, Err(StorageError::Broken)) {
+            return Err(self.without_pieces(seq).await);
+        }
+        for piece in pieces? {
             self.assembly.buffer.extend(&piece);
         }
         self.is_loaded = true;
         Ok(())
+    }
+
+    /// Returns the error of a session whose bytes in no part are incomplete.
+    async fn without_pieces(&mut self, seq: u64) -> StorageError {
+        match self.read().await {
+            Err(error) => error,
+            // The process that has ended the session removes its records.
+            Ok(false) => StorageError::Overtaken,
+            Ok(true) => {
+                if self.base.as_ref().is_some_and(|base| base.seq == seq) {
+                    self.assembly.writer.lose();
+                }
+                StorageError::Broken
+            }
+        }
     }
 
     /// Reads the last record, and goes back to it. Returns false if the session has ended.
@@ -169,7 +200,7 @@ impl SessionUpload {
                 if self.assembly.progress.offset() != self.acknowledged() {
                     self.reset();
                 }
-                self.is_confirmed = true;
+                self.confirmed();
                 return Ok(true);
             }
             let Some(last) = found.last else {
@@ -186,7 +217,7 @@ impl SessionUpload {
                     self.assembly.buffer.extend(&piece);
                     self.is_loaded = true;
                 }
-                self.is_confirmed = true;
+                self.confirmed();
                 return Ok(true);
             }
         }
@@ -208,7 +239,7 @@ impl SessionUpload {
         };
         let found = folder::look(&self.shared, &self.folder).await?;
         if !found.is_ended && found.last == seq {
-            self.is_confirmed = true;
+            self.confirmed();
             return Ok(());
         }
         let may_be_moved = self.request.may_be_moved() && self.is_uncut();
@@ -279,6 +310,7 @@ impl SessionUpload {
             Err(error) => return Err(failed("create", &key)(error)),
         }
         self.base = Some(record);
+        self.looked_up = self.shared.now();
         Ok(self.acknowledged())
     }
 
