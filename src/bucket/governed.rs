@@ -80,7 +80,7 @@ impl Governed {
         attempt: impl Fn() -> RequestFuture<'a, T> + Send + Sync,
     ) -> Result<T, Failed> {
         let Inner { policy, budget, limit, .. } = &*self.0;
-        let mut repetition = Repetition::new(*policy);
+        let mut repetition = Repetition::new(*policy).with_transfer(deadline.transfer());
         let mut is_again = false;
         budget.earn();
         loop {

@@ -3,6 +3,7 @@
 mod answer;
 mod clock;
 mod connector;
+mod pace;
 
 use std::fmt;
 use std::time::Duration;
@@ -15,6 +16,7 @@ use crate::{ObjectError, ObjectErrorKind, Payload};
 pub(crate) use self::answer::{Answer, etag, metadata};
 pub(crate) use self::clock::StoreClock;
 pub(crate) use self::connector::Connector;
+use self::pace::Pace;
 
 /// Time to connect, TLS included.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
@@ -76,8 +78,17 @@ impl Transport {
         let mut sent = reqwest::Request::new(method, url);
         *sent.headers_mut() = headers;
         // An explicit length of zero, which some stores demand of a PUT without a body.
-        *sent.body_mut() = Some(body.into());
-        let response = self.client.execute(sent).await.map_err(|error| unanswered(what, error))?;
+        let (body, pace) = Pace::of(body.into());
+        *sent.body_mut() = Some(body);
+        let answered = self.client.execute(sent);
+        let answered = match pace {
+            None => answered.await,
+            Some(pace) => pace
+                .keep(answered)
+                .await
+                .map_err(|reason| ObjectError::new(ObjectErrorKind::Unknown, format!("{what}: {reason}")))?,
+        };
+        let response = answered.map_err(|error| unanswered(what, error))?;
         self.clock.observe(response.headers());
         Answer::new(response, what).await
     }

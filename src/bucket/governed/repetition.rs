@@ -10,7 +10,7 @@ use crate::ObjectErrorKind;
 /// Longest pause before a repetition.
 const MAX_PAUSE: Duration = Duration::from_secs(5);
 
-/// Time after which a request is not repeated again: clients of a registry wait as long.
+/// Time after which a request is not repeated again, beside that of its body: clients of a registry wait as long.
 const MAX_ELAPSED: Duration = Duration::from_secs(30);
 
 /// Tenths of a repetition that a request earns for the process: ten repetitions for a hundred requests.
@@ -39,6 +39,8 @@ impl Default for RepetitionPolicy {
 pub(crate) struct Repetition {
     policy: RepetitionPolicy,
     begun: Instant,
+    /// Time in which the body of the request moves.
+    transfer: Duration,
     /// Number of attempts that failed.
     failed: u32,
 }
@@ -47,7 +49,13 @@ pub(crate) struct Repetition {
 
 impl Repetition {
     pub(crate) fn new(policy: RepetitionPolicy) -> Self {
-        Self { policy, begun: Instant::now(), failed: 0 }
+        Self { policy, begun: Instant::now(), transfer: Duration::ZERO, failed: 0 }
+    }
+
+    /// Returns the repetitions of a request whose body moves for some time. One connection that ends late must not fail
+    /// a push of gigabytes.
+    pub(super) fn with_transfer(self, transfer: Duration) -> Self {
+        Self { transfer, ..self }
     }
 
     pub(crate) const fn attempts(&self) -> u32 {
@@ -56,6 +64,10 @@ impl Repetition {
 
     /// Returns the pause before the next attempt; `None` if there shall be none.
     pub(crate) fn pause(&mut self, kind: ObjectErrorKind) -> Option<Duration> {
+        self.pause_after(self.begun.elapsed(), kind)
+    }
+
+    fn pause_after(&mut self, elapsed: Duration, kind: ObjectErrorKind) -> Option<Duration> {
         self.failed += 1;
         let is_passing =
             matches!(kind, ObjectErrorKind::Throttled | ObjectErrorKind::Unknown | ObjectErrorKind::Conflict);
@@ -64,7 +76,7 @@ impl Repetition {
         }
         let longest = self.policy.first_pause.saturating_mul(1 << (self.failed - 1).min(16)).min(MAX_PAUSE);
         let pause = longest.mul_f64(fraction());
-        (self.begun.elapsed() + pause < MAX_ELAPSED).then_some(pause)
+        (elapsed + pause < MAX_ELAPSED + self.transfer).then_some(pause)
     }
 }
 
@@ -124,6 +136,17 @@ mod tests {
         }
         let none = RepetitionPolicy { max_repetitions: 0, ..RepetitionPolicy::default() };
         assert_eq!(Repetition::new(none).pause(ObjectErrorKind::Throttled), None);
+    }
+
+    #[test]
+    fn a_body_may_be_sent_again_although_it_took_long() {
+        let unknown = ObjectErrorKind::Unknown;
+        let minute = Duration::from_mins(1);
+        let repetition = || Repetition::new(RepetitionPolicy::default());
+        assert_eq!(repetition().pause_after(minute, unknown), None);
+        let transfer = minute * 2;
+        assert!(repetition().with_transfer(transfer).pause_after(minute, unknown).is_some());
+        assert_eq!(repetition().with_transfer(transfer).pause_after(minute * 3, unknown), None);
     }
 
     #[test]

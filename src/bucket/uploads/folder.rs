@@ -33,7 +33,7 @@ const MAX_RACES: u32 = 8;
 
 /// Age from which on the folder of an ended session counts as a leftover. Until then, late requests of its
 /// client may come.
-const ENDED_AGE: Duration = Duration::from_mins(10);
+pub(super) const ENDED_AGE: Duration = Duration::from_mins(10);
 
 /// Folder of a session, as a list shows it.
 #[derive(Debug, Default)]
@@ -318,7 +318,8 @@ pub(super) async fn mark_ended(shared: &Shared, folder: &str) -> Result<(), Stor
 /// Aborts the uploads in parts of a session, and removes its folder, but for the mark that it has ended.
 /// Returns true if there was anything.
 pub(super) async fn clear(shared: &Shared, folder: &str) -> Result<bool, StorageError> {
-    let data = format!("{folder}/{DATA}");
+    // Those of distribution are `data` alone.
+    let data = format!("{folder}/data");
     let pending = shared.objects.list_uploads(&data).await.map_err(failed("list the uploads of", &data))?;
     for upload in &pending {
         let upload = Multipart { key: &upload.key, id: &upload.id };

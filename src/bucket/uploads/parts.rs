@@ -36,7 +36,7 @@ pub(super) struct PartWriter {
 /// Loss of an upload, after which its session cannot continue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Loss {
-    /// The store has neither the upload, or a part of it, nor an object.
+    /// The store has neither the upload, with all bytes, nor an object.
     Gone,
     /// Another process has ended the upload in other bytes.
     Overtaken,
@@ -82,6 +82,11 @@ impl PartWriter {
     /// Sets whether the upload is left to other processes, too.
     pub(super) fn set_shared(&mut self, is_shared: bool) {
         self.is_shared = is_shared;
+    }
+
+    /// Notes that bytes before those of the parts are lost.
+    pub(super) fn lose(&mut self) {
+        self.loss = Some(Loss::Gone);
     }
 
     /// Returns the loss of the upload, as far as a request has found it out.

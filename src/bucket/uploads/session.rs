@@ -40,6 +40,8 @@ pub(super) struct SessionUpload {
     base: Option<Record>,
     /// The store has told that `base` is the last record, at some time within the request.
     is_confirmed: bool,
+    /// Time at which the store has told so, or this process has created `base`, by the clock of the store.
+    looked_up: SystemTime,
     assembly: Assembly,
     /// The buffer has all bytes that are in no part.
     is_loaded: bool,
@@ -80,6 +82,7 @@ impl SessionUpload {
             announced,
             base: None,
             is_confirmed: false,
+            looked_up: shared.now(),
             assembly: assemble(shared, &folder, None, announced),
             is_loaded: true,
             parked: None,
@@ -101,6 +104,15 @@ impl SessionUpload {
 
     fn check_usable(&self) -> Result<(), StorageError> {
         if self.stage == Stage::Receiving { Ok(()) } else { Err(StorageError::Broken) }
+    }
+
+    fn confirmed(&mut self) {
+        (self.is_confirmed, self.looked_up) = (true, self.shared.now());
+    }
+
+    /// Returns true if the mark of the session's end may have been removed since the session was looked up.
+    fn is_forgotten(&self) -> bool {
+        self.shared.now().duration_since(self.looked_up).is_ok_and(|age| age >= folder::ENDED_AGE)
     }
 
     /// Returns true if no part was cut off since the last record.
@@ -149,7 +161,13 @@ impl SessionUpload {
             let memory = self.shared.memory.take(length - self.assembly.buffer.capacity()).await?;
             self.assembly.buffer.grow(memory);
         }
-        folder::read_pieces(&self.shared, &self.folder, base, &mut self.assembly.buffer).await?;
+        let seq = base.seq;
+        let read = folder::read_pieces(&self.shared, &self.folder, base, &mut self.assembly.buffer).await;
+        if let Err(error) = read {
+            self.reset();
+            let is_incomplete = matches!(error, StorageError::Broken);
+            return Err(if is_incomplete { self.without_pieces(seq).await } else { error });
+        }
         self.is_loaded = true;
         Ok(())
     }
@@ -169,6 +187,21 @@ impl SessionUpload {
         read.map(drop)
     }
 
+    /// Returns the error of a session whose bytes in no part are incomplete.
+    async fn without_pieces(&mut self, seq: u64) -> StorageError {
+        match self.read().await {
+            Err(error) => error,
+            // The process that has ended the session removes its records.
+            Ok(false) => StorageError::Overtaken,
+            Ok(true) => {
+                if self.base.as_ref().is_some_and(|base| base.seq == seq) {
+                    self.assembly.writer.lose();
+                }
+                StorageError::Broken
+            }
+        }
+    }
+
     /// Reads the last record, and goes back to it. Returns false if the session has ended.
     async fn read(&mut self) -> Result<bool, StorageError> {
         // A record that a purge removes in between is not there any more at the second look.
@@ -183,7 +216,7 @@ impl SessionUpload {
                 if self.assembly.progress.offset() != self.acknowledged() {
                     self.reset();
                 }
-                self.is_confirmed = true;
+                self.confirmed();
                 return Ok(true);
             }
             let Some(last) = found.last else {
@@ -198,7 +231,7 @@ impl SessionUpload {
                 if is_all {
                     self.load_piece(piece).await?;
                 }
-                self.is_confirmed = true;
+                self.confirmed();
                 return Ok(true);
             }
         }
@@ -214,7 +247,7 @@ impl SessionUpload {
         let seq = self.base.as_ref().map(|base| base.seq);
         let found = folder::look_for_last(&self.shared, &self.folder, seq).await?;
         if !found.is_ended && found.last == seq {
-            self.is_confirmed = true;
+            self.confirmed();
             return Ok(());
         }
         let may_be_moved = self.request.may_be_moved() && self.is_uncut();
@@ -296,6 +329,7 @@ impl SessionUpload {
             Err(error) => return Err(failed("create", &key)(error)),
         }
         self.base = Some(record);
+        self.looked_up = self.shared.now();
         Ok(self.acknowledged())
     }
 

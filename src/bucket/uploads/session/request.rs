@@ -37,7 +37,7 @@ impl SessionUpload {
         let is_elsewhere = next.offset.is_some_and(|told| told != offset);
         let must_look = match (next.digest, &self.base) {
             // Chunks without an offset may come from a client that has sent others to another process.
-            (None, base) => base.is_some() && next.offset.is_none(),
+            (None, base) => base.is_some() && (next.offset.is_none() || self.is_forgotten()),
             // A body that fits into a part is in memory when its digest is known to be another one.
             (Some(_), None) => !self.fits_into_part(next.length),
             // The digest tells in the end.

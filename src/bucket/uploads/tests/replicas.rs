@@ -317,6 +317,21 @@ fn a_session_whose_parts_are_lost_ends() {
 }
 
 #[test]
+fn a_session_whose_records_are_lost_ends() {
+    let bench = Bench::new();
+    let mut upload = session(&bench.replica());
+    for chunk in bytes(300).chunks(100) {
+        patch(&mut *upload, None, chunk).unwrap();
+    }
+    assert!(bench.mem().lose(&format!("{FOLDER}/s.0000000002")));
+    let mut other = session(&bench.replica());
+    let lost = put(&mut *other, b"", &Digest::sha256(&bytes(300)), "a/data").unwrap_err();
+    assert!(matches!(lost, StorageError::Overtaken), "{lost}");
+    assert!(other.is_spent());
+    assert!(!session(&bench.replica()).refresh().unwrap());
+}
+
+#[test]
 fn a_cancelled_session_does_not_begin_again_on_another_replica() {
     for is_known in [false, true] {
         for chunk in [100, 3 * PART] {
@@ -349,6 +364,41 @@ fn a_finished_session_takes_no_chunk_of_a_replica_that_knew_it() {
     assert!(patch(&mut *other, Some(3), b"de").is_err());
     assert!(other.is_spent());
     bench.wait_until_cleared();
+}
+
+#[test]
+fn a_session_whose_end_was_long_ago_takes_no_chunk_of_a_replica_that_knew_it() {
+    let bench = Bench::new();
+    let replica = bench.replica();
+    let [mut one, mut other] = [session(&replica), session(&bench.replica())];
+    patch(&mut *one, None, b"abc").unwrap();
+    assert!(other.refresh().unwrap());
+    other.release();
+    one.abort().unwrap();
+    bench.mem().clock().advance(std::time::Duration::from_mins(20));
+    assert_eq!(replica.clear_ended(&repository()).unwrap(), 1);
+    let next = NextRequest { offset: Some(3), ..NextRequest::default() };
+    assert_eq!(other.continue_with(next).unwrap(), None);
+    assert!(other.is_spent());
+}
+
+#[test]
+fn a_last_request_that_comes_again_finds_the_end_although_its_bytes_are_not_in_memory() {
+    let mut bench = Bench::new();
+    // The buffers of two sessions do not fit.
+    bench.memory_bytes = 2 * PART as u64;
+    let all = bytes(900);
+    let mut one = session(&bench.replica());
+    patch(&mut *one, None, &all[..400]).unwrap();
+    patch(&mut *one, None, &all[400..]).unwrap();
+    let mut other = session(&bench.replica());
+    assert!(other.refresh().unwrap());
+    other.release();
+    assert!(put(&mut *one, b"", &Digest::sha256(&all), "a/data").unwrap());
+    bench.wait_until_cleared();
+    let lost = put(&mut *other, b"", &Digest::sha256(&all), "a/data").unwrap_err();
+    assert!(matches!(lost, StorageError::Overtaken), "{lost}");
+    assert!(other.is_spent());
 }
 
 #[test]
