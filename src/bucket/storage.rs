@@ -40,8 +40,6 @@ struct Inner {
     runtime: Handle,
     abilities: StoreAbilities,
     uploads: Arc<dyn Uploads + Send + Sync>,
-    /// Held by creations and conditional removals where the store has none, which then has one writer.
-    writer: tokio::sync::Mutex<()>,
 }
 
 impl fmt::Debug for Bucket {
@@ -60,13 +58,7 @@ impl Bucket {
         abilities: StoreAbilities,
         uploads: Arc<dyn Uploads + Send + Sync>,
     ) -> Self {
-        Self(Arc::new(Inner { objects, runtime, abilities, uploads, writer: tokio::sync::Mutex::default() }))
-    }
-
-    /// Returns the abilities of the store.
-    #[must_use]
-    pub fn store_abilities(&self) -> &StoreAbilities {
-        &self.0.abilities
+        Self(Arc::new(Inner { objects, runtime, abilities, uploads }))
     }
 
     fn objects(&self) -> &dyn Objects {

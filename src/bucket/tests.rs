@@ -8,6 +8,7 @@ mod gateway;
 mod probing;
 mod program;
 mod repetitions;
+mod substitutes;
 
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
@@ -37,7 +38,7 @@ fn bucket(objects: Arc<dyn Objects>) -> Bucket {
 }
 
 fn able_bucket(objects: Arc<dyn Objects>, abilities: StoreAbilities) -> Bucket {
-    let objects = governed(objects);
+    let objects = Arc::new(Governed::new(objects, HASTY).with_abilities(abilities));
     let transfers = TransferOptions::default();
     let memory = PartMemory::new(transfers.memory_bytes);
     let options = UploadOptions {

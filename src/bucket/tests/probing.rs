@@ -1,11 +1,13 @@
 //! Findings of the probe.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
+
+use quinistry_store::{Created, Key, ObjectTag, Removed, Storage as _, UploadStart};
 
 use super::azurite::Azurite;
 use super::gateway::{Gateway, client};
-use super::{RUNTIME, governed};
+use super::{RUNTIME, able_bucket, governed};
 use crate::testing::{HonoredConditions, Mem, MemOptions, StoreClock};
 use crate::{Objects, ProbeDepth, ProbeError, ProbeReport, StoreAbilities, probe};
 
@@ -38,6 +40,33 @@ fn row_220_a_store_that_ignores_the_condition_of_a_creation_is_refused_unless_it
     let abilities = run(memory(options), true).unwrap().abilities;
     assert!(!abilities.creates && !abilities.removes_if_unchanged && !abilities.completes_if_absent);
     assert!(abilities.copies && abilities.copies_parts && abilities.removes_many);
+}
+
+#[test]
+fn row_220_a_store_that_refuses_the_condition_of_a_creation_serves_one_writer() {
+    let options = MemOptions { conditions: HonoredConditions::Refused, ..MemOptions::default() };
+    let error = run(memory(options), false).unwrap_err();
+    assert!(error.to_string().starts_with("the store refuses If-None-Match, so that two writers"), "{error}");
+    let mem = memory(options);
+    let report = run(mem.clone(), true).unwrap();
+    let abilities = report.abilities;
+    assert!(!abilities.creates && !abilities.removes_if_unchanged && !abilities.completes_if_absent);
+    assert!(report.findings[0].error.as_ref().is_some_and(|error| error.to_string().contains("501")));
+    let storage = able_bucket(mem.clone(), abilities);
+    let key = Key::of_path("a/b".into()).unwrap();
+    assert_eq!(storage.create(&key, b"first").unwrap(), Created::New);
+    assert_eq!(storage.create(&key, b"second").unwrap(), Created::Exists("first".into()));
+    // A request of a session creates the record of what it has received.
+    let repository = "a/b".parse().unwrap();
+    let id = "0a1b2c3d-0000-4000-8000-000000000000".parse().unwrap();
+    let begun = SystemTime::now();
+    let start = UploadStart::Session { repository: &repository, id: &id, begun, announced: None };
+    let mut upload = storage.uploads().begin(start).unwrap();
+    upload.append(b"bytes").unwrap();
+    assert_eq!(upload.acknowledge().unwrap(), 5);
+    let tag = storage.head(&key).unwrap().unwrap().tag;
+    assert_eq!(storage.remove_if(&key, &ObjectTag::of_version("other")).unwrap(), Removed::Changed);
+    assert_eq!(storage.remove_if(&key, &tag).unwrap(), Removed::Removed);
 }
 
 #[test]

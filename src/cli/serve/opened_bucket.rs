@@ -42,21 +42,22 @@ fn open_within(
         builder = builder.user_agent(format!("{USER_AGENT} {more}"));
     }
     let client = bucket::http_client(builder)?;
-    let objects: Arc<dyn Objects> = Arc::new(bucket::connect(options, client.clone())?);
-    runtime.block_on(check_root(&*objects, options, &client))?;
+    let objects = bucket::connect(options, client.clone())?;
+    runtime.block_on(check_root(&objects, options, &client))?;
     // Nothing is written where the registry is read-only: a probe would need the right to write.
     let is_writable = access == FolderAccess::Write;
     let abilities = if is_writable {
-        let probe = bucket::probe(&*objects, Some(&client), ProbeDepth::Start, options.is_exclusive);
+        let probe = bucket::probe(&objects, Some(&client), ProbeDepth::Start, options.is_exclusive);
         let report = runtime.block_on(probe)?;
         tell(&report, options);
         warn_of_settings(runtime.block_on(objects.settings()).unwrap_or_default(), options);
         report.abilities
     } else {
-        let read = runtime.block_on(has_content(&*objects));
+        let read = runtime.block_on(has_content(&objects));
         read.context("the bucket cannot be read; check its address, the credentials and their rights")?;
         StoreAbilities::ALL
     };
+    let objects: Arc<dyn Objects> = Arc::new(objects.with_abilities(abilities));
     let uploads = UploadOptions {
         transfers: options.transfers,
         parts_may_differ: abilities.takes_unequal_parts,

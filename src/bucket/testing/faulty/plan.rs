@@ -25,6 +25,8 @@ pub enum Fault {
     ConflictAfterSuccess,
     /// 200 whose body is an `<Error>`; the request is not carried out.
     ErrorInSuccess,
+    /// 501 `NotImplemented`; the request is not carried out.
+    Refused,
 }
 
 /// Probabilities of faults, from 0 to 1. Each is of the requests to which the fault may happen.
