@@ -73,7 +73,13 @@ impl Governed {
     /// Governs the requests to a bucket, whose store can do everything as far as is known.
     #[must_use]
     pub fn new(objects: Arc<dyn Objects>, policy: RepetitionPolicy) -> Self {
-        let (budget, limit, locks) = (Budget::default(), Limit::default(), KeyLocks::default());
+        Self::with_limit(objects, policy, MAX_IN_FLIGHT)
+    }
+
+    /// Governs the requests to a bucket, of which a number is in flight at most.
+    #[must_use]
+    pub fn with_limit(objects: Arc<dyn Objects>, policy: RepetitionPolicy, max_in_flight: usize) -> Self {
+        let (budget, limit, locks) = (Budget::default(), Limit::new(max_in_flight), KeyLocks::default());
         let inner = Arc::new(Inner { objects, policy, budget, limit, locks });
         Self { inner, abilities: StoreAbilities::ALL }
     }
@@ -334,13 +340,6 @@ impl Objects for Governed {
     fn abort<'a>(&'a self, upload: Multipart<'a>) -> RequestFuture<'a, ()> {
         Box::pin(async move {
             Ok(self.repeat(points::ABORT, Deadline::SMALL, || self.objects().abort(upload)).await?)
-        })
-    }
-
-    fn list_parts<'a>(&'a self, upload: Multipart<'a>) -> RequestFuture<'a, Vec<Part>> {
-        Box::pin(async move {
-            let attempt = || self.objects().list_parts(upload);
-            Ok(self.repeat(points::LIST_PARTS, Deadline::MANY, attempt).await?)
         })
     }
 

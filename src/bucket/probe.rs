@@ -70,6 +70,16 @@ pub async fn probe(
     Ok(report)
 }
 
+/// Tries what a store can do for a registry that writes nothing: whether signed URLs work. All other abilities count
+/// as there. Writes nothing.
+pub async fn probe_reading(objects: &dyn Objects, client: &reqwest::Client) -> ProbeReport {
+    let folder = format!("{FOLDER}/{}", Uuid::new_v4());
+    let checks = Checks { objects, client: Some(client), folder: &folder };
+    let finding = Finding::new(report::SIGNS, checks.answers_urls().await.map(Some));
+    let abilities = StoreAbilities { signs_urls: finding.is_able(), ..StoreAbilities::ALL };
+    ProbeReport { abilities, findings: vec![finding] }
+}
+
 async fn run(checks: &Checks<'_>, depth: ProbeDepth, is_exclusive: bool) -> Result<ProbeReport, ProbeError> {
     checks.objects_are_kept().await?;
     let (creates, lists, (completes, copies_parts), unequal) =

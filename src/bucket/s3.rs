@@ -7,6 +7,7 @@
 
 mod answers;
 mod dialect;
+mod external_account;
 mod lists;
 mod options;
 mod parts;
@@ -35,6 +36,7 @@ use crate::{
     ObjectMeta, Objects, Part, PendingUpload, Put, RequestFuture, SignedMethod, StoreTime,
 };
 
+pub use self::external_account::InvalidExternalAccount;
 pub use self::options::InvalidStore;
 pub(crate) use self::options::{prefix, retries};
 
@@ -161,13 +163,21 @@ impl S3 {
         let mut url = self.public_url.clone();
         url.set_path(&format!("{}{}", url.path(), encode_path(&format!("{}{key}", self.root))));
         let now = step(self.transport.clock().to_sign());
-        Signer { credential: &credential, region, now }.sign_url(&method, &mut url, &[], expiry + URL_STEP);
+        Signer { credential: &credential, region, now }.sign_url(
+            &method,
+            &mut url,
+            &[],
+            (expiry + URL_STEP).min(MAX_EXPIRY),
+        );
         Some(url.into())
     }
 }
 
 /// Steps of the time at which URLs are signed, so that clients and caches see the same URL for a while.
 const URL_STEP: Duration = Duration::from_mins(5);
+
+/// Longest validity of a signed URL that stores accept (AWS, "Authenticating Requests: Using Query Parameters").
+const MAX_EXPIRY: Duration = Duration::from_hours(7 * 24);
 
 /// Returns the begin of the step of a time.
 fn step(time: SystemTime) -> SystemTime {
@@ -248,10 +258,6 @@ impl Objects for S3 {
 
     fn abort<'a>(&'a self, upload: Multipart<'a>) -> RequestFuture<'a, ()> {
         Box::pin(self.abort_upload(upload))
-    }
-
-    fn list_parts<'a>(&'a self, upload: Multipart<'a>) -> RequestFuture<'a, Vec<Part>> {
-        Box::pin(self.list_sent_parts(upload))
     }
 
     fn list_uploads<'a>(&'a self, prefix: &'a str) -> RequestFuture<'a, Vec<PendingUpload>> {

@@ -28,8 +28,8 @@ use crate::{Object, ObjectError, ObjectErrorKind, ObjectMeta, Objects, StoreAbil
 /// Greatest number of requests of one call that are in flight at the same time.
 const REQUESTS_AT_ONCE: usize = 32;
 
-/// Object that is looked up to see whether the store answers. It need not exist.
-const CHECKED: &str = "docker/registry/v2/_quinistry/format";
+/// Key that is looked up to see whether the store answers. An object need not exist.
+const HEALTH_KEY: &str = "docker/registry/v2/_quinistry/format";
 
 /// Storage in a bucket. Clones share it.
 #[derive(Clone)]
@@ -202,7 +202,7 @@ impl Storage for Bucket {
                 key: "the bucket".to_owned(),
                 source: io_error(error),
             };
-            present(self.objects().head(CHECKED).await).map(drop).map_err(unreachable)
+            present(self.objects().head(HEALTH_KEY).await).map(drop).map_err(unreachable)
         })
     }
 

@@ -3,11 +3,14 @@
 
 mod azurite;
 mod contract;
+mod federation;
 mod foreign_keys;
 mod gateway;
 mod probing;
 mod program;
 mod repetitions;
+mod scripted;
+mod settings;
 mod substitutes;
 
 use std::sync::{Arc, LazyLock};

@@ -9,7 +9,7 @@ use super::azurite::Azurite;
 use super::gateway::{Gateway, client};
 use super::{RUNTIME, able_bucket, governed};
 use crate::testing::{HonoredConditions, Mem, MemOptions, StoreClock};
-use crate::{Objects, ProbeDepth, ProbeError, ProbeReport, StoreAbilities, probe};
+use crate::{Objects, ProbeDepth, ProbeError, ProbeReport, StoreAbilities, probe, probe_reading};
 
 fn run(objects: Arc<dyn Objects>, is_exclusive: bool) -> Result<ProbeReport, ProbeError> {
     let objects = governed(objects);
@@ -100,9 +100,35 @@ fn azurite_can_do_everything_but_copy_ranges() {
         let objects = governed(Arc::new(azurite.container(root)));
         let client = client();
         let report = RUNTIME.block_on(probe(&*objects, Some(&client), ProbeDepth::Full, false)).unwrap();
-        // URLs of names that must be encoded are not signed.
-        let expected =
-            StoreAbilities { copies_parts: false, signs_urls: root.is_empty(), ..StoreAbilities::ALL };
+        let expected = StoreAbilities { copies_parts: false, ..StoreAbilities::ALL };
         assert_eq!(report.abilities, expected, "{:#?}", report.findings);
     }
+}
+
+#[test]
+fn an_identity_of_azure_signs_urls_by_a_key_that_the_store_gives() {
+    let Some(azurite) = Azurite::start_with_tokens() else { return };
+    let objects = governed(Arc::new(azurite.container_of_token("a/b c")));
+    let report =
+        RUNTIME.block_on(probe(&*objects, Some(&azurite.client()), ProbeDepth::Start, false)).unwrap();
+    assert!(report.abilities.signs_urls, "{:#?}", report.findings);
+}
+
+#[test]
+fn a_reader_redirects_only_where_signed_urls_work() {
+    let Some(gateway) = Gateway::start() else { return };
+    let signs = |objects: &dyn Objects, client: &reqwest::Client| {
+        let report = RUNTIME.block_on(probe_reading(objects, client));
+        assert_eq!(
+            report.abilities,
+            StoreAbilities { signs_urls: report.abilities.signs_urls, ..StoreAbilities::ALL }
+        );
+        report.abilities.signs_urls
+    };
+    assert!(signs(&gateway.beneath("a/b c"), &client()));
+    // URLs that a store answers with something else: the bucket in memory signs for a host that does not exist.
+    let mem = memory(MemOptions::default());
+    assert!(!signs(&*mem, &client()));
+    assert!(!signs(&*memory(MemOptions { signs: false, ..MemOptions::default() }), &client()));
+    assert!(mem.keys().is_empty());
 }

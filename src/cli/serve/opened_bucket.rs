@@ -7,8 +7,8 @@ use tokio::runtime::Handle;
 
 use super::plan::FolderAccess;
 use crate::bucket::{
-    self, AzureOptions, Bucket, BucketOptions, BucketSettings, BucketUploads, ListingQuery, Objects,
-    PartMemory, ProbeDepth, ProbeReport, StoreAbilities, StoreOptions, UploadOptions,
+    self, AzureOptions, Bucket, BucketOptions, BucketSettings, BucketUploads, HttpClients, ListingQuery,
+    Objects, PartMemory, ProbeDepth, ProbeReport, StoreOptions, UploadOptions,
 };
 use crate::client::{TlsOptions, client_builder};
 use crate::registry::metrics::Driver;
@@ -36,26 +36,24 @@ fn open_within(
     access: FolderAccess,
     runtime: &Handle,
 ) -> anyhow::Result<OpenedBucket> {
-    let tls = TlsOptions { skip_verify: !options.verifies_certificate, ..TlsOptions::default() };
-    let mut builder = client_builder(&tls)?;
-    if let Some(more) = &options.user_agent {
-        builder = builder.user_agent(format!("{USER_AGENT} {more}"));
-    }
-    let client = bucket::http_client(builder)?;
-    let objects = bucket::connect(options, client.clone())?;
-    runtime.block_on(check_root(&objects, options, &client))?;
+    let clients = http_clients(options)?;
+    let client = clients.store.clone();
+    let objects = bucket::connect(options, clients.clone())?;
+    runtime.block_on(check_root(&objects, options, &clients))?;
     // Nothing is written where the registry is read-only: a probe would need the right to write.
     let is_writable = access == FolderAccess::Write;
     let abilities = if is_writable {
         let probe = bucket::probe(&objects, Some(&client), ProbeDepth::Start, options.is_exclusive);
         let report = runtime.block_on(probe)?;
-        tell(&report, options);
+        log_findings(&report, options);
         warn_of_settings(runtime.block_on(objects.settings()).unwrap_or_default(), options);
         report.abilities
     } else {
         let read = runtime.block_on(has_content(&objects));
         read.context("the bucket cannot be read; check its address, the credentials and their rights")?;
-        StoreAbilities::ALL
+        let report = runtime.block_on(bucket::probe_reading(&objects, &client));
+        log_findings(&report, options);
+        report.abilities
     };
     let objects: Arc<dyn Objects> = Arc::new(objects.with_abilities(abilities));
     let uploads = UploadOptions {
@@ -69,21 +67,40 @@ fn open_within(
     Ok(OpenedBucket { bucket: Bucket::new(objects, runtime.clone(), abilities, uploads), is_writable })
 }
 
-/// Refuses a container of Azure whose content lies under keys with a leading slash, which the options do not expect:
-/// the registry would begin an empty one beside it.
+/// Creates the HTTP clients of a bucket.
+fn http_clients(options: &BucketOptions) -> anyhow::Result<HttpClients> {
+    let client = |skip_verify| {
+        let mut builder = client_builder(&TlsOptions { skip_verify, ..TlsOptions::default() })?;
+        if let Some(more) = &options.user_agent {
+            builder = builder.user_agent(format!("{USER_AGENT} {more}"));
+        }
+        anyhow::Ok(bucket::http_client(builder)?)
+    };
+    let credentials = client(false)?;
+    let store = if options.verifies_certificate { credentials.clone() } else { client(true)? };
+    Ok(HttpClients { store, credentials })
+}
+
+/// Refuses a container of Azure in an account with folders, and one whose content lies under keys with a leading slash,
+/// which the options do not expect: the registry would begin an empty one beside it.
 async fn check_root(
     objects: &dyn Objects,
     options: &BucketOptions,
-    client: &reqwest::Client,
+    clients: &HttpClients,
 ) -> anyhow::Result<()> {
     let StoreOptions::Azure(azure) = &options.store else { return Ok(()) };
+    anyhow::ensure!(
+        objects.settings().await?.has_folders != Some(true),
+        "the account has a hierarchical namespace (Data Lake Storage), in which folders appear among the objects; use an \
+         account without one"
+    );
     if azure.has_leading_slash || has_content(objects).await? {
         return Ok(());
     }
     let with_slash = AzureOptions { has_leading_slash: true, ..azure.clone() };
     let with_slash = BucketOptions { store: StoreOptions::Azure(with_slash), ..options.clone() };
     anyhow::ensure!(
-        !has_content(&bucket::connect(&with_slash, client.clone())?).await?,
+        !has_content(&bucket::connect(&with_slash, clients.clone())?).await?,
         "its keys begin with a slash, as registry:2 wrote them; set quinistry.azure.legacyroot: true"
     );
     Ok(())
@@ -96,7 +113,7 @@ async fn has_content(objects: &dyn Objects) -> anyhow::Result<bool> {
 }
 
 /// Logs what the probe found.
-fn tell(report: &ProbeReport, options: &BucketOptions) {
+fn log_findings(report: &ProbeReport, options: &BucketOptions) {
     let able: Vec<_> =
         report.findings.iter().filter(|found| found.outcome == Some(true)).map(|found| found.name).collect();
     tracing::info!(storage = %options, able = %able.join(", "), "store probed");
@@ -105,7 +122,7 @@ fn tell(report: &ProbeReport, options: &BucketOptions) {
     }
 }
 
-/// Warns about settings of the bucket that cost its owner something.
+/// Warns about settings of the bucket that cost its owner something, or open it.
 fn warn_of_settings(settings: BucketSettings, options: &BucketOptions) {
     for warning in settings.warnings() {
         tracing::warn!(storage = %options, "{warning}");
