@@ -1,38 +1,39 @@
-//! The interface of Azure Blob Storage (version 2023-11-03, which the signer of `object_store` names).
+//! The interface of Azure Blob Storage.
 //!
-//! Each call is one request, but for a copy, whose end is waited for. Of `object_store` come the chains of credentials
-//! and the signatures. Parts are blocks: all uploads to one name share the pool of its blocks, which is why the name
+//! Each call is one request, but for a copy, whose end is waited for, and the first of a day, before which the key that
+//! signs URLs is asked for where the credentials are a token. Of `object_store` come the chains of credentials. Parts are blocks: all uploads to one name share the pool of its blocks, which is why the name
 //! of an upload is part of the names of its blocks, and the end of one upload drops the blocks of the others.
 
 mod answers;
 mod blocks;
+mod delegation;
 mod lists;
 mod options;
+mod sign;
 
 use std::ops::Range;
 use std::time::Duration;
 
-use futures_util::FutureExt as _;
 use futures_util::stream::{self, StreamExt as _};
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE, ETAG, HeaderName, IF_MATCH, IF_NONE_MATCH, RANGE};
 use http::{HeaderMap, HeaderValue, Method};
-use object_store::azure::{AzureAuthorizer, AzureCredential, MicrosoftAzure};
-use object_store::client::{HttpRequest, HttpRequestBody};
-use object_store::path::Path;
-use object_store::signer::Signer as _;
+use object_store::azure::AzureCredential;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use reqwest::Url;
 
+use self::delegation::Delegation;
+use self::sign::{SigningKey, UrlKey, authorize, shared_access};
 use crate::credentials::Credentials;
 use crate::transport::{Answer, Request, Transport, What, etag, metadata};
 use crate::{
-    Condition, Listing, ListingQuery, Multipart, Object, ObjectError, ObjectErrorKind, ObjectMeta, Objects,
-    Part, Payload, PendingUpload, Put, RequestFuture, SignedMethod, StoreTime,
+    BucketSettings, Condition, Listing, ListingQuery, Multipart, Object, ObjectError, ObjectErrorKind,
+    ObjectMeta, Objects, Part, Payload, PendingUpload, Put, RequestFuture, SignedMethod, StoreTime,
 };
 
 const BLOB_TYPE: HeaderName = HeaderName::from_static("x-ms-blob-type");
 const COPY_SOURCE: HeaderName = HeaderName::from_static("x-ms-copy-source");
 const COPY_STATUS: HeaderName = HeaderName::from_static("x-ms-copy-status");
+const HAS_FOLDERS: HeaderName = HeaderName::from_static("x-ms-is-hns-enabled");
 
 /// Time after which a fenced removal is not sent any more.
 const FENCE: Duration = Duration::from_secs(10);
@@ -53,15 +54,18 @@ const PATH: &AsciiSet = &QUERY.remove(b'/');
 pub struct Azure {
     transport: Transport,
     credentials: Credentials<AzureCredential>,
-    /// Client that signs URLs.
-    store: MicrosoftAzure,
+    /// Shared key of the account, if the credentials are that.
+    key: Option<SigningKey>,
+    /// Key by which an identity signs URLs.
+    delegation: Delegation,
     account: String,
+    container: String,
+    /// URL of the account, with a slash at its end.
+    account_url: Url,
     /// URL of the container, with a slash at its end.
     url: Url,
     /// Beginning of all keys: empty, or with a slash at its end.
     root: String,
-    /// True if the credentials have a key to sign with. Without one, each URL is a request to another service.
-    signs: bool,
 }
 
 // === impl Azure ===
@@ -94,6 +98,7 @@ impl Azure {
     /// Sends a request; again, if the store says that the credentials have expired, and there are others.
     async fn send(&self, request: Request, what: What<'_>) -> Result<Answer, ObjectError> {
         let used = self.credentials.get().await.map_err(no_credential)?;
+        self.renew_delegation(&used).await;
         match self.send_once(request.clone(), &used, what).await {
             Err(error) if error.kind == ObjectErrorKind::Expired => {
                 if !self.credentials.replace(&used).await.map_err(no_credential)? {
@@ -109,28 +114,16 @@ impl Azure {
     /// Signs and sends a request.
     async fn send_once(
         &self,
-        request: Request,
+        mut request: Request,
         credential: &AzureCredential,
         what: What<'_>,
     ) -> Result<Answer, ObjectError> {
-        let Request { method, url, mut headers, body } = request;
-        let failed = |reason: &str| ObjectError::new(ObjectErrorKind::Refused, format!("{what}: {reason}"));
-        if !matches!(method, Method::GET | Method::HEAD) {
-            headers.insert(CONTENT_LENGTH, body.length().into());
+        if !matches!(request.method, Method::GET | Method::HEAD) {
+            request.headers.insert(CONTENT_LENGTH, request.body.length().into());
         }
-        let mut signed: HttpRequest = http::Request::new(HttpRequestBody::empty());
-        *signed.method_mut() = method.clone();
-        *signed.uri_mut() = url.as_str().parse().map_err(|_| failed("the address is not a URL"))?;
-        *signed.headers_mut() = headers;
-        let authorizer = AzureAuthorizer::new(credential, &self.account);
-        authorizer.try_authorize(&mut signed).map_err(|_| failed("the request cannot be signed"))?;
-        let (parts, _) = signed.into_parts();
-        let url = parts.uri.to_string().parse().map_err(|_| failed("the address is not a URL"))?;
-        let mut headers = parts.headers;
-        if let Some(authorization) = headers.get_mut(http::header::AUTHORIZATION) {
-            authorization.set_sensitive(true);
-        }
-        self.transport.send(Request { method, url, headers, body }, what).await
+        let now = self.transport.clock().to_sign();
+        authorize(&mut request, &self.account, (credential, self.key.as_ref()), now);
+        self.transport.send(request, what).await
     }
 
     fn add_condition(headers: &mut HeaderMap, condition: Condition<'_>) {
@@ -231,13 +224,30 @@ impl Azure {
         }
     }
 
+    /// Returns a URL by which a blob is read. The right to read is that of GET and HEAD.
     fn signed_url(&self, key: &str, expiry: Duration) -> Option<String> {
-        let name = format!("{}{key}", self.root);
-        // The signer takes the encoded name, and the store compares with the decoded one.
-        let is_plain = utf8_percent_encode(&name, PATH).to_string() == name;
-        let path = Path::parse(name).ok().filter(|_| self.signs && is_plain)?;
-        // The right to read is that of GET and HEAD.
-        Some(self.store.signed_url(Method::GET, &path, expiry).now_or_never()?.ok()?.into())
+        let until = self.transport.clock().to_sign() + expiry;
+        let delegated = self.delegation.key(until);
+        let signer = match (&self.key, &delegated) {
+            (Some(key), _) => UrlKey::Shared(key),
+            (None, Some(key)) => UrlKey::Delegated(key),
+            (None, None) => return None,
+        };
+        let blob = format!("{}/{}/{}{key}", self.account, self.container, self.root);
+        let pairs = shared_access(&blob, until, signer);
+        let pairs: Vec<(&str, &str)> = pairs.iter().map(|(name, value)| (*name, &value[..])).collect();
+        Some(self.request(Method::GET, key, &pairs).url.into())
+    }
+
+    /// Asks whether the account has a hierarchical namespace, in which folders are blobs, too. A refusal leaves it
+    /// unknown: no right to ask is needed.
+    async fn ask_settings(&self) -> BucketSettings {
+        let what = What("GET ACCOUNT", "");
+        let request = self.request_for(Method::GET, "", &[("restype", "account"), ("comp", "properties")]);
+        let answer = self.send(request, what).await.ok();
+        let value = answer.as_ref().and_then(|answer| answer.headers.get(HAS_FOLDERS)?.to_str().ok());
+        let has_folders = value.map(|value| value.eq_ignore_ascii_case("true"));
+        BucketSettings { has_folders, ..BucketSettings::default() }
     }
 }
 
@@ -324,10 +334,6 @@ impl Objects for Azure {
         Box::pin(std::future::ready(Ok(())))
     }
 
-    fn list_parts<'a>(&'a self, upload: Multipart<'a>) -> RequestFuture<'a, Vec<Part>> {
-        Box::pin(self.list_blocks(upload))
-    }
-
     /// Returns none: an upload that has not ended needs no end.
     fn list_uploads<'a>(&'a self, _: &'a str) -> RequestFuture<'a, Vec<PendingUpload>> {
         Box::pin(std::future::ready(Ok(Vec::new())))
@@ -339,6 +345,10 @@ impl Objects for Azure {
 
     fn sign(&self, _: SignedMethod, key: &str, expiry: Duration) -> Option<String> {
         self.signed_url(key, expiry)
+    }
+
+    fn settings(&self) -> RequestFuture<'_, BucketSettings> {
+        Box::pin(async { Ok(self.ask_settings().await) })
     }
 
     fn now(&self) -> Option<StoreTime> {

@@ -2,16 +2,33 @@
 
 use std::sync::Arc;
 
-use crate::{Azure, BucketOptions, Governed, InvalidStore, Objects, RepetitionPolicy, S3, StoreOptions};
+use crate::{
+    Azure, BucketOptions, Governed, InvalidStore, MAX_IN_FLIGHT, Objects, RepetitionPolicy, S3, StoreOptions,
+};
+
+/// HTTP clients of a bucket, which [`http_client`](crate::http_client) makes.
+#[derive(Clone, Debug)]
+pub struct HttpClients {
+    /// Client towards the store. Its user agent and TLS follow the options of the bucket.
+    pub store: reqwest::Client,
+    /// Client towards the services that give credentials: secrets are sent to them, so that their certificates are
+    /// always verified.
+    pub credentials: reqwest::Client,
+}
+
+impl From<reqwest::Client> for HttpClients {
+    /// Uses a client that verifies certificates for both.
+    fn from(client: reqwest::Client) -> Self {
+        Self { store: client.clone(), credentials: client }
+    }
+}
 
 /// Creates the client of a bucket, with deadlines, repetitions and limits. Sends nothing.
-///
-/// `client` is one of [`http_client`](crate::http_client), whose user agent and TLS follow the options.
-pub fn connect(options: &BucketOptions, client: reqwest::Client) -> Result<Governed, InvalidStore> {
+pub fn connect(options: &BucketOptions, clients: HttpClients) -> Result<Governed, InvalidStore> {
     let objects: Arc<dyn Objects> = match &options.store {
-        StoreOptions::S3(s3) => Arc::new(S3::amazon(s3, &options.root, client)?),
-        StoreOptions::Gcs(gcs) => Arc::new(S3::google(gcs, &options.root, client)?),
-        StoreOptions::Azure(azure) => Arc::new(Azure::new(azure, &options.root, client)?),
+        StoreOptions::S3(s3) => Arc::new(S3::amazon(s3, &options.root, clients)?),
+        StoreOptions::Gcs(gcs) => Arc::new(S3::google(gcs, &options.root, clients)?),
+        StoreOptions::Azure(azure) => Arc::new(Azure::new(azure, &options.root, clients)?),
     };
     let usual = RepetitionPolicy::default();
     let policy = RepetitionPolicy {
@@ -20,5 +37,5 @@ pub fn connect(options: &BucketOptions, client: reqwest::Client) -> Result<Gover
             .map_or(usual.max_repetitions, |max| max.min(usual.max_repetitions)),
         first_pause: options.retry_delay.unwrap_or(usual.first_pause),
     };
-    Ok(Governed::new(objects, policy))
+    Ok(Governed::with_limit(objects, policy, options.max_in_flight.unwrap_or(MAX_IN_FLIGHT)))
 }

@@ -2,13 +2,14 @@
 //! flight.
 //!
 //! A conditional change that is repeated recognises itself: after an attempt whose outcome is unknown, the condition
-//! may fail because of that very attempt.
+//! may fail because of that very attempt. What a store lacks is done in another way ([`substitutes`]).
 
 mod deadline;
 mod limit;
 mod points;
 mod reading;
 mod repetition;
+mod substitutes;
 
 use std::fmt;
 use std::ops::Range;
@@ -23,9 +24,11 @@ use self::deadline::Deadline;
 use self::limit::Limit;
 use self::points::Point;
 use self::repetition::Budget;
+use self::substitutes::KeyLocks;
 use crate::{
     BucketSettings, Condition, Listing, ListingQuery, Multipart, Object, ObjectError, ObjectErrorKind,
-    ObjectMeta, Objects, Part, Payload, PendingUpload, Put, RequestFuture, SignedMethod, StoreTime,
+    ObjectMeta, Objects, Part, Payload, PendingUpload, Put, RequestFuture, SignedMethod, StoreAbilities,
+    StoreTime,
 };
 
 pub use self::limit::MAX_IN_FLIGHT;
@@ -34,13 +37,18 @@ pub(crate) use self::repetition::{Repetition, fraction};
 
 /// A bucket whose requests have deadlines, are repeated, and are limited in number. Clones share the limit.
 #[derive(Clone, Debug)]
-pub struct Governed(Arc<Inner>);
+pub struct Governed {
+    inner: Arc<Inner>,
+    abilities: StoreAbilities,
+}
 
 struct Inner {
     objects: Arc<dyn Objects>,
     policy: RepetitionPolicy,
     budget: Budget,
     limit: Limit,
+    /// Held by changes whose conditions are checked in this process.
+    locks: KeyLocks,
 }
 
 impl fmt::Debug for Inner {
@@ -66,10 +74,24 @@ impl From<Failed> for ObjectError {
 // === impl Governed ===
 
 impl Governed {
-    /// Governs the requests to a bucket.
+    /// Governs the requests to a bucket, whose store can do everything as far as is known.
     #[must_use]
     pub fn new(objects: Arc<dyn Objects>, policy: RepetitionPolicy) -> Self {
-        Self(Arc::new(Inner { objects, policy, budget: Budget::default(), limit: Limit::default() }))
+        Self::with_limit(objects, policy, MAX_IN_FLIGHT)
+    }
+
+    /// Governs the requests to a bucket, of which a number is in flight at most.
+    #[must_use]
+    pub fn with_limit(objects: Arc<dyn Objects>, policy: RepetitionPolicy, max_in_flight: usize) -> Self {
+        let (budget, limit, locks) = (Budget::default(), Limit::new(max_in_flight), KeyLocks::default());
+        let inner = Arc::new(Inner { objects, policy, budget, limit, locks });
+        Self { inner, abilities: StoreAbilities::ALL }
+    }
+
+    /// Sends no request that the store cannot carry out, from now on.
+    #[must_use]
+    pub fn with_abilities(self, abilities: StoreAbilities) -> Self {
+        Self { abilities, ..self }
     }
 
     /// Sends a request until it succeeds, fails for good, or may not be repeated again.
@@ -79,7 +101,7 @@ impl Governed {
         deadline: Deadline,
         attempt: impl Fn() -> RequestFuture<'a, T> + Send + Sync,
     ) -> Result<T, Failed> {
-        let Inner { policy, budget, limit, .. } = &*self.0;
+        let Inner { policy, budget, limit, .. } = &*self.inner;
         let mut repetition = Repetition::new(*policy).with_transfer(deadline.transfer());
         let mut is_again = false;
         budget.earn();
@@ -118,7 +140,7 @@ impl Governed {
     }
 
     fn objects(&self) -> &dyn Objects {
-        &*self.0.objects
+        &*self.inner.objects
     }
 
     async fn read(
@@ -269,6 +291,9 @@ impl Objects for Governed {
     }
 
     fn put<'a>(&'a self, key: &'a str, body: Payload, condition: Condition<'a>) -> RequestFuture<'a, Put> {
+        if condition == Condition::Absent && !self.abilities.creates {
+            return Box::pin(self.create_within_process(key, body));
+        }
         Box::pin(self.write(key, body, condition, None))
     }
 
@@ -292,10 +317,18 @@ impl Objects for Governed {
         condition: Condition<'a>,
         signed_at: Option<StoreTime>,
     ) -> RequestFuture<'a, ()> {
-        Box::pin(self.remove(key, condition, signed_at))
+        match condition {
+            Condition::Version(version) if !self.abilities.removes_if_unchanged => {
+                Box::pin(self.remove_within_process(key, version, signed_at))
+            }
+            _ => Box::pin(self.remove(key, condition, signed_at)),
+        }
     }
 
     fn delete_many<'a>(&'a self, keys: &'a [String]) -> RequestFuture<'a, Vec<(String, ObjectError)>> {
+        if !self.abilities.removes_many {
+            return Box::pin(self.remove_one_by_one(keys));
+        }
         Box::pin(self.remove_many(keys))
     }
 
@@ -349,13 +382,6 @@ impl Objects for Governed {
         })
     }
 
-    fn list_parts<'a>(&'a self, upload: Multipart<'a>) -> RequestFuture<'a, Vec<Part>> {
-        Box::pin(async move {
-            let attempt = || self.objects().list_parts(upload);
-            Ok(self.repeat(points::LIST_PARTS, Deadline::MANY, attempt).await?)
-        })
-    }
-
     fn list_uploads<'a>(&'a self, prefix: &'a str) -> RequestFuture<'a, Vec<PendingUpload>> {
         Box::pin(async move {
             let attempt = || self.objects().list_uploads(prefix);
@@ -364,6 +390,9 @@ impl Objects for Governed {
     }
 
     fn copy<'a>(&'a self, from: &'a str, to: &'a str) -> RequestFuture<'a, Put> {
+        if !self.abilities.copies {
+            return Box::pin(std::future::ready(Err(substitutes::no_copies(to))));
+        }
         Box::pin(async move {
             Ok(self.repeat(points::COPY, Deadline::COPY, || self.objects().copy(from, to)).await?)
         })

@@ -97,16 +97,13 @@ pub trait Objects: fmt::Debug + Send + Sync + 'static {
     /// Ends an upload, and removes its parts. The end of an unknown one succeeds.
     fn abort<'a>(&'a self, upload: Multipart<'a>) -> RequestFuture<'a, ()>;
 
-    /// Returns the parts of an upload, in the order of their numbers.
-    fn list_parts<'a>(&'a self, upload: Multipart<'a>) -> RequestFuture<'a, Vec<Part>>;
-
     /// Returns the uploads whose keys begin with a prefix and have not ended.
     fn list_uploads<'a>(&'a self, prefix: &'a str) -> RequestFuture<'a, Vec<PendingUpload>>;
 
     /// Copies an object of the bucket as a whole, at most 5 GiB.
     fn copy<'a>(&'a self, from: &'a str, to: &'a str) -> RequestFuture<'a, Put>;
 
-    /// Returns a URL by which anybody may send one request for the object until it expires; `None` if the store
+    /// Returns a URL by which any client may send one request for the object until it expires; `None` if the store
     /// or its credentials cannot sign. Sends nothing.
     fn sign(&self, method: SignedMethod, key: &str, expiry: Duration) -> Option<String>;
 

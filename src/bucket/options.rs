@@ -33,6 +33,8 @@ pub struct BucketOptions {
     pub verifies_certificate: bool,
     /// Sizes of transfers.
     pub transfers: TransferOptions,
+    /// Greatest number of requests in flight, if the configuration limits them further.
+    pub max_in_flight: Option<usize>,
     /// Greatest number of repetitions of a request, if the configuration limits them further.
     pub max_retries: Option<u32>,
     /// Least pause before a repetition, if the configuration sets one.
@@ -193,6 +195,7 @@ impl BucketOptions {
             user_agent: None,
             verifies_certificate: true,
             transfers: TransferOptions::default(),
+            max_in_flight: None,
             max_retries: None,
             retry_delay: None,
             is_exclusive: false,

@@ -7,7 +7,7 @@ mod report;
 use uuid::Uuid;
 
 use self::checks::Checks;
-use crate::{ObjectError, Objects, StoreAbilities};
+use crate::{ObjectError, ObjectErrorKind, Objects, StoreAbilities};
 
 pub(crate) use self::kept::FORMAT;
 pub use self::kept::KeptProbe;
@@ -37,6 +37,12 @@ pub enum ProbeError {
          objects atomically, or declare a single writer (quinistry.exclusive: true)"
     )]
     NoCreation,
+    /// The store does not know the condition of a creation.
+    #[error(
+        "the store refuses If-None-Match, so that two writers would overwrite each other; use a store that creates \
+         objects atomically, or declare a single writer (quinistry.exclusive: true)"
+    )]
+    RefusedCreation(#[source] ObjectError),
     /// A list lacks an object that was written, or has one that was removed.
     #[error("lists of the store lag behind its writes; use a store whose lists are consistent")]
     StaleLists,
@@ -67,6 +73,16 @@ pub async fn probe(
     Ok(report)
 }
 
+/// Tries what a store can do for a registry that writes nothing: whether signed URLs work. All other abilities count
+/// as there. Writes nothing.
+pub async fn probe_reading(objects: &dyn Objects, client: &reqwest::Client) -> ProbeReport {
+    let folder = format!("{FOLDER}/{}", Uuid::new_v4());
+    let checks = Checks { objects, client: Some(client), folder: &folder };
+    let finding = Finding::new(report::SIGNS, checks.answers_urls().await.map(Some));
+    let abilities = StoreAbilities { signs_urls: finding.is_able(), ..StoreAbilities::ALL };
+    ProbeReport { abilities, findings: vec![finding] }
+}
+
 async fn run(checks: &Checks<'_>, depth: ProbeDepth, is_exclusive: bool) -> Result<ProbeReport, ProbeError> {
     checks.objects_are_kept().await?;
     let (creates, lists, (completes, copies_parts), unequal) =
@@ -76,10 +92,17 @@ async fn run(checks: &Checks<'_>, depth: ProbeDepth, is_exclusive: bool) -> Resu
                 ProbeDepth::Full => checks.takes_unequal_parts().await.map(Some),
             }
         },);
-    let creates = creates.map_err(ProbeError::Unusable)?;
-    if !creates && !is_exclusive {
-        return Err(ProbeError::NoCreation);
-    }
+    let creates = match creates {
+        Ok(false) if !is_exclusive => return Err(ProbeError::NoCreation),
+        // An object without a condition could be written a moment ago.
+        Err(error) if error.kind == ObjectErrorKind::Refused => {
+            if !is_exclusive {
+                return Err(ProbeError::RefusedCreation(error));
+            }
+            Err(error)
+        }
+        creates => Ok(creates.map_err(ProbeError::Unusable)?),
+    };
     lists?;
     let (removes_if, removes_many, copies, signs, fences, verifies) = tokio::join!(
         checks.removes_if_unchanged(),
@@ -97,7 +120,7 @@ async fn run(checks: &Checks<'_>, depth: ProbeDepth, is_exclusive: bool) -> Resu
         is_able
     };
     let abilities = StoreAbilities {
-        creates: note(report::CREATES, Ok(Some(creates))),
+        creates: note(report::CREATES, creates.map(Some)),
         completes_if_absent: note(report::COMPLETES, completes.map(Some)),
         removes_if_unchanged: note(report::REMOVES_IF, removes_if.map(Some)),
         removes_many: note(report::REMOVES_MANY, removes_many.map(Some)),

@@ -7,6 +7,7 @@
 
 mod answers;
 mod dialect;
+mod external_account;
 mod lists;
 mod options;
 mod parts;
@@ -37,6 +38,7 @@ use crate::{
     ObjectMeta, Objects, Part, Payload, PendingUpload, Put, RequestFuture, SignedMethod, StoreTime,
 };
 
+pub use self::external_account::InvalidExternalAccount;
 pub use self::options::InvalidStore;
 pub(crate) use self::options::{prefix, retries};
 
@@ -188,7 +190,12 @@ impl S3 {
         let mut url = self.public_url.clone();
         url.set_path(&format!("{}{}", url.path(), encode_path(&format!("{}{key}", self.root))));
         let now = step(self.transport.clock().to_sign());
-        Signer { credential: &credential, region, now }.sign_url(&method, &mut url, &[], expiry + URL_STEP);
+        Signer { credential: &credential, region, now }.sign_url(
+            &method,
+            &mut url,
+            &[],
+            (expiry + URL_STEP).min(MAX_EXPIRY),
+        );
         Some(url.into())
     }
 }
@@ -208,6 +215,8 @@ fn checksum(sha256: &Digest) -> String {
     let bytes: Option<Vec<u8>> = sha256.hex().as_bytes().chunks_exact(2).map(byte).collect();
     BASE64_STANDARD.encode(bytes.expect("the text of a digest is hexadecimal"))
 }
+/// Longest validity of a signed URL that stores accept (AWS, "Authenticating Requests: Using Query Parameters").
+const MAX_EXPIRY: Duration = Duration::from_hours(7 * 24);
 
 /// Returns the begin of the step of a time.
 fn step(time: SystemTime) -> SystemTime {
@@ -302,10 +311,6 @@ impl Objects for S3 {
 
     fn abort<'a>(&'a self, upload: Multipart<'a>) -> RequestFuture<'a, ()> {
         Box::pin(self.abort_upload(upload))
-    }
-
-    fn list_parts<'a>(&'a self, upload: Multipart<'a>) -> RequestFuture<'a, Vec<Part>> {
-        Box::pin(self.list_sent_parts(upload))
     }
 
     fn list_uploads<'a>(&'a self, prefix: &'a str) -> RequestFuture<'a, Vec<PendingUpload>> {

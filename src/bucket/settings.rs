@@ -7,8 +7,10 @@ pub struct BucketSettings {
     pub keeps_versions: Option<bool>,
     /// True if a rule ends incomplete uploads.
     pub ends_uploads: Option<bool>,
-    /// True if everyone can read the objects.
+    /// True if clients without credentials can read the objects.
     pub is_public: Option<bool>,
+    /// True if the store has folders, which lists show as objects: a hierarchical namespace of Azure.
+    pub has_folders: Option<bool>,
 }
 
 impl BucketSettings {
@@ -25,7 +27,7 @@ impl BucketSettings {
             ),
             (
                 self.is_public == Some(true),
-                "the bucket is public: everyone can pull, whatever the rules of the registry say",
+                "the bucket is public: clients without credentials can pull, whatever the rules of the registry say",
             ),
         ]
         .into_iter()
@@ -40,11 +42,19 @@ mod tests {
     #[test]
     fn only_known_settings_are_warned_about() {
         assert_eq!(BucketSettings::default().warnings().count(), 0);
-        let good =
-            BucketSettings { keeps_versions: Some(false), ends_uploads: Some(true), is_public: Some(false) };
+        let good = BucketSettings {
+            keeps_versions: Some(false),
+            ends_uploads: Some(true),
+            is_public: Some(false),
+            ..BucketSettings::default()
+        };
         assert_eq!(good.warnings().count(), 0);
-        let bad =
-            BucketSettings { keeps_versions: Some(true), ends_uploads: Some(false), is_public: Some(true) };
+        let bad = BucketSettings {
+            keeps_versions: Some(true),
+            ends_uploads: Some(false),
+            is_public: Some(true),
+            ..BucketSettings::default()
+        };
         let warnings: Vec<_> = bad.warnings().collect();
         assert_eq!(warnings.len(), 3);
         assert!(warnings[0].contains("versions") && warnings[2].contains("public"), "{warnings:?}");

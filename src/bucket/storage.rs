@@ -43,8 +43,6 @@ struct Inner {
     /// Memory for bytes that are read ahead, shared with uploads.
     memory: TransferMemory,
     uploads: Arc<dyn Uploads + Send + Sync>,
-    /// Held by creations and conditional removals where the store has none, which then has one writer.
-    writer: tokio::sync::Mutex<()>,
 }
 
 impl fmt::Debug for Bucket {
@@ -64,8 +62,7 @@ impl Bucket {
         memory: TransferMemory,
         uploads: Arc<dyn Uploads + Send + Sync>,
     ) -> Self {
-        let writer = tokio::sync::Mutex::default();
-        Self(Arc::new(Inner { objects, runtime, abilities, memory, uploads, writer }))
+        Self(Arc::new(Inner { objects, runtime, abilities, memory, uploads }))
     }
 
     /// Returns the abilities of the store.

@@ -5,6 +5,7 @@ mod azurite;
 mod contract;
 mod contradictions;
 mod expiry;
+mod federation;
 mod foreign_keys;
 mod gateway;
 mod hashes;
@@ -13,6 +14,9 @@ mod probing;
 mod program;
 mod reading;
 mod repetitions;
+mod scripted;
+mod settings;
+mod substitutes;
 
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
@@ -42,7 +46,7 @@ fn bucket(objects: Arc<dyn Objects>) -> Bucket {
 }
 
 fn able_bucket(objects: Arc<dyn Objects>, abilities: StoreAbilities) -> Bucket {
-    let objects = governed(objects);
+    let objects = Arc::new(Governed::new(objects, HASTY).with_abilities(abilities));
     let transfers = TransferOptions::default();
     let memory = TransferMemory::new(transfers.memory_bytes);
     let options = UploadOptions {

@@ -66,7 +66,7 @@ impl ProbeArgs {
     fn run(self) -> anyhow::Result<()> {
         let tls = TlsOptions { skip_verify: !self.url.verifies_certificate, ..TlsOptions::default() };
         let client = bucket::http_client(client_builder(&tls)?).context("failed to start")?;
-        let objects = bucket::connect(&self.url, client.clone())
+        let objects = bucket::connect(&self.url, client.clone().into())
             .with_context(|| format!("failed to address {}", self.url))?;
         let report = block_on(async {
             bucket::probe(&objects, Some(&client), ProbeDepth::Full, self.url.is_exclusive)

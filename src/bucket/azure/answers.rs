@@ -39,27 +39,6 @@ struct Properties {
     length: u64,
 }
 
-/// Blocks of a blob that are not part of it yet.
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "PascalCase")]
-pub(super) struct BlockList {
-    #[serde(default)]
-    pub(super) uncommitted_blocks: Blocks,
-}
-
-#[derive(Debug, Default, Deserialize)]
-pub(super) struct Blocks {
-    #[serde(rename = "Block", default)]
-    pub(super) all: Vec<Block>,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "PascalCase")]
-pub(super) struct Block {
-    pub(super) name: String,
-    pub(super) size: u64,
-}
-
 // === impl Blob ===
 
 impl Blob {
@@ -90,16 +69,5 @@ mod tests {
         let empty = "<EnumerationResults><Blobs /><NextMarker /></EnumerationResults>";
         let empty: BlobsPage = parse(empty.as_bytes(), What("LIST", "a")).unwrap();
         assert!(empty.blobs.all.is_empty() && empty.next_marker.is_empty());
-    }
-
-    #[test]
-    fn uncommitted_blocks_are_told() {
-        let list = "<BlockList><CommittedBlocks /><UncommittedBlocks><Block><Name>YQ==</Name><Size>5</Size></Block>\
-            </UncommittedBlocks></BlockList>";
-        let list: BlockList = parse(list.as_bytes(), What("LIST PARTS", "a")).unwrap();
-        assert_eq!(
-            (&list.uncommitted_blocks.all[0].name[..], list.uncommitted_blocks.all[0].size),
-            ("YQ==", 5)
-        );
     }
 }

@@ -1,13 +1,15 @@
 //! Clients from options.
 
-use object_store::azure::MicrosoftAzureBuilder;
+use object_store::azure::{AzureConfigKey, MicrosoftAzureBuilder};
 use reqwest::Url;
 
 use super::Azure;
+use super::delegation::Delegation;
+use super::sign::SigningKey;
 use crate::credentials::Credentials;
 use crate::s3::{InvalidStore, prefix, retries};
 use crate::transport::{Connector, Transport};
-use crate::{AzureCredentials, AzureOptions, RootPrefix};
+use crate::{AzureCredentials, AzureOptions, HttpClients, RootPrefix};
 
 /// Domain after `blob.` of Azure's public cloud.
 const REALM: &str = "core.windows.net";
@@ -17,10 +19,8 @@ impl Azure {
     pub fn new(
         options: &AzureOptions,
         root: &RootPrefix,
-        client: reqwest::Client,
+        clients: HttpClients,
     ) -> Result<Self, InvalidStore> {
-        let url = url(options)?;
-        let endpoint = url.as_str().trim_end_matches('/').trim_end_matches(&options.container[..]);
         let builder = match &options.credentials {
             AzureCredentials::Environment => MicrosoftAzureBuilder::from_env(),
             AzureCredentials::SharedKey(key) => MicrosoftAzureBuilder::new().with_access_key(key.expose()),
@@ -28,28 +28,58 @@ impl Azure {
                 MicrosoftAzureBuilder::new().with_client_secret_authorization(client, secret.expose(), tenant)
             }
         };
+        Self::with_builder(builder, options, root, clients)
+    }
+
+    /// Creates a client that has a token.
+    #[cfg(test)]
+    pub(crate) fn with_token(
+        token: &str,
+        options: &AzureOptions,
+        root: &RootPrefix,
+        clients: HttpClients,
+    ) -> Result<Self, InvalidStore> {
+        let builder = MicrosoftAzureBuilder::new().with_bearer_token_authorization(token);
+        Self::with_builder(builder, options, root, clients)
+    }
+
+    fn with_builder(
+        builder: MicrosoftAzureBuilder,
+        options: &AzureOptions,
+        root: &RootPrefix,
+        clients: HttpClients,
+    ) -> Result<Self, InvalidStore> {
+        let url = url(options)?;
+        let mut account_url = url.clone();
+        let path = url.path().trim_end_matches('/');
+        account_url.set_path(path.strip_suffix(&options.container[..]).unwrap_or(path));
         let builder = builder
             .with_account(&options.account)
             .with_container_name(&options.container)
-            .with_endpoint(endpoint.trim_end_matches('/').to_owned())
+            .with_endpoint(account_url.as_str().trim_end_matches('/').to_owned())
             .with_allow_http(url.scheme() == "http")
             .with_retry(retries())
-            .with_http_connector(Connector(client.clone()));
-        let store = builder.clone().build().map_err(InvalidStore::Credentials)?;
+            .with_http_connector(Connector(clients.credentials.clone()));
+        let key = builder.get_config_value(&AzureConfigKey::AccessKey);
         let credentials = match options.credentials {
-            AzureCredentials::SharedKey(_) => Credentials::fixed(store.credentials().clone()),
+            AzureCredentials::SharedKey(_) => {
+                let store = builder.build().map_err(InvalidStore::Credentials)?;
+                Credentials::fixed(store.credentials().clone())
+            }
             _ => Credentials::of_chain(move || Ok(builder.clone().build()?.credentials().clone()))
                 .map_err(InvalidStore::Credentials)?,
         };
         let slash = if options.has_leading_slash { "/" } else { "" };
         Ok(Self {
-            transport: Transport::new(client),
+            transport: Transport::new(clients.store),
             credentials,
-            store,
+            key: key.as_deref().and_then(SigningKey::of_base64),
+            delegation: Delegation::default(),
             account: options.account.clone(),
+            container: options.container.clone(),
+            account_url,
             url,
             root: format!("{slash}{}", prefix(root)),
-            signs: matches!(options.credentials, AzureCredentials::SharedKey(_)),
         })
     }
 }

@@ -31,6 +31,8 @@ struct Inner {
 #[derive(Debug)]
 struct State {
     limit: usize,
+    /// Greatest limit.
+    greatest: usize,
     /// Successes since the limit grew: it grows by one after as many as it is.
     successes: usize,
     /// Permits that are taken away as soon as they come back.
@@ -47,16 +49,16 @@ pub(super) struct Permit {
     begun: Instant,
 }
 
-impl Default for Limit {
-    fn default() -> Self {
-        let state = State { limit: MAX_IN_FLIGHT, successes: 0, excess: 0, decreased: None };
-        Self(Arc::new(Inner { free: Arc::new(Semaphore::new(MAX_IN_FLIGHT)), state: Mutex::new(state) }))
-    }
-}
-
 // === impl Limit ===
 
 impl Limit {
+    /// Creates a limit that is never greater than a number, nor than [`MAX_IN_FLIGHT`].
+    pub(super) fn new(greatest: usize) -> Self {
+        let greatest = greatest.clamp(MIN_IN_FLIGHT, MAX_IN_FLIGHT);
+        let state = State { limit: greatest, greatest, successes: 0, excess: 0, decreased: None };
+        Self(Arc::new(Inner { free: Arc::new(Semaphore::new(greatest)), state: Mutex::new(state) }))
+    }
+
     /// Waits until another request may be sent.
     pub(super) async fn acquire(&self) -> Result<Permit, ObjectError> {
         let acquired = tokio::time::timeout(MAX_WAIT, self.0.free.clone().acquire_owned()).await;
@@ -85,7 +87,7 @@ impl Permit {
     pub(super) fn succeeded(self) {
         let mut state = self.limit.state();
         state.successes += 1;
-        if state.successes >= state.limit && state.limit < MAX_IN_FLIGHT {
+        if state.successes >= state.limit && state.limit < state.greatest {
             state.successes = 0;
             state.limit += 1;
             match state.excess.checked_sub(1) {
@@ -129,7 +131,7 @@ mod tests {
 
     #[tokio::test]
     async fn the_limit_is_halved_once_for_requests_that_were_in_flight_together() {
-        let limit = Limit::default();
+        let limit = Limit::new(MAX_IN_FLIGHT);
         let mut permits = Vec::new();
         for _ in 0..MAX_IN_FLIGHT {
             permits.push(limit.acquire().await.unwrap());
@@ -147,8 +149,18 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_limit_that_is_set_is_not_exceeded() {
+        let limit = Limit::new(25);
+        for _ in 0..1000 {
+            limit.acquire().await.unwrap().succeeded();
+        }
+        assert_eq!((limit.current(), limit.0.free.available_permits()), (25, 25));
+        assert_eq!(Limit::new(usize::MAX).current(), MAX_IN_FLIGHT);
+    }
+
+    #[tokio::test]
     async fn the_limit_grows_by_one_after_as_many_successes_as_it_is() {
-        let limit = Limit::default();
+        let limit = Limit::new(MAX_IN_FLIGHT);
         while limit.current() > MIN_IN_FLIGHT {
             limit.acquire().await.unwrap().throttled();
         }

@@ -35,7 +35,6 @@ points! {
     COPY_PART = "copy-part"
     COMPLETE = "complete"
     ABORT = "abort"
-    LIST_PARTS = "list-parts"
     LIST_UPLOADS = "list-uploads"
     COPY = "copy"
 }

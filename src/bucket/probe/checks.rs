@@ -41,6 +41,15 @@ fn is_refused<T>(changed: Checked<T>) -> Checked<bool> {
     }
 }
 
+/// Returns the error of a signed URL, which is not shown.
+fn unusable_url(error: reqwest::Error) -> ObjectError {
+    ObjectError {
+        kind: ObjectErrorKind::Unknown,
+        message: "failed to use a signed URL".to_owned(),
+        source: Some(std::io::Error::other(error.without_url())),
+    }
+}
+
 // === impl Checks ===
 
 impl Checks<'_> {
@@ -232,6 +241,17 @@ impl Checks<'_> {
         Ok(self.objects.head(&key).await?.length == expected as u64)
     }
 
+    /// Sends the request of a signed URL for an absent object. A store that takes the signature says that there is none.
+    pub(super) async fn answers_urls(&self) -> Checked<bool> {
+        let Some(client) = self.client else { return Ok(false) };
+        // Credentials are fetched by a request that is not signed in its URL.
+        self.is_absent(&self.key("absent")).await?;
+        let Some(url) = self.objects.sign(SignedMethod::Get, &self.key("absent"), EXPIRY) else {
+            return Ok(false);
+        };
+        Ok(client.get(&url).send().await.map_err(unusable_url)?.status() == 404)
+    }
+
     /// Sends the requests of signed URLs, whole and for a range; `None` if nothing can sign or send them.
     pub(super) async fn signs_urls(&self) -> Checked<Option<bool>> {
         let key = self.key("signed/a-b_c.d");
@@ -241,16 +261,11 @@ impl Checks<'_> {
         let (Some(get), Some(head)) = (sign(SignedMethod::Get), sign(SignedMethod::Head)) else {
             return Ok(Some(false));
         };
-        let failed = |error: reqwest::Error| ObjectError {
-            kind: ObjectErrorKind::Unknown,
-            message: "failed to use a signed URL".to_owned(),
-            source: Some(std::io::Error::other(error.without_url())),
-        };
-        let whole = client.get(&get).send().await.map_err(failed)?;
-        let is_whole = whole.status() == 200 && whole.bytes().await.map_err(failed)? == "signed";
-        let part = client.get(&get).header("range", "bytes=1-2").send().await.map_err(failed)?;
-        let is_part = part.status() == 206 && part.bytes().await.map_err(failed)? == "ig";
-        let looked_up = client.head(&head).send().await.map_err(failed)?;
+        let whole = client.get(&get).send().await.map_err(unusable_url)?;
+        let is_whole = whole.status() == 200 && whole.bytes().await.map_err(unusable_url)? == "signed";
+        let part = client.get(&get).header("range", "bytes=1-2").send().await.map_err(unusable_url)?;
+        let is_part = part.status() == 206 && part.bytes().await.map_err(unusable_url)? == "ig";
+        let looked_up = client.head(&head).send().await.map_err(unusable_url)?;
         Ok(Some(is_whole && is_part && looked_up.status() == 200))
     }
 

@@ -7,7 +7,7 @@ use percent_encoding::percent_decode_str;
 use serde::Deserialize;
 
 use crate::transport::etag;
-use crate::{ObjectMeta, Part, PendingUpload};
+use crate::{ObjectMeta, PendingUpload};
 
 /// Encoding of the keys of a list. XML cannot hold all characters, and its parsers drop spaces at an end, so that
 /// `url` is asked for; a store that does not know it leaves the element out.
@@ -35,26 +35,6 @@ pub(super) struct ListedObject {
     e_tag: String,
     /// Generation, of Google alone.
     generation: Option<String>,
-    size: u64,
-}
-
-/// Page of a list of parts.
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "PascalCase")]
-pub(super) struct PartsPage {
-    #[serde(default)]
-    pub(super) is_truncated: bool,
-    pub(super) next_part_number_marker: Option<String>,
-    #[serde(rename = "Part", default)]
-    pub(super) parts: Vec<ListedPart>,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "PascalCase")]
-pub(super) struct ListedPart {
-    part_number: u32,
-    #[serde(rename = "ETag")]
-    e_tag: String,
     size: u64,
 }
 
@@ -134,14 +114,6 @@ impl ListedObject {
     }
 }
 
-// === impl ListedPart ===
-
-impl From<ListedPart> for Part {
-    fn from(part: ListedPart) -> Self {
-        Self { number: part.part_number, tag: etag(&part.e_tag), length: part.size }
-    }
-}
-
 // === impl ListedUpload ===
 
 impl ListedUpload {
@@ -184,14 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn parts_and_uploads_are_those_of_the_answer() {
-        let page = "<ListPartsResult><UploadId>u</UploadId><NextPartNumberMarker>2</NextPartNumberMarker>\
-            <IsTruncated>true</IsTruncated><Part><PartNumber>1</PartNumber><ETag>\"x\"</ETag><Size>5</Size></Part>\
-            <Part><PartNumber>2</PartNumber><ETag>y</ETag><Size>6</Size></Part></ListPartsResult>";
-        let page: PartsPage = parse(page.as_bytes(), WHAT).unwrap();
-        assert_eq!(page.next_part_number_marker.as_deref(), Some("2"));
-        let parts: Vec<Part> = page.parts.into_iter().map(Part::from).collect();
-        assert_eq!(parts[1], Part { number: 2, tag: "y".into(), length: 6 });
+    fn uploads_are_those_of_the_answer() {
         let page = "<ListMultipartUploadsResult><Upload><Key>r/a</Key><UploadId>u</UploadId>\
             <Initiated>2013-05-24T00:00:00.000Z</Initiated></Upload><Upload><Key>other</Key><UploadId>u</UploadId>\
             <Initiated>2013-05-24T00:00:00.000Z</Initiated></Upload></ListMultipartUploadsResult>";

@@ -1,12 +1,12 @@
-//! Lists of objects, of uploads, and of the parts of an upload.
+//! Lists of objects and of uploads.
 
 use http::Method;
 
 use super::S3;
-use super::answers::{ObjectsPage, PartsPage, UploadsPage};
+use super::answers::{ObjectsPage, UploadsPage};
 use crate::transport::What;
 use crate::xml::parse;
-use crate::{Listing, ListingQuery, Multipart, ObjectError, Part, PendingUpload};
+use crate::{Listing, ListingQuery, ObjectError, PendingUpload};
 
 impl S3 {
     /// Returns a page of keys.
@@ -29,27 +29,6 @@ impl S3 {
             Some((key.strip_prefix(&self.root)?.to_owned(), object.meta()))
         });
         Ok(Listing { entries: entries.collect(), is_truncated: page.is_truncated })
-    }
-
-    /// Returns all parts of an upload, by one request for each thousand.
-    pub(super) async fn list_sent_parts(&self, upload: Multipart<'_>) -> Result<Vec<Part>, ObjectError> {
-        let what = What("LIST PARTS", upload.key);
-        let mut parts = Vec::new();
-        let mut after = None;
-        loop {
-            let mut pairs = vec![("uploadId", upload.id)];
-            pairs.extend(after.as_deref().map(|after| ("part-number-marker", after)));
-            let answer = self.send(self.request(Method::GET, upload.key, &pairs), what).await?;
-            let page: PartsPage = parse(&answer.bytes(what).await?, what)?;
-            let is_last =
-                !page.is_truncated || page.parts.is_empty() || page.next_part_number_marker == after;
-            parts.extend(page.parts.into_iter().map(Part::from));
-            if is_last {
-                parts.sort_unstable_by_key(|part| part.number);
-                return Ok(parts);
-            }
-            after = page.next_part_number_marker;
-        }
     }
 
     /// Returns all uploads beneath a prefix, by one request for each thousand.

@@ -1,5 +1,7 @@
 //! Clients from options.
 
+use std::io;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,9 +13,10 @@ use reqwest::Url;
 
 use super::S3;
 use super::dialect::{Dialect, insert};
+use super::external_account::{ExternalAccount, InvalidExternalAccount};
 use crate::credentials::Credentials;
 use crate::transport::{Connector, Transport};
-use crate::{GcsCredentials, GcsOptions, RootPrefix, S3Encryption, S3Options};
+use crate::{GcsCredentials, GcsOptions, HttpClients, RootPrefix, S3Encryption, S3Options, Secret};
 
 /// Reasons why a store cannot be addressed.
 #[derive(Debug, thiserror::Error)]
@@ -27,6 +30,12 @@ pub enum InvalidStore {
     /// The chain of credentials cannot be built.
     #[error("the credentials of the environment cannot be used")]
     Credentials(#[source] object_store::Error),
+    /// The file of credentials cannot be read.
+    #[error("failed to read the credentials in {}", .0.display())]
+    File(PathBuf, #[source] io::Error),
+    /// The file of a workload identity federation cannot be used.
+    #[error("the workload identity federation cannot be used")]
+    ExternalAccount(#[from] InvalidExternalAccount),
 }
 
 /// Repetitions of requests for credentials, which are few.
@@ -39,7 +48,7 @@ impl S3 {
     pub fn amazon(
         options: &S3Options,
         root: &RootPrefix,
-        client: reqwest::Client,
+        clients: HttpClients,
     ) -> Result<Self, InvalidStore> {
         let variable = |name| std::env::var(name).ok().filter(|value| !value.is_empty());
         let region = options.region.clone().or_else(|| variable("AWS_REGION"));
@@ -54,7 +63,8 @@ impl S3 {
             })))
         } else {
             let builder = AmazonS3Builder::from_env().with_bucket_name(&options.bucket).with_region(&region);
-            let builder = builder.with_retry(retries()).with_http_connector(Connector(client.clone()));
+            let builder =
+                builder.with_retry(retries()).with_http_connector(Connector(clients.credentials.clone()));
             Credentials::of_chain(move || Ok(builder.clone().build()?.credentials().clone()))
                 .map_err(InvalidStore::Credentials)?
         };
@@ -64,7 +74,7 @@ impl S3 {
             None => url.clone(),
         };
         Ok(Self {
-            transport: Transport::new(client),
+            transport: Transport::new(clients.store),
             dialect: Dialect::Amazon { region, credentials },
             bucket: options.bucket.clone(),
             url,
@@ -83,37 +93,74 @@ impl S3 {
     pub fn google(
         options: &GcsOptions,
         root: &RootPrefix,
-        client: reqwest::Client,
+        clients: HttpClients,
     ) -> Result<Self, InvalidStore> {
         let endpoint = options.endpoint.as_ref().map_or(GOOGLE, |endpoint| endpoint.as_str());
-        let builder = match &options.credentials {
-            GcsCredentials::Environment => GoogleCloudStorageBuilder::from_env(),
-            GcsCredentials::KeyFile(path) => {
-                GoogleCloudStorageBuilder::new().with_service_account_path(path.to_string_lossy())
+        let (builder, signs) = match google_key(&options.credentials)? {
+            Some((key, GoogleKeyType::ExternalAccount)) => {
+                let account = ExternalAccount::parse(&key, clients.credentials.clone())?;
+                (GoogleCloudStorageBuilder::new().with_credentials(Arc::new(account)), false)
             }
-            GcsCredentials::Key(key) => {
-                GoogleCloudStorageBuilder::new().with_service_account_key(key.expose())
+            Some((key, GoogleKeyType::ServiceAccount)) => {
+                (GoogleCloudStorageBuilder::new().with_service_account_key(key.expose()), true)
             }
+            _ => (GoogleCloudStorageBuilder::from_env(), false),
         };
         let builder = builder.with_bucket_name(&options.bucket).with_base_url(endpoint);
-        let builder = builder.with_retry(retries()).with_http_connector(Connector(client.clone()));
+        let builder =
+            builder.with_retry(retries()).with_http_connector(Connector(clients.credentials.clone()));
         let store = builder.clone().build().map_err(InvalidStore::Credentials)?;
         let credentials = Credentials::of_chain(move || Ok(builder.clone().build()?.credentials().clone()))
             .map_err(InvalidStore::Credentials)?;
         let url = parse(&format!("{endpoint}/{}/", options.bucket), &options.bucket)?;
         Ok(Self {
-            transport: Transport::new(client),
-            dialect: Dialect::Google {
-                credentials,
-                store,
-                signs: options.credentials != GcsCredentials::Environment,
-            },
+            transport: Transport::new(clients.store),
+            dialect: Dialect::Google { credentials, store, signs },
             bucket: options.bucket.clone(),
             public_url: url.clone(),
             url,
             root: prefix(root),
             new_object: HeaderMap::new(),
         })
+    }
+}
+
+/// Type of a file with credentials of Google.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum GoogleKeyType {
+    /// Key of a service account, which signs URLs, too.
+    ServiceAccount,
+    /// Workload identity federation.
+    ExternalAccount,
+    /// Another one, such as that of a user. The chain of the environment reads it, or refuses it.
+    Other,
+}
+
+/// Reads the credentials that are given, or named by the environment; `None` if there are none.
+fn google_key(credentials: &GcsCredentials) -> Result<Option<(Secret, GoogleKeyType)>, InvalidStore> {
+    let path = match credentials {
+        GcsCredentials::Key(key) => return Ok(Some((key.clone(), google_key_type(key, true)))),
+        GcsCredentials::KeyFile(path) => path.clone(),
+        GcsCredentials::Environment => match std::env::var_os("GOOGLE_APPLICATION_CREDENTIALS") {
+            Some(path) if !path.is_empty() => path.into(),
+            _ => return Ok(None),
+        },
+    };
+    let text = std::fs::read_to_string(&path).map_err(|error| InvalidStore::File(path, error))?;
+    let key = Secret::new(text);
+    let kind = google_key_type(&key, *credentials != GcsCredentials::Environment);
+    Ok(Some((key, kind)))
+}
+
+/// Returns the type of credentials. Those of a configuration are the key of a service account, as in distribution,
+/// unless they say something else.
+fn google_key_type(key: &Secret, is_of_configuration: bool) -> GoogleKeyType {
+    let document: serde_json::Value = serde_json::from_str(key.expose()).unwrap_or_default();
+    match document["type"].as_str() {
+        Some("external_account") => GoogleKeyType::ExternalAccount,
+        Some("service_account") => GoogleKeyType::ServiceAccount,
+        _ if is_of_configuration => GoogleKeyType::ServiceAccount,
+        _ => GoogleKeyType::Other,
     }
 }
 

@@ -60,6 +60,7 @@ impl S3 {
                 })
             }),
             is_public: known(policy, |policy| is(policy.is_public, "true")),
+            has_folders: None,
         }
     }
 

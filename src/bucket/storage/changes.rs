@@ -41,23 +41,17 @@ impl Bucket {
     /// Creates an object. Of a creation that is repeated because its answer was lost, equal bytes are its own
     /// success: writers of which only one may win write a number that no other has.
     pub(super) async fn create_object(&self, key: &Key, bytes: &[u8]) -> Result<Created, StorageError> {
-        let _guard = if self.0.abilities.creates { None } else { Some(self.0.writer.lock().await) };
         let body = Payload::from(Bytes::copy_from_slice(bytes));
         let mut repetition = Repetition::new(CREATIONS);
         loop {
-            if self.0.abilities.creates {
-                match self.objects().put(key.as_str(), body.clone(), Condition::Absent).await {
-                    Ok(_) => return Ok(Created::New),
-                    Err(error) if error.kind == ObjectErrorKind::Precondition => {}
-                    Err(error) => return Err(failed("create", key)(error)),
-                }
+            match self.objects().put(key.as_str(), body.clone(), Condition::Absent).await {
+                Ok(_) => return Ok(Created::New),
+                Err(error) if error.kind == ObjectErrorKind::Precondition => {}
+                Err(error) => return Err(failed("create", key)(error)),
             }
             let found = self.objects().get(key.as_str(), None, None).await;
             if let Some(object) = present(found).map_err(failed("read", key))? {
                 return collect(object, MAX_CREATED_BYTES, key).await.map(Created::Exists);
-            }
-            if !self.0.abilities.creates {
-                return self.write_entry(key, bytes).await.map(|()| Created::New);
             }
             // Removed in between: creates it again.
             let Some(pause) = repetition.pause(ObjectErrorKind::Conflict) else {
@@ -76,21 +70,18 @@ impl Bucket {
         removed.map(|()| true).map_err(failed("remove", key))
     }
 
-    /// Removes an object that has a version. Where the store cannot compare, the version is read right before.
+    /// Removes an object that has a version.
     pub(super) async fn remove_version(
         &self,
         key: &Key,
         expected: &ObjectTag,
     ) -> Result<Removed, StorageError> {
-        let removes_if = self.0.abilities.removes_if_unchanged;
-        let _guard = if removes_if { None } else { Some(self.0.writer.lock().await) };
         let found = present(self.objects().head(key.as_str()).await).map_err(failed("look up", key))?;
         let Some(found) = found else { return Ok(Removed::Absent) };
         if tag(&found) != *expected {
             return Ok(Removed::Changed);
         }
-        let condition = if removes_if { Condition::Version(&found.version) } else { Condition::Always };
-        match self.objects().delete(key.as_str(), condition, None).await {
+        match self.objects().delete(key.as_str(), Condition::Version(&found.version), None).await {
             Ok(()) => Ok(Removed::Removed),
             Err(error) if error.kind == ObjectErrorKind::NotFound => Ok(Removed::Absent),
             Err(error) if error.kind == ObjectErrorKind::Precondition => {

@@ -73,6 +73,8 @@ pub enum HonoredConditions {
     Writes,
     /// None: each change happens.
     Nothing,
+    /// None: changes that have a condition are refused as not implemented.
+    Refused,
 }
 
 impl Default for MemOptions {

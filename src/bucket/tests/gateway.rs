@@ -52,16 +52,21 @@ impl Gateway {
             keys: Some(keys),
             ..S3Options::default()
         };
-        S3::amazon(&options, &root.parse::<RootPrefix>().unwrap(), client()).unwrap()
+        S3::amazon(&options, &root.parse::<RootPrefix>().unwrap(), client().into()).unwrap()
     }
 }
 
 /// Returns a client that trusts no certificate and uses no proxy.
 pub(super) fn client() -> reqwest::Client {
+    http_client(client_builder(RootCertStore::empty())).unwrap()
+}
+
+/// Returns the builder of a client that trusts certificates and uses no proxy.
+pub(super) fn client_builder(trusted: RootCertStore) -> reqwest::ClientBuilder {
     let tls = rustls::ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
         .with_safe_default_protocol_versions()
         .unwrap()
-        .with_root_certificates(RootCertStore::empty())
+        .with_root_certificates(trusted)
         .with_no_client_auth();
-    http_client(reqwest::Client::builder().tls_backend_preconfigured(tls).no_proxy()).unwrap()
+    reqwest::Client::builder().tls_backend_preconfigured(tls).no_proxy()
 }

@@ -1,13 +1,15 @@
 //! Findings of the probe.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
+
+use quinistry_store::{Created, Key, ObjectTag, Removed, Storage as _, UploadStart};
 
 use super::azurite::Azurite;
 use super::gateway::{Gateway, client};
-use super::{RUNTIME, governed};
+use super::{RUNTIME, able_bucket, governed};
 use crate::testing::{HonoredConditions, Mem, MemOptions, StoreClock};
-use crate::{Objects, ProbeDepth, ProbeError, ProbeReport, StoreAbilities, probe};
+use crate::{Objects, ProbeDepth, ProbeError, ProbeReport, StoreAbilities, probe, probe_reading};
 
 fn run(objects: Arc<dyn Objects>, is_exclusive: bool) -> Result<ProbeReport, ProbeError> {
     let objects = governed(objects);
@@ -38,6 +40,33 @@ fn row_220_a_store_that_ignores_the_condition_of_a_creation_is_refused_unless_it
     let abilities = run(memory(options), true).unwrap().abilities;
     assert!(!abilities.creates && !abilities.removes_if_unchanged && !abilities.completes_if_absent);
     assert!(abilities.copies && abilities.copies_parts && abilities.removes_many);
+}
+
+#[test]
+fn row_220_a_store_that_refuses_the_condition_of_a_creation_serves_one_writer() {
+    let options = MemOptions { conditions: HonoredConditions::Refused, ..MemOptions::default() };
+    let error = run(memory(options), false).unwrap_err();
+    assert!(error.to_string().starts_with("the store refuses If-None-Match, so that two writers"), "{error}");
+    let mem = memory(options);
+    let report = run(mem.clone(), true).unwrap();
+    let abilities = report.abilities;
+    assert!(!abilities.creates && !abilities.removes_if_unchanged && !abilities.completes_if_absent);
+    assert!(report.findings[0].error.as_ref().is_some_and(|error| error.to_string().contains("501")));
+    let storage = able_bucket(mem.clone(), abilities);
+    let key = Key::of_path("a/b".into()).unwrap();
+    assert_eq!(storage.create(&key, b"first").unwrap(), Created::New);
+    assert_eq!(storage.create(&key, b"second").unwrap(), Created::Exists("first".into()));
+    // A request of a session creates the record of what it has received.
+    let repository = "a/b".parse().unwrap();
+    let id = "0a1b2c3d-0000-4000-8000-000000000000".parse().unwrap();
+    let begun = SystemTime::now();
+    let start = UploadStart::Session { repository: &repository, id: &id, begun, announced: None };
+    let mut upload = storage.uploads().begin(start).unwrap();
+    upload.append(b"bytes").unwrap();
+    assert_eq!(upload.acknowledge().unwrap(), 5);
+    let tag = storage.head(&key).unwrap().unwrap().tag;
+    assert_eq!(storage.remove_if(&key, &ObjectTag::of_version("other")).unwrap(), Removed::Changed);
+    assert_eq!(storage.remove_if(&key, &tag).unwrap(), Removed::Removed);
 }
 
 #[test]
@@ -77,13 +106,35 @@ fn azurite_can_do_everything_but_copy_ranges() {
         let objects = governed(Arc::new(azurite.container(root)));
         let client = client();
         let report = RUNTIME.block_on(probe(&*objects, Some(&client), ProbeDepth::Full, false)).unwrap();
-        // URLs of names that must be encoded are not signed.
-        let expected = StoreAbilities {
-            copies_parts: false,
-            signs_urls: root.is_empty(),
-            verifies_sha256: false,
-            ..StoreAbilities::ALL
-        };
+        let expected = StoreAbilities { copies_parts: false, verifies_sha256: false, ..StoreAbilities::ALL };
         assert_eq!(report.abilities, expected, "{:#?}", report.findings);
     }
+}
+
+#[test]
+fn an_identity_of_azure_signs_urls_by_a_key_that_the_store_gives() {
+    let Some(azurite) = Azurite::start_with_tokens() else { return };
+    let objects = governed(Arc::new(azurite.container_of_token("a/b c")));
+    let report =
+        RUNTIME.block_on(probe(&*objects, Some(&azurite.client()), ProbeDepth::Start, false)).unwrap();
+    assert!(report.abilities.signs_urls, "{:#?}", report.findings);
+}
+
+#[test]
+fn a_reader_redirects_only_where_signed_urls_work() {
+    let Some(gateway) = Gateway::start() else { return };
+    let signs = |objects: &dyn Objects, client: &reqwest::Client| {
+        let report = RUNTIME.block_on(probe_reading(objects, client));
+        assert_eq!(
+            report.abilities,
+            StoreAbilities { signs_urls: report.abilities.signs_urls, ..StoreAbilities::ALL }
+        );
+        report.abilities.signs_urls
+    };
+    assert!(signs(&gateway.beneath("a/b c"), &client()));
+    // URLs that a store answers with something else: the bucket in memory signs for a host that does not exist.
+    let mem = memory(MemOptions::default());
+    assert!(!signs(&*mem, &client()));
+    assert!(!signs(&*memory(MemOptions { signs: false, ..MemOptions::default() }), &client()));
+    assert!(mem.keys().is_empty());
 }

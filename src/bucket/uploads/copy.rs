@@ -1,4 +1,4 @@
-//! Copies within the bucket, made by the store.
+//! Copies within the bucket, made by the store, or by reading and writing where the store refuses them.
 
 use std::sync::Arc;
 
@@ -6,12 +6,16 @@ use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
 use quinistry_store::StorageError;
 
 use super::Shared;
+use super::assembly::Assembly;
 use super::completion;
 use super::failure::failed;
+use super::parts::PartWriter;
+use super::progress::Progress;
 use super::sizes::MAX_PARTS;
-use crate::{Multipart, ObjectError, Objects, Part};
+use crate::{Multipart, ObjectError, ObjectErrorKind, Objects, Part};
 
-/// Copies an object of `length` bytes: as a whole, or a longer one in parts.
+/// Copies an object of `length` bytes: as a whole, or a longer one in parts. A store may have neither request, and
+/// refuses to copy a whole object of more than 5 GiB.
 pub(super) async fn copy(
     shared: &Arc<Shared>,
     from: &str,
@@ -23,7 +27,33 @@ pub(super) async fn copy(
     } else {
         copy_in_parts(shared, from, to, length).await
     };
-    copied.map_err(failed("copy to", to))
+    match copied {
+        Err(error) if error.kind == ObjectErrorKind::Refused => {
+            tracing::debug!(%error, "the store refuses a copy, reading and writing the object");
+            copy_through_memory(shared, from, to, length).await
+        }
+        copied => copied.map_err(failed("copy to", to)),
+    }
+}
+
+/// Copies an object by reading and writing it, a part at a time.
+async fn copy_through_memory(
+    shared: &Arc<Shared>,
+    from: &str,
+    to: &str,
+    length: u64,
+) -> Result<(), StorageError> {
+    let progress = Progress::new(shared.sizes(Some(length)), None);
+    let mut assembly = Assembly::new(shared, progress, PartWriter::new(shared, to.to_owned()));
+    assembly.length = Some(length);
+    let mut body = shared.objects.get(from, None, None).await.map_err(failed("read", from))?.body;
+    while let Some(bytes) = body.try_next().await.map_err(failed("read", from))? {
+        assembly.append(&bytes).await?;
+    }
+    if assembly.progress.offset() != length {
+        return Err(StorageError::Broken);
+    }
+    if assembly.progress.parts() == 0 { assembly.put_at(to).await } else { assembly.complete().await }
 }
 
 async fn copy_in_parts(shared: &Arc<Shared>, from: &str, to: &str, length: u64) -> Result<(), ObjectError> {

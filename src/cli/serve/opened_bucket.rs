@@ -7,8 +7,8 @@ use tokio::runtime::Handle;
 
 use super::plan::FolderAccess;
 use crate::bucket::{
-    self, AzureOptions, Bucket, BucketOptions, BucketSettings, BucketUploads, KeptProbe, ListingQuery,
-    Objects, ProbeDepth, ProbeReport, StoreAbilities, StoreOptions, TransferMemory, UploadOptions,
+    self, AzureOptions, Bucket, BucketOptions, BucketSettings, BucketUploads, HttpClients, KeptProbe,
+    ListingQuery, Objects, ProbeDepth, ProbeReport, StoreOptions, TransferMemory, UploadOptions,
 };
 use crate::client::{TlsOptions, client_builder};
 use crate::oci::escape::Escaped;
@@ -39,44 +39,44 @@ fn open_within(
     access: FolderAccess,
     runtime: &Handle,
 ) -> anyhow::Result<OpenedBucket> {
-    let tls = TlsOptions { skip_verify: !options.verifies_certificate, ..TlsOptions::default() };
-    let mut builder = client_builder(&tls)?;
-    if let Some(more) = &options.user_agent {
-        builder = builder.user_agent(format!("{USER_AGENT} {more}"));
-    }
-    let client = bucket::http_client(builder)?;
-    let objects: Arc<dyn Objects> = Arc::new(bucket::connect(options, client.clone())?);
-    runtime.block_on(check_root(&*objects, options, &client))?;
+    let clients = http_clients(options)?;
+    let client = clients.store.clone();
+    let objects = bucket::connect(options, clients.clone())?;
+    runtime.block_on(check_root(&objects, options, &clients))?;
     // A description that cannot be read is no reason to stop: the probe, or the next read, says what is wrong.
-    let kept = runtime.block_on(KeptProbe::read(&*objects, options)).ok().flatten();
+    let kept = runtime.block_on(KeptProbe::read(&objects, options)).ok().flatten();
     let is_writable = access == FolderAccess::Write;
     let mut probe = None;
     let abilities = if is_writable {
-        let abilities = match kept.filter(|kept| is_enough(kept, &*objects, options)) {
+        let abilities = match kept.filter(|kept| is_enough(kept, &objects, options)) {
             Some(kept) => {
-                tell_kept(&kept, options);
+                log_kept(&kept, options);
                 kept.abilities
             }
             None => {
-                let probing =
-                    bucket::probe(&*objects, Some(&client), ProbeDepth::Start, options.is_exclusive);
+                let probing = bucket::probe(&objects, Some(&client), ProbeDepth::Start, options.is_exclusive);
                 let report = runtime.block_on(probing)?;
-                tell(&report, options);
-                probe = Some(KeptProbe::new(report.abilities, &*objects, options));
+                log_findings(&report, options);
+                probe = Some(KeptProbe::new(report.abilities, &objects, options));
                 report.abilities
             }
         };
         warn_of_settings(runtime.block_on(objects.settings()).unwrap_or_default(), options);
         abilities
     } else {
-        let read = runtime.block_on(has_content(&*objects));
+        let read = runtime.block_on(has_content(&objects));
         read.context("the bucket cannot be read; check its address, the credentials and their rights")?;
-        // Nothing is written where the registry is read-only: a probe would need the right to write.
-        kept.map_or(StoreAbilities::ALL, |kept| {
-            tell_kept(&kept, options);
+        // Nothing is written where the registry is read-only: a whole probe would need the right to write.
+        if let Some(kept) = kept {
+            log_kept(&kept, options);
             kept.abilities
-        })
+        } else {
+            let report = runtime.block_on(bucket::probe_reading(&objects, &client));
+            log_findings(&report, options);
+            report.abilities
+        }
     };
+    let objects: Arc<dyn Objects> = Arc::new(objects.with_abilities(abilities));
     let uploads = UploadOptions {
         transfers: options.transfers,
         parts_may_differ: abilities.takes_unequal_parts,
@@ -90,21 +90,40 @@ fn open_within(
     Ok(OpenedBucket { bucket, is_writable, probe })
 }
 
-/// Refuses a container of Azure whose content lies under keys with a leading slash, which the options do not expect:
-/// the registry would begin an empty one beside it.
+/// Creates the HTTP clients of a bucket.
+fn http_clients(options: &BucketOptions) -> anyhow::Result<HttpClients> {
+    let client = |skip_verify| {
+        let mut builder = client_builder(&TlsOptions { skip_verify, ..TlsOptions::default() })?;
+        if let Some(more) = &options.user_agent {
+            builder = builder.user_agent(format!("{USER_AGENT} {more}"));
+        }
+        anyhow::Ok(bucket::http_client(builder)?)
+    };
+    let credentials = client(false)?;
+    let store = if options.verifies_certificate { credentials.clone() } else { client(true)? };
+    Ok(HttpClients { store, credentials })
+}
+
+/// Refuses a container of Azure in an account with folders, and one whose content lies under keys with a leading slash,
+/// which the options do not expect: the registry would begin an empty one beside it.
 async fn check_root(
     objects: &dyn Objects,
     options: &BucketOptions,
-    client: &reqwest::Client,
+    clients: &HttpClients,
 ) -> anyhow::Result<()> {
     let StoreOptions::Azure(azure) = &options.store else { return Ok(()) };
+    anyhow::ensure!(
+        objects.settings().await?.has_folders != Some(true),
+        "the account has a hierarchical namespace (Data Lake Storage), in which folders appear among the objects; use an \
+         account without one"
+    );
     if azure.has_leading_slash || has_content(objects).await? {
         return Ok(());
     }
     let with_slash = AzureOptions { has_leading_slash: true, ..azure.clone() };
     let with_slash = BucketOptions { store: StoreOptions::Azure(with_slash), ..options.clone() };
     anyhow::ensure!(
-        !has_content(&bucket::connect(&with_slash, client.clone())?).await?,
+        !has_content(&bucket::connect(&with_slash, clients.clone())?).await?,
         "its keys begin with a slash, as registry:2 wrote them; set quinistry.azure.legacyroot: true"
     );
     Ok(())
@@ -123,14 +142,14 @@ fn is_enough(kept: &KeptProbe, objects: &dyn Objects, options: &BucketOptions) -
 }
 
 /// Logs what an earlier probe found.
-fn tell_kept(kept: &KeptProbe, options: &BucketOptions) {
+fn log_kept(kept: &KeptProbe, options: &BucketOptions) {
     let able: Vec<_> =
         kept.abilities.by_name().into_iter().filter_map(|(name, is_able)| is_able.then_some(name)).collect();
     tracing::info!(storage = %options, probed = %Escaped(&kept.probed), able = %able.join(", "), "store was probed before");
 }
 
 /// Logs what the probe found.
-fn tell(report: &ProbeReport, options: &BucketOptions) {
+fn log_findings(report: &ProbeReport, options: &BucketOptions) {
     let able: Vec<_> =
         report.findings.iter().filter(|found| found.outcome == Some(true)).map(|found| found.name).collect();
     tracing::info!(storage = %options, able = %able.join(", "), "store probed");
@@ -139,7 +158,7 @@ fn tell(report: &ProbeReport, options: &BucketOptions) {
     }
 }
 
-/// Warns about settings of the bucket that cost its owner something.
+/// Warns about settings of the bucket that cost its owner something, or open it.
 fn warn_of_settings(settings: BucketSettings, options: &BucketOptions) {
     for warning in settings.warnings() {
         tracing::warn!(storage = %options, "{warning}");

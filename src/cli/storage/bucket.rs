@@ -8,6 +8,9 @@ use crate::registry::config::{
     AzureConfig, AzureLogin, BucketConfig, BucketStore, GcsConfig, S3Config, SecretText,
 };
 
+/// Least number of requests in flight that distribution's driver takes (`minConcurrency` in `gcs.go`).
+const MIN_GCS_CONCURRENCY: usize = 25;
+
 /// Problem of a configuration that no bucket can be opened from.
 #[derive(Debug, thiserror::Error)]
 #[error("{key}: {message}")]
@@ -50,8 +53,7 @@ pub(in crate::cli) fn options(config: &BucketConfig) -> Result<BucketOptions, In
                 s3.copy_parts_at_once.min(TransferOptions::MAX_COPY_PARTS_AT_ONCE);
         }
         BucketStore::Gcs(gcs) => {
-            let most = gcs.max_concurrency.unwrap_or(usize::MAX);
-            options.transfers.copy_parts_at_once = most.min(TransferOptions::MAX_COPY_PARTS_AT_ONCE);
+            options.max_in_flight = gcs.max_concurrency.map(|most| most.max(MIN_GCS_CONCURRENCY));
         }
         BucketStore::Azure(azure) => {
             options.max_retries = Some(azure.max_retries.unwrap_or(0));
@@ -154,6 +156,15 @@ mod tests {
         ] {
             assert_eq!(read(storage).unwrap(), url.parse().unwrap(), "{storage}");
         }
+    }
+
+    #[test]
+    fn the_concurrency_of_google_limits_requests() {
+        let limit = |text: &str| read(&format!("{{gcs: {{bucket: a{text}}}}}")).unwrap().max_in_flight;
+        assert_eq!(
+            [limit(""), limit(", maxconcurrency: 40"), limit(", maxconcurrency: 1")],
+            [None, Some(40), Some(25)]
+        );
     }
 
     #[test]

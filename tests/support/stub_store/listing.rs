@@ -120,9 +120,9 @@ impl Store {
         Ok(Answer::xml(200, &text))
     }
 
-    pub(super) async fn list_parts(&self, request: &Request) -> Result<Answer, ObjectError> {
+    pub(super) fn list_parts(&self, request: &Request) -> Result<Answer, ObjectError> {
         let upload = Multipart { key: &request.key, id: request.parameter("uploadId").unwrap_or("") };
-        let parts = self.mem.list_parts(upload).await?;
+        let parts = self.mem.list_parts(upload)?;
         let number = |name| request.parameter(name).and_then(|text| text.parse::<u32>().ok());
         let (after, limit) =
             (number("part-number-marker").unwrap_or(0), number("max-parts").unwrap_or(1_000));

@@ -32,7 +32,7 @@ impl Store {
             Operation::Setting(setting) => Ok(self.settings.answer(setting)),
             Operation::List => self.list(request).await,
             Operation::ListUploads => self.list_uploads(request).await,
-            Operation::ListParts => self.list_parts(request).await,
+            Operation::ListParts => self.list_parts(request),
             Operation::DeleteMany => self.delete_many(request).await,
             Operation::Get => self.get(request).await,
             Operation::Head => {

@@ -105,11 +105,6 @@ impl<O: Objects> Objects for Faulty<O> {
         Box::pin(self.spoil(request, self.inner.abort(upload)))
     }
 
-    fn list_parts<'a>(&'a self, upload: Multipart<'a>) -> RequestFuture<'a, Vec<Part>> {
-        let request = sent(RequestKind::ListParts, upload.key, Condition::Always);
-        Box::pin(self.spoil(request, self.inner.list_parts(upload)))
-    }
-
     fn list_uploads<'a>(&'a self, prefix: &'a str) -> RequestFuture<'a, Vec<PendingUpload>> {
         let request = sent(RequestKind::ListUploads, prefix, Condition::Always);
         Box::pin(self.spoil(request, self.inner.list_uploads(prefix)))

@@ -29,6 +29,8 @@ pub enum Fault {
     ErrorInSuccess,
     /// 404, although the object is there.
     Absent,
+    /// 501 `NotImplemented`; the request is not carried out.
+    Refused,
 }
 
 /// Probabilities of faults, from 0 to 1. Each is of the requests to which the fault may happen.

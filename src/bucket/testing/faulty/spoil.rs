@@ -33,6 +33,7 @@ impl<O: Send + Sync> Faulty<O> {
             Some(Fault::Unavailable) => fail(ObjectErrorKind::Throttled, "503 SlowDown"),
             Some(Fault::Conflict) => fail(ObjectErrorKind::Conflict, "409 ConditionalRequestConflict"),
             Some(Fault::Absent) => fail(ObjectErrorKind::NotFound, "404 NoSuchKey"),
+            Some(Fault::Refused) => fail(ObjectErrorKind::Refused, "501 NotImplemented"),
             Some(Fault::ErrorInSuccess) => fail(ObjectErrorKind::Unknown, "200 with InternalError"),
             Some(Fault::ConflictAfterSuccess) => {
                 pin!(send).await?;

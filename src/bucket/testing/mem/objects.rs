@@ -178,20 +178,6 @@ impl Objects for Mem {
         })
     }
 
-    fn list_parts<'a>(&'a self, upload: Multipart<'a>) -> RequestFuture<'a, Vec<Part>> {
-        Box::pin(async move {
-            self.answer(|state, _, _| {
-                let parts = state.upload("list parts of", upload)?.parts.iter();
-                let part = |(number, (tag, body)): (&u32, &(String, Body))| Part {
-                    number: *number,
-                    tag: tag.clone(),
-                    length: body.length(),
-                };
-                Ok(parts.map(part).collect())
-            })
-        })
-    }
-
     fn list_uploads<'a>(&'a self, prefix: &'a str) -> RequestFuture<'a, Vec<PendingUpload>> {
         Box::pin(async move {
             self.answer(|state, _, _| {
@@ -229,6 +215,21 @@ impl Objects for Mem {
 
     fn now(&self) -> Option<StoreTime> {
         self.has_answered.load(Ordering::Relaxed).then(|| StoreTime(self.clock.now()))
+    }
+}
+
+impl Mem {
+    /// Returns the parts of an upload, in the order of their numbers, for servers that have the request.
+    pub fn list_parts(&self, upload: Multipart<'_>) -> Result<Vec<Part>, ObjectError> {
+        self.answer(|state, _, _| {
+            let parts = state.upload("list parts of", upload)?.parts.iter();
+            let part = |(number, (tag, body)): (&u32, &(String, Body))| Part {
+                number: *number,
+                tag: tag.clone(),
+                length: body.length(),
+            };
+            Ok(parts.map(part).collect())
+        })
     }
 }
 

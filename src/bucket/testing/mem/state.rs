@@ -115,8 +115,12 @@ impl State {
         key: &str,
         condition: Condition<'_>,
     ) -> Result<(), ObjectError> {
-        if options.conditions == HonoredConditions::Nothing {
-            return Ok(());
+        match options.conditions {
+            HonoredConditions::Nothing => return Ok(()),
+            HonoredConditions::Refused if condition != Condition::Always => {
+                return Err(refuse(ObjectErrorKind::Refused, request, key, "501 NotImplemented"));
+            }
+            _ => {}
         }
         let version = self.objects.get(key).map(|stored| stored.meta.version.as_str());
         let holds = match condition {
@@ -134,8 +138,12 @@ impl State {
         key: &str,
         condition: Condition<'_>,
     ) -> Result<(), ObjectError> {
-        if options.conditions != HonoredConditions::All {
-            return Ok(());
+        match options.conditions {
+            HonoredConditions::All => {}
+            HonoredConditions::Refused if condition != Condition::Always => {
+                return Err(refuse(ObjectErrorKind::Refused, "delete", key, "501 NotImplemented"));
+            }
+            _ => return Ok(()),
         }
         let Some(stored) = self.objects.get(key) else { return Ok(()) };
         match condition {

@@ -174,7 +174,7 @@ fn an_upload_in_parts_is_seen_when_it_is_complete() {
         // A part replaces an earlier one of its number.
         let mut parts = send_parts(&mem, upload, &["abcd", "efgh"]).await;
         parts.push(mem.copy_part(upload, 3, "from", 4..6).await.unwrap());
-        assert_eq!(mem.list_parts(upload).await.unwrap(), parts);
+        assert_eq!(mem.list_parts(upload).unwrap(), parts);
         assert_eq!(mem.list_uploads("k").await.unwrap()[0].id, id);
         assert_eq!(mem.bytes("k"), None);
         let put = mem.complete(upload, &parts, Condition::Absent).await.unwrap();

@@ -3,7 +3,7 @@
 use quinistry_oci::{Algorithm, Digest};
 
 use super::{Bench, PART, bytes, patch, put, session};
-use crate::testing::RequestKind as K;
+use crate::testing::{Fault, RequestKind as K};
 
 #[test]
 fn a_session_begins_without_a_request() {
@@ -66,6 +66,20 @@ fn a_long_blob_is_copied_to_its_key_by_the_store() {
         bench.wait_until_cleared();
         let requests = bench.requests();
         assert_eq!((requests.of(K::Copy), requests.of(K::CopyPart)), copies);
+        assert_eq!(bench.bytes("a/data").unwrap(), bytes);
+    }
+}
+
+#[test]
+fn a_long_blob_is_read_and_written_where_the_store_refuses_to_copy_it() {
+    for (length, refused) in [(4 * PART + 7, K::Copy), (6 * PART + 7, K::CopyPart)] {
+        let bench = Bench::new();
+        let bytes = bytes(length);
+        let mut upload = session(&bench.replica());
+        patch(&mut *upload, None, &bytes).unwrap();
+        bench.bucket.plan().spoil(refused, "a/data", Fault::Refused, usize::MAX);
+        assert!(put(&mut *upload, b"", &Digest::sha256(&bytes), "a/data").unwrap());
+        bench.wait_until_cleared();
         assert_eq!(bench.bytes("a/data").unwrap(), bytes);
     }
 }

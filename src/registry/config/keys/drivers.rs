@@ -31,9 +31,9 @@ pub(super) const STORAGE: &[ConfigKey] = &[
     key("storage.s3.skipverify", Boolean).default("false").note("warned about when true"),
     key("storage.s3.v4auth", Boolean).default("true").silent("requests are always signed by version 4; false is refused"),
     key("storage.s3.chunksize", Integer(5 << 20)).default("10485760").note("bytes, from 5 MiB to 5 GiB"),
-    key("storage.s3.multipartcopychunksize", Integer(0)).default("33554432").note("bytes, at least 5 MiB"),
+    key("storage.s3.multipartcopychunksize", Integer(0)).default("33554432").note("bytes, from 5 MiB to 5 GiB"),
     key("storage.s3.multipartcopymaxconcurrency", Integer(0)).default("100").note("32 at most"),
-    key("storage.s3.multipartcopythresholdsize", Integer(0)).default("33554432").note("bytes"),
+    key("storage.s3.multipartcopythresholdsize", Integer(0)).default("33554432").note("bytes, 5 GiB at most"),
     key("storage.s3.rootdirectory", Text).note("a path with an empty component (`a//b`) is refused"),
     key("storage.s3.storageclass", Text).default("STANDARD").note("`NONE` sends none; archives are refused"),
     key("storage.s3.useragent", Text).note("appended to the program's own"),
@@ -48,13 +48,13 @@ pub(super) const STORAGE: &[ConfigKey] = &[
     key("storage.gcs", Section),
     key("storage.gcs.bucket", Text).required(),
     key("storage.gcs.keyfile", Path)
-        .note("without a key: `GOOGLE_APPLICATION_CREDENTIALS`, also for a workload identity, else the metadata server"),
-    key("storage.gcs.credentials", Anything).secret().note("key of a service account as a map"),
+        .note("key of a service account, or an `external_account`; without one that of `GOOGLE_APPLICATION_CREDENTIALS`, else the metadata server"),
+    key("storage.gcs.credentials", Anything).secret().note("the same as a map"),
     key("storage.gcs.rootdirectory", Text),
     key("storage.gcs.chunksize", Integer(256 << 10))
         .default("16777216")
         .note("bytes, a multiple of 256 KiB; parts have 5 MiB at least"),
-    key("storage.gcs.maxconcurrency", Integer(0)).note("parts of one copy at the same time, 32 at most"),
+    key("storage.gcs.maxconcurrency", Integer(0)).note("requests at the same time, from 25 to 256"),
     key("storage.gcs.useragent", Text).note("appended to the program's own"),
     key("storage.azure", Section),
     key("storage.azure.accountname", Text).required(),
@@ -121,7 +121,7 @@ pub(super) const OWN: &[ConfigKey] = &[
     key("quinistry.redirect.expiry", Duration)
         .default("20m")
         .lines(ReleaseLines::Own)
-        .note("least lifetime of a signed URL, from `1m` to `168h`"),
+        .note("least lifetime of a signed URL, from `1m` to `167h55m`"),
     key("quinistry.redirect.minsize", Size)
         .default("64KiB")
         .lines(ReleaseLines::Own)

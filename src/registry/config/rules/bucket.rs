@@ -22,8 +22,9 @@ const GCS_CHUNK_UNIT: i64 = 256 << 10;
 /// Classes whose objects must be restored before they can be read.
 const ARCHIVES: [&str; 2] = ["GLACIER", "DEEP_ARCHIVE"];
 
-/// Longest lifetime of a signed URL: the signatures of S3 and of Google Cloud Storage last a week.
-const MAX_EXPIRY: std::time::Duration = std::time::Duration::from_hours(7 * 24);
+/// Longest lifetime of a signed URL: the signatures of S3 and of Google Cloud Storage last a week, of which up to five
+/// minutes have passed when a client gets the URL.
+const MAX_EXPIRY: std::time::Duration = std::time::Duration::from_mins(7 * 24 * 60 - 5);
 
 /// Shortest lifetime of a signed URL, in which a client begins to read a blob.
 const MIN_EXPIRY: std::time::Duration = std::time::Duration::from_mins(1);
@@ -136,10 +137,14 @@ fn s3(tree: &ConfigNode, findings: &mut Findings) {
                        encrypt, or remove it";
         error(tree, "storage.s3.keyid", message, findings);
     }
-    if let Some(node) = tree.at("storage.s3.chunksize")
-        && values::integer(node, 0).is_ok_and(|bytes| bytes > MAX_PART_BYTES)
-    {
-        error(tree, "storage.s3.chunksize", "must not be greater than 5368709120, which is 5 GiB", findings);
+    for key in ["chunksize", "multipartcopychunksize", "multipartcopythresholdsize"] {
+        let path = format!("storage.s3.{key}");
+        if tree
+            .at(&path)
+            .is_some_and(|node| values::integer(node, 0).is_ok_and(|bytes| bytes > MAX_PART_BYTES))
+        {
+            error(tree, &path, "must not be greater than 5368709120, which is 5 GiB", findings);
+        }
     }
     skip_verify(tree, "storage.s3.skipverify", findings);
     let message =
@@ -148,7 +153,7 @@ fn s3(tree: &ConfigNode, findings: &mut Findings) {
 }
 
 fn skip_verify(tree: &ConfigNode, path: &str, findings: &mut Findings) {
-    let message = "the certificate of the store is not verified, and whoever is on the way to it can read and change \
+    let message = "the certificate of the store is not verified, so that a machine between can read and change \
                    everything; trust its authority by SSL_CERT_FILE instead";
     warn_if_on(tree, path, message, findings);
 }
@@ -161,8 +166,8 @@ fn gcs(tree: &ConfigNode, findings: &mut Findings) {
     }
     if let Some(node) = tree.at("storage.gcs.credentials").filter(|node| !node.is_null()) {
         if credentials_of_gcs(node).is_none() {
-            let message =
-                "must be the key of a service account, as a map with type, client_email and private_key";
+            let message = "must be the key of a service account, as a map with type, client_email and private_key, or an \
+                           external_account with audience, token_url and credential_source";
             error(tree, "storage.gcs.credentials", message, findings);
         }
         if given(tree, "storage.gcs.keyfile").is_some() {
@@ -171,14 +176,28 @@ fn gcs(tree: &ConfigNode, findings: &mut Findings) {
     }
 }
 
-/// Returns the key of a service account as JSON.
+/// Returns the key of a service account, or an external account, as JSON.
 pub(in super::super) fn credentials_of_gcs(node: &ConfigNode) -> Option<Value> {
-    let mut members = Map::new();
-    for entry in node.entries() {
-        members.insert(entry.key.to_string(), entry.value.as_text()?.into());
-    }
-    let is_whole = ["client_email", "private_key"].iter().all(|member| members.contains_key(*member));
-    is_whole.then_some(Value::Object(members))
+    let members = json(node)?;
+    let needed: &[&str] = match members.get("type").map(Value::as_str) {
+        None | Some(Some("service_account")) => &["client_email", "private_key"],
+        Some(Some("external_account")) => &["audience", "token_url", "credential_source"],
+        Some(_) => return None,
+    };
+    needed.iter().all(|member| members.get(member).is_some()).then_some(members)
+}
+
+/// Returns a map as JSON, all scalars as texts; `None` for other values.
+fn json(node: &ConfigNode) -> Option<Value> {
+    let NodeKind::Map(entries) = &node.kind else { return None };
+    let members = entries.iter().map(|entry| {
+        let value = match entry.value.as_text() {
+            Some(text) => text.into(),
+            None => json(&entry.value)?,
+        };
+        Some((entry.key.to_string(), value))
+    });
+    members.collect::<Option<Map<_, _>>>().map(Value::Object)
 }
 
 fn azure(tree: &ConfigNode, findings: &mut Findings) {
@@ -237,6 +256,6 @@ fn own(tree: &ConfigNode, findings: &mut Findings) {
         && !written.duration.is_zero()
         && !(MIN_EXPIRY..=MAX_EXPIRY).contains(&written.duration)
     {
-        findings.error(&node.origin, path, "must be from 1m to 168h".into());
+        findings.error(&node.origin, path, "must be from 1m to 167h55m".into());
     }
 }

@@ -62,6 +62,22 @@ fn credentials_of_azure_are_those_of_the_type() {
 }
 
 #[test]
+fn credentials_of_google_are_a_key_or_an_external_account() {
+    let gcs = |credentials: &str| match bucket(&format!("{{gcs: {{bucket: a, credentials: {credentials}}}}}"))
+        .store
+    {
+        BucketStore::Gcs(gcs) => gcs.credentials.unwrap().0,
+        other => panic!("{other:?}"),
+    };
+    assert!(gcs("{client_email: a, private_key: b}").contains("\"private_key\":\"b\""));
+    let source = "{file: /var/token, format: {type: text}}";
+    let account =
+        format!("{{type: external_account, audience: a, token_url: b, credential_source: {source}}}");
+    let account: serde_json::Value = serde_json::from_str(&gcs(&account)).unwrap();
+    assert_eq!(account["credential_source"]["format"]["type"], "text");
+}
+
+#[test]
 fn a_bucket_that_would_be_another_than_meant_is_refused() {
     let s3 = |keys: &str| format!("storage: {{s3: {{bucket: a, {keys}}}}}");
     for (text, problem) in [
@@ -75,11 +91,17 @@ fn a_bucket_that_would_be_another_than_meant_is_refused() {
         (s3("region: b, keyid: c"), "storage.s3.keyid: has no effect without encrypt"),
         (s3("region: b, chunksize: 5242879"), "storage.s3.chunksize: \"5242879\" must not be less"),
         (s3("region: b, chunksize: 5368709121"), "storage.s3.chunksize: must not be greater"),
+        (s3("region: b, multipartcopychunksize: 5368709121"), "multipartcopychunksize: must not be greater"),
+        (s3("region: b, multipartcopythresholdsize: 5368709121"), "multipartcopythresholdsize: must not be greater"),
         (s3("region: b, skipverfy: true"), "storage.s3.skipverfy: is not known; did you mean skipverify?"),
         ("storage: {s3: {bucket: a/b, region: b}}".into(), "storage.s3.bucket: must be a name"),
         ("storage: {s3: {bucket: \"a\\nb\", region: b}}".into(), "storage.s3.bucket: must be a name"),
         ("storage: {gcs: {bucket: a, chunksize: 262145}}".into(), "storage.gcs.chunksize: must be a multiple"),
         ("storage: {gcs: {bucket: a, credentials: {a: b}}}".into(), "storage.gcs.credentials: must be the key"),
+        (
+            "storage: {gcs: {bucket: a, credentials: {type: authorized_user, client_email: a, private_key: b}}}".into(),
+            "storage.gcs.credentials: must be the key",
+        ),
         (
             "storage: {gcs: {bucket: a, keyfile: /k, credentials: {client_email: a, private_key: b}}}".into(),
             "storage.gcs.credentials: is given besides keyfile",
@@ -97,8 +119,8 @@ fn a_bucket_that_would_be_another_than_meant_is_refused() {
             "storage.azure.accountkey: is missing",
         ),
         (
-            "storage: {s3: {bucket: a, region: b}}\nquinistry: {redirect: {expiry: 169h}}".into(),
-            "quinistry.redirect.expiry: must be from 1m to 168h",
+            "storage: {s3: {bucket: a, region: b}}\nquinistry: {redirect: {expiry: 167h56m}}".into(),
+            "quinistry.redirect.expiry: must be from 1m to 167h55m",
         ),
         (
             "storage: {s3: {bucket: a, region: b}}\nquinistry: {uploads: {memory: much}}".into(),
