@@ -17,6 +17,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::StreamExt as _;
+use quinistry_oci::WithCauses;
 
 use self::deadline::Deadline;
 use self::limit::Limit;
@@ -88,7 +89,7 @@ impl Governed {
             let pause = repetition.pause(error.kind).filter(|_| budget.spend());
             let Some(pause) = pause else { return Err(Failed { error, is_again }) };
             is_again |= error.is_outcome_unknown();
-            tracing::debug!(%error, attempt = repetition.attempts(), ?pause, "repeating request to the bucket");
+            tracing::debug!(error = %WithCauses(&error), attempt = repetition.attempts(), ?pause, "repeating request to the bucket");
             tokio::time::sleep(pause).await;
         }
     }

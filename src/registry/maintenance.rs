@@ -1,5 +1,6 @@
 //! Maintenance of a storage that several registries share: heartbeats, and changes that stopped registries have left.
 
+use quinistry_oci::WithCauses;
 use quinistry_store::Store;
 use tokio::time::sleep;
 
@@ -13,7 +14,7 @@ pub(crate) async fn run(store: Store) {
         // Only a panic, which is logged, or the end of the runtime ends the maintenance.
         let Ok(maintained) = maintained.await else { return };
         if let Err(error) = maintained {
-            tracing::warn!(%error, "failed to maintain the shared storage, trying again");
+            tracing::warn!(error = %WithCauses(&error), "failed to maintain the shared storage, trying again");
         }
         sleep(interval).await;
     }

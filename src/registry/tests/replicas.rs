@@ -4,10 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
-use http::header::{CONTENT_RANGE, LOCATION, RANGE};
+use http::header::{CONTENT_RANGE, LOCATION, RANGE, RETRY_AFTER};
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::BodyExt as _;
-use quinistry_bucket::testing::{FaultPlan, Faulty, Mem, RequestKind};
+use quinistry_bucket::testing::{Fault, FaultPlan, Faulty, Mem, RequestKind};
 use quinistry_bucket::{Bucket, BucketUploads, PartMemory, StoreAbilities, TransferOptions, UploadOptions};
 use quinistry_oci::{Algorithm, Digest};
 use quinistry_store::Store;
@@ -263,4 +263,21 @@ async fn long_uploads_at_once_share_the_memory_for_one_part() {
     };
     let pushes = futures_util::future::join3(push(1), push(2), push(3));
     tokio::time::timeout(Duration::from_mins(5), pushes).await.expect("every push ends");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_that_does_not_answer_for_now_makes_clients_try_again() {
+    let bucket = bucket();
+    let mut replica = replica(&bucket, Settings::default()).await;
+    let location = begin(&mut replica).await;
+    let blob = format!("/v2/a/b/blobs/{}", Digest::sha256(b"absent"));
+    for (kind, within, method, uri) in [
+        (RequestKind::Put, "/_uploads/", Method::PATCH, &location),
+        (RequestKind::Get, "/_layers/", Method::GET, &blob),
+    ] {
+        bucket.plan().spoil(kind, within, Fault::Unavailable, 1);
+        let response = ask(&mut replica, method, uri, None, "bytes").await;
+        assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE, "{uri}");
+        assert!(response.headers().contains_key(RETRY_AFTER), "{uri}");
+    }
 }
