@@ -17,8 +17,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
-use quinistry_oci::Digest;
 use quinistry_oci::escape::Escaped;
+use quinistry_oci::{Digest, WithCauses};
 
 use self::deadline::Deadline;
 use self::limit::Limit;
@@ -113,7 +113,8 @@ impl Governed {
             let pause = repetition.pause(error.kind).filter(|_| budget.spend());
             let Some(pause) = pause else { return Err(Failed { error, is_again }) };
             is_again = true;
-            tracing::debug!(%error, attempt = repetition.attempts(), ?pause, "repeating request to the bucket");
+            let attempt = repetition.attempts();
+            tracing::debug!(error = %WithCauses(&error), attempt, ?pause, "repeating request to the bucket");
             tokio::time::sleep(pause).await;
         }
     }

@@ -88,11 +88,11 @@ fn failed(what: &'static str, key: &Key) -> impl FnOnce(ObjectError) -> StorageE
 }
 
 /// Returns the error of a request, whose kind tells what may help.
-fn io_error(error: ObjectError) -> io::Error {
+pub(crate) fn io_error(error: ObjectError) -> io::Error {
     let kind = match error.kind {
         ObjectErrorKind::NotFound => io::ErrorKind::NotFound,
         ObjectErrorKind::Denied | ObjectErrorKind::Expired => io::ErrorKind::PermissionDenied,
-        ObjectErrorKind::Throttled => io::ErrorKind::ResourceBusy,
+        ObjectErrorKind::Throttled | ObjectErrorKind::Conflict => io::ErrorKind::ResourceBusy,
         ObjectErrorKind::Unknown => io::ErrorKind::TimedOut,
         _ => io::ErrorKind::Other,
     };
@@ -223,5 +223,26 @@ impl Storage for Bucket {
 
     fn uploads(&self) -> &dyn Uploads {
         &*self.0.uploads
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn errors_of_a_store_that_may_answer_soon_are_temporary() {
+        let key = Key::of_path("a".to_owned()).unwrap();
+        for (kind, is_temporary) in [
+            (ObjectErrorKind::Throttled, true),
+            (ObjectErrorKind::Unknown, true),
+            (ObjectErrorKind::Conflict, true),
+            (ObjectErrorKind::Denied, false),
+            (ObjectErrorKind::Refused, false),
+            (ObjectErrorKind::NotFound, false),
+        ] {
+            let error = failed("write", &key)(ObjectError::new(kind, "PUT a: answered"));
+            assert_eq!(error.is_temporary(), is_temporary, "{kind:?}");
+        }
     }
 }

@@ -4,6 +4,7 @@
 //! value is valid (a [`Digest`] is a digest that can be computed here, a [`RepositoryName`] matches the
 //! grammar), so no caller checks again. Every room but `http` uses these types; this room uses no other.
 
+mod causes;
 mod content;
 mod digest;
 mod error_code;
@@ -17,6 +18,7 @@ mod name;
 mod reference;
 mod strict;
 
+pub use causes::WithCauses;
 pub use content::{Chunks, Content, ReadAt};
 pub use digest::{Algorithm, Digest, DigestError, HashStateError, Hasher};
 pub use error_code::{ErrorBody, ErrorCode, ErrorDetail};

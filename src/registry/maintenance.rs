@@ -1,6 +1,7 @@
 //! Maintenance of a storage that several registries share: heartbeats, the choice of a leader, and the work that the
 //! leader does.
 
+use quinistry_oci::WithCauses;
 use quinistry_store::{Store, StoreError};
 use tokio::task::spawn_blocking;
 use tokio::time::sleep;
@@ -47,7 +48,7 @@ async fn call(
     let store = store.clone();
     let called = spawn_blocking(move || call(&store)).await.ok()?;
     if let Err(error) = called {
-        tracing::warn!(%error, "{failure}");
+        tracing::warn!(error = %WithCauses(&error), "{failure}");
     }
     Some(())
 }

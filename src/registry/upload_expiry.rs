@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use quinistry_oci::WithCauses;
 use quinistry_store::{IdleUpload, Store, StoreError};
 use tokio::sync::watch;
 use tokio::time::sleep;
@@ -56,7 +57,7 @@ pub(crate) async fn run(store: Store, mut settings: watch::Receiver<Arc<Settings
             // Only a panic, which is logged, or the end of the runtime ends the search.
             let Ok(searched) = searched else { return };
             if let Err(error) = searched {
-                tracing::warn!(%error, "failed to look for idle upload sessions");
+                tracing::warn!(error = %WithCauses(&error), "failed to look for idle upload sessions");
             }
         }
         let next = async {

@@ -4,7 +4,7 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
-use quinistry_oci::{Digest, RepositoryName, Tag, to_json};
+use quinistry_oci::{Digest, RepositoryName, Tag, WithCauses, to_json};
 use serde::{Deserialize, Serialize};
 
 use super::layout::{Key, RepositoryKeys, intent, intents};
@@ -79,7 +79,7 @@ impl Store {
         // Removed after a failure as well, even one to write the intent: the client is told of the failure,
         // and the next start must not carry the intent out over later pushes.
         if let Err(error) = self.storage().remove(&key) {
-            tracing::warn!(%error, %key, "cannot remove intent, trying again before the next change");
+            tracing::warn!(error = %WithCauses(&error), %key, "cannot remove intent, trying again before the next change");
             self.0.pending_intents.obsolete().push((wanted.repository().clone(), key));
         }
         performed

@@ -417,3 +417,12 @@ pub enum StorageError {
         source: io::Error,
     },
 }
+
+impl StorageError {
+    /// Returns true if the storage did not answer, or asked for fewer requests: a client may try again soon.
+    #[must_use]
+    pub fn is_temporary(&self) -> bool {
+        use io::ErrorKind::{ResourceBusy, TimedOut};
+        matches!(self, Self::Io { source, .. } if matches!(source.kind(), ResourceBusy | TimedOut))
+    }
+}

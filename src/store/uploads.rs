@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime};
 
-use quinistry_oci::{Algorithm, Digest, RepositoryName};
+use quinistry_oci::{Algorithm, Digest, RepositoryName, WithCauses};
 
 use super::blobs::{MAX_SHORT_BLOB_BYTES, blob_links};
 use super::layout::{Key, blob};
@@ -210,7 +210,7 @@ impl Store {
     /// Ends a session whose content is unknown.
     fn end(&self, session: &Session, claimed: &mut Claimed) {
         if let Err(error) = self.forget(session, claimed.take()) {
-            tracing::warn!(%error, session = %session.id, "cannot remove upload session, leaving it until it expires");
+            tracing::warn!(error = %WithCauses(&error), session = %session.id, "cannot remove upload session, leaving it until it expires");
         }
     }
 

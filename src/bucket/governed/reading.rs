@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures_util::stream::{BoxStream, StreamExt as _, try_unfold};
+use quinistry_oci::WithCauses;
 
 use super::deadline::{Deadline, MIN_BYTES_PER_SECOND};
 use super::{Governed, points};
@@ -94,7 +95,7 @@ impl Reading {
         if error.kind != ObjectErrorKind::Unknown || self.continuations > MAX_CONTINUATIONS {
             return Err(error);
         }
-        tracing::debug!(%error, offset = self.next, "continuing read of the bucket");
+        tracing::debug!(error = %WithCauses(&error), offset = self.next, "continuing read of the bucket");
         let rest = self.next..self.end;
         let attempt = || self.objects.objects().get(&self.key, Some(rest.clone()), None);
         let object = self.objects.repeat(points::GET, Deadline::FIRST_BYTE, attempt).await?;

@@ -9,6 +9,7 @@ use futures_util::future::join_all;
 use tokio::sync::watch;
 
 use crate::http::watch::{FileWatch, ReloadFiles};
+use crate::oci::WithCauses;
 use crate::registry::metrics::RegistryMetrics;
 
 /// Values that were read from files.
@@ -87,8 +88,8 @@ async fn reload(value: &Arc<dyn ReloadFiles>, reason: Reason, metrics: Option<&R
         Ok(()) if reason == Reason::WatchBegan => {}
         Ok(()) => tracing::info!(what, "changed files reloaded"),
         Err(error) => {
-            let error = with_sources(error.as_ref());
-            tracing::error!(what, error, "cannot read files again, keeping their former values");
+            let error = WithCauses(error.as_ref());
+            tracing::error!(what, %error, "cannot read files again, keeping their former values");
             if let Some(metrics) = metrics {
                 metrics.reload_failed(what);
             }
@@ -101,12 +102,6 @@ async fn reload(value: &Arc<dyn ReloadFiles>, reason: Reason, metrics: Option<&R
 enum Reason {
     WatchBegan,
     FilesChanged,
-}
-
-/// Returns an error with its sources on one line.
-fn with_sources(error: &(dyn std::error::Error + 'static)) -> String {
-    let sources = std::iter::successors(error.source(), |error| error.source());
-    sources.fold(error.to_string(), |line, source| format!("{line}: {source}"))
 }
 
 #[cfg(test)]

@@ -11,6 +11,7 @@ use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
+use quinistry_oci::WithCauses;
 use quinistry_store::Store;
 use rustls::ClientConfig;
 use tokio::net::TcpStream;
@@ -165,7 +166,7 @@ fn client(mut tls: ClientConfig) -> Client<HttpsConnector<HttpConnector>, Empty<
 }
 
 fn check_storage(store: &Store) -> Result<(), String> {
-    store.check().map_err(|error| with_source(&error))
+    store.check().map_err(|error| WithCauses(&error).to_string())
 }
 
 /// Returns an error if a file is at the path, or if that cannot be found out.
@@ -184,18 +185,9 @@ async fn within<T, E: std::error::Error + 'static>(
 ) -> Result<T, String> {
     let timeout = if timeout.is_zero() { DEFAULT_TIMEOUT } else { timeout };
     match tokio::time::timeout(timeout, attempt).await {
-        Ok(result) => result.map_err(|error| explain(&error).unwrap_or_else(|| with_source(&error))),
+        Ok(result) => {
+            result.map_err(|error| explain(&error).unwrap_or_else(|| WithCauses(&error).to_string()))
+        }
         Err(_) => Err(format!("no answer within {timeout:?}")),
     }
-}
-
-/// Returns an error with its causes, which `Display` leaves out.
-fn with_source(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(error) = source {
-        text.extend([": ", &error.to_string()]);
-        source = error.source();
-    }
-    text
 }

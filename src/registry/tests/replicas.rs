@@ -4,10 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
-use http::header::{CONTENT_RANGE, LOCATION, RANGE};
+use http::header::{CONTENT_RANGE, LOCATION, RANGE, RETRY_AFTER};
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::BodyExt as _;
-use quinistry_bucket::testing::{FaultPlan, Faulty, Mem, RequestKind};
+use quinistry_bucket::testing::{Fault, FaultPlan, Faulty, Mem, RequestKind};
 use quinistry_bucket::{
     Bucket, BucketUploads, StoreAbilities, TransferMemory, TransferOptions, UploadOptions,
 };
@@ -331,4 +331,21 @@ async fn the_leader_alone_ends_the_uploads_that_were_left_behind() {
         })
     });
     assert_eq!(ended.await.unwrap(), [(0, 0), (1, 1)]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_that_does_not_answer_for_now_makes_clients_try_again() {
+    let bucket = bucket();
+    let mut replica = replica(&bucket, Settings::default()).await;
+    let location = begin(&mut replica).await;
+    let blob = format!("/v2/a/b/blobs/{}", Digest::sha256(b"absent"));
+    for (kind, within, method, uri) in [
+        (RequestKind::Put, "/_uploads/", Method::PATCH, &location),
+        (RequestKind::Get, "/_layers/", Method::GET, &blob),
+    ] {
+        bucket.plan().spoil(kind, within, Fault::Unavailable, 1);
+        let response = ask(&mut replica, method, uri, None, "bytes").await;
+        assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE, "{uri}");
+        assert!(response.headers().contains_key(RETRY_AFTER), "{uri}");
+    }
 }

@@ -6,7 +6,7 @@
 
 use std::sync::{PoisonError, RwLock};
 
-use quinistry_oci::{Digest, RepositoryName};
+use quinistry_oci::{Digest, RepositoryName, WithCauses};
 
 use super::blob_folder;
 use crate::layout::{RepositoryKeys, blob};
@@ -34,7 +34,7 @@ impl Store {
         if linked.is_err()
             && let Err(error) = self.remove_links(canonical, || Ok(()))
         {
-            tracing::warn!(%error, %canonical, "cannot free content that was not linked");
+            tracing::warn!(error = %WithCauses(&error), %canonical, "cannot free content that was not linked");
         }
         linked
     }

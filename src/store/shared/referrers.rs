@@ -27,11 +27,21 @@ const MAX_STAMP_BYTES: u64 = 128 * 1024;
 /// Number of descriptors or manifests that are read at once.
 const READ_AT_ONCE: usize = 64;
 
-/// Bytes of descriptors that are read at once, unless a single one is longer.
+/// Bytes of descriptors or manifests that are read at once, unless a single one is longer.
 const MAX_BYTES_AT_ONCE: u64 = 4 * 1024 * 1024;
 
 /// Revisions of a repository, each with whether a media type stands beside its link.
 type Revisions = BTreeMap<Digest, bool>;
+
+/// Manifest of a repository whose bytes were found.
+struct FoundManifest<'a> {
+    /// Digest that the manifest was pushed with.
+    digest: &'a Digest,
+    /// SHA-256 of the bytes.
+    canonical: Digest,
+    /// Number of bytes.
+    length: u64,
+}
 
 impl Store {
     /// Reads a page of referrers, and the length of its descriptors in bytes.
@@ -64,7 +74,7 @@ impl Store {
         let mut rest = &rows[..];
         while !rest.is_empty() && page.size > 0 {
             let batch;
-            (batch, rest) = rest.split_at(batch_length(rest));
+            (batch, rest) = rest.split_at(batch_length(rest.iter().map(|(_, length)| *length)));
             let read = self.read_rows(name, subject, batch, &made, revisions.is_some())?;
             for row in read {
                 if found.len() >= page.size {
@@ -173,7 +183,13 @@ impl Store {
         }
         let mut made = Vec::new();
         for batch in new.chunks(READ_AT_ONCE) {
-            made.extend(self.describe_batch(name, batch, revisions)?);
+            let targets = self.find_manifests(name, batch)?;
+            let mut rest = &targets[..];
+            while !rest.is_empty() {
+                let batch;
+                (batch, rest) = rest.split_at(batch_length(rest.iter().map(|target| target.length)));
+                made.extend(self.describe_batch(name, batch, revisions)?);
+            }
         }
         let rows: Vec<(Key, Vec<u8>)> = made
             .iter()
@@ -189,14 +205,12 @@ impl Store {
         }
     }
 
-    /// Makes the descriptors of those manifests that have a subject.
-    fn describe_batch(
+    /// Finds the bytes of revisions, but for those whose bytes are absent.
+    fn find_manifests<'a>(
         &self,
         name: &RepositoryName,
-        batch: &[&Digest],
-        revisions: &Revisions,
-    ) -> Result<Vec<(Digest, Descriptor)>, StoreError> {
-        let place = RepositoryKeys(name);
+        batch: &[&'a Digest],
+    ) -> Result<Vec<FoundManifest<'a>>, StoreError> {
         let mut targets: Vec<(&Digest, Digest)> = Vec::new();
         for digest in batch {
             let canonical = match digest.algorithm() {
@@ -205,13 +219,33 @@ impl Store {
             };
             targets.extend(canonical.map(|canonical| (*digest, canonical)));
         }
-        let keys: Vec<Key> = targets.iter().map(|(_, canonical)| blob(canonical)).collect();
+        let pairs: Vec<(Key, Key)> = targets
+            .iter()
+            .map(|(digest, canonical)| (RepositoryKeys(name).revision_link(digest), blob(canonical)))
+            .collect();
+        let found = self.storage().look_up(&pairs, MAX_LINK_BYTES)?;
+        let found = targets.into_iter().zip(found).filter_map(|((digest, canonical), found)| {
+            let length = found.target.filter(|_| found.link.is_some())?.length;
+            Some(FoundManifest { digest, canonical, length })
+        });
+        Ok(found.collect())
+    }
+
+    /// Makes the descriptors of those manifests that have a subject.
+    fn describe_batch(
+        &self,
+        name: &RepositoryName,
+        batch: &[FoundManifest<'_>],
+        revisions: &Revisions,
+    ) -> Result<Vec<(Digest, Descriptor)>, StoreError> {
+        let place = RepositoryKeys(name);
+        let keys: Vec<Key> = batch.iter().map(|found| blob(&found.canonical)).collect();
         let read = self.storage().read_all(&keys, MAX_STORED_MANIFEST_BYTES)?;
         let mut made = Vec::new();
-        for ((digest, canonical), bytes) in targets.into_iter().zip(read) {
+        for (FoundManifest { digest, canonical, .. }, bytes) in batch.iter().zip(read) {
             // A manifest that cannot be read is not listed; a client that pulls it gets the error.
             let Some(bytes) = bytes.filter(|bytes| canonical.matches(bytes)) else { continue };
-            let is_noted = revisions.get(digest).is_some_and(|is_noted| *is_noted);
+            let is_noted = revisions.get(*digest).is_some_and(|is_noted| *is_noted);
             let noted = if is_noted {
                 let note = self.read_note(&place.revision_type(digest), MAX_LINK_BYTES)?;
                 note.and_then(|note| media_type::known(std::str::from_utf8(&note).ok()?))
@@ -227,10 +261,10 @@ impl Store {
     }
 }
 
-/// Returns the number of descriptors to read at once, which is at least one.
-fn batch_length(rows: &[(Digest, u64)]) -> usize {
+/// Returns the number of the first of these lengths in bytes that are read at once, which is at least one.
+fn batch_length(lengths: impl Iterator<Item = u64>) -> usize {
     let mut bytes = 0;
-    let fits = rows.iter().take(READ_AT_ONCE).take_while(|(_, length)| {
+    let fits = lengths.take(READ_AT_ONCE).take_while(|length| {
         bytes += length;
         bytes <= MAX_BYTES_AT_ONCE
     });

@@ -12,7 +12,7 @@ use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use http::{HeaderValue, StatusCode};
 use http_body::{Frame, SizeHint};
 use quinistry_http::memory_budget::{PERMIT_TIMEOUT, Permit, RESPONSES, UNBUDGETED_BYTES, with_permit};
-use quinistry_oci::{Chunks, Content};
+use quinistry_oci::{Chunks, Content, WithCauses};
 use tokio::task::JoinHandle;
 
 use super::error::Error;
@@ -176,7 +176,7 @@ impl BlockingBody {
 
 /// Fails the body, so that the connection is cut off and half a blob does not look like a whole one.
 fn cut_off<T>(error: io::Error) -> Poll<Option<Result<T, io::Error>>> {
-    tracing::error!(%error, "failed to read blob, response cut off");
+    tracing::error!(error = %WithCauses(&error), "failed to read blob, response cut off");
     Poll::Ready(Some(Err(error)))
 }
 

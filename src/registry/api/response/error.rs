@@ -12,7 +12,7 @@ use http::header::{
 };
 use http::{HeaderValue, StatusCode};
 use quinistry_oci::{
-    Digest, DigestError, ErrorBody, ErrorCode, ErrorDetail, ManifestError, TagError, to_json,
+    Digest, DigestError, ErrorBody, ErrorCode, ErrorDetail, ManifestError, TagError, WithCauses, to_json,
 };
 use quinistry_store::{StorageError, StoreError};
 
@@ -204,6 +204,9 @@ impl Error {
             )) => {
                 vec![detail(error.to_string())]
             }
+            Self::Store(StoreError::Storage(error)) if error.is_temporary() => {
+                vec![detail("the storage does not answer; try again in a few seconds".to_owned())]
+            }
             Self::Store(StoreError::Storage(_)) => vec![detail(Self::Internal.to_string())],
             Self::Unauthorized(refused) => vec![ErrorDetail {
                 detail: serde_json::to_value(&refused.asked).ok(),
@@ -241,6 +244,7 @@ fn of_store(error: &StoreError) -> (StatusCode, ErrorCode) {
         StoreError::Storage(StorageError::Busy) => (S::SERVICE_UNAVAILABLE, C::TooManyRequests),
         StoreError::Storage(StorageError::TooManyParts { .. }) => (S::PAYLOAD_TOO_LARGE, C::SizeInvalid),
         StoreError::Storage(StorageError::ReadOnly) => (S::METHOD_NOT_ALLOWED, C::Unsupported),
+        StoreError::Storage(error) if error.is_temporary() => (S::SERVICE_UNAVAILABLE, C::Unavailable),
         // Only garbage collection meets the first three.
         StoreError::DamagedIn { .. }
         | StoreError::Torn(_)
@@ -262,9 +266,8 @@ impl IntoResponse for Error {
         if let Self::Store(error @ (StoreError::Storage(_) | StoreError::Damaged(_))) = &self
             && !is_of_client(error)
         {
-            // The log has the cause, which the client does not get.
-            let cause = std::error::Error::source(error).map(ToString::to_string).unwrap_or_default();
-            tracing::error!(%error, %cause, "request failed in storage");
+            // The log has the causes, which the client does not get.
+            tracing::error!(error = %WithCauses(error), "request failed in storage");
         }
         let (status, code) = self.status_and_code();
         let body = to_json(&ErrorBody { errors: self.details(code) });
@@ -307,13 +310,27 @@ impl IntoResponse for Error {
 
 #[cfg(test)]
 mod tests {
+    use std::io;
+
     use http_body_util::BodyExt as _;
 
     use super::*;
 
     #[tokio::test]
-    async fn an_upload_that_a_bucket_cannot_take_tells_why_and_when_to_come_again() {
+    async fn a_request_that_a_bucket_cannot_take_tells_why_and_when_to_come_again() {
+        let failed = |kind: io::ErrorKind| StorageError::Io {
+            what: "write",
+            key: "secret/key".to_owned(),
+            source: io::Error::new(kind, "cause"),
+        };
         let cases = [
+            (
+                failed(io::ErrorKind::ResourceBusy),
+                StatusCode::SERVICE_UNAVAILABLE,
+                "try again in a few seconds",
+            ),
+            (failed(io::ErrorKind::TimedOut), StatusCode::SERVICE_UNAVAILABLE, "does not answer"),
+            (failed(io::ErrorKind::Other), StatusCode::INTERNAL_SERVER_ERROR, "see the server's log"),
             (StorageError::Busy, StatusCode::SERVICE_UNAVAILABLE, "too many uploads"),
             (
                 StorageError::TooManyParts { max_bytes: 7 },
@@ -332,7 +349,7 @@ mod tests {
             );
             let body = response.into_body().collect().await.unwrap().to_bytes();
             let body = String::from_utf8(body.to_vec()).unwrap();
-            assert!(body.contains(message), "{body}");
+            assert!(body.contains(message) && !body.contains("secret/key"), "{body}");
         }
     }
 }

@@ -84,3 +84,20 @@ fn a_reader_lists_what_another_program_pushed_and_writes_nothing() {
     let store = replica(&storage.read_only_view());
     assert_eq!(listed(&store, &["a/sbom"], 10, "").0, [digest]);
 }
+
+#[test]
+fn long_manifests_of_another_program_are_not_all_read_at_once() {
+    const LENGTH: usize = 1_000_000;
+    let storage = SharedMemory::new();
+    let mut all: Vec<Digest> = (0..6)
+        .map(|number| {
+            let bytes = [referrer(&number.to_string(), "a/sbom"), vec![b' '; LENGTH].into()].concat();
+            push_as_another_program(&storage, &bytes.into())
+        })
+        .collect();
+    all.sort();
+    let view = storage.view();
+    assert_eq!(listed(&replica(&view), &[], 10, "").0, all);
+    let most = view.most_bytes();
+    assert!((LENGTH..5 * LENGTH).contains(&most), "{most} bytes at once");
+}

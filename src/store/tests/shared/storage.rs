@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
@@ -53,6 +53,8 @@ struct State {
     after_write: Mutex<Option<(&'static str, Hook)>>,
     is_read_only: AtomicBool,
     redirects: AtomicBool,
+    /// Most bytes that one call has read.
+    most_bytes: AtomicUsize,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -134,6 +136,11 @@ impl SharedMemory {
     /// Returns the requests since the last call.
     pub(super) fn take_requests(&self) -> Requests {
         std::mem::take(&mut lock(&self.state.requests))
+    }
+
+    /// Returns the most bytes that one call has read.
+    pub(super) fn most_bytes(&self) -> usize {
+        self.state.most_bytes.load(Ordering::Relaxed)
     }
 
     /// Calls `hook` before the round of a number, from 0.
@@ -254,7 +261,10 @@ impl Storage for SharedMemory {
         if !keys.is_empty() {
             self.count(keys.len());
         }
-        self.memory.read_all(keys, max_bytes)
+        let read = self.memory.read_all(keys, max_bytes)?;
+        let bytes = read.iter().flatten().map(Bytes::len).sum();
+        self.state.most_bytes.fetch_max(bytes, Ordering::Relaxed);
+        Ok(read)
     }
 
     fn open_known(&self, key: &Key, _: &Meta) -> Result<Option<Content>, StorageError> {
