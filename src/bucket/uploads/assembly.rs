@@ -20,6 +20,9 @@ const FIRST_BUFFER_BYTES: u64 = 64 * 1024;
 /// gets its memory only when this one is on its way.
 const SPARE_BLOCKS: u64 = 4;
 
+/// Number of parts in a memory of which an upload may hold a few blocks while it waits for more: then 100 uploads may.
+const AMPLE_PARTS: u64 = 4;
+
 /// Upload that gathers parts.
 #[derive(Debug)]
 pub(super) struct Assembly {
@@ -61,13 +64,18 @@ impl Assembly {
     /// blocks if more bytes may follow.
     fn wanted_capacity(&self, bytes: u64) -> u64 {
         let size = self.progress.part_size().unwrap_or(0);
-        let with_spare = size + SPARE_BLOCKS * self.shared.memory.block_bytes();
+        // Where memory has few parts, uploads that hold a little and wait for the rest would wait for each other: none
+        // waits there but with empty hands.
+        let is_ample = self.shared.memory.size() / AMPLE_PARTS >= size;
+        let spare = if is_ample { SPARE_BLOCKS * self.shared.memory.block_bytes() } else { 0 };
+        let with_spare = size + spare;
         let gathered = self.progress.in_no_part().saturating_add(bytes);
         // The rest of an upload that tells its length, or of one that cannot be long yet.
         let rest = self.length.map(|length| length.saturating_sub(self.progress.offset()));
         match rest.map(|rest| self.progress.in_no_part().saturating_add(rest)) {
             Some(known) => known.max(gathered).min(with_spare),
-            None if gathered <= FIRST_BUFFER_BYTES
+            None if is_ample
+                && gathered <= FIRST_BUFFER_BYTES
                 && FIRST_BUFFER_BYTES < size
                 && self.progress.parts() == 0 =>
             {
@@ -171,6 +179,8 @@ impl Assembly {
         if self.progress.in_no_part() > 0 {
             self.send_part(None).await?;
         }
+        // No bytes follow that need the memory that is left.
+        self.buffer = BlockBuffer::default();
         let digest =
             self.progress.hashes().digest(Algorithm::Sha256).expect("SHA-256 is always among the hashes");
         self.writer.complete(self.progress.offset(), &digest).await

@@ -31,8 +31,7 @@ fn an_upload_without_memory_is_refused_and_can_be_repeated() {
 #[test]
 fn memory_of_idle_sessions_goes_to_others_and_their_bytes_are_read_again() {
     let mut bench = Bench::new();
-    // A buffer takes a part and the spare blocks, so that there is memory for two of three.
-    bench.memory_bytes = 3 * PART as u64;
+    bench.memory_bytes = 2 * PART as u64;
     let replica = bench.replica();
     let all = bytes(900);
     let mut idle = session(&replica);
@@ -94,6 +93,34 @@ fn an_upload_that_tells_a_length_of_too_many_parts_is_refused_at_its_begin() {
         |length| replica.begin(UploadStart::Whole { digest: &digest, length: Some(length), key: None });
     assert!(begin(most / 2).is_ok());
     assert!(matches!(begin(most + 1), Err(StorageError::TooManyParts { .. })));
+}
+
+#[test]
+fn uploads_at_once_go_on_with_memory_for_one_part_in_all() {
+    for (memory_bytes, length) in [(PART, 20), (PART + BLOCK, 3 * PART + 1), (2 * PART, 5 * PART)] {
+        let mut bench = Bench::new();
+        bench.memory_bytes = memory_bytes as u64;
+        let memory = TransferMemory::with(bench.memory_bytes, BLOCK, Duration::from_secs(30));
+        let replica = BucketUploads::new(bench.bucket.clone(), runtime(), memory.clone(), bench.options);
+        let all = bytes(length);
+        let digest = Digest::sha256(&all);
+        std::thread::scope(|scope| {
+            for writer in 0..4 {
+                let (replica, all, digest) = (&replica, &all, &digest);
+                scope.spawn(move || {
+                    let to = super::key(&format!("a/{writer}"));
+                    let start = UploadStart::Whole { digest, length: None, key: Some(&to) };
+                    let mut upload = replica.begin(start).unwrap();
+                    // Short pieces, and some that go beyond the end of a part.
+                    for chunk in all.chunks(290) {
+                        upload.append(chunk).unwrap();
+                    }
+                    upload.finish(&to, &[]).unwrap();
+                });
+            }
+        });
+        assert_eq!(memory.free_bytes(), memory.size(), "{memory_bytes}");
+    }
 }
 
 #[test]
