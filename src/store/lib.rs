@@ -62,7 +62,7 @@ pub use error::StoreError;
 pub use filesystem::{Access, Filesystem, OpenError};
 pub use gc::{Collected, Collection, NotUnderstood};
 pub use layout::{Key, scratch_folder, upload_folder, uploads_folder};
-pub use listings::Page;
+pub use listings::{ListWalk, Page, TagPage};
 pub use manifests::{StoredManifest, Tagged};
 pub use memory::Memory;
 pub use observed::{ObservedStorage, StorageAction, StorageObserver};
@@ -107,7 +107,7 @@ struct Inner {
     sessions: Sessions,
     resolved_references: ExpiringCache<Reference, ResolvedReference>,
     blob_cache: ExpiringCache<Digest, Content>,
-    tag_list_cache: ExpiringCache<(), Arc<[Tag]>>,
+    tag_list_cache: ExpiringCache<ListWalk, Arc<[Tag]>>,
     referrers_cache: ExpiringCache<ReferrersQuery, Referrers>,
     manifest_cache: ManifestCache,
     verified: VerificationCache,
