@@ -28,6 +28,17 @@ fn a_page_behind_a_tag_shows_what_another_replica_has_tagged_since_the_list_was_
     assert_eq!(after(later), ["c", "d"]);
 }
 
+#[test]
+fn bytes_that_another_replica_has_stored_are_mounted_without_a_source() {
+    let storage = SharedMemory::new();
+    let [one, other] = [replica(&storage.view()), replica(&storage.view())];
+    push_blob(&one, "a", b"layer").unwrap();
+    let digest = Digest::sha256(b"layer");
+    assert!(other.mount(&name("b"), &digest, None).unwrap());
+    other.blob(&name("b"), &digest).unwrap();
+    assert!(!other.mount(&name("b"), &Digest::sha256(b"absent"), None).unwrap());
+}
+
 fn tags(store: &Store) -> Vec<String> {
     let (tags, _) = store.tags(&name(NAME), &Page { size: 100, last: String::new() }).unwrap();
     tags.iter().map(ToString::to_string).collect()
