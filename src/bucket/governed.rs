@@ -28,6 +28,8 @@ use crate::{
 };
 
 pub use self::limit::MAX_IN_FLIGHT;
+#[cfg(feature = "testing")]
+pub(crate) use self::points::FAILPOINTS;
 pub use self::repetition::RepetitionPolicy;
 
 /// A bucket whose requests have deadlines, are repeated, and are limited in number. Clones share the limit.

@@ -28,6 +28,7 @@ mod azure;
 mod baseline;
 mod client;
 mod faults;
+mod gcs;
 mod interchange;
 mod kills;
 mod memory;
