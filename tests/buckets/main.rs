@@ -16,6 +16,7 @@ mod support {
     pub mod http;
     pub mod images;
     pub mod process;
+    pub mod round_robin;
     pub mod server;
     pub mod skip;
     pub mod stub_store;
@@ -27,6 +28,7 @@ mod attempt;
 mod azure;
 mod baseline;
 mod client;
+mod conformance;
 mod faults;
 mod gcs;
 mod interchange;
