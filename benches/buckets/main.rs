@@ -9,6 +9,7 @@
 #![allow(clippy::cast_precision_loss, reason = "no figure here needs 53 bits")]
 
 mod content;
+mod many;
 mod registry;
 #[path = "../../tests/support"]
 #[allow(dead_code, unreachable_pub, reason = "the same files are modules of the tests")]
@@ -23,7 +24,9 @@ mod store {
 mod support;
 mod table;
 
-use std::time::Duration;
+use std::io::{self, Write as _};
+use std::net::{SocketAddr, TcpStream};
+use std::time::{Duration, Instant};
 
 use content::Content;
 use registry::{Program, Registry};
@@ -52,12 +55,43 @@ fn main() {
         let mut content = Content::new(program);
         measure(&mut table, &registry, &mut content);
     }
+    measure_proxied(&mut table, far.address);
+    many::measure(&mut table, &store);
     print!("\n{table}");
     println!(
         "Medians; the store answers {} ms late. Load before {before}, after {}.",
         DELAY.as_millis(),
         load_average()
     );
+}
+
+/// Compares a pull through the registry with one from the store itself.
+fn measure_proxied(table: &mut Table, store: SocketAddr) {
+    let program = Program::Quinistry;
+    let mut content = Content::new(program);
+    let blob = content.blob(LARGE_MIB << 20);
+    let redirecting = Registry::start(program, store, "/proxied");
+    redirecting.push_put(&blob);
+    let times = |pull: &mut dyn FnMut() -> Duration| -> Vec<f64> {
+        (0..LONG_ROUNDS).map(|_| support::milliseconds(pull())).collect()
+    };
+    let own = times(&mut || get(store, &redirecting.location(&blob), blob.bytes.len()));
+    drop(redirecting);
+    let proxying = Registry::without_redirects(program, store, "/proxied");
+    // The store itself answers in at least 90 % of the time.
+    let goal = Goal::Milliseconds(support::spread::Spread::of(own.clone()).median() / 0.9);
+    table.add("pull of 256 MiB from the store itself", program, own, Goal::Milliseconds(f64::INFINITY));
+    table.add("pull of 256 MiB through the registry", program, times(&mut || proxying.pull(&blob)), goal);
+}
+
+/// Reads an object by a signed URL, whose signature covers the host.
+fn get(store: SocketAddr, target: &str, length: usize) -> Duration {
+    let begin = Instant::now();
+    let mut stream = TcpStream::connect(store).unwrap();
+    write!(stream, "GET {target} HTTP/1.1\r\nHost: {store}\r\nConnection: close\r\n\r\n").unwrap();
+    let read = io::copy(&mut stream, &mut io::sink()).unwrap();
+    assert!(read > length as u64, "{read} bytes are less than the object's {length}");
+    begin.elapsed()
 }
 
 fn measure(table: &mut Table, registry: &Registry, content: &mut Content) {

@@ -4,12 +4,12 @@ use std::cell::RefCell;
 use std::fs;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::process::Command;
 use std::time::{Duration, Instant};
 
 use quinistry::oci::media_type;
 
 use super::content::Blob;
+use super::store::process::isolated_command;
 use super::store::versitygw::section;
 use super::support::connection::{Answer, Connection};
 use super::support::process::{Process, free_address};
@@ -40,16 +40,26 @@ impl Program {
 }
 
 impl Registry {
+    /// Starts a registry on a folder of the store, which redirects clients of long blobs to the store.
     pub(crate) fn start(program: Program, store: SocketAddr, root: &str) -> Self {
+        Self::with(program, &section(store, root))
+    }
+
+    /// Starts a registry that sends all blobs itself.
+    pub(crate) fn without_redirects(program: Program, store: SocketAddr, root: &str) -> Self {
+        Self::with(program, &format!("{}, redirect: {{disable: true}}", section(store, root)))
+    }
+
+    fn with(program: Program, storage: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let config = folder.path().join("config.yml");
         let address = free_address();
         let text = format!(
             "version: 0.1\nlog: {{level: error}}\nstorage: {{{}}}\nhttp: {{addr: '{address}'}}\n",
-            section(store, root)
+            storage
         );
         fs::write(&config, text).unwrap();
-        let mut command = Command::new(program.path());
+        let mut command = isolated_command(program.path());
         command.arg("serve").arg(&config).env("OTEL_TRACES_EXPORTER", "none");
         let process = Process::start(command, address);
         let connection = RefCell::new(process.connect());
@@ -58,6 +68,11 @@ impl Registry {
 
     fn ask(&self, method: &str, target: &str, fields: &str, body: &[&[u8]]) -> Answer {
         self.connection.borrow_mut().ask(method, target, fields, body, |_| ())
+    }
+
+    /// Waits until the registry answers.
+    pub(crate) fn ping(&self) {
+        assert_eq!(self.ask("GET", "/v2/", "", &[]).status, 200);
     }
 
     fn begin(&self) -> String {
@@ -116,9 +131,38 @@ impl Registry {
 
     pub(crate) fn redirected(&self, blob: &Blob) -> Duration {
         let begin = Instant::now();
+        self.location(blob);
+        begin.elapsed()
+    }
+
+    /// Returns the target of a redirect at the store.
+    pub(crate) fn location(&self, blob: &Blob) -> String {
         let answer = self.ask("GET", &format!("/v2/app/blobs/{}", blob.descriptor.digest), "", &[]);
         assert_eq!(answer.status, 307, "GET: {answer:?}");
+        answer.location.unwrap()
+    }
+
+    /// Pulls a blob, which the registry sends itself.
+    pub(crate) fn pull(&self, blob: &Blob) -> Duration {
+        let begin = Instant::now();
+        let target = format!("/v2/app/blobs/{}", blob.descriptor.digest);
+        let length = self.connection.borrow_mut().get(&target, |_| ());
+        assert_eq!(length, blob.bytes.len());
         begin.elapsed()
+    }
+
+    /// Lists a page of tags, and returns their number beside the time.
+    pub(crate) fn list_tags(&self, n: usize) -> (Duration, usize) {
+        let begin = Instant::now();
+        let body = self.connection.borrow_mut().body(&format!("/v2/app/tags/list?n={n}"));
+        let taken = begin.elapsed();
+        let list: serde_json::Value = serde_json::from_slice(&body).unwrap();
+        (taken, list["tags"].as_array().unwrap().len())
+    }
+
+    /// Returns the resident memory in megabytes.
+    pub(crate) fn resident(&self) -> f64 {
+        self.process.resident()
     }
 
     /// Returns the high-water mark of resident memory in megabytes.
