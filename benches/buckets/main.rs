@@ -9,6 +9,7 @@
 #![allow(clippy::cast_precision_loss, reason = "no figure here needs 53 bits")]
 
 mod content;
+mod many;
 mod registry;
 #[path = "../../tests/support"]
 #[allow(dead_code, unreachable_pub, reason = "the same files are modules of the tests")]
@@ -61,6 +62,7 @@ fn main() {
         let proxy = Registry::start(program, far.address, &root, Pulls::Proxied);
         measure_pulls(&mut table, &registry, &proxy, far.address, &content.blob(LARGE_MIB << 20));
     }
+    many::measure(&mut table, &store);
     print!("\n{table}");
     println!(
         "Medians; the store answers {} ms late. Load before {before}, after {}.",
@@ -78,7 +80,7 @@ fn measure_pulls(
     blob: &content::Blob,
 ) {
     registry.push_put(blob);
-    let url = registry.url(blob);
+    let url = registry.location(blob);
     let (mut proxied, mut direct) = (Vec::new(), Vec::new());
     for round in 0..=PULL_ROUNDS {
         let pulls = [proxy.pull(blob), pull_directly(store, &url)].map(support::milliseconds);

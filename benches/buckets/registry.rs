@@ -4,12 +4,12 @@ use std::cell::RefCell;
 use std::fs;
 use std::net::{SocketAddr, TcpStream};
 use std::path::PathBuf;
-use std::process::Command;
 use std::time::{Duration, Instant};
 
 use quinistry::oci::media_type;
 
 use super::content::Blob;
+use super::store::process::isolated_command;
 use super::store::versitygw::section;
 use super::support::connection::{Answer, Connection};
 use super::support::process::{Process, free_address};
@@ -58,7 +58,7 @@ impl Registry {
             section(store, root)
         );
         fs::write(&config, text).unwrap();
-        let mut command = Command::new(program.path());
+        let mut command = isolated_command(program.path());
         command.arg("serve").arg(&config).env("OTEL_TRACES_EXPORTER", "none");
         let process = Process::start(command, address);
         let connection = RefCell::new(process.connect());
@@ -67,6 +67,11 @@ impl Registry {
 
     fn ask(&self, method: &str, target: &str, fields: &str, body: &[&[u8]]) -> Answer {
         self.connection.borrow_mut().ask(method, target, fields, body, |_| ())
+    }
+
+    /// Waits until the registry answers.
+    pub(crate) fn ping(&self) {
+        assert_eq!(self.ask("GET", "/v2/", "", &[]).status, 200);
     }
 
     fn begin(&self) -> String {
@@ -125,9 +130,15 @@ impl Registry {
 
     pub(crate) fn redirected(&self, blob: &Blob) -> Duration {
         let begin = Instant::now();
+        self.location(blob);
+        begin.elapsed()
+    }
+
+    /// Returns the target of a redirect at the store.
+    pub(crate) fn location(&self, blob: &Blob) -> String {
         let answer = self.ask("GET", &format!("/v2/app/blobs/{}", blob.descriptor.digest), "", &[]);
         assert_eq!(answer.status, 307, "GET: {answer:?}");
-        begin.elapsed()
+        answer.location.unwrap()
     }
 
     /// Pulls a blob that the registry sends itself.
@@ -139,10 +150,18 @@ impl Registry {
         begin.elapsed()
     }
 
-    /// Returns the URL of a blob in the store.
-    pub(crate) fn url(&self, blob: &Blob) -> String {
-        let answer = self.ask("GET", &format!("/v2/app/blobs/{}", blob.descriptor.digest), "", &[]);
-        answer.url.expect("the registry redirects")
+    /// Lists a page of tags, and returns their number beside the time.
+    pub(crate) fn list_tags(&self, n: usize) -> (Duration, usize) {
+        let begin = Instant::now();
+        let body = self.connection.borrow_mut().body(&format!("/v2/app/tags/list?n={n}"));
+        let taken = begin.elapsed();
+        let list: serde_json::Value = serde_json::from_slice(&body).unwrap();
+        (taken, list["tags"].as_array().unwrap().len())
+    }
+
+    /// Returns the resident memory in megabytes.
+    pub(crate) fn resident(&self) -> f64 {
+        self.process.resident()
     }
 
     /// Returns the high-water mark of resident memory in megabytes.

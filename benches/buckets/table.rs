@@ -36,6 +36,11 @@ impl Table {
         self.insert("memory high-water, MB", program, vec![figure], None);
     }
 
+    /// Adds a figure without a goal.
+    pub(crate) fn add_figure(&mut self, name: &str, program: Program, figure: f64) {
+        self.insert(name, program, vec![figure], None);
+    }
+
     fn insert(&mut self, name: &str, program: Program, figures: Vec<f64>, goal: Option<Goal>) {
         let at = self.0.iter().position(|row| row.name == name).unwrap_or_else(|| {
             self.0.push(Row { name: name.to_owned(), quinistry: None, distribution: None, goal });

@@ -32,6 +32,8 @@ use crate::{
 };
 
 pub use self::limit::MAX_IN_FLIGHT;
+#[cfg(feature = "testing")]
+pub(crate) use self::points::FAILPOINTS;
 pub use self::repetition::RepetitionPolicy;
 pub(crate) use self::repetition::{Repetition, fraction};
 

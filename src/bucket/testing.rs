@@ -11,3 +11,9 @@ pub use self::faulty::{
     Fault, FaultPlan, FaultRates, Faulty, RequestCounts, RequestKind, RequestLog, SentRequest,
 };
 pub use self::mem::{HonoredConditions, Mem, MemOptions, StoreClock, Versions};
+
+/// Returns the names of the failpoints of all requests, which `QUINISTRY_FAILPOINT` takes.
+#[cfg(feature = "testing")]
+pub fn failpoints() -> impl Iterator<Item = &'static str> {
+    crate::governed::FAILPOINTS.iter().copied()
+}

@@ -91,7 +91,8 @@ impl Store {
     }
 
     /// Makes a blob of one repository part of another one too; returns true if the blob was found. Without
-    /// `from`, the first 4,096 repositories in the order of names are searched.
+    /// `from`, the first 4,096 repositories in the order of names are searched; on a shared storage, bytes need not
+    /// be part of any repository.
     pub fn mount(
         &self,
         name: &RepositoryName,
@@ -110,10 +111,15 @@ impl Store {
             let Some(length) = self.sound(&canonical, digest)? else { return Ok(None) };
             let link = match from {
                 Some(from) => Some(RepositoryKeys(from).layer_link(digest)),
-                None => self.any_link(name, &canonical)?,
+                // Each repository would be a request to a shared storage, where bytes alone are enough.
+                None if self.is_shared() => None,
+                None => match self.any_link(name, &canonical)? {
+                    Some(link) => Some(link),
+                    None => return Ok(None),
+                },
             };
-            let Some(link) = link else { return Ok(None) };
-            self.storage().sync_parents(&[link, blob(&canonical)])?;
+            let parents: Vec<Key> = link.into_iter().chain([blob(&canonical)]).collect();
+            self.storage().sync_parents(&parents)?;
             let register: Vec<Entry<'_>> = self.missing_register(name).into_iter().collect();
             let links = blob_links(name, digest, &canonical);
             let stages: [&[Entry<'_>]; 2] = [&register, &links];
@@ -135,8 +141,7 @@ impl Store {
             Ok::<_, StoreError>(self.canonical(&link, canonical)?.map(|_| link))
         };
         let mut found = link_of(name)?;
-        // Each repository would be a request to a shared storage.
-        if found.is_some() || self.is_shared() {
+        if found.is_some() {
             return Ok(found);
         }
         let mut searched = 0;

@@ -66,7 +66,7 @@ pub use gc::{Collected, Collection, NotUnderstood};
 pub use layout::{
     Key, content_digest, content_folder, repositories_folder, scratch_folder, upload_folder, uploads_folder,
 };
-pub use listings::Page;
+pub use listings::{ListWalk, Page, TagPage};
 pub use manifests::{StoredManifest, Tagged};
 pub use memory::Memory;
 pub use observed::{ObservedStorage, StorageAction, StorageObserver};
@@ -111,7 +111,7 @@ struct Inner {
     sessions: Sessions,
     resolved_references: ExpiringCache<Reference, ResolvedReference>,
     blob_cache: ExpiringCache<Digest, Content>,
-    tag_list_cache: ExpiringCache<(), Arc<[Tag]>>,
+    tag_list_cache: ExpiringCache<ListWalk, Arc<[Tag]>>,
     referrers_cache: ExpiringCache<ReferrersQuery, Referrers>,
     manifest_cache: ManifestCache,
     verified: VerificationCache,

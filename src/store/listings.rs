@@ -1,6 +1,9 @@
 //! Lists of tags and of repositories, a page at a time, in the order of their bytes.
 
+use std::fmt;
+use std::num::ParseIntError;
 use std::ops::ControlFlow;
+use std::str::FromStr;
 use std::sync::Arc;
 
 use quinistry_oci::{RepositoryName, Tag};
@@ -40,21 +43,80 @@ impl Page {
     }
 }
 
+/// A client's walk over the pages of one list, which begins with the first page. The pages of a walk show at least the
+/// changes that were acknowledged before its begin, at whichever replica they are read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct ListWalk(u128);
+
+impl ListWalk {
+    /// Walk of all clients where lists are believed for a while.
+    const COMMON: Self = Self(0);
+
+    /// Begins a walk.
+    fn begin() -> Self {
+        Self(uuid::Uuid::new_v4().as_u128())
+    }
+}
+
+impl fmt::Display for ListWalk {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:x}", self.0)
+    }
+}
+
+impl FromStr for ListWalk {
+    type Err = ParseIntError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        u128::from_str_radix(text, 16).map(Self)
+    }
+}
+
+/// Page of tags.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TagPage {
+    /// Tags in the order of their bytes.
+    pub tags: Vec<Tag>,
+    /// True if more follow.
+    pub has_more: bool,
+    /// Walk that the next page belongs to, where that must be known.
+    pub walk: Option<ListWalk>,
+}
+
 impl Store {
     /// Returns a page of the tags of a repository.
     pub fn tags(&self, name: &RepositoryName, page: &Page) -> Result<PageEntries<Tag>, StoreError> {
-        let all = self.all_tags(name, page.last.is_empty())?;
-        let begin = all.partition_point(|tag| !page.last.is_empty() && tag.as_str() <= page.last.as_str());
-        let rest = &all[begin..];
-        let more = page.size > 0 && rest.len() > page.size;
-        Ok((rest.iter().take(page.size).cloned().collect(), more))
+        let TagPage { tags, has_more, .. } = self.tags_of_walk(name, page, None)?;
+        Ok((tags, has_more))
     }
 
-    /// Returns all tags in order, cached, so that a client that reads several pages has the folder read once. The
-    /// first page on a shared storage is always read.
-    fn all_tags(&self, name: &RepositoryName, is_first_page: bool) -> Result<Arc<[Tag]>, StoreError> {
-        let must_read = is_first_page && self.0.coherence == Coherence::Strict;
-        if !must_read && let Some(known) = self.0.tag_list_cache.get(name, &()) {
+    /// Returns a page of the tags of a repository, which may belong to a walk that another page began.
+    pub fn tags_of_walk(
+        &self,
+        name: &RepositoryName,
+        page: &Page,
+        walk: Option<ListWalk>,
+    ) -> Result<TagPage, StoreError> {
+        let is_strict = self.0.coherence == Coherence::Strict;
+        let known = if is_strict { walk.filter(|_| !page.last.is_empty()) } else { Some(ListWalk::COMMON) };
+        let walk = known.unwrap_or_else(ListWalk::begin);
+        let all = self.all_tags(name, walk, known.is_some())?;
+        let begin = all.partition_point(|tag| !page.last.is_empty() && tag.as_str() <= page.last.as_str());
+        let rest = &all[begin..];
+        let has_more = page.size > 0 && rest.len() > page.size;
+        let tags = rest.iter().take(page.size).cloned().collect();
+        Ok(TagPage { tags, has_more, walk: Some(walk).filter(|_| is_strict && has_more) })
+    }
+
+    /// Returns all tags in order, cached, so that a client that reads several pages has the folder read once, and a
+    /// shared storage once by each replica that answers it.
+    fn all_tags(
+        &self,
+        name: &RepositoryName,
+        walk: ListWalk,
+        may_be_known: bool,
+    ) -> Result<Arc<[Tag]>, StoreError> {
+        if may_be_known && let Some(known) = self.0.tag_list_cache.get(name, &walk) {
             return Ok(known);
         }
         let begun = self.0.tag_list_cache.begin();
@@ -66,7 +128,7 @@ impl Store {
             };
         };
         let all: Arc<[Tag]> = all.into();
-        self.0.tag_list_cache.insert(begun, name, (), all.clone(), all.len() + 1);
+        self.0.tag_list_cache.insert(begun, name, walk, all.clone(), all.len() + 1);
         Ok(all)
     }
 

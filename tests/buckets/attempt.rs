@@ -11,9 +11,9 @@ use quinistry::oci::Digest;
 use crate::client::{MANIFEST, Way, target};
 use crate::support::http::{Answer, Connection, Peer, request};
 
-/// Time in which a registry must have answered, whatever the store does. A connection that is silent for longer
-/// counts as lost.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(40);
+/// Time in which a registry must have answered, whatever the store does: less than that for which stores with faults
+/// hold answers, and more than the half minute after which a registry gives up, since machines may be slow.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(55);
 
 /// Number of attempts of a client that insists.
 const MAX_ATTEMPTS: usize = 200;
@@ -86,7 +86,11 @@ impl Attempts<'_> {
                 );
                 Outcome::Lost(format!("{answer:?}"))
             }
-            Err(error) => Outcome::Lost(error.to_string()),
+            Err(error) => {
+                let is_late = matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut);
+                assert!(!is_late, "{method} {target}: no answer in {ANSWER_TIMEOUT:?}");
+                Outcome::Lost(error.to_string())
+            }
         }
     }
 

@@ -1,7 +1,7 @@
 //! A container of Azure Blob Storage, in Azurite: two replicas of this program, and distribution's registry.
 
 use crate::client::{Client, Way};
-use crate::stores::Replica;
+use crate::stores::{Replica, ReplicaSettings, refusal};
 use crate::support::azurite::Azurite;
 use crate::support::distribution::{Distribution, Version};
 use crate::support::images::{Image, Packing};
@@ -50,3 +50,40 @@ fn a_container_of_distribution_3_goes_there_and_back() {
     client.assert_image("old", &image("old"));
     client.assert_image("new", &image("new"));
 }
+
+/// Older registries wrote keys with a slash at their begin. The keys of a newer one are renamed, since the 2.8 that
+/// Debian has is built without Azure.
+#[test]
+fn a_container_whose_keys_begin_with_a_slash_is_served_where_that_is_set() {
+    let Some(store) = Azurite::start() else { return };
+    let section = store.section("");
+    let Some(distribution) = Distribution::on_storage(Version::Third, &section) else { return };
+    Client::at(&distribution.host, "app").push(Way::Put, "old", &image("old"));
+    drop(distribution);
+    for key in store.keys() {
+        store.rename(&key, &format!("/{key}"));
+    }
+
+    let said = refusal(&section, ReplicaSettings::default());
+    assert!(said.contains("quinistry.azure.legacyroot: true"), "{said}");
+    let legacy = ReplicaSettings { sections: LEGACY_ROOT, ..ReplicaSettings::default() };
+    let replica = Replica::with(&section, legacy);
+    let client = Client::new(&[replica.peer()], "app");
+    client.assert_image("old", &image("old"));
+    client.push(Way::Patch, "new", &image("new"));
+    assert_eq!(client.tags(10), ["new", "old"]);
+    drop(replica);
+    let keys = store.keys();
+    assert!(keys.iter().all(|key| key.starts_with('/')), "{keys:#?}");
+
+    for key in keys {
+        store.rename(&key, &key[1..]);
+    }
+    let distribution = Distribution::on_storage(Version::Third, &section).unwrap();
+    let client = Client::at(&distribution.host, "app");
+    client.assert_image("old", &image("old"));
+    client.assert_image("new", &image("new"));
+}
+
+/// Section of the configuration for keys that begin with a slash.
+const LEGACY_ROOT: &str = "quinistry: {azure: {legacyroot: true}}\n";

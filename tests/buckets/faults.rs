@@ -1,12 +1,13 @@
 //! Stores that fail: clients see success, or an answer by which they try again; what was acknowledged is there.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use quinistry_bucket::testing::{Fault, FaultRates, RequestKind};
 
 use crate::attempt::{Attempts, Outcome, Replicas};
 use crate::client::{Client, Way};
+use crate::gcs;
 use crate::stores::Replica;
 use crate::support::images::{Image, Packing};
 use crate::support::stub_store::{Shape, StubStore};
@@ -42,44 +43,73 @@ fn way(number: usize) -> Way {
     [Way::Put, Way::Patch, Way::Chunks(3 << 20)][number % 3]
 }
 
+/// Acknowledgements of one client.
+#[derive(Debug, Default)]
+struct Acknowledged {
+    /// Tags, and the images that they mean.
+    pushed: BTreeMap<String, (usize, usize)>,
+    /// Tags that were removed, by themselves or with their manifest.
+    removed: BTreeSet<String>,
+}
+
+/// Pushes images, and removes some of them again.
+fn push_and_remove(client: Attempts<'_>, pusher: usize) -> Acknowledged {
+    let mut acknowledged = Acknowledged::default();
+    for number in 0..IMAGES {
+        let image = image(pusher, number);
+        for (_, bytes) in image.blobs() {
+            client.ensure_blob(way(pusher + number), bytes);
+        }
+        let tag = format!("t{pusher}-{number}");
+        if let Outcome::Answered(answer) = client.put_manifest(&tag, &image.manifest) {
+            // All parts were acknowledged.
+            assert_eq!(answer.status, 201, "{answer:?}");
+            acknowledged.pushed.insert(tag.clone(), (pusher, number));
+        }
+        if number % 3 == 1 && acknowledged.pushed.remove(&tag).is_some() {
+            let by_tag = pusher.is_multiple_of(2);
+            let reference = if by_tag { tag.clone() } else { image.digest().to_string() };
+            let target = client.path(&format!("manifests/{reference}"));
+            if let Outcome::Answered(answer) = client.send("DELETE", &target, &[], b"") {
+                assert_eq!(answer.status, 202, "{answer:?}");
+                acknowledged.removed.insert(tag);
+            }
+        }
+    }
+    acknowledged
+}
+
 /// Pushes images through two replicas to a store with faults, and checks all that was acknowledged once the
 /// store is well again.
-fn push_through_faults(shape: Shape, rates: FaultRates, section: impl Fn(&StubStore) -> String) {
-    let stub = StubStore::start(shape);
-    let section = section(&stub);
-    let replicas = [Replica::start(&section), Replica::start(&section)];
+fn push_through_faults(stub: &StubStore, rates: FaultRates, start: impl Fn() -> Replica) {
+    let replicas = [start(), start()];
     let peers = replicas.each_ref().map(Replica::peer);
     let shared = Replicas::new(&peers);
     stub.plan().set_rates(rates);
-    // Acknowledged images by tag, and the image that the last unanswered push of a tag may have left.
-    let acknowledged: BTreeMap<String, (usize, usize)> = std::thread::scope(|scope| {
-        let push = |pusher: usize| {
-            let client = Attempts { replicas: &shared, repository: "app" };
-            let mut done = Vec::new();
-            for number in 0..IMAGES {
-                let image = image(pusher, number);
-                for (_, bytes) in image.blobs() {
-                    client.ensure_blob(way(pusher + number), bytes);
-                }
-                let tag = format!("t{pusher}-{number}");
-                if let Outcome::Answered(answer) = client.put_manifest(&tag, &image.manifest) {
-                    // All parts were acknowledged.
-                    assert_eq!(answer.status, 201, "{answer:?}");
-                    done.push((tag, (pusher, number)));
-                }
-            }
-            done
-        };
-        let threads: Vec<_> = (0..PUSHERS).map(|pusher| scope.spawn(move || push(pusher))).collect();
-        threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect()
+    let mut acknowledged = Acknowledged::default();
+    std::thread::scope(|scope| {
+        let client = Attempts { replicas: &shared, repository: "app" };
+        let threads: Vec<_> =
+            (0..PUSHERS).map(|pusher| scope.spawn(move || push_and_remove(client, pusher))).collect();
+        for thread in threads {
+            let Acknowledged { pushed, removed } = thread.join().unwrap();
+            acknowledged.pushed.extend(pushed);
+            acknowledged.removed.extend(removed);
+        }
     });
     stub.plan().set_active(false);
-    assert!(acknowledged.len() > PUSHERS * IMAGES / 4, "few pushes succeeded: {acknowledged:?}");
+    let Acknowledged { pushed, removed } = acknowledged;
+    assert!(pushed.len() > PUSHERS * IMAGES / 4, "few pushes succeeded: {pushed:?}");
+    assert!(!removed.is_empty(), "no removal succeeded");
     let client = Client::new(&peers, "app");
     let listed = client.tags(1000);
-    for (tag, (pusher, number)) in &acknowledged {
+    for (tag, (pusher, number)) in &pushed {
         assert!(listed.contains(tag), "{tag} is acknowledged and not listed in {listed:?}");
         client.assert_image(tag, &image(*pusher, *number));
+    }
+    for tag in &removed {
+        assert!(!listed.contains(tag), "the removal of {tag} is acknowledged: {listed:?}");
+        assert_eq!(client.head(&format!("manifests/{tag}")).status, 404, "{tag}");
     }
     // A tag whose push was not acknowledged is there as a whole, or not at all.
     for tag in listed {
@@ -90,13 +120,45 @@ fn push_through_faults(shape: Shape, rates: FaultRates, section: impl Fn(&StubSt
 
 #[test]
 fn row_232_pushes_through_all_faults_of_s3_lose_nothing() {
-    push_through_faults(Shape::S3, RATES, |stub| stub.section(""));
+    let stub = StubStore::start(Shape::S3);
+    push_through_faults(&stub, RATES, || Replica::start(&stub.section("")));
+}
+
+#[test]
+fn row_232_pushes_through_all_faults_of_google_storage_lose_nothing() {
+    let stub = StubStore::start(Shape::Gcs);
+    push_through_faults(&stub, RATES, || gcs::on_machine(&stub));
 }
 
 #[test]
 fn row_232_pushes_to_an_overloaded_store_lose_nothing() {
+    let stub = StubStore::start(Shape::S3);
     let rates = FaultRates { unavailable: 0.3, ..FaultRates::default() };
-    push_through_faults(Shape::S3, rates, |stub| stub.section(""));
+    push_through_faults(&stub, rates, || Replica::start(&stub.section("")));
+}
+
+/// The secret of the sessions is a key that the first replica creates, and each other one reads.
+#[test]
+fn row_222_replicas_that_begin_at_once_agree_on_one_secret_whatever_becomes_of_its_creation() {
+    for fault in [Fault::ErrorAfterSuccess, Fault::ConflictAfterSuccess, Fault::Conflict, Fault::CutBody] {
+        let stub = StubStore::start(Shape::S3);
+        stub.plan().spoil(RequestKind::Put, "_quinistry/secret", fault, 2);
+        let replicas: Vec<Replica> = std::thread::scope(|scope| {
+            let threads: Vec<_> = (0..3).map(|_| scope.spawn(|| Replica::start(&stub.section("")))).collect();
+            threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+        });
+        let clients: Vec<Client> =
+            replicas.iter().map(|replica| Client::new(&[replica.peer()], "app")).collect();
+        let sessions: Vec<String> = std::thread::scope(|scope| {
+            let threads: Vec<_> = clients.iter().map(|client| scope.spawn(|| client.begin())).collect();
+            threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+        });
+        for (index, at) in sessions.iter().enumerate() {
+            let next = &clients[(index + 1) % clients.len()];
+            let answer = next.patch(at, 0, b"content");
+            assert_eq!(answer.status, 202, "{fault:?}: {answer:?}");
+        }
+    }
 }
 
 /// Runs one push with a fault of each request in turn, until a push has none left to spoil.

@@ -61,6 +61,6 @@ fn a_result_of_a_single_writer_is_not_enough_for_several() {
     let exclusive = "quinistry: {exclusive: true}\n";
     assert!(start(&stub, exclusive).1 > 20);
     assert_eq!(start(&stub, exclusive).1, 0);
-    let said = crate::start::refusal(&stub.section(""));
+    let said = crate::stores::refusal(&stub.section(""), crate::stores::ReplicaSettings::default());
     assert!(said.contains("ignores If-None-Match"), "{said}");
 }

@@ -1,103 +1,124 @@
-//! A replica dies at each request of an upload; another one goes on, and the content is whole.
+//! A replica dies at each request of an operation; another one goes on, and all content is whole.
 
-use quinistry::oci::Digest;
+mod operation;
 
-use crate::attempt::{Attempts, Outcome, Replicas};
-use crate::client::{Client, target};
-use crate::stores::{Replica, start_mortal};
+use std::collections::BTreeSet;
+
+use quinistry_bucket::testing::{RequestKind, SentRequest, failpoints};
+use rustix::process::{Signal, kill_process};
+
+use self::operation::Operation;
+use crate::attempt::{Attempts, Replicas};
+use crate::client::Client;
+use crate::stores::{Replica, is_background, start_mortal};
+use crate::support::http::Peer;
+use crate::support::stub_store::{Interruption, Moment, Shape, StubStore};
 use crate::support::versitygw::{Versitygw, section};
 
-/// Requests of uploads at which a replica dies, before they are sent and after they are answered.
-const REQUESTS: [&str; 7] = ["put", "list", "get", "create-multipart", "put-part", "complete", "copy"];
+/// Bound of the requests of one operation, for a loop that would not end.
+const MOST_REQUESTS: usize = 60;
+/// Text in the `User-Agent` of the replica that dies.
+const DYING: &str = "dying";
 
-/// Bound of the passages of one point, for a loop that would not end: requests of the start come first.
-const MOST_PASSAGES: usize = 40;
-
-/// Length of the chunks of an upload, and their number: several chunks fill a part.
-const CHUNK: usize = 3 << 20;
-const CHUNKS: usize = 4;
-
-/// Sends an upload to a replica that dies at a point, and goes on at another one. Returns false if the replica
-/// did not die.
-fn dies_at(section: &str, second: &Replica, failpoint: &str) -> bool {
-    // A replica may die while it starts, before it can take an upload.
-    let Some((first, _folder)) = start_mortal(section, failpoint) else { return true };
-    // Bytes that no other upload has.
-    let bytes: Vec<u8> = failpoint.bytes().cycle().take(CHUNK * CHUNKS).collect();
-    let digest = Digest::sha256(&bytes);
-    let only_first = Replicas::new(&[first.peer]);
-    let dying = Attempts { replicas: &only_first, repository: "app" };
-    let begun = dying.send("POST", &dying.path("blobs/uploads/"), &[("Content-Length", "0")], b"");
-    let Outcome::Answered(begun) = begun else {
-        // An upload whose begin was not answered has no name.
-        return true;
-    };
-    let at = target(begun.header("location").unwrap());
-    let joint = if at.contains('?') { '&' } else { '?' };
-    let end = format!("{at}{joint}digest={digest}");
-    let mut acknowledged = 0;
-    let mut is_dead = false;
-    for chunk in bytes.chunks(CHUNK) {
-        let range = format!("{acknowledged}-{}", acknowledged + chunk.len() - 1);
-        match dying.send("PATCH", &at, &[("Content-Range", &range)], chunk) {
-            Outcome::Answered(answer) => {
-                assert_eq!(answer.status, 202, "{failpoint}: {answer:?}");
-                acknowledged += chunk.len();
-            }
-            Outcome::Lost(_) => {
-                is_dead = true;
-                break;
-            }
-        }
-    }
-    if !is_dead {
-        match dying.send("PUT", &end, &[("Content-Length", "0")], b"") {
-            Outcome::Answered(answer) => assert_eq!(answer.status, 201, "{failpoint}: {answer:?}"),
-            Outcome::Lost(_) => is_dead = true,
-        }
-    }
-    drop(first);
-    let client = Client::new(&[second.peer()], "app");
-    if is_dead && client.head(&format!("blobs/{digest}")).status == 404 {
-        let progress = second.peer().get(&at);
-        // Nothing was acknowledged, or not less than that is there.
-        assert_eq!(progress.status, 204, "{failpoint}: {progress:?}");
-        let range = progress.header("range").unwrap();
-        let last: usize = range.strip_prefix("0-").unwrap().parse().unwrap();
-        let mut start = if last == 0 { 0 } else { last + 1 };
-        assert!(
-            start >= acknowledged,
-            "{failpoint}: {acknowledged} bytes were acknowledged, {range} are there"
-        );
-        while start < bytes.len() {
-            let piece = &bytes[start..bytes.len().min(start + CHUNK)];
-            let answer = client.patch(&at, start, piece);
-            assert_eq!(answer.status, 202, "{failpoint}: {answer:?}");
-            start += piece.len();
-        }
-        let answer = client.finish(&at, &digest, b"");
-        assert_eq!(answer.status, 201, "{failpoint}: {answer:?}");
-    }
-    let descriptor = quinistry::oci::Descriptor::of("a/b", &bytes);
-    assert!(client.blob(&descriptor) == bytes, "{failpoint}: other bytes");
-    is_dead
+/// Runs an operation at a replica that may die, and goes on at one that lives. Returns true if the client has missed
+/// an answer.
+fn run(operation: Operation, name: &str, dying: Peer, alive: &Replica, end: impl FnOnce()) -> bool {
+    let dying = Replicas::new(&[dying]);
+    let progress = operation.run(Attempts { replicas: &dying, repository: name }, name);
+    // What still runs of the replica must not go on while the other one is looked at.
+    end();
+    operation.check(&Client::new(&[alive.peer()], name), name, &progress);
+    !progress.is_complete
 }
 
-/// Lets a replica die at each passage of the points of some requests, until an upload passes none. Returns the
-/// number of deaths.
-fn die_at_all(requests: &[&str], sides: &[&str]) -> usize {
-    let Some(store) = Versitygw::start() else { return usize::MAX };
-    let section = section(store.address, "");
-    let second = Replica::start(&section);
+/// Kills a replica at each request that an operation waits for, before and after the store has carried it out.
+/// Returns the kinds of these requests, and their number.
+fn kill_at_each(operation: Operation) -> (BTreeSet<RequestKind>, usize) {
+    let stub = StubStore::start(Shape::S3);
+    let section = stub.section("");
+    let alive = Replica::start(&section);
+    let named = section.replacen("s3: {", &format!("s3: {{useragent: {DYING}, "), 1);
+    let (mut kinds, mut kills) = (BTreeSet::new(), 0);
+    for moment in [Moment::Before, Moment::After] {
+        let mut number = 1;
+        loop {
+            let name = format!("app-{operation:?}-{moment:?}-{number}").to_lowercase();
+            operation.prepare(&Client::new(&[alive.peer()], &name), &name);
+            let dying = Replica::start(&named);
+            let pid = dying.server.pid();
+            let kill = move || kill_process(pid, Signal::KILL).unwrap();
+            let counts = |request: &SentRequest| !is_background(request);
+            stub.interrupt(Interruption { agent: DYING, counts, number, moment, act: Box::new(kill) });
+            let is_disturbed = run(operation, &name, dying.peer(), &alive, || drop(dying));
+            let kind = stub.end_interruption();
+            assert!(kind.is_some() || !is_disturbed, "{name}: an answer is missing without a kill");
+            // Behind the last request that the client waits for.
+            let Some(kind) = kind.filter(|_| is_disturbed) else { break };
+            kinds.insert(kind);
+            (kills, number) = (kills + 1, number + 1);
+            assert!(number < MOST_REQUESTS, "{operation:?} sends more than {MOST_REQUESTS} requests");
+        }
+    }
+    (kinds, kills)
+}
+
+/// Returns the kinds at which a replica was killed during operations.
+fn kill_in(operations: &[Operation]) -> BTreeSet<RequestKind> {
+    let mut kinds = BTreeSet::new();
+    for operation in operations {
+        let (of_operation, kills) = kill_at_each(*operation);
+        println!("{operation:?}: {kills} kills, at {of_operation:?}");
+        assert!(kills > 2, "{operation:?} sends requests, and a replica was killed at {kills} of them");
+        kinds.extend(of_operation);
+    }
+    kinds
+}
+
+#[test]
+fn row_230_an_upload_in_chunks_goes_on_after_its_replica_died_at_any_request() {
+    use RequestKind::{Complete, CreateMultipart, Put, PutPart};
+    let kinds = kill_in(&[Operation::Chunks]);
+    assert!([Complete, CreateMultipart, Put, PutPart].iter().all(|kind| kinds.contains(kind)), "{kinds:?}");
+}
+
+#[test]
+fn row_230_a_push_of_a_blob_is_repeated_after_its_replica_died_at_any_request() {
+    kill_in(&[Operation::Put, Operation::SmallPut, Operation::SmallPatch, Operation::Mount]);
+}
+
+#[test]
+fn row_230_a_push_of_a_manifest_is_whole_after_its_replica_died_at_any_request() {
+    kill_in(&[Operation::Manifest]);
+}
+
+#[test]
+fn row_230_a_removal_is_whole_after_its_replica_died_at_any_request() {
+    kill_in(&[Operation::DeleteManifest, Operation::DeleteTag, Operation::DeleteBlob]);
+}
+
+/// Dies at each passage of one failpoint that comes after the start. Returns the number of deaths.
+fn die_at(section: &str, alive: &Replica, failpoint: &str) -> usize {
+    let armed = |passage| format!("{failpoint}:{passage}");
+    // Requests of the start pass the point too.
+    let mut of_start = 0;
+    while start_mortal(section, &armed(of_start + 1)).is_none() {
+        of_start += 1;
+    }
     let mut deaths = 0;
-    for request in requests {
-        for side in sides {
-            for passage in 1..MOST_PASSAGES {
-                let failpoint = format!("bucket.{request}.{side}:{passage}");
-                if !dies_at(&section, &second, &failpoint) {
-                    break;
-                }
-                deaths += 1;
+    for operation in Operation::ALL {
+        let mut undisturbed = 0;
+        for number in 1..MOST_REQUESTS {
+            let name = format!("app-{operation:?}-{failpoint}-{number}").to_lowercase();
+            operation.prepare(&Client::new(&[alive.peer()], &name), &name);
+            // A request in the background may be the one at which the replica dies.
+            let Some((dying, _folder)) = start_mortal(section, &armed(of_start + number)) else { continue };
+            let peer = dying.peer;
+            if run(operation, &name, peer, alive, || drop(dying)) {
+                (deaths, undisturbed) = (deaths + 1, 0);
+            } else if undisturbed > 0 {
+                break;
+            } else {
+                undisturbed += 1;
             }
         }
     }
@@ -105,12 +126,12 @@ fn die_at_all(requests: &[&str], sides: &[&str]) -> usize {
 }
 
 #[test]
-fn row_230_an_upload_goes_on_after_its_replica_died_at_a_write() {
-    assert!(die_at_all(&["create-multipart", "put-part", "complete", "put"], &["after"]) > 5);
-}
-
-#[test]
 #[ignore = "a command of its own: a program is started for each of many requests"]
-fn row_230_an_upload_goes_on_after_its_replica_died_at_any_request() {
-    assert!(die_at_all(&REQUESTS, &["before", "after"]) > 20);
+fn row_230_operations_on_a_real_store_go_on_after_a_replica_died_at_any_failpoint() {
+    let Some(store) = Versitygw::start() else { return };
+    let section = section(store.address, "");
+    let alive = Replica::start(&section);
+    for failpoint in failpoints() {
+        println!("{failpoint}: {} deaths", die_at(&section, &alive, failpoint));
+    }
 }

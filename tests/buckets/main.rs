@@ -16,6 +16,7 @@ mod support {
     pub mod http;
     pub mod images;
     pub mod process;
+    pub mod round_robin;
     pub mod server;
     pub mod skip;
     pub mod stub_store;
@@ -27,8 +28,10 @@ mod attempt;
 mod azure;
 mod baseline;
 mod client;
+mod conformance;
 mod credentials;
 mod faults;
+mod gcs;
 mod interchange;
 mod kept_probe;
 mod kills;

@@ -5,7 +5,7 @@ use std::process::Output;
 use quinistry_bucket::testing::{HonoredConditions, MemOptions};
 use serde_json::Value;
 
-use crate::support::process::{command, output};
+use crate::support::process::{isolated_command, output};
 use crate::support::server::PROGRAM;
 use crate::support::stub_store::{Shape, StubOptions, StubStore};
 use crate::support::versitygw::{ACCESS_KEY, BUCKET, SECRET_KEY, Versitygw};
@@ -13,7 +13,7 @@ use crate::support::versitygw::{ACCESS_KEY, BUCKET, SECRET_KEY, Versitygw};
 /// Probes a bucket of a store that needs keys.
 fn probe(bucket: &str, endpoint: &str, keys: [&str; 2], arguments: &[&str]) -> Output {
     let url = format!("s3://{bucket}/a/b?region=us-east-1&endpoint={endpoint}");
-    let mut probe = command(PROGRAM);
+    let mut probe = isolated_command(PROGRAM);
     probe.env("AWS_ACCESS_KEY_ID", keys[0]).env("AWS_SECRET_ACCESS_KEY", keys[1]);
     output(probe.args(["storage", "probe", &url]).args(arguments)).unwrap()
 }

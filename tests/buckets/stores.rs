@@ -3,11 +3,12 @@
 use std::fs;
 use std::process::Command;
 
+use quinistry_bucket::testing::{RequestKind, SentRequest};
 use tempfile::TempDir;
 
 use crate::support::http::Peer;
-use crate::support::process::command;
-use crate::support::server::{Mortal, PROGRAM, Server};
+use crate::support::process::{isolated_command, output};
+use crate::support::server::{Mortal, PROGRAM, SERVE, Server};
 
 /// A replica of this program; killed when dropped.
 #[derive(Debug)]
@@ -38,9 +39,27 @@ impl Replica {
         Self { server: Server::launch(&mut start), _folder: folder }
     }
 
+    /// Starts a replica on a bucket that a URL names, with the variables by which credentials are found.
+    pub(crate) fn on_url(url: &str, variables: &[(&str, &str)]) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let mut start = isolated_command(PROGRAM);
+        start.args(SERVE).args(["--storage", url]).envs(variables.iter().copied());
+        Self { server: Server::launch(&mut start), _folder: folder }
+    }
+
     pub(crate) fn peer(&self) -> Peer {
         self.server.peer
     }
+}
+
+/// Starts the program on a store that it must refuse, and returns the error.
+#[track_caller]
+pub(crate) fn refusal(section: &str, settings: ReplicaSettings<'_>) -> String {
+    let (mut start, _folder) = command_of(section, settings);
+    let ended = output(&mut start).unwrap();
+    let said = String::from_utf8(ended.stderr).unwrap();
+    assert!(!ended.status.success(), "the program serves: {said}");
+    said
 }
 
 /// Starts a replica that dies at its failpoint, and returns it with the folder of its configuration. `None` if it
@@ -56,16 +75,30 @@ fn command_of(section: &str, settings: ReplicaSettings<'_>) -> (Command, TempDir
     let folder = tempfile::tempdir().unwrap();
     let config = folder.path().join("config.yml");
     fs::write(&config, configuration(section, settings)).unwrap();
-    let mut start = command(PROGRAM);
+    let mut start = isolated_command(PROGRAM);
     start.arg("serve").arg(&config).env("QUINISTRY_FAILPOINT", settings.failpoint.unwrap_or("none"));
     (start, folder)
 }
 
 /// Returns the text of a configuration file.
-pub(crate) fn configuration(section: &str, settings: ReplicaSettings<'_>) -> String {
+fn configuration(section: &str, settings: ReplicaSettings<'_>) -> String {
     let ReplicaSettings { storage, sections, .. } = settings;
     format!(
         "version: 0.1\nlog: {{level: info}}\nstorage: {{{section}, delete: {{enabled: true}}{storage}}}\n\
-         http: {{addr: '127.0.0.1:0', secret: tests-share-one-secret}}\n{sections}"
+         http: {{addr: '127.0.0.1:0'}}\n{sections}"
     )
+}
+
+/// Returns true for requests that no operation of a client waits for. Heartbeats and looks for uploads that were left
+/// behind come at any time, and sessions that have ended are cleared after the answer.
+pub(crate) fn is_background(request: &SentRequest) -> bool {
+    let key = &request.key;
+    match request.kind {
+        RequestKind::ListUploads => true,
+        RequestKind::List => key.ends_with("/repositories/") || key.ends_with("/_uploads/"),
+        RequestKind::DeleteMany => key.contains("/_uploads/"),
+        _ => ["replicas", "leader", "repos-complete"]
+            .iter()
+            .any(|part| key.contains(&format!("/_quinistry/{part}"))),
+    }
 }

@@ -5,13 +5,15 @@ use std::time::Duration;
 use quinistry_bucket::testing::{Fault, RequestKind};
 
 use crate::support::http::{Answer, Peer, request};
-use crate::support::stub_store::{ACCESS_KEY, BUCKET, Shape, StubStore};
+use crate::support::stub_store::{ACCESS_KEY, BUCKET, Shape, StubStore, TOKEN};
 
 /// Sends a request with credentials.
 fn ask(stub: &StubStore, method: &str, target: &str, headers: &[(&str, &str)], body: &[u8]) -> Answer {
     let date = jiff::Timestamp::now().strftime("%Y%m%dT%H%M%SZ").to_string();
-    let authorization =
-        format!("AWS4-HMAC-SHA256 Credential={ACCESS_KEY}/20260101/us-east-1/s3/aws4_request");
+    let authorization = match stub.shape() {
+        Shape::S3 => format!("AWS4-HMAC-SHA256 Credential={ACCESS_KEY}/20260101/us-east-1/s3/aws4_request"),
+        Shape::Gcs => format!("Bearer {TOKEN}"),
+    };
     let signed = [("x-amz-date", date.as_str()), ("authorization", &authorization)];
     let headers = [headers, &signed].concat();
     Peer(stub.address).ask(method, &format!("/{BUCKET}{target}"), &headers, body)
@@ -120,6 +122,9 @@ fn requests_without_credentials_or_with_expired_ones_are_refused() {
     let stub = StubStore::start(Shape::S3);
     let peer = Peer(stub.address);
     assert_eq!(peer.get(&format!("/{BUCKET}/k")).status, 403);
+    let google = StubStore::start(Shape::Gcs);
+    let key = Peer(google.address).ask("GET", &format!("/{BUCKET}/k"), &[("authorization", "Bearer x")], b"");
+    assert_eq!(key.status, 403, "{key:?}");
     let signed = |date: &str| {
         let target =
             format!("/{BUCKET}/k?X-Amz-Date={date}&X-Amz-Expires=10&X-Amz-Credential={ACCESS_KEY}/x");

@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use ring::hmac;
 
 use super::http::{Peer, request};
-use super::process::{Process, command};
+use super::process::{Process, isolated_command};
 use super::skip::missing;
 use super::tools;
 
@@ -42,7 +42,7 @@ impl Azurite {
         let folder = tempfile::tempdir().unwrap();
         let log = File::create(folder.path().join("log")).unwrap();
         let address = tools::free_address();
-        let mut start = command(program);
+        let mut start = isolated_command(program);
         start.args(["--blobHost", "127.0.0.1", "--blobPort", &address.port().to_string(), "--silent"]);
         start.args(["--skipApiVersionCheck", "--disableTelemetry", "--location"]).arg(folder.path());
         start.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);
@@ -64,33 +64,64 @@ impl Azurite {
         )
     }
 
-    /// Creates the container by a request that is signed by the key of the account ("Shared Key" in the
-    /// documentation of Azure Storage).
     fn create_container(&self) {
+        let (status, _) = self.ask("PUT", "", &[("restype", "container")], &[]);
+        assert_eq!(status, 201, "Azurite creates a container");
+    }
+
+    /// Returns all keys of the container, which has less than a page of them.
+    pub fn keys(&self) -> Vec<String> {
+        let (status, text) = self.ask("GET", "", &[("comp", "list"), ("restype", "container")], &[]);
+        assert_eq!(status, 200, "{text}");
+        let names = text.split("<Name>").skip(1).map(|rest| rest.split_once("</Name>").unwrap().0.to_owned());
+        names.collect()
+    }
+
+    /// Gives an object another key.
+    pub fn rename(&self, from: &str, to: &str) {
+        let source = format!("http://{}/{ACCOUNT}/{CONTAINER}/{from}", self.address);
+        let (status, text) = self.ask("PUT", to, &[], &[("x-ms-copy-source", &source)]);
+        assert_eq!(status, 202, "{text}");
+        let (status, text) = self.ask("DELETE", from, &[], &[]);
+        assert_eq!(status, 202, "{text}");
+    }
+
+    /// Sends a request without a body that is signed by the key of the account ("Shared Key" in the documentation of
+    /// Azure Storage). An empty key names the container. Parameters and headers must be in order, and begin with
+    /// `x-ms-` before `x-ms-date`.
+    fn ask(
+        &self,
+        method: &str,
+        key: &str,
+        query: &[(&str, &str)],
+        headers: &[(&str, &str)],
+    ) -> (u16, String) {
         let date = Timestamp::now().strftime("%a, %d %b %Y %H:%M:%S GMT").to_string();
-        let version = "2021-12-02";
-        let path = format!("/{ACCOUNT}/{CONTAINER}");
+        let slash = if key.is_empty() { "" } else { "/" };
+        let path = format!("/{ACCOUNT}/{CONTAINER}{slash}{key}");
+        let marks = [("x-ms-date", date.as_str()), ("x-ms-version", "2021-12-02")];
+        let headers = [headers, &marks].concat();
+        let signed: String = headers.iter().map(|(name, value)| format!("{name}:{value}\n")).collect();
+        let asked: String = query.iter().map(|(name, value)| format!("\n{name}:{value}")).collect();
         // Empty lines stand for the standard headers, which the request has not.
-        let text = format!(
-            "PUT{}x-ms-date:{date}\nx-ms-version:{version}\n/{ACCOUNT}{path}\nrestype:container",
-            "\n".repeat(12)
-        );
-        let key = hmac::Key::new(hmac::HMAC_SHA256, &STANDARD.decode(ACCOUNT_KEY).unwrap());
-        let signature = STANDARD.encode(hmac::sign(&key, text.as_bytes()));
+        let text = format!("{method}{}{signed}/{ACCOUNT}{path}{asked}", "\n".repeat(12));
+        let signing_key = hmac::Key::new(hmac::HMAC_SHA256, &STANDARD.decode(ACCOUNT_KEY).unwrap());
+        let signature = STANDARD.encode(hmac::sign(&signing_key, text.as_bytes()));
         let authorization = format!("SharedKey {ACCOUNT}:{signature}");
-        let headers = [
-            ("x-ms-date", date.as_str()),
-            ("x-ms-version", version),
-            ("authorization", &authorization),
-            ("content-length", "0"),
-        ];
-        let target = format!("{path}?restype=container");
-        let text = String::from_utf8(request("PUT", &target, &headers, b"")).unwrap();
+        let headers = [&headers[..], &[("authorization", &authorization), ("content-length", "0")]].concat();
+        let query: Vec<String> = query.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        let mark = if query.is_empty() { "" } else { "?" };
+        let target = format!("{path}{mark}{}", query.join("&"));
+        let text = String::from_utf8(request(method, &target, &headers, b"")).unwrap();
         // A host with a name would name the account.
         let text = text.replace("registry.test", &self.address.to_string());
         let mut connection = Peer(self.address).connect();
         connection.send(text.as_bytes()).unwrap();
-        let (status, _) = connection.head().unwrap();
-        assert_eq!(status, 201, "Azurite creates a container");
+        let (status, headers) = connection.head().unwrap();
+        let mut body = Vec::new();
+        if status != 204 {
+            connection.body(&headers, |piece| body.extend_from_slice(piece)).unwrap();
+        }
+        (status, String::from_utf8(body).unwrap())
     }
 }

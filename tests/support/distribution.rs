@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use super::certificates::Pair;
-use super::process::{Process, command, output};
+use super::process::{Process, isolated_command, output};
 use super::skip::missing;
 
 /// A version of distribution's registry.
@@ -26,10 +26,10 @@ impl Version {
         }
     }
 
-    /// With nothing of what it would tell others about itself, nor a setting of the machine for its S3 client.
+    /// Returns a command of the registry, which tells others nothing about itself.
     fn command(self) -> Command {
-        let mut command = command(self.program());
-        command.env("OTEL_TRACES_EXPORTER", "none").env_remove("AWS_CA_BUNDLE").stdin(Stdio::null());
+        let mut command = isolated_command(self.program());
+        command.env("OTEL_TRACES_EXPORTER", "none").stdin(Stdio::null());
         command
     }
 }

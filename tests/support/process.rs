@@ -87,6 +87,18 @@ pub fn output(command: &mut Command) -> io::Result<Output> {
     child.wait_with_output()
 }
 
+/// Variables that a command of [`isolated_command`] keeps: where programs, settings and temporary files are.
+const KEPT_VARIABLES: [&str; 3] = ["PATH", "HOME", "TMPDIR"];
+
+/// Returns a command with almost none of the caller's variables. Clients of object stores read many: where a machine
+/// has `AWS_CA_BUNDLE`, for example, an old client of Amazon does not start.
+pub fn isolated_command(program: impl AsRef<Path>) -> Command {
+    let mut command = Command::new(program.as_ref());
+    let kept = KEPT_VARIABLES.iter().filter_map(|name| Some((name, std::env::var_os(name)?)));
+    command.env_clear().envs(kept);
+    command
+}
+
 /// Returns a command without the variables of the caller that change the program's output.
 pub fn command(program: impl AsRef<Path>) -> Command {
     let mut command = Command::new(program.as_ref());

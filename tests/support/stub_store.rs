@@ -6,6 +6,7 @@
 
 mod answer;
 mod delete;
+mod interruption;
 mod listing;
 mod objects;
 mod operation;
@@ -13,6 +14,7 @@ mod request;
 mod serve;
 mod settings;
 mod signature;
+mod timeline;
 mod xml;
 
 use std::net::{Ipv4Addr, SocketAddr};
@@ -21,11 +23,15 @@ use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::Duration;
 
-use quinistry_bucket::testing::{FaultPlan, Mem, MemOptions, RequestLog, StoreClock, Versions};
+use quinistry_bucket::testing::{FaultPlan, Mem, MemOptions, RequestKind, RequestLog, StoreClock, Versions};
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 
+use self::interruption::Interruptions;
+pub use self::interruption::{Interruption, Moment};
 pub use self::settings::BucketSettings;
+use self::timeline::Timeline;
+pub use self::timeline::{Span, depth};
 
 /// Name of the only bucket.
 pub const BUCKET: &str = "registry";
@@ -33,6 +39,8 @@ pub const BUCKET: &str = "registry";
 pub const ACCESS_KEY: &str = "AKIDSTUB";
 /// Secret key of the tests.
 pub const SECRET_KEY: &str = "stub-secret-key";
+/// Token that the stub's metadata server gives to clients of Google Cloud Storage.
+pub const TOKEN: &str = "stub-token";
 
 /// Interface of a stub.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,6 +88,8 @@ struct Store {
     settings: BucketSettings,
     plan: FaultPlan,
     log: RequestLog,
+    timeline: Timeline,
+    interruptions: Interruptions,
     /// Time before each answer, in microseconds.
     delay: AtomicU64,
     /// Number of the credentials that are valid, if a client has those that the stub issues.
@@ -102,6 +112,8 @@ impl StubStore {
             settings,
             plan: FaultPlan::default(),
             log: RequestLog::default(),
+            timeline: Timeline::default(),
+            interruptions: Interruptions::default(),
             delay: AtomicU64::new(0),
             valid: AtomicUsize::new(1),
             issued: AtomicUsize::new(0),
@@ -123,21 +135,28 @@ impl StubStore {
         Self { address: address.recv().unwrap(), store, stop: Some(stop), thread: Some(thread) }
     }
 
+    pub fn shape(&self) -> Shape {
+        self.store.shape
+    }
+
     /// Returns the URL without a bucket.
     pub fn endpoint(&self) -> String {
         format!("http://{}", self.address)
     }
 
-    /// Returns the section of a configuration file that names the bucket.
+    /// Returns the section of a configuration file that names the bucket of S3.
     pub fn section(&self, root: &str) -> String {
-        match self.store.shape {
-            Shape::S3 => format!(
-                "s3: {{accesskey: {ACCESS_KEY}, secretkey: {SECRET_KEY}, region: us-east-1, bucket: {BUCKET}, \
-                 regionendpoint: '{}', forcepathstyle: true, secure: false, rootdirectory: '{root}'}}",
-                self.endpoint()
-            ),
-            Shape::Gcs => format!("gcs: {{bucket: {BUCKET}, rootdirectory: '{root}'}}"),
-        }
+        assert_eq!(self.store.shape, Shape::S3, "no key of storage.gcs names a server");
+        format!(
+            "s3: {{accesskey: {ACCESS_KEY}, secretkey: {SECRET_KEY}, region: us-east-1, bucket: {BUCKET}, \
+             regionendpoint: '{}', forcepathstyle: true, secure: false, rootdirectory: '{root}'}}",
+            self.endpoint()
+        )
+    }
+
+    /// Returns the URL that names the bucket of Google Cloud Storage.
+    pub fn google_url(&self, root: &str) -> String {
+        format!("gs://{BUCKET}/{root}?endpoint={}", self.endpoint())
     }
 
     /// Returns the contents of the bucket.
@@ -168,6 +187,21 @@ impl StubStore {
     /// Returns the number of times that credentials were issued.
     pub fn issued_credentials(&self) -> usize {
         self.store.issued.load(Ordering::Relaxed)
+    }
+
+    /// Returns the requests since the last call, with their order.
+    pub fn take_spans(&self) -> Vec<Span> {
+        self.store.timeline.take()
+    }
+
+    /// Sets an act in the midst of one request to come, in the place of an earlier one.
+    pub fn interrupt(&self, interruption: Interruption) {
+        self.store.interruptions.set(interruption);
+    }
+
+    /// Ends the wait for the interruption, and returns the kind of the request at which it has happened, if any.
+    pub fn end_interruption(&self) -> Option<RequestKind> {
+        self.store.interruptions.take()
     }
 
     /// Sets the time before each answer.

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
-use super::process::{Process, command};
+use super::process::{Process, isolated_command};
 use super::skip::missing;
 use super::tools;
 
@@ -54,7 +54,7 @@ impl Versitygw {
         fs::create_dir(&sidecar).unwrap();
         let log = File::create(folder.path().join("log")).unwrap();
         let address = tools::free_address();
-        let mut start = command(program);
+        let mut start = isolated_command(program);
         start.env("ROOT_ACCESS_KEY", ACCESS_KEY).env("ROOT_SECRET_KEY", SECRET_KEY);
         start
             .args(["--region", "us-east-1", "--port", &address.to_string(), "posix", "--sidecar"])

@@ -20,6 +20,10 @@ macro_rules! points {
             before: concat!("bucket.", $name, ".before"),
             after: concat!("bucket.", $name, ".after"),
         };)*
+
+        /// Names of all failpoints.
+        #[cfg(feature = "testing")]
+        pub(crate) const FAILPOINTS: &[&str] = &[$($constant.before, $constant.after),*];
     };
 }
 

@@ -15,9 +15,11 @@ use quinistry_bucket::testing::Fault;
 use tokio::net::TcpListener;
 
 use super::answer::{Answer, http_date};
+use super::interruption::Moment;
 use super::operation::Operation;
 use super::request::Request;
-use super::{BUCKET, Store, signature};
+use super::timeline::Timeline;
+use super::{BUCKET, Store, TOKEN, signature};
 
 type Body = http_body_util::combinators::UnsyncBoxBody<Bytes, io::Error>;
 
@@ -53,10 +55,9 @@ impl Store {
     async fn answer_or_fail(&self, request: http::Request<Incoming>) -> io::Result<http::Response<Body>> {
         let (parts, mut body) = request.into_parts();
         let mut request = Request::new(parts);
-        // Google's client asks for a token, where a key file tells it to.
-        if request.method == http::Method::POST && request.bucket == "token" {
-            let text = r#"{"access_token":"stub","token_type":"Bearer","expires_in":3600}"#;
-            return Ok(response(plain(text), None));
+        // Google's client asks a server on its machine for a token, where no key is given.
+        if request.bucket == "computeMetadata" && request.header("metadata-flavor") == Some("Google") {
+            return Ok(response(token(), None));
         }
         if request.bucket == "credentials" {
             self.issued.fetch_add(1, Ordering::Relaxed);
@@ -71,15 +72,27 @@ impl Store {
         }
         let sent = operation.sent(&request, self.shape);
         let fault = sent.as_ref().and_then(|sent| self.plan.decide(sent));
-        if let Some(sent) = sent {
-            self.log.record(sent);
-        }
+        let begin = sent.as_ref().map(|sent| {
+            self.log.record(sent.clone());
+            self.timeline.begin(sent.clone())
+        });
+        // The request also ends where its connection does.
+        let _span = begin.map(|begin| RunningSpan { timeline: &self.timeline, begin });
         if is_upload {
             if fault == Some(Fault::CutBody) {
                 let _ = body.frame().await;
                 return Err(io::ErrorKind::ConnectionAborted.into());
             }
             request.body = collect(&mut body).await?;
+        }
+        let agent = request.header("user-agent").unwrap_or_default();
+        let interruption = sent.and_then(|sent| self.interruptions.due(agent, &sent));
+        if let Some(interruption) = interruption {
+            if interruption.moment == Moment::After {
+                self.perform(&operation, &request).await;
+            }
+            (interruption.act)();
+            return Err(io::ErrorKind::ConnectionAborted.into());
         }
         tokio::time::sleep(Duration::from_micros(self.delay.load(Ordering::Relaxed))).await;
         if request.bucket != BUCKET {
@@ -110,6 +123,18 @@ impl Store {
     }
 }
 
+/// A request that is under way; its end is noted when this is dropped.
+struct RunningSpan<'a> {
+    timeline: &'a Timeline,
+    begin: usize,
+}
+
+impl Drop for RunningSpan<'_> {
+    fn drop(&mut self) {
+        self.timeline.end(self.begin);
+    }
+}
+
 async fn collect(body: &mut Incoming) -> io::Result<Bytes> {
     Ok(body.collect().await.map_err(io::Error::other)?.to_bytes())
 }
@@ -118,6 +143,11 @@ fn plain(text: impl Into<Bytes>) -> Answer {
     let text = text.into();
     let answer = Answer { length: text.len() as u64, body: vec![text], ..Answer::empty(200) };
     answer.with("content-type", "application/json")
+}
+
+/// Returns the answer of Google's metadata server to the request for a token.
+fn token() -> Answer {
+    plain(format!(r#"{{"access_token":"{TOKEN}","token_type":"Bearer","expires_in":3600}}"#))
 }
 
 /// Makes the response; with `cut`, the connection ends after that many bytes of the body.

@@ -8,7 +8,7 @@ use jiff::tz::TimeZone;
 
 use super::answer::Answer;
 use super::request::Request;
-use super::{ACCESS_KEY, SECRET_KEY, Shape};
+use super::{ACCESS_KEY, SECRET_KEY, Shape, TOKEN};
 
 /// Greatest difference between the time of a request and that of the store (S3).
 const MAX_SKEW: Duration = Duration::from_mins(15);
@@ -44,7 +44,10 @@ pub(super) fn refusal(request: &Request, shape: Shape, valid: usize, now: System
         return denied("the request is not signed");
     };
     if shape == Shape::Gcs {
-        return None;
+        let token = authorization.strip_prefix("Bearer ").unwrap_or_default();
+        // A token of the metadata server, or one that the client has signed itself (RFC 7519).
+        let is_token = token == TOKEN || token.split('.').count() == 3;
+        return if is_token { None } else { denied("the request has no token") };
     }
     let signed = request.header("x-amz-date").and_then(parse);
     let Some(signed) = signed else { return denied("the request has no date") };

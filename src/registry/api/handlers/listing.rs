@@ -7,7 +7,7 @@ use http::HeaderValue;
 use http::header::LINK;
 use quinistry_oci::{RepositoryName, Tag};
 use quinistry_quine::REPOSITORY;
-use quinistry_store::{Page, Store};
+use quinistry_store::{ListWalk, Page, Store};
 use serde::Serialize;
 
 use crate::api::query::Query;
@@ -41,7 +41,7 @@ pub(crate) async fn builtin_tags(
     let page = parse_page(query, limits.tags)?;
     let sorted = tags.iter().map(ToString::to_string);
     let (tags, more) = page.of(sorted, |tag| Ok::<_, Error>(Some(tag.to_owned())))?;
-    tag_list(name, &tags, more, &page).await
+    tag_list(name, &tags, more, &page, None).await
 }
 
 /// Lists the tags of a repository in the store.
@@ -54,8 +54,10 @@ pub(crate) async fn tags(
     let page = parse_page(query, limits.tags)?;
     let (of, wanted) = (name.clone(), page.clone());
     let _permit = stored.list_permits.acquire().await.expect("the semaphore is never closed");
-    let (tags, more) = stored.run(move |store| store.tags(&of, &wanted)).await?;
-    tag_list(&name, &tags, more, &page).await
+    // A link to the next page names its walk. One that cannot be read is none of this registry's.
+    let walk = query.first("walk").and_then(|walk| walk.parse().ok());
+    let list = stored.run(move |store| store.tags_of_walk(&of, &wanted, walk)).await?;
+    tag_list(&name, &list.tags, list.has_more, &page, list.walk).await
 }
 
 /// Lists the repositories that the client may read, including the built-in one.
@@ -101,7 +103,7 @@ pub(crate) async fn catalog(
     }
     // The page may end behind a name that the client must not learn.
     let next = next.map(|next| if repositories.last() == Some(&next) { next } else { cursor::seal(&next) });
-    let link = next_link("/v2/_catalog", &page, next.as_ref());
+    let link = next_link("/v2/_catalog", &page, next.as_ref(), None);
     Ok(with_link(json_within_budget(&CatalogResponse { repositories }).await?, link))
 }
 
@@ -114,9 +116,10 @@ async fn tag_list<T: ToString>(
     tags: &[T],
     more: bool,
     page: &Page,
+    walk: Option<ListWalk>,
 ) -> Result<Response, Error> {
     let tags: Vec<String> = tags.iter().map(ToString::to_string).collect();
-    let next = next_link(&format!("/v2/{name}/tags/list"), page, tags.last().filter(|_| more));
+    let next = next_link(&format!("/v2/{name}/tags/list"), page, tags.last().filter(|_| more), walk);
     Ok(with_link(json_within_budget(&TagListResponse { name: name.as_str(), tags }).await?, next))
 }
 
@@ -144,12 +147,13 @@ pub(crate) fn parse_page(query: Query<'_>, max: usize) -> Result<Page, Error> {
 }
 
 /// Returns the `Link` header to the next page (RFC 8288, relative to the host), if this page has a last item.
-fn next_link(path: &str, page: &Page, last: Option<&String>) -> Option<String> {
-    let query = form_urlencoded::Serializer::new(String::new())
-        .append_pair("n", &page.size.to_string())
-        .append_pair("last", last?)
-        .finish();
-    Some(format!("<{path}?{query}>; rel=\"next\""))
+fn next_link(path: &str, page: &Page, last: Option<&String>, walk: Option<ListWalk>) -> Option<String> {
+    let mut query = form_urlencoded::Serializer::new(String::new());
+    query.append_pair("n", &page.size.to_string()).append_pair("last", last?);
+    if let Some(walk) = walk {
+        query.append_pair("walk", &walk.to_string());
+    }
+    Some(format!("<{path}?{}>; rel=\"next\"", query.finish()))
 }
 
 #[cfg(test)]
@@ -160,7 +164,7 @@ mod tests {
         let page = parse_page(Query::new(query), 3).unwrap();
         let sorted = ["a", "b", "c"].map(String::from).into_iter();
         let (items, more) = page.of(sorted, |item| Ok::<_, Error>(Some(item.to_owned()))).unwrap();
-        let link = next_link("/x", &page, items.last().filter(|_| more));
+        let link = next_link("/x", &page, items.last().filter(|_| more), None);
         (items, link)
     }
 

@@ -6,6 +6,39 @@ use super::storage::SharedMemory;
 use super::{NAME, image, name, push_blob, put, replica, served};
 use crate::{Coherence, Page, RemoteAnswer, Store, StoreError, StoreOptions};
 
+#[test]
+fn a_page_behind_a_tag_shows_what_another_replica_has_tagged_since_the_list_was_read() {
+    let storage = SharedMemory::new();
+    let [one, other] = [replica(&storage.view()), replica(&storage.view())];
+    let image = image(&one, "image");
+    let page = |last: &str| Page { size: 2, last: last.into() };
+    put(&one, NAME, &image, &["a", "b", "c"]).unwrap();
+    // The other replica has read the list, and for a walk that began before the push.
+    other.tags(&name(NAME), &page("")).unwrap();
+    let walk = one.tags_of_walk(&name(NAME), &page(""), None).unwrap().walk;
+    other.tags_of_walk(&name(NAME), &page("b"), walk).unwrap();
+    put(&one, NAME, &image, &["d"]).unwrap();
+    let after = |walk| {
+        let page = other.tags_of_walk(&name(NAME), &page("b"), walk).unwrap();
+        page.tags.iter().map(ToString::to_string).collect::<Vec<_>>()
+    };
+    assert_eq!(after(None), ["c", "d"]);
+    assert_eq!(after(walk), ["c"], "the pages of a walk are those of its list");
+    let later = one.tags_of_walk(&name(NAME), &page(""), None).unwrap().walk;
+    assert_eq!(after(later), ["c", "d"]);
+}
+
+#[test]
+fn bytes_that_another_replica_has_stored_are_mounted_without_a_source() {
+    let storage = SharedMemory::new();
+    let [one, other] = [replica(&storage.view()), replica(&storage.view())];
+    push_blob(&one, "a", b"layer").unwrap();
+    let digest = Digest::sha256(b"layer");
+    assert!(other.mount(&name("b"), &digest, None).unwrap());
+    other.blob(&name("b"), &digest).unwrap();
+    assert!(!other.mount(&name("b"), &Digest::sha256(b"absent"), None).unwrap());
+}
+
 fn tags(store: &Store) -> Vec<String> {
     let (tags, _) = store.tags(&name(NAME), &Page { size: 100, last: String::new() }).unwrap();
     tags.iter().map(ToString::to_string).collect()
