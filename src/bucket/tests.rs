@@ -3,6 +3,7 @@
 
 mod azurite;
 mod contract;
+mod empty_pages;
 mod foreign_keys;
 mod gateway;
 mod probing;
