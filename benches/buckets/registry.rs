@@ -173,7 +173,7 @@ impl Registry {
 /// Pulls a blob from the store itself.
 pub(crate) fn pull_directly(store: SocketAddr, url: &str) -> Duration {
     let host = store.to_string();
-    let target = url.split_once(&host).expect("the URL is that of the store").1;
+    let target = url.split_once(&host).map_or(url, |(_, target)| target);
     let mut connection = Connection::new(TcpStream::connect(store).unwrap()).to_host(&host);
     let begin = Instant::now();
     connection.get(target, |_| ());

@@ -172,7 +172,7 @@ pub struct ListingQuery<'a> {
 pub struct Listing {
     /// Keys in the order of their bytes.
     pub entries: Vec<(String, ObjectMeta)>,
-    /// True if more keys may follow.
+    /// True if more keys may follow; such a page has at least one.
     pub is_truncated: bool,
 }
 

@@ -4,6 +4,7 @@
 mod azurite;
 mod contract;
 mod contradictions;
+mod empty_pages;
 mod expiry;
 mod federation;
 mod foreign_keys;

@@ -20,6 +20,7 @@ pub(super) struct Encoding(String);
 pub(super) struct ObjectsPage {
     #[serde(default)]
     pub(super) is_truncated: bool,
+    pub(super) next_continuation_token: Option<String>,
     #[serde(rename = "EncodingType", default)]
     pub(super) encoding: Encoding,
     #[serde(default)]
