@@ -195,7 +195,7 @@ impl Governed {
         };
         let is_gone = matches!(failed.error.kind, ObjectErrorKind::NotFound | ObjectErrorKind::Precondition);
         if failed.is_again && is_gone {
-            match self.look(key).await {
+            match self.metadata(key).await {
                 Err(error) if error.kind == ObjectErrorKind::NotFound => return Ok(()),
                 Ok(_) => {}
                 Err(error) => return Err(error),
@@ -224,7 +224,7 @@ impl Governed {
         Ok(lost)
     }
 
-    async fn look(&self, key: &str) -> Result<ObjectMeta, ObjectError> {
+    async fn metadata(&self, key: &str) -> Result<ObjectMeta, ObjectError> {
         Ok(self.repeat(points::HEAD, Deadline::SMALL, || self.objects().head(key)).await?)
     }
 
@@ -243,7 +243,7 @@ impl Governed {
         if failed.is_again && is_gone {
             // An upload that has ended is unknown. Its parts are no other's, so that the length tells enough.
             let length: u64 = parts.iter().map(|part| part.length).sum();
-            match self.look(upload.key).await {
+            match self.metadata(upload.key).await {
                 Ok(meta) if meta.length == length => return Ok(Put { version: Some(meta.version) }),
                 Err(error) if error.kind != ObjectErrorKind::NotFound => return Err(error),
                 _ => {}
@@ -264,7 +264,7 @@ impl Objects for Governed {
     }
 
     fn head<'a>(&'a self, key: &'a str) -> RequestFuture<'a, ObjectMeta> {
-        Box::pin(self.look(key))
+        Box::pin(self.metadata(key))
     }
 
     fn put<'a>(&'a self, key: &'a str, body: Bytes, condition: Condition<'a>) -> RequestFuture<'a, Put> {

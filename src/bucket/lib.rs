@@ -23,7 +23,7 @@ mod xml;
 
 pub use self::abilities::StoreAbilities;
 pub use self::azure::Azure;
-pub use self::connect::{HttpClients, connect};
+pub use self::connect::{HttpClients, InvalidStore, connect};
 pub use self::governed::{Governed, MAX_IN_FLIGHT, RepetitionPolicy};
 pub use self::objects::{
     Condition, Listing, ListingQuery, Multipart, Object, ObjectError, ObjectErrorKind, ObjectMeta, Objects,
@@ -35,7 +35,7 @@ pub use self::options::{
     TransferOptions,
 };
 pub use self::probe::{Finding, ProbeDepth, ProbeError, ProbeReport, probe, probe_reading};
-pub use self::s3::{InvalidExternalAccount, InvalidStore, S3};
+pub use self::s3::{InvalidExternalAccount, S3};
 pub use self::settings::BucketSettings;
 pub use self::storage::Bucket;
 pub use self::transport::http_client;

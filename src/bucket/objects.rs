@@ -4,6 +4,7 @@
 //! bucket of the tests implement [`Objects`]; deadlines, repetitions and concurrency are above it.
 
 mod error;
+mod removal;
 
 use std::fmt;
 use std::ops::Range;
@@ -14,7 +15,11 @@ use futures_util::future::BoxFuture;
 use futures_util::stream::BoxStream;
 
 pub use self::error::{ObjectError, ObjectErrorKind};
+pub(crate) use self::removal::remove_each;
 use crate::BucketSettings;
+
+/// Time after its signature at which a store refuses a fenced removal, or at which it is not sent any more.
+pub(crate) const FENCE: Duration = Duration::from_secs(10);
 
 /// Future of a request.
 pub type RequestFuture<'a, T> = BoxFuture<'a, Result<T, ObjectError>>;

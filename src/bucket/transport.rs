@@ -3,6 +3,7 @@
 mod answer;
 mod clock;
 mod connector;
+mod encoding;
 
 use std::fmt;
 use std::time::Duration;
@@ -15,7 +16,8 @@ use crate::{ObjectError, ObjectErrorKind};
 
 pub(crate) use self::answer::{Answer, etag, metadata};
 pub(crate) use self::clock::StoreClock;
-pub(crate) use self::connector::Connector;
+pub(crate) use self::connector::{Connector, no_credential, retries};
+pub(crate) use self::encoding::{PATH, QUERY, insert};
 
 /// Time to connect, TLS included.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
