@@ -14,17 +14,19 @@ mod sign;
 use std::ops::Range;
 use std::time::Duration;
 
-use futures_util::stream::{self, StreamExt as _};
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE, ETAG, HeaderName, IF_MATCH, IF_NONE_MATCH, RANGE};
 use http::{HeaderMap, HeaderValue, Method};
 use object_store::azure::AzureCredential;
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use percent_encoding::utf8_percent_encode;
 use reqwest::Url;
 
 use self::delegation::Delegation;
 use self::sign::{SigningKey, UrlKey, authorize, shared_access};
 use crate::credentials::Credentials;
-use crate::transport::{Answer, Request, Transport, What, etag, metadata};
+use crate::objects::{FENCE, remove_each};
+use crate::transport::{
+    Answer, PATH, QUERY, Request, Transport, What, etag, insert, metadata, no_credential,
+};
 use crate::{
     BucketSettings, Condition, Listing, ListingQuery, Multipart, Object, ObjectError, ObjectErrorKind,
     ObjectMeta, Objects, Part, Payload, PendingUpload, Put, RequestFuture, SignedMethod, StoreTime,
@@ -35,19 +37,8 @@ const COPY_SOURCE: HeaderName = HeaderName::from_static("x-ms-copy-source");
 const COPY_STATUS: HeaderName = HeaderName::from_static("x-ms-copy-status");
 const HAS_FOLDERS: HeaderName = HeaderName::from_static("x-ms-is-hns-enabled");
 
-/// Time after which a fenced removal is not sent any more.
-const FENCE: Duration = Duration::from_secs(10);
-
-/// Pause between two looks at a copy that goes on.
+/// Pause between two questions about a copy that goes on.
 const COPY_PAUSE: Duration = Duration::from_millis(200);
-
-/// Greatest number of removals in flight.
-const REMOVALS_AT_ONCE: usize = 16;
-
-/// All characters but the unreserved ones of RFC 3986, section 2.3.
-const QUERY: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
-/// All characters but the unreserved ones and the slash.
-const PATH: &AsciiSet = &QUERY.remove(b'/');
 
 /// A container of Azure Blob Storage.
 #[derive(Debug)]
@@ -159,7 +150,7 @@ impl Azure {
         Ok(Object { meta, range: found, body: answer.stream(what) })
     }
 
-    async fn look(&self, key: &str) -> Result<ObjectMeta, ObjectError> {
+    async fn look_up(&self, key: &str) -> Result<ObjectMeta, ObjectError> {
         let what = What("HEAD", key);
         let answer = self.send(self.request(Method::HEAD, key, &[]), what).await?;
         metadata(&answer.headers, &ETAG, what).map(|(meta, _)| meta)
@@ -194,14 +185,7 @@ impl Azure {
 
     /// Removes objects side by side. The interface for many at once is a request in MIME for each.
     async fn remove_many(&self, keys: &[String]) -> Result<Vec<(String, ObjectError)>, ObjectError> {
-        let removals: Vec<_> = keys.iter().map(|key| self.lost(key)).collect();
-        let lost = stream::iter(removals).buffer_unordered(REMOVALS_AT_ONCE);
-        Ok(lost.filter_map(std::future::ready).collect().await)
-    }
-
-    /// Removes an object, and returns it if that fails.
-    async fn lost(&self, key: &str) -> Option<(String, ObjectError)> {
-        self.remove(key, Condition::Always, None).await.err().map(|error| (key.to_owned(), error))
+        Ok(remove_each(keys, |key| self.remove(key, Condition::Always, None)).await)
     }
 
     /// Copies an object, and waits until the copy is there.
@@ -251,20 +235,8 @@ impl Azure {
     }
 }
 
-fn insert(headers: &mut HeaderMap, name: HeaderName, value: &str) {
-    headers.insert(name, HeaderValue::from_str(value).unwrap_or(HeaderValue::from_static("\"\"")));
-}
-
 fn version(headers: &HeaderMap) -> Option<String> {
     headers.get(ETAG).and_then(|version| version.to_str().ok()).map(etag)
-}
-
-fn no_credential(error: object_store::Error) -> ObjectError {
-    ObjectError {
-        kind: ObjectErrorKind::Denied,
-        message: "no credentials for the container".to_owned(),
-        source: Some(std::io::Error::other(error)),
-    }
 }
 
 impl Objects for Azure {
@@ -278,7 +250,7 @@ impl Objects for Azure {
     }
 
     fn head<'a>(&'a self, key: &'a str) -> RequestFuture<'a, ObjectMeta> {
-        Box::pin(self.look(key))
+        Box::pin(self.look_up(key))
     }
 
     fn put<'a>(&'a self, key: &'a str, body: Payload, condition: Condition<'a>) -> RequestFuture<'a, Put> {

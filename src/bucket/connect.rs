@@ -1,10 +1,33 @@
 //! The client of a bucket, whatever store it is in.
 
+use std::io;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::{
-    Azure, BucketOptions, Governed, InvalidStore, MAX_IN_FLIGHT, Objects, RepetitionPolicy, S3, StoreOptions,
+    Azure, BucketOptions, Governed, InvalidExternalAccount, MAX_IN_FLIGHT, Objects, RepetitionPolicy, S3,
+    StoreOptions,
 };
+
+/// Reasons why a store cannot be addressed.
+#[derive(Debug, thiserror::Error)]
+pub enum InvalidStore {
+    /// Nothing names the region.
+    #[error("the bucket has no region; set it, or AWS_REGION")]
+    NoRegion,
+    /// Bucket or region are not parts of a URL.
+    #[error("the bucket {0:?} cannot be part of a URL; check its name, the region and the endpoint")]
+    Url(String),
+    /// The chain of credentials cannot be built.
+    #[error("the credentials of the environment cannot be used")]
+    Credentials(#[source] object_store::Error),
+    /// The file of credentials cannot be read.
+    #[error("failed to read the credentials in {}", .0.display())]
+    File(PathBuf, #[source] io::Error),
+    /// The file of a workload identity federation cannot be used.
+    #[error("the workload identity federation cannot be used")]
+    ExternalAccount(#[from] InvalidExternalAccount),
+}
 
 /// HTTP clients of a bucket, which [`http_client`](crate::http_client) makes.
 #[derive(Clone, Debug)]

@@ -210,7 +210,7 @@ impl Governed {
         };
         let is_gone = matches!(failed.error.kind, ObjectErrorKind::NotFound | ObjectErrorKind::Precondition);
         if failed.is_again && is_gone {
-            match self.look(key).await {
+            match self.metadata(key).await {
                 Err(error) if error.kind == ObjectErrorKind::NotFound => return Ok(()),
                 Ok(_) => {}
                 Err(error) => return Err(error),
@@ -239,7 +239,7 @@ impl Governed {
         Ok(lost)
     }
 
-    async fn look(&self, key: &str) -> Result<ObjectMeta, ObjectError> {
+    async fn metadata(&self, key: &str) -> Result<ObjectMeta, ObjectError> {
         Ok(self.repeat(points::HEAD, Deadline::SMALL, || self.objects().head(key)).await?)
     }
 
@@ -290,7 +290,7 @@ impl Objects for Governed {
     }
 
     fn head<'a>(&'a self, key: &'a str) -> RequestFuture<'a, ObjectMeta> {
-        Box::pin(self.look(key))
+        Box::pin(self.metadata(key))
     }
 
     fn put<'a>(&'a self, key: &'a str, body: Payload, condition: Condition<'a>) -> RequestFuture<'a, Put> {

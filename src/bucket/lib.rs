@@ -26,7 +26,7 @@ mod xml;
 
 pub use self::abilities::StoreAbilities;
 pub use self::azure::Azure;
-pub use self::connect::{HttpClients, connect};
+pub use self::connect::{HttpClients, InvalidStore, connect};
 pub use self::governed::{Governed, MAX_IN_FLIGHT, RepetitionPolicy};
 pub use self::memory::TransferMemory;
 pub use self::objects::{
@@ -40,7 +40,7 @@ pub use self::options::{
 };
 pub use self::payload::Payload;
 pub use self::probe::{Finding, KeptProbe, ProbeDepth, ProbeError, ProbeReport, probe, probe_reading};
-pub use self::s3::{InvalidExternalAccount, InvalidStore, S3};
+pub use self::s3::{InvalidExternalAccount, S3};
 pub use self::settings::BucketSettings;
 pub use self::storage::Bucket;
 pub use self::transport::http_client;

@@ -4,6 +4,7 @@
 //! bucket of the tests implement [`Objects`]; deadlines, repetitions and concurrency are above it.
 
 mod error;
+mod removal;
 
 use std::fmt;
 use std::ops::Range;
@@ -15,7 +16,11 @@ use futures_util::stream::BoxStream;
 use quinistry_oci::Digest;
 
 pub use self::error::{ObjectError, ObjectErrorKind};
+pub(crate) use self::removal::remove_each;
 use crate::{BucketSettings, Payload};
+
+/// Time after its signature at which a store refuses a fenced removal, or at which it is not sent any more.
+pub(crate) const FENCE: Duration = Duration::from_secs(10);
 
 /// Future of a request.
 pub type RequestFuture<'a, T> = BoxFuture<'a, Result<T, ObjectError>>;

@@ -8,6 +8,7 @@
 mod answers;
 mod dialect;
 mod external_account;
+mod google_url;
 mod lists;
 mod options;
 mod parts;
@@ -23,8 +24,6 @@ use base64::prelude::BASE64_STANDARD;
 use futures_util::FutureExt as _;
 use http::header::{CONTENT_TYPE, RANGE};
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
-use object_store::path::Path;
-use object_store::signer::Signer as _;
 use quinistry_oci::Digest;
 use reqwest::Url;
 
@@ -39,8 +38,6 @@ use crate::{
 };
 
 pub use self::external_account::InvalidExternalAccount;
-pub use self::options::InvalidStore;
-pub(crate) use self::options::{prefix, retries};
 
 /// A bucket of Amazon S3, of a store with the same interface, or of Google Cloud Storage.
 #[derive(Debug)]
@@ -134,7 +131,7 @@ impl S3 {
         Ok(Object { meta, range: found, body: answer.stream(what) })
     }
 
-    async fn look(&self, key: &str) -> Result<ObjectMeta, ObjectError> {
+    async fn look_up(&self, key: &str) -> Result<ObjectMeta, ObjectError> {
         let what = What("HEAD", key);
         let answer = self.send(self.request(Method::HEAD, key, &[]), what).await?;
         metadata(&answer.headers, &self.dialect.version_header(), what).map(|(meta, _)| meta)
@@ -155,8 +152,12 @@ impl S3 {
             insert(&mut request.headers, CHECKSUM, &checksum(sha256));
         }
         self.dialect.add_condition(&mut request.headers, condition);
-        let headers =
-            self.send(request, what).await.map_err(|error| unmatched(error, condition))?.drain(what).await?;
+        let headers = self
+            .send(request, what)
+            .await
+            .map_err(|error| as_precondition(error, condition))?
+            .drain(what)
+            .await?;
         Ok(Put { version: self.version(&headers) })
     }
 
@@ -181,21 +182,17 @@ impl S3 {
             SignedMethod::Get => Method::GET,
             SignedMethod::Head => Method::HEAD,
         };
-        if let Dialect::Google { store, signs, .. } = &self.dialect {
-            let path = Path::parse(format!("{}{key}", self.root)).ok().filter(|_| *signs)?;
-            return Some(store.signed_url(method, &path, expiry).now_or_never()?.ok()?.into());
-        }
-        // Credentials that must be fetched first are there after the next request.
-        let (region, credential) = self.dialect.signing().now_or_never()??.ok()?;
         let mut url = self.public_url.clone();
         url.set_path(&format!("{}{}", url.path(), encode_path(&format!("{}{key}", self.root))));
         let now = step(self.transport.clock().to_sign());
-        Signer { credential: &credential, region, now }.sign_url(
-            &method,
-            &mut url,
-            &[],
-            (expiry + URL_STEP).min(MAX_EXPIRY),
-        );
+        let expiry = (expiry + URL_STEP).min(MAX_EXPIRY);
+        if let Dialect::Google { url_key, .. } = &self.dialect {
+            url_key.as_ref()?.sign_url(&method, &mut url, (now, expiry))?;
+            return Some(url.into());
+        }
+        // Credentials that must be fetched first are there after the next request.
+        let (region, credential) = self.dialect.signing().now_or_never()??.ok()?;
+        Signer { credential: &credential, region, now }.sign_url(&method, &mut url, &[], expiry);
         Some(url.into())
     }
 }
@@ -215,6 +212,7 @@ fn checksum(sha256: &Digest) -> String {
     let bytes: Option<Vec<u8>> = sha256.hex().as_bytes().chunks_exact(2).map(byte).collect();
     BASE64_STANDARD.encode(bytes.expect("the text of a digest is hexadecimal"))
 }
+
 /// Longest validity of a signed URL that stores accept (AWS, "Authenticating Requests: Using Query Parameters").
 const MAX_EXPIRY: Duration = Duration::from_hours(7 * 24);
 
@@ -226,7 +224,7 @@ fn step(time: SystemTime) -> SystemTime {
 
 /// Returns the error of a change whose object is absent: S3 then says that nothing was found, in place of saying that
 /// the condition does not hold.
-fn unmatched(mut error: ObjectError, condition: Condition<'_>) -> ObjectError {
+fn as_precondition(mut error: ObjectError, condition: Condition<'_>) -> ObjectError {
     if error.kind == ObjectErrorKind::NotFound && matches!(condition, Condition::Version(_)) {
         error.kind = ObjectErrorKind::Precondition;
     }
@@ -244,7 +242,7 @@ impl Objects for S3 {
     }
 
     fn head<'a>(&'a self, key: &'a str) -> RequestFuture<'a, ObjectMeta> {
-        Box::pin(self.look(key))
+        Box::pin(self.look_up(key))
     }
 
     fn put<'a>(&'a self, key: &'a str, body: Payload, condition: Condition<'a>) -> RequestFuture<'a, Put> {

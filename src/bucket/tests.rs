@@ -29,6 +29,8 @@ use crate::{
     TransferOptions, UploadOptions,
 };
 
+pub(crate) use self::gateway::client;
+
 /// Runtime of all tests, which themselves block.
 static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| {
     tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap()

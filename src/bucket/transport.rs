@@ -3,6 +3,7 @@
 mod answer;
 mod clock;
 mod connector;
+mod encoding;
 mod pace;
 
 use std::fmt;
@@ -15,7 +16,8 @@ use crate::{ObjectError, ObjectErrorKind, Payload};
 
 pub(crate) use self::answer::{Answer, etag, metadata};
 pub(crate) use self::clock::StoreClock;
-pub(crate) use self::connector::Connector;
+pub(crate) use self::connector::{Connector, no_credential, retries};
+pub(crate) use self::encoding::{PATH, QUERY, insert};
 use self::pace::Pace;
 
 /// Time to connect, TLS included.

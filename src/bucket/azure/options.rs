@@ -7,9 +7,8 @@ use super::Azure;
 use super::delegation::Delegation;
 use super::sign::SigningKey;
 use crate::credentials::Credentials;
-use crate::s3::{InvalidStore, prefix, retries};
-use crate::transport::{Connector, Transport};
-use crate::{AzureCredentials, AzureOptions, HttpClients, RootPrefix};
+use crate::transport::{Connector, Transport, retries};
+use crate::{AzureCredentials, AzureOptions, HttpClients, InvalidStore, RootPrefix};
 
 /// Domain after `blob.` of Azure's public cloud.
 const REALM: &str = "core.windows.net";
@@ -79,7 +78,7 @@ impl Azure {
             container: options.container.clone(),
             account_url,
             url,
-            root: format!("{slash}{}", prefix(root)),
+            root: format!("{slash}{}", root.key_prefix()),
         })
     }
 }

@@ -5,18 +5,15 @@
 
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
-use futures_util::stream::{self, StreamExt as _};
 use quinistry_oci::escape::Escaped;
 use tokio::sync::{Mutex, MutexGuard};
 
 use super::Governed;
+use crate::objects::remove_each;
 use crate::{Condition, ObjectError, ObjectErrorKind, Payload, Put, StoreTime};
 
 /// Number of locks. Changes of different keys seldom wait for each other.
 const LOCKS: usize = 64;
-
-/// Greatest number of removals of one call that are in flight.
-const REMOVALS_AT_ONCE: usize = 16;
 
 /// Locks of keys. Several keys share one.
 #[derive(Debug)]
@@ -54,7 +51,7 @@ impl Governed {
     /// Creates an object if there is none, for a store that does not check this.
     pub(super) async fn create_within_process(&self, key: &str, body: Payload) -> Result<Put, ObjectError> {
         let _guard = self.inner.locks.lock(key).await;
-        match self.look(key).await {
+        match self.metadata(key).await {
             Ok(_) => Err(precondition("PUT", key, "there is an object already")),
             Err(error) if error.kind == ObjectErrorKind::NotFound => {
                 self.write(key, body, Condition::Always, None).await
@@ -71,7 +68,7 @@ impl Governed {
         signed_at: Option<StoreTime>,
     ) -> Result<(), ObjectError> {
         let _guard = self.inner.locks.lock(key).await;
-        if self.look(key).await?.version != version {
+        if self.metadata(key).await?.version != version {
             return Err(precondition("DELETE", key, "the object has changed"));
         }
         self.remove(key, Condition::Always, signed_at).await
@@ -82,11 +79,6 @@ impl Governed {
         &self,
         keys: &[String],
     ) -> Result<Vec<(String, ObjectError)>, ObjectError> {
-        let removals = keys.iter().map(|key| async move {
-            let removed = self.remove(key, Condition::Always, None).await;
-            removed.err().map(|error| (key.clone(), error))
-        });
-        let failed = stream::iter(removals.collect::<Vec<_>>()).buffer_unordered(REMOVALS_AT_ONCE);
-        Ok(failed.filter_map(std::future::ready).collect().await)
+        Ok(remove_each(keys, |key| self.remove(key, Condition::Always, None)).await)
     }
 }

@@ -47,6 +47,11 @@ impl RootPrefix {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+
+    /// Returns the beginning of all keys: empty, or with a slash at its end.
+    pub(crate) fn key_prefix(&self) -> String {
+        if self.0.is_empty() { String::new() } else { format!("{}/", self.0) }
+    }
 }
 
 impl FromStr for RootPrefix {

@@ -7,12 +7,14 @@ use std::time::SystemTime;
 use http::header::{AUTHORIZATION, ETAG, IF_MATCH, IF_NONE_MATCH};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use object_store::aws::AwsCredential;
-use object_store::gcp::{GcpCredential, GoogleCloudStorage};
+use object_store::gcp::GcpCredential;
 
+use super::google_url::ServiceAccountKey;
 use super::sign::Signer;
 use crate::credentials::Credentials;
-use crate::transport::Request;
-use crate::{Condition, ObjectError, ObjectErrorKind};
+pub(super) use crate::transport::insert;
+use crate::transport::{Request, no_credential};
+use crate::{Condition, ObjectError};
 
 /// Dialect of a store, with its credentials.
 #[derive(Debug)]
@@ -28,10 +30,8 @@ pub(super) enum Dialect {
     Google {
         /// Credentials.
         credentials: Credentials<GcpCredential>,
-        /// Client that signs URLs.
-        store: GoogleCloudStorage,
-        /// True if the credentials have a key to sign with. Without one, each URL is a request to another service.
-        signs: bool,
+        /// Key that signs URLs. Without one, each URL would be a request to another service.
+        url_key: Option<ServiceAccountKey>,
     },
 }
 
@@ -129,18 +129,3 @@ impl Dialect {
 
 const GENERATION_MATCH: HeaderName = HeaderName::from_static("x-goog-if-generation-match");
 const GENERATION_NOT_MATCH: HeaderName = HeaderName::from_static("x-goog-if-generation-not-match");
-
-/// Sets a header. A version that no header can hold is none that the store gave: it becomes an empty value, which
-/// matches no object.
-pub(super) fn insert(headers: &mut HeaderMap, name: HeaderName, value: &str) {
-    headers.insert(name, HeaderValue::from_str(value).unwrap_or(HeaderValue::from_static("\"\"")));
-}
-
-/// Returns the error of a chain of credentials.
-fn no_credential(error: object_store::Error) -> ObjectError {
-    ObjectError {
-        kind: ObjectErrorKind::Denied,
-        message: "no credentials for the bucket".to_owned(),
-        source: Some(std::io::Error::other(error)),
-    }
-}

@@ -11,13 +11,14 @@ use http::header::{AUTHORIZATION, CONTENT_TYPE};
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use object_store::CredentialProvider;
 use object_store::gcp::GcpCredential;
-use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use percent_encoding::utf8_percent_encode;
 use reqwest::Url;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use tokio::sync::Mutex;
 
-use crate::options::Secret;
+use crate::Secret;
+use crate::transport::QUERY;
 
 /// Scope of tokens that are exchanged again for those of a service account.
 const PLATFORM_SCOPE: &str = "https://www.googleapis.com/auth/cloud-platform";
@@ -226,7 +227,7 @@ impl ExternalAccount {
             ("subject_token_type", &self.subject_token_type),
             ("subject_token", &subject),
         ];
-        let encode = |text| utf8_percent_encode(text, NON_ALPHANUMERIC).to_string();
+        let encode = |text| utf8_percent_encode(text, QUERY).to_string();
         let fields: Vec<_> = fields.iter().map(|(name, value)| format!("{name}={}", encode(value))).collect();
         let form = HeaderValue::from_static("application/x-www-form-urlencoded");
         let request = TokenRequest {

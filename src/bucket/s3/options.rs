@@ -1,47 +1,22 @@
 //! Clients from options.
 
-use std::io;
-use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
 use http::{HeaderMap, HeaderName};
+use object_store::StaticCredentialProvider;
 use object_store::aws::{AmazonS3Builder, AwsCredential};
 use object_store::gcp::GoogleCloudStorageBuilder;
-use object_store::{RetryConfig, StaticCredentialProvider};
 use reqwest::Url;
 
 use super::S3;
 use super::dialect::{Dialect, insert};
-use super::external_account::{ExternalAccount, InvalidExternalAccount};
+use super::external_account::ExternalAccount;
+use super::google_url::ServiceAccountKey;
 use crate::credentials::Credentials;
-use crate::transport::{Connector, Transport};
-use crate::{GcsCredentials, GcsOptions, HttpClients, RootPrefix, S3Encryption, S3Options, Secret};
-
-/// Reasons why a store cannot be addressed.
-#[derive(Debug, thiserror::Error)]
-pub enum InvalidStore {
-    /// Nothing names the region.
-    #[error("the bucket has no region; set it, or AWS_REGION")]
-    NoRegion,
-    /// Bucket or region are not parts of a URL.
-    #[error("the bucket {0:?} cannot be part of a URL; check its name, the region and the endpoint")]
-    Url(String),
-    /// The chain of credentials cannot be built.
-    #[error("the credentials of the environment cannot be used")]
-    Credentials(#[source] object_store::Error),
-    /// The file of credentials cannot be read.
-    #[error("failed to read the credentials in {}", .0.display())]
-    File(PathBuf, #[source] io::Error),
-    /// The file of a workload identity federation cannot be used.
-    #[error("the workload identity federation cannot be used")]
-    ExternalAccount(#[from] InvalidExternalAccount),
-}
-
-/// Repetitions of requests for credentials, which are few.
-pub(crate) fn retries() -> RetryConfig {
-    RetryConfig { max_retries: 3, retry_timeout: Duration::from_secs(10), ..RetryConfig::default() }
-}
+use crate::transport::{Connector, Transport, retries};
+use crate::{
+    GcsCredentials, GcsOptions, HttpClients, InvalidStore, RootPrefix, S3Encryption, S3Options, Secret,
+};
 
 impl S3 {
     /// Creates the client of a bucket. Sends nothing.
@@ -79,7 +54,7 @@ impl S3 {
             bucket: options.bucket.clone(),
             url,
             public_url,
-            root: prefix(root),
+            root: root.key_prefix(),
             new_object: new_object(options),
         })
     }
@@ -96,30 +71,30 @@ impl S3 {
         clients: HttpClients,
     ) -> Result<Self, InvalidStore> {
         let endpoint = options.endpoint.as_ref().map_or(GOOGLE, |endpoint| endpoint.as_str());
-        let (builder, signs) = match google_key(&options.credentials)? {
+        let (builder, url_key) = match google_key(&options.credentials)? {
             Some((key, GoogleKeyType::ExternalAccount)) => {
                 let account = ExternalAccount::parse(&key, clients.credentials.clone())?;
-                (GoogleCloudStorageBuilder::new().with_credentials(Arc::new(account)), false)
+                (GoogleCloudStorageBuilder::new().with_credentials(Arc::new(account)), None)
             }
             Some((key, GoogleKeyType::ServiceAccount)) => {
-                (GoogleCloudStorageBuilder::new().with_service_account_key(key.expose()), true)
+                let builder = GoogleCloudStorageBuilder::new().with_service_account_key(key.expose());
+                (builder, ServiceAccountKey::of_json(&key))
             }
-            _ => (GoogleCloudStorageBuilder::from_env(), false),
+            _ => (GoogleCloudStorageBuilder::from_env(), None),
         };
         let builder = builder.with_bucket_name(&options.bucket).with_base_url(endpoint);
         let builder =
             builder.with_retry(retries()).with_http_connector(Connector(clients.credentials.clone()));
-        let store = builder.clone().build().map_err(InvalidStore::Credentials)?;
         let credentials = Credentials::of_chain(move || Ok(builder.clone().build()?.credentials().clone()))
             .map_err(InvalidStore::Credentials)?;
         let url = parse(&format!("{endpoint}/{}/", options.bucket), &options.bucket)?;
         Ok(Self {
             transport: Transport::new(clients.store),
-            dialect: Dialect::Google { credentials, store, signs },
+            dialect: Dialect::Google { credentials, url_key },
             bucket: options.bucket.clone(),
             public_url: url.clone(),
             url,
-            root: prefix(root),
+            root: root.key_prefix(),
             new_object: HeaderMap::new(),
         })
     }
@@ -161,14 +136,6 @@ fn google_key_type(key: &Secret, is_of_configuration: bool) -> GoogleKeyType {
         Some("service_account") => GoogleKeyType::ServiceAccount,
         _ if is_of_configuration => GoogleKeyType::ServiceAccount,
         _ => GoogleKeyType::Other,
-    }
-}
-
-/// Returns the beginning of all keys.
-pub(crate) fn prefix(root: &RootPrefix) -> String {
-    match root.as_str() {
-        "" => String::new(),
-        root => format!("{root}/"),
     }
 }
 

@@ -1,26 +1,18 @@
 //! Removal of objects.
 
-use std::time::Duration;
-
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
-use futures_util::stream::{self, StreamExt as _};
 use http::header::CONTENT_TYPE;
 use http::{HeaderName, HeaderValue, Method};
 
 use super::answers::Removals;
 use super::dialect::insert;
 use super::sign::Signer;
-use super::{S3, unmatched};
+use super::{S3, as_precondition};
+use crate::objects::{FENCE, remove_each};
 use crate::transport::What;
 use crate::xml::{element, parse};
 use crate::{Condition, ObjectError, ObjectErrorKind, StoreTime};
-
-/// Time after its signature at which a store refuses a fenced removal.
-const FENCE: Duration = Duration::from_secs(10);
-
-/// Greatest number of removals in flight.
-const REMOVALS_AT_ONCE: usize = 16;
 
 const CHECKSUM: HeaderName = HeaderName::from_static("x-amz-checksum-sha256");
 const CHECKSUM_ALGORITHM: HeaderName = HeaderName::from_static("x-amz-sdk-checksum-algorithm");
@@ -53,7 +45,7 @@ impl S3 {
         match sent {
             Ok(answer) => answer.drain(what).await.map(drop),
             Err(error) if error.kind == ObjectErrorKind::NotFound && condition == Condition::Always => Ok(()),
-            Err(error) => Err(unmatched(error, condition)),
+            Err(error) => Err(as_precondition(error, condition)),
         }
     }
 
@@ -64,9 +56,7 @@ impl S3 {
     ) -> Result<Vec<(String, ObjectError)>, ObjectError> {
         let (what, mut failed) = (What("DELETE MANY", keys.first().map_or("", String::as_str)), Vec::new());
         if !self.dialect.is_amazon() {
-            let removals: Vec<_> = keys.iter().map(|key| self.lost(key)).collect();
-            let lost = stream::iter(removals).buffer_unordered(REMOVALS_AT_ONCE);
-            return Ok(lost.filter_map(std::future::ready).collect().await);
+            return Ok(remove_each(keys, |key| self.remove(key, Condition::Always, None)).await);
         }
         let mut body =
             String::from("<Delete xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\"><Quiet>true</Quiet>");
@@ -95,11 +85,6 @@ impl S3 {
             failed.push((key.to_owned(), ObjectError::new(kind, format!("{}: {code}", What("DELETE", key)))));
         }
         Ok(failed)
-    }
-
-    /// Removes an object, and returns it if that fails.
-    async fn lost(&self, key: &str) -> Option<(String, ObjectError)> {
-        self.remove(key, Condition::Always, None).await.err().map(|error| (key.to_owned(), error))
     }
 }
 

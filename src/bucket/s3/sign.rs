@@ -11,23 +11,17 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use object_store::aws::AwsCredential;
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use percent_encoding::utf8_percent_encode;
 use quinistry_oci::{Algorithm, Digest};
 use reqwest::Url;
 use ring::hmac;
 
-use crate::transport::Request;
+use crate::transport::{PATH, QUERY, Request};
 
 const ALGORITHM: &str = "AWS4-HMAC-SHA256";
 
 /// Value in place of the hash of a body that TLS protects.
-const UNSIGNED_PAYLOAD: &str = "UNSIGNED-PAYLOAD";
-
-/// All characters but the unreserved ones of RFC 3986, section 2.3.
-const QUERY: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
-
-/// All characters but the unreserved ones and the slash.
-const PATH: &AsciiSet = &QUERY.remove(b'/');
+pub(super) const UNSIGNED_PAYLOAD: &str = "UNSIGNED-PAYLOAD";
 
 /// Credential, region and time of a signature.
 #[derive(Clone, Copy, Debug)]
@@ -47,12 +41,18 @@ pub(super) fn set_query(url: &mut Url, pairs: &[(&str, &str)]) {
     url.set_query((!pairs.is_empty()).then(|| canonical_query(pairs)).as_deref());
 }
 
-fn canonical_query(pairs: &[(&str, &str)]) -> String {
+pub(super) fn canonical_query(pairs: &[(&str, &str)]) -> String {
     let encode = |text| utf8_percent_encode(text, QUERY).to_string();
     let mut encoded: Vec<_> = pairs.iter().map(|(name, value)| (encode(name), encode(value))).collect();
     encoded.sort_unstable();
     let pairs: Vec<_> = encoded.into_iter().map(|(name, value)| format!("{name}={value}")).collect();
     pairs.join("&")
+}
+
+/// Returns the day and the second of a signature.
+pub(super) fn times(now: SystemTime) -> (String, String) {
+    let now = Timestamp::try_from(now).unwrap_or_default().to_zoned(TimeZone::UTC);
+    (now.strftime("%Y%m%d").to_string(), now.strftime("%Y%m%dT%H%M%SZ").to_string())
 }
 
 /// Returns the `Host` that the client sends: without the port that belongs to the scheme.
@@ -70,7 +70,7 @@ impl Signer<'_> {
             "https" => UNSIGNED_PAYLOAD.to_owned(),
             _ => request.body.digest(Algorithm::Sha256).hex().to_owned(),
         };
-        let (day, second) = self.times();
+        let (day, second) = times(self.now);
         set(&mut request.headers, "x-amz-content-sha256", &hash);
         set(&mut request.headers, "x-amz-date", &second);
         if let Some(token) = &self.credential.token {
@@ -91,7 +91,7 @@ impl Signer<'_> {
 
     /// Signs a URL in its query, so that its holder may send the request until it expires.
     pub(super) fn sign_url(self, method: &Method, url: &mut Url, pairs: &[(&str, &str)], expiry: Duration) {
-        let (day, second) = self.times();
+        let (day, second) = times(self.now);
         let credential = format!("{}/{}", self.credential.key_id, self.scope(&day));
         let expiry = expiry.as_secs().to_string();
         let mut pairs = pairs.to_vec();
@@ -111,12 +111,6 @@ impl Signer<'_> {
         let (text, _) = canonical.text(UNSIGNED_PAYLOAD);
         let signature = self.signature(&day, &second, &text);
         url.set_query(Some(&format!("{query}&X-Amz-Signature={signature}")));
-    }
-
-    /// Returns the day and the second of the signature.
-    fn times(self) -> (String, String) {
-        let now = Timestamp::try_from(self.now).unwrap_or_default().to_zoned(TimeZone::UTC);
-        (now.strftime("%Y%m%d").to_string(), now.strftime("%Y%m%dT%H%M%SZ").to_string())
     }
 
     fn scope(self, day: &str) -> String {
@@ -152,17 +146,17 @@ fn set(headers: &mut HeaderMap, name: &str, value: &str) {
 }
 
 /// Parts of a request that are signed.
-struct Canonical<'a> {
-    method: &'a Method,
-    url: &'a Url,
-    query: &'a str,
-    headers: &'a HeaderMap,
+pub(super) struct Canonical<'a> {
+    pub(super) method: &'a Method,
+    pub(super) url: &'a Url,
+    pub(super) query: &'a str,
+    pub(super) headers: &'a HeaderMap,
 }
 
 impl Canonical<'_> {
     /// Returns the text that is hashed, and the names of the headers in it: the host, and those of the protocol,
     /// which change the meaning of a request.
-    fn text(&self, hash: &str) -> (String, String) {
+    pub(super) fn text(&self, hash: &str) -> (String, String) {
         let Self { method, url, query, headers } = self;
         let mut signed = vec![("host", host(url))];
         for (name, value) in *headers {

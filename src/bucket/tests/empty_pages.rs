@@ -57,7 +57,7 @@ fn list(page: fn(token: Option<&str>) -> String) -> Result<Listing, ObjectError>
         keys: Some(keys),
         ..S3Options::default()
     };
-    let bucket = S3::amazon(&options, &"r".parse::<RootPrefix>().unwrap(), client()).unwrap();
+    let bucket = S3::amazon(&options, &"r".parse::<RootPrefix>().unwrap(), client().into()).unwrap();
     RUNTIME.block_on(bucket.list(ListingQuery { prefix: "a/", after: Some("a/0"), limit: 10 }))
 }
 

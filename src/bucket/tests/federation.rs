@@ -56,11 +56,7 @@ fn a_token_of_the_cluster_is_exchanged_for_one_of_google() {
     // Secrets are sent by the client that verifies certificates.
     assert!(exchange.head.contains("user-agent: verifying"), "{}", exchange.head);
     assert!(exchange.body.contains("&subject_token=subject%2Ftoken"), "{}", exchange.body);
-    assert!(
-        exchange.body.contains("&audience=%2F%2Fiam%2Egoogleapis%2Ecom%2Fpools%2Fp&"),
-        "{}",
-        exchange.body
-    );
+    assert!(exchange.body.contains("&audience=%2F%2Fiam.googleapis.com%2Fpools%2Fp&"), "{}", exchange.body);
     for _ in 0..2 {
         let head = received(&server).head;
         assert!(head.starts_with("head /b/k ") && head.contains("authorization: bearer exchanged"), "{head}");

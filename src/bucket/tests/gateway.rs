@@ -57,7 +57,7 @@ impl Gateway {
 }
 
 /// Returns a client that trusts no certificate and uses no proxy.
-pub(super) fn client() -> reqwest::Client {
+pub(crate) fn client() -> reqwest::Client {
     http_client(client_builder(RootCertStore::empty())).unwrap()
 }
 

@@ -3,6 +3,7 @@
 
 use std::error::Error as _;
 use std::io;
+use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use http_body_util::BodyExt as _;
@@ -10,7 +11,9 @@ use object_store::client::{
     HttpClient, HttpConnector, HttpError, HttpErrorKind, HttpRequest, HttpResponse, HttpResponseBody,
     HttpService,
 };
-use object_store::{ClientConfigKey, ClientOptions};
+use object_store::{ClientConfigKey, ClientOptions, RetryConfig};
+
+use crate::{ObjectError, ObjectErrorKind};
 
 /// Connector over a client.
 #[derive(Clone, Debug)]
@@ -20,6 +23,20 @@ impl HttpConnector for Connector {
     fn connect(&self, options: &ClientOptions) -> object_store::Result<HttpClient> {
         let allows_http = options.get_config_value(&ClientConfigKey::AllowHttp).as_deref() == Some("true");
         Ok(HttpClient::new(Service { client: self.0.clone(), allows_http }))
+    }
+}
+
+/// Repetitions of requests for credentials, which are few.
+pub(crate) fn retries() -> RetryConfig {
+    RetryConfig { max_retries: 3, retry_timeout: Duration::from_secs(10), ..RetryConfig::default() }
+}
+
+/// Returns the error of a chain of credentials.
+pub(crate) fn no_credential(error: object_store::Error) -> ObjectError {
+    ObjectError {
+        kind: ObjectErrorKind::Denied,
+        message: "no credentials for the bucket".to_owned(),
+        source: Some(io::Error::other(error)),
     }
 }
 

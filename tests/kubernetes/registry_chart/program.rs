@@ -215,8 +215,50 @@ fn the_program_knows_every_key_and_warns_about_the_listener_of_the_probes_alone(
     }
 }
 
+#[test]
+fn the_program_takes_the_buckets_that_the_chart_writes_with_every_setting() {
+    let Some(helm) = Helm::find() else { return };
+    let s3 = "storage.type=s3,storage.s3.bucket=books,storage.s3.region=eu-central-1,storage.s3.rootdirectory=/team,\
+              storage.s3.regionendpoint=https://minio.example.com,storage.s3.forcepathstyle=true,\
+              storage.s3.redirectendpoint=https://s3.example.com,storage.s3.encrypt=true,storage.s3.keyid=k,\
+              storage.s3.secure=true,storage.s3.chunksize=33554432,storage.s3.multipartcopychunksize=33554432,\
+              storage.s3.multipartcopymaxconcurrency=10,storage.s3.multipartcopythresholdsize=5368709120,\
+              storage.s3.storageclass=STANDARD_IA,storage.s3.objectacl=bucket-owner-full-control,\
+              storage.s3.useragent=books,storage.s3.usedualstack=true";
+    let gcs = "storage.type=gcs,storage.gcs.bucket=books,storage.gcs.rootdirectory=team,\
+               storage.gcs.chunksize=16777216,storage.gcs.maxconcurrency=40,storage.gcs.useragent=books";
+    let azure = "storage.type=azure,storage.azure.accountname=books,storage.azure.container=c,\
+                 storage.azure.rootdirectory=team,storage.azure.realm=core.windows.net,\
+                 storage.azure.serviceurl=https://books.example.com,storage.azure.max_retries=3,\
+                 storage.azure.retry_delay=1s";
+    let login = "storage.credentials.existingSecret=bucket,storage.azure.credentials.type=client_secret,\
+                 storage.azure.credentials.clientid=c,storage.azure.credentials.tenantid=t";
+    let secret = "storage.credentials.existingSecret=bucket";
+    for sets in [&[s3] as &[&str], &[s3, secret], &[gcs], &[gcs, secret], &[azure], &[azure, login]] {
+        let place = Place::new(&helm, sets);
+        let findings = findings_of(&place);
+        let keys: Vec<_> = findings.iter().map(|finding| finding["key"].as_str().unwrap()).collect();
+        assert_eq!(keys, ["http.debug.addr"], "{sets:?}: {findings:?}");
+    }
+}
+
+/// Returns the findings about the file and the variables of the container, whose Secrets hold some text.
+fn findings_of(place: &Place) -> Vec<Value> {
+    let mut check = command(PROGRAM);
+    check.args(["config", "check", "-o", "json"]).arg(place.path("config.yml"));
+    for variable in container(&place.objects)["env"].as_array().into_iter().flatten() {
+        check.env(variable["name"].as_str().unwrap(), "text");
+    }
+    passed(&mut check)
+}
+
 fn findings(file: &Path) -> Vec<Value> {
-    let output = run(command(PROGRAM).args(["config", "check", "-o", "json"]).arg(file));
+    passed(command(PROGRAM).args(["config", "check", "-o", "json"]).arg(file))
+}
+
+/// Runs a check that must pass, and returns its findings.
+fn passed(check: &mut Command) -> Vec<Value> {
+    let output = run(check);
     let checked: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(checked["passes"], true);
     checked["findings"].as_array().unwrap().clone()

@@ -35,6 +35,7 @@ const BY_SCHEMA: &[(&str, &str)] = &[
     ("storage.type=gcs", "missing property 'bucket'"),
     ("storage.type=azure,storage.azure.accountname=a", "missing property 'container'"),
     ("storage.s3.chunksize=1048576", "/storage/s3/chunksize"),
+    ("storage.gcs.chunksize=262145", "/storage/gcs/chunksize"),
     ("storage.filesystem.accessModes={Sometimes}", "/storage/filesystem/accessModes/0"),
     ("storage.filesystem.size=lots", "/storage/filesystem/size"),
     ("shutdown.drainSeconds=0", "/shutdown/drainSeconds"),
