@@ -29,6 +29,11 @@ async fn replica(bucket: &SharedBucket, settings: Settings) -> axum::Router {
 }
 
 async fn store(bucket: &SharedBucket) -> Store {
+    store_with_memory_for(bucket, 4).await
+}
+
+/// Opens a store whose uploads share the memory of a number of parts.
+async fn store_with_memory_for(bucket: &SharedBucket, parts: u64) -> Store {
     let (objects, runtime) = (bucket.clone(), tokio::runtime::Handle::current());
     let store = tokio::task::spawn_blocking(move || {
         let transfers = TransferOptions::default();
@@ -39,7 +44,7 @@ async fn store(bucket: &SharedBucket) -> Store {
             is_exclusive: false,
             verifies_sha256: true,
         };
-        let memory = TransferMemory::new(transfers.part_bytes);
+        let memory = TransferMemory::new(parts * transfers.part_bytes);
         let uploads = BucketUploads::new(objects.clone(), runtime.clone(), memory.clone(), options);
         let bucket = Bucket::new(objects, runtime, StoreAbilities::ALL, memory, Arc::new(uploads));
         Store::open(bucket, false).unwrap()
@@ -296,8 +301,8 @@ async fn another_digest_ends_the_session() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn long_uploads_at_once_share_the_memory_for_one_part() {
-    let bucket = bucket();
-    let registry = replica(&bucket, Settings::default()).await;
+    let store = store_with_memory_for(&bucket(), 1).await;
+    let registry = router(State::stored(store, Settings::default()));
     let push = async |salt: u8| {
         let mut registry = registry.clone();
         let bytes = vec![salt; 25 << 20];
