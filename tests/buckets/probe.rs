@@ -36,7 +36,7 @@ fn the_table_says_what_versitygw_can_do_and_nothing_stays_in_the_bucket() {
     assert!(text.lines().all(|line| line.ends_with("  yes")), "{text}");
     let json = probe(BUCKET, &endpoint, keys, &["-o", "json"]);
     let json: Value = serde_json::from_slice(&json.stdout).unwrap();
-    assert_eq!(json["url"], format!("s3://{BUCKET}/a/b"));
+    assert_eq!(json["url"], format!("s3://{BUCKET}/a/b?endpoint={endpoint}"));
     assert_eq!(json["findings"][0]["ability"], "create if absent");
     assert_eq!(json["findings"][0]["able"], true);
     assert_eq!(store.keys(""), [""; 0]);
