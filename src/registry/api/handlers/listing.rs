@@ -164,7 +164,7 @@ mod tests {
         let page = parse_page(Query::new(query), 3).unwrap();
         let sorted = ["a", "b", "c"].map(String::from).into_iter();
         let (items, more) = page.of(sorted, |item| Ok::<_, Error>(Some(item.to_owned()))).unwrap();
-        let link = next_link("/x", &page, items.last().filter(|_| more));
+        let link = next_link("/x", &page, items.last().filter(|_| more), None);
         (items, link)
     }
 
