@@ -6,7 +6,7 @@ use std::time::{Duration, Instant, SystemTime};
 use quinistry_bucket::testing::{HonoredConditions, MemOptions, SentRequest};
 
 use crate::client::Client;
-use crate::stores::{Replica, ReplicaSettings, refusal};
+use crate::stores::{Replica, ReplicaSettings, is_background, refusal};
 use crate::support::http::TEST_TIMEOUT;
 use crate::support::stub_store::{BucketSettings, Shape, StubOptions, StubStore};
 
@@ -61,15 +61,15 @@ fn settings_of_a_bucket_that_cost_money_or_secrets_are_warned_of() {
 /// Number of requests by which two starts may differ. A machine under load lets some be repeated.
 const MOST_REPETITIONS: usize = 5;
 
-/// Starts a replica, waits until its first work in the background is done, and returns its requests without those
-/// that replicas send at intervals.
+/// Starts a replica, waits until its first work in the background is done, and returns its requests without those of
+/// such work: a walk over the repositories sends as many at once as find something to do.
 fn requests_of_a_start(stub: &StubStore) -> Vec<SentRequest> {
     let replica = Replica::start(&stub.section(""));
     assert_eq!(replica.peer().get("/v2/").status, 200);
     // The list of repositories is complete.
     until(|| stub.mem().bytes("docker/registry/v2/_quinistry/repos-complete").is_some());
     let mut requests = stub.log().take();
-    requests.retain(|request| !["/replicas/", "/leader/"].iter().any(|part| request.key.contains(part)));
+    requests.retain(|request| !is_background(request));
     requests
 }
 
