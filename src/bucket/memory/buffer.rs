@@ -87,13 +87,14 @@ impl BlockBuffer {
     }
 
     /// Returns the bytes from `start` on, which stay in the buffer, too: full blocks are shared, and the last bytes
-    /// are copied into a block of `memory`. `None` if no block is free.
-    pub(crate) fn share(&self, start: u64, memory: &TransferMemory) -> Option<Payload> {
+    /// are copied into a block of `memory`, or else of the memory that the buffer has not used. `None` if there is none.
+    pub(crate) fn share(&mut self, start: u64, memory: &TransferMemory) -> Option<Payload> {
         let mut shared = self.full.clone();
-        let open = self.open_bytes();
-        if !open.is_empty() {
-            let mut copy = memory.try_take(open.len() as u64)?.block()?;
-            copy.extend(open);
+        let length = self.open_bytes().len() as u64;
+        if length > 0 {
+            let free = memory.try_take(length).and_then(|mut taken| taken.block());
+            let mut copy = free.or_else(|| self.reserved.as_mut().and_then(Reservation::block))?;
+            copy.extend(self.open_bytes());
             shared.push(copy.freeze());
         }
         shared.advance(start);
@@ -170,9 +171,11 @@ mod tests {
         let mut buffer = buffer(&memory, b"0123456789abc");
         let shared = buffer.share(4, &memory).unwrap();
         buffer.extend(b"def");
-        assert_eq!(shared.to_vec(), b"456789abc");
+        assert_eq!((&shared.to_vec()[..], buffer.room()), (&b"456789abc"[..], 34));
+        let others: Vec<Payload> = (0..3).map(|_| buffer.share(10, &memory).unwrap()).collect();
+        assert_eq!((&others[2].to_vec()[..], buffer.room()), (&b"abcdef"[..], 4));
         assert!(buffer.share(4, &memory).is_none(), "no memory for the copy");
-        drop(shared);
+        drop((shared, others));
         assert_eq!(buffer.share(12, &memory).unwrap().to_vec(), b"cdef");
         assert_eq!(buffer.take().to_vec(), b"0123456789abcdef");
     }

@@ -134,7 +134,7 @@ impl ReadingPlace {
         let mut reading = reading.filter(|known| known.next == range.start)?;
         let _runtime = source.runtime.enter();
         reading.read_ahead(source);
-        // What failed is asked for again by the call that waits.
+        // The call that waits asks again for bytes whose request failed.
         let is_there = matches!(reading.receive(source).now_or_never(), Some(Ok(true)));
         let bytes = is_there.then(|| reading.take(range.end - range.start));
         self.keep(source, reading);
