@@ -21,7 +21,8 @@ use reqwest::Url;
 use tower::util::BoxCloneSyncService;
 use tower::{BoxError, Service, ServiceExt as _};
 
-/// Connector for requests to an API server.
+/// Connector for requests to an API server. One type whatever the transport: a client is generic over its
+/// connector, and each further instance of one has a hundred kilobytes in the executable.
 pub(crate) type Connector = BoxCloneSyncService<Uri, Stream, BoxError>;
 
 /// Default port of SOCKS (RFC 1928).
@@ -30,11 +31,13 @@ const SOCKS_PORT: u16 = 1080;
 /// Connection over any transport.
 pub(crate) struct Stream {
     inner: Box<dyn Transport>,
-    /// True if the proxy itself reads the requests, so that each names its whole URL.
+    /// True if the proxy itself reads the requests, so that each names its whole URL. The inner transport may say
+    /// so too.
     is_for_proxy: bool,
 }
 
-trait Transport: Read + Write + Connection + Send + Unpin {}
+/// Connection that a [`Stream`] can hold.
+pub(crate) trait Transport: Read + Write + Connection + Send + Unpin {}
 
 impl<T: Read + Write + Connection + Send + Unpin> Transport for T {}
 
@@ -58,12 +61,12 @@ pub(crate) fn connector(config: &mut Config, tcp: HttpConnector) -> kube::Result
     let header = login.as_ref().map(|(user, password)| basic(user, password));
     let is_plain = config.cluster_url.scheme_str() != Some("https");
     Ok(match url.scheme() {
-        "http" => through(config, tcp, place, header, is_plain),
+        "http" => through(config, boxed(tcp, false), place, header, is_plain),
         "https" => {
             // The proxy's certificate has the proxy's own name.
             let mut own = config.clone();
             own.tls_server_name = None;
-            let tls = own.rustls_https_connector_with_connector(tcp)?;
+            let tls = with_tls(&own, boxed(tcp, false))?;
             through(config, tls, place, header, is_plain)
         }
         "socks5" | "socks5h" => {
@@ -81,19 +84,26 @@ pub(crate) fn connector(config: &mut Config, tcp: HttpConnector) -> kube::Result
     })
 }
 
-fn through<S>(
+/// Returns a connector that encrypts the connections of `inner` for `https://` URLs, as the configuration says.
+pub(crate) fn with_tls(config: &Config, inner: Connector) -> kube::Result<Connector> {
+    Ok(boxed(config.rustls_https_connector_with_connector(inner)?, false))
+}
+
+/// Returns a connector that wraps the connections of `inner`.
+pub(crate) fn wrapped<T: Transport + 'static>(
+    inner: Connector,
+    wrap: impl Fn(Stream) -> T + Clone + Send + Sync + 'static,
+) -> Connector {
+    boxed(inner.map_response(wrap), false)
+}
+
+fn through(
     config: &mut Config,
-    inner: S,
+    inner: Connector,
     place: Uri,
     header: Option<HeaderValue>,
     is_plain: bool,
-) -> Connector
-where
-    S: Service<Uri> + Clone + Send + Sync + 'static,
-    S::Response: Transport + 'static,
-    S::Error: Into<BoxError>,
-    S::Future: Send + 'static,
-{
+) -> Connector {
     if is_plain {
         let field: Option<(HeaderName, HeaderValue)> = header.map(|header| (PROXY_AUTHORIZATION, header));
         config.headers.extend(field);
@@ -138,7 +148,9 @@ fn basic(user: &str, password: &str) -> HeaderValue {
 
 impl Connection for Stream {
     fn connected(&self) -> Connected {
-        self.inner.connected().proxy(self.is_for_proxy)
+        let inner = self.inner.connected();
+        let is_for_proxy = self.is_for_proxy || inner.is_proxied();
+        inner.proxy(is_for_proxy)
     }
 }
 
