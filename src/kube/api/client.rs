@@ -16,6 +16,7 @@ use tower::timeout::Timeout;
 use tower::util::MapFuture;
 use tower::{BoxError, Service, ServiceBuilder, ServiceExt as _};
 
+use super::credentials::{Credentials, WithCredentials};
 use crate::connector::Connector;
 
 /// Time limit for establishing a connection, with TLS and proxies.
@@ -54,7 +55,7 @@ pub(crate) fn connections(connector: Connector) -> Connections {
 
 /// Returns a client that sends requests through `service`, with the address and credentials of the
 /// configuration. Repeats nothing: only the caller knows if a request is still wanted.
-pub(crate) fn client<S, B>(config: &Config, service: S) -> kube::Result<Client>
+pub(crate) fn client<S, B>(config: &Config, credentials: &Credentials, service: S) -> kube::Result<Client>
 where
     S: Service<Request<Body>, Response = Response<B>, Error = BoxError> + Clone + Send + 'static,
     S::Future: Send + 'static,
@@ -63,9 +64,7 @@ where
 {
     let service = ServiceBuilder::new()
         .layer(config.base_uri_layer())
-        .option_layer(config.auth_layer()?)
         .layer(config.extra_headers_layer()?)
-        .map_err(BoxError::from)
-        .service(service);
+        .service(WithCredentials::new(service, credentials));
     Ok(Client::new(service.boxed(), config.default_namespace.clone()))
 }
