@@ -147,7 +147,7 @@ fn documents(out: &mut impl std::io::Write, objects: &[Value]) -> std::io::Resul
 }
 
 fn list(out: &mut impl std::io::Write, mut objects: Vec<Value>) -> std::io::Result<()> {
-    let definition = serde_saphyr::from_str(DEFINITION_YAML).map_err(std::io::Error::other)?;
+    let definition = quinistry_yaml::from_str(DEFINITION_YAML).map_err(std::io::Error::other)?;
     objects.insert(0, definition);
     let list = json!({"apiVersion": "v1", "kind": "List", "items": objects});
     writeln!(out, "{}", escape::json(&serde_json::to_string_pretty(&list)?))

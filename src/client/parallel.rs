@@ -51,7 +51,7 @@ where
     if let Some((_, error)) = failed {
         return Err(error);
     }
-    done.sort_by_key(|(number, _)| *number);
+    done.sort_unstable_by_key(|(number, _)| *number);
     Ok(done.into_iter().map(|(_, result)| result).collect())
 }
 

@@ -9,6 +9,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use rustls::ClientConfig;
+use rustls::client::danger::ServerCertVerifier;
+use rustls::pki_types::CertificateDer;
 
 use super::ClientError;
 
@@ -63,6 +65,18 @@ impl TlsOptions {
 #[must_use]
 pub fn default_configuration() -> ClientConfig {
     configuration(&TlsOptions::default(), None).expect("no file is named that could be missing")
+}
+
+/// Returns the certificates of the machine's store, for other TLS than that of [`Client`](super::Client).
+#[must_use]
+pub fn authorities_of_the_machine() -> &'static [CertificateDer<'static>] {
+    &authorities::OF_THE_MACHINE
+}
+
+/// Returns a verifier that accepts every certificate, for users who demand that.
+#[must_use]
+pub fn verifier_of_nothing() -> Arc<dyn ServerCertVerifier> {
+    Arc::new(Verifier::new(&rustls::crypto::ring::default_provider(), Vec::new(), true))
 }
 
 /// Reads the files that the options and a registry's folder name, and makes the configuration of its

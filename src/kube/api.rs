@@ -5,8 +5,10 @@
 
 pub(crate) mod client;
 pub mod conditions;
+pub(crate) mod credentials;
 pub(crate) mod errors;
 pub(crate) mod kubeconfig;
 pub(crate) mod locks;
 pub mod names;
+pub(crate) mod tls;
 pub(crate) mod types;

@@ -7,21 +7,22 @@ use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use http::header::PROXY_AUTHORIZATION;
 use http::{HeaderName, HeaderValue, Uri};
 use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper_util::client::legacy::connect::proxy::{SocksV5, Tunnel};
 use hyper_util::client::legacy::connect::{Connected, Connection, HttpConnector};
 use kube::Config;
-use kube::client::ConfigExt as _;
 use quinistry_client::proxy::login;
 use reqwest::Url;
 use tower::util::BoxCloneSyncService;
 use tower::{BoxError, Service, ServiceExt as _};
 
-/// Connector for requests to an API server.
+use crate::api::credentials::{Credentials, basic};
+use crate::api::tls;
+
+/// Connector for requests to an API server. One type whatever the transport: a client is generic over its
+/// connector, and each further instance of one has a hundred kilobytes in the executable.
 pub(crate) type Connector = BoxCloneSyncService<Uri, Stream, BoxError>;
 
 /// Default port of SOCKS (RFC 1928).
@@ -30,18 +31,24 @@ const SOCKS_PORT: u16 = 1080;
 /// Connection over any transport.
 pub(crate) struct Stream {
     inner: Box<dyn Transport>,
-    /// True if the proxy itself reads the requests, so that each names its whole URL.
+    /// True if the proxy itself reads the requests, so that each names its whole URL. The inner transport may
+    /// say so too.
     is_for_proxy: bool,
 }
 
-trait Transport: Read + Write + Connection + Send + Unpin {}
+/// Connection that a [`Stream`] can hold.
+pub(crate) trait Transport: Read + Write + Connection + Send + Unpin {}
 
 impl<T: Read + Write + Connection + Send + Unpin> Transport for T {}
 
 /// Returns a connector for the configuration over connections of `tcp`. An HTTP proxy receives requests for
 /// `http://` URLs itself, with its credentials as a header that is added to the configuration, and tunnels
 /// the others.
-pub(crate) fn connector(config: &mut Config, tcp: HttpConnector) -> kube::Result<Connector> {
+pub(crate) fn connector(
+    config: &mut Config,
+    credentials: &Credentials,
+    tcp: HttpConnector,
+) -> kube::Result<Connector> {
     let Some(proxy) = config.proxy_url.take() else { return Ok(boxed(tcp, false)) };
     let refused = |why: &str| {
         kube::Error::Service(format!("{why}; want http://, https:// or socks5://HOST[:PORT] as proxy").into())
@@ -58,12 +65,12 @@ pub(crate) fn connector(config: &mut Config, tcp: HttpConnector) -> kube::Result
     let header = login.as_ref().map(|(user, password)| basic(user, password));
     let is_plain = config.cluster_url.scheme_str() != Some("https");
     Ok(match url.scheme() {
-        "http" => through(config, tcp, place, header, is_plain),
+        "http" => through(config, boxed(tcp, false), place, header, is_plain),
         "https" => {
             // The proxy's certificate has the proxy's own name.
             let mut own = config.clone();
             own.tls_server_name = None;
-            let tls = own.rustls_https_connector_with_connector(tcp)?;
+            let tls = with_tls(&own, credentials, boxed(tcp, false))?;
             through(config, tls, place, header, is_plain)
         }
         "socks5" | "socks5h" => {
@@ -81,19 +88,31 @@ pub(crate) fn connector(config: &mut Config, tcp: HttpConnector) -> kube::Result
     })
 }
 
-fn through<S>(
+/// Returns a connector that encrypts the connections of `inner` for `https://` URLs, as the configuration
+/// says.
+pub(crate) fn with_tls(
+    config: &Config,
+    credentials: &Credentials,
+    inner: Connector,
+) -> kube::Result<Connector> {
+    Ok(boxed(tls::https(config, credentials, inner)?, false))
+}
+
+/// Returns a connector that wraps the connections of `inner`.
+pub(crate) fn wrapped<T: Transport + 'static>(
+    inner: Connector,
+    wrap: impl Fn(Stream) -> T + Clone + Send + Sync + 'static,
+) -> Connector {
+    boxed(inner.map_response(wrap), false)
+}
+
+fn through(
     config: &mut Config,
-    inner: S,
+    inner: Connector,
     place: Uri,
     header: Option<HeaderValue>,
     is_plain: bool,
-) -> Connector
-where
-    S: Service<Uri> + Clone + Send + Sync + 'static,
-    S::Response: Transport + 'static,
-    S::Error: Into<BoxError>,
-    S::Future: Send + 'static,
-{
+) -> Connector {
     if is_plain {
         let field: Option<(HeaderName, HeaderValue)> = header.map(|header| (PROXY_AUTHORIZATION, header));
         config.headers.extend(field);
@@ -127,18 +146,13 @@ fn with_port(uri: Uri) -> Uri {
     format!("http://{host}:80/").parse().unwrap_or(uri)
 }
 
-fn basic(user: &str, password: &str) -> HeaderValue {
-    let encoded = STANDARD.encode(format!("{user}:{password}"));
-    let mut value = HeaderValue::try_from(format!("Basic {encoded}")).expect("base64 is ASCII");
-    value.set_sensitive(true);
-    value
-}
-
 // === impl Stream ===
 
 impl Connection for Stream {
     fn connected(&self) -> Connected {
-        self.inner.connected().proxy(self.is_for_proxy)
+        let inner = self.inner.connected();
+        let is_for_proxy = self.is_for_proxy || inner.is_proxied();
+        inner.proxy(is_for_proxy)
     }
 }
 
@@ -184,6 +198,8 @@ impl Write for Stream {
 
 #[cfg(test)]
 mod tests {
+    use base64::Engine as _;
+    use base64::engine::general_purpose::STANDARD;
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     use tokio::net::{TcpListener, TcpStream};
 
@@ -205,7 +221,8 @@ mod tests {
         config.proxy_url = Some(proxy.replace("PORT", &port.to_string()).parse().unwrap());
         let mut tcp = HttpConnector::new();
         tcp.enforce_http(false);
-        let connector = connector(&mut config, tcp).unwrap();
+        let credentials = Credentials::load(&config.auth_info).unwrap();
+        let connector = connector(&mut config, &credentials, tcp).unwrap();
         let heard = async { answers(listener.accept().await.unwrap().0).await };
         let (stream, heard) = tokio::join!(connector.oneshot(cluster.parse().unwrap()), heard);
         (stream.unwrap(), heard, config)
@@ -271,7 +288,8 @@ mod tests {
     fn other_protocols_are_refused_without_the_password() {
         let mut config = Config::new("https://cluster.test/".parse().unwrap());
         config.proxy_url = Some("ftp://user:hunter2@proxy".parse().unwrap());
-        let error = connector(&mut config, HttpConnector::new()).err().unwrap().to_string();
+        let credentials = Credentials::load(&config.auth_info).unwrap();
+        let error = connector(&mut config, &credentials, HttpConnector::new()).err().unwrap().to_string();
         assert!(error.contains("not supported") && !error.contains("hunter2"), "{error}");
     }
 }

@@ -19,3 +19,4 @@ mod lenient;
 mod one_line;
 pub mod operator;
 pub mod seed;
+mod sorted;

@@ -27,7 +27,7 @@ mod upload_expiry;
 use std::convert::Infallible;
 use std::num::NonZero;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 
 use axum::Router;
@@ -291,7 +291,16 @@ impl LimitedStore {
 /// Runs `call` on a thread that may block. The call completes even if the request is dropped, so that no
 /// change is left half-done.
 async fn run_blocking<T: Send + 'static>(call: impl FnOnce() -> T + Send + 'static) -> T {
-    join(tokio::task::spawn_blocking(call)).await
+    let result = Arc::new(Mutex::new(None));
+    let slot = result.clone();
+    // One type for all calls: the code of a task has kilobytes for each type of call.
+    let call: Box<dyn FnOnce() + Send> = Box::new(move || {
+        let result = call();
+        *slot.lock().unwrap_or_else(PoisonError::into_inner) = Some(result);
+    });
+    join(tokio::task::spawn_blocking(call)).await;
+    let result = result.lock().unwrap_or_else(PoisonError::into_inner).take();
+    result.expect("a call that has ended has left its result")
 }
 
 /// Runs `work` as a task that completes even if the request is dropped.

@@ -1,8 +1,15 @@
-//! Events of YAML texts: granit-parser, the parser below serde-saphyr, for text in memory.
+//! YAML texts in memory, by granit-parser: their events, and their documents as values of any type.
 //!
 //! A crate of its own because generic code takes the optimisation level of the crate that names its types.
-//! Here that is the smallest, and the linker folds the parser with the equal one of serde-saphyr; in a crate
-//! that is optimised for speed it adds 145 kB to the executable. Configurations are read once.
+//! Here that is the smallest; in a crate that is optimised for speed the parser adds 145 kB to the
+//! executable. Configurations are read once.
+
+mod de;
+mod document;
+
+use serde::de::DeserializeOwned;
+
+pub use document::YamlError;
 
 use granit_parser::{Options, Parser, StrInput};
 
@@ -32,6 +39,20 @@ impl<'text> Iterator for Events<'text> {
     #[inline(never)]
     fn next(&mut self) -> Option<Self::Item> {
         self.0.next_event()
+    }
+}
+
+/// Reads all documents of a text. Empty ones are left out.
+pub fn documents<T: DeserializeOwned>(text: &str) -> Result<Vec<T>, YamlError> {
+    document::load(text)?.iter().map(|node| T::deserialize(node)).collect()
+}
+
+/// Reads a text of one document.
+pub fn from_str<T: DeserializeOwned>(text: &str) -> Result<T, YamlError> {
+    let mut documents = documents(text)?;
+    match documents.pop() {
+        Some(document) if documents.is_empty() => Ok(document),
+        _ => Err(YamlError::default()),
     }
 }
 

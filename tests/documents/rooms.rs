@@ -16,7 +16,10 @@ const ARROWS: [(&str, &[&str]); 10] = [
         "quinistry-registry",
         &["quinistry-http", "quinistry-oci", "quinistry-quine", "quinistry-store", "quinistry-yaml"],
     ),
-    ("quinistry-kube", &["quinistry-client", "quinistry-http", "quinistry-oci", "quinistry-quine"]),
+    (
+        "quinistry-kube",
+        &["quinistry-client", "quinistry-http", "quinistry-oci", "quinistry-quine", "quinistry-yaml"],
+    ),
     (
         "quinistry",
         &[
@@ -28,6 +31,7 @@ const ARROWS: [(&str, &[&str]); 10] = [
             "quinistry-quine",
             "quinistry-registry",
             "quinistry-store",
+            "quinistry-yaml",
         ],
     ),
 ];

@@ -58,7 +58,7 @@ impl HostFolder {
     /// Sorts files by their extensions. A certificate without its key, or a key alone, is an error, as docker
     /// has it: the registry would otherwise refuse a client that seems to have a certificate.
     fn sort(mut paths: Vec<PathBuf>) -> Result<Self, ClientError> {
-        paths.sort();
+        paths.sort_unstable();
         let mut found = Self::default();
         let is = |path: &Path, kind: &str| path.extension().is_some_and(|extension| extension == kind);
         for path in &paths {

@@ -4,6 +4,7 @@
 //! Errors name the place in a file and never its content, which may be keys and tokens. Proxies are chosen as
 //! kubectl does: the cluster's own `proxy-url`, else those of the environment, with `NO_PROXY`.
 
+use std::io;
 use std::path::Path;
 
 use kube::Config;
@@ -61,18 +62,52 @@ pub(crate) fn read(path: Option<&Path>) -> Result<Kubeconfig, String> {
 }
 
 fn read_file(path: &Path) -> Result<Kubeconfig, String> {
-    Kubeconfig::read_from(path).map_err(|error| match &error {
-        KubeconfigError::Parse(error) => {
-            let place = error.location().map_or_else(String::new, |at| {
-                let text = std::fs::read_to_string(path).unwrap_or_default();
-                let key = key_at(&text, usize::try_from(at.line()).unwrap_or(usize::MAX));
-                let key = if key.is_empty() { key } else { format!(" ({key})") };
-                format!(" at line {}, column {}{key}", at.line(), at.column())
-            });
-            format!("failed to read kubeconfig {}: malformed{place}", path.display())
+    let failed = |error| describe(&KubeconfigError::ReadConfig(error, path.into()));
+    let text = text(&std::fs::read(path).map_err(failed)?).map_err(failed)?;
+    let documents: Vec<Kubeconfig> = quinistry_yaml::documents(&text).map_err(|at| {
+        let key = key_at(&text, at.line);
+        let key = if key.is_empty() { key } else { format!(" ({key})") };
+        format!("failed to read kubeconfig {}: {at}{key}", path.display())
+    })?;
+    let mut merged = Kubeconfig::default();
+    for mut document in documents {
+        anchor(&mut document, path.parent().unwrap_or(Path::new("")));
+        merged = merged.merge(document).map_err(|error| describe(&error))?;
+    }
+    Ok(merged)
+}
+
+/// Decodes a file: UTF-8, or the UTF-16 of Windows with its mark of byte order.
+fn text(bytes: &[u8]) -> io::Result<String> {
+    let invalid = || io::Error::new(io::ErrorKind::InvalidData, "it is neither UTF-8 nor UTF-16");
+    let wide = |bytes: &[u8], unit: fn([u8; 2]) -> u16| {
+        let units: Vec<u16> = bytes.as_chunks().0.iter().copied().map(unit).collect();
+        String::from_utf16(&units).map_err(|_| invalid())
+    };
+    match bytes {
+        [0xff, 0xfe, rest @ ..] => wide(rest, u16::from_le_bytes),
+        [0xfe, 0xff, rest @ ..] => wide(rest, u16::from_be_bytes),
+        _ => String::from_utf8(bytes.into()).map_err(|_| invalid()),
+    }
+}
+
+/// Makes the paths in a file relative to its folder, as in client-go. A plugin without a slash is searched in
+/// PATH.
+fn anchor(file: &mut Kubeconfig, folder: &Path) {
+    let anchor = |path: &mut String| {
+        if let Some(anchored) = folder.join(&*path).to_str() {
+            anchored.clone_into(path);
         }
-        error => describe(error),
-    })
+    };
+    for cluster in file.clusters.iter_mut().filter_map(|named| named.cluster.as_mut()) {
+        cluster.certificate_authority.iter_mut().for_each(anchor);
+    }
+    for user in file.auth_infos.iter_mut().filter_map(|named| named.auth_info.as_mut()) {
+        let paths = [&mut user.client_certificate, &mut user.client_key, &mut user.token_file];
+        paths.into_iter().flatten().for_each(anchor);
+        let plugin = user.exec.as_mut().and_then(|exec| exec.command.as_mut());
+        plugin.filter(|command| command.contains('/')).into_iter().for_each(anchor);
+    }
 }
 
 /// Returns the configuration for the cluster of a context, by default the current one.
@@ -131,10 +166,7 @@ fn describe(error: &KubeconfigError) -> String {
         error => format!("failed to read the {what}: {error}"),
     };
     match error {
-        E::Parse(error) => error.location().map_or_else(
-            || "the kubeconfig is malformed".into(),
-            |at| format!("the kubeconfig is malformed at line {}, column {}", at.line(), at.column()),
-        ),
+        E::Parse(_) => "the kubeconfig is malformed".into(),
         E::LoadCertificateAuthority(error) => data("certificate authority", error),
         E::LoadClientCertificate(error) => data("client certificate", error),
         E::LoadClientKey(error) => data("client key", error),
@@ -154,7 +186,7 @@ pub(crate) fn describe_client(error: &kube::Error) -> String {
         kube::Error::Auth(A::AuthExecRun { cmd, out }) => {
             format!("the exec plugin {cmd} of the kubeconfig failed ({})", out.status)
         }
-        kube::Error::Auth(A::AuthExecParse(_)) => {
+        kube::Error::Auth(A::ExecPluginFailed) => {
             "the exec plugin of the kubeconfig did not print an ExecCredential".into()
         }
         kube::Error::Auth(A::ParseTokenKey(_)) => {
@@ -202,7 +234,7 @@ mod tests {
     const SECRET: &str = "hunter2";
 
     fn file(text: &str) -> Kubeconfig {
-        Kubeconfig::from_yaml(text).unwrap()
+        quinistry_yaml::from_str(text).unwrap()
     }
 
     #[test]
@@ -230,6 +262,31 @@ mod tests {
         std::fs::write(&path, "users:\n- name: cook\n  user:\n    token: {a: hunter2}\n").unwrap();
         let error = read_file(&path).unwrap_err();
         assert!(error.contains("line 4") && error.contains("users.user.token"), "{error}");
+    }
+
+    #[test]
+    fn paths_are_relative_to_the_file_and_documents_are_merged() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("config");
+        let text = "users:\n- name: a\n  user: {client-key: k, tokenFile: /t, exec: {command: ./p}}\n---\n\
+                    users:\n- {name: a, user: {}}\n- name: b\n  user: {exec: {command: p}}\n";
+        let utf_16 = |text: &str| text.encode_utf16().flat_map(u16::to_le_bytes).collect::<Vec<u8>>();
+        for bytes in
+            [text.into(), [&[0xef, 0xbb, 0xbf], text.as_bytes()].concat(), utf_16(&format!("\u{feff}{text}"))]
+        {
+            std::fs::write(&path, bytes).unwrap();
+            let users = read_file(&path).unwrap().auth_infos;
+            let [a, b] = &*users else { panic!("{users:?}") };
+            let [a, b] = [a, b].map(|user| user.auth_info.as_ref().unwrap());
+            let here = |name: &str| Some(folder.path().join(name).to_str().unwrap().to_owned());
+            assert_eq!((&a.client_key, a.token_file.as_deref()), (&here("k"), Some("/t")));
+            assert_eq!(a.exec.as_ref().unwrap().command, here("./p"));
+            assert_eq!(b.exec.as_ref().unwrap().command.as_deref(), Some("p"));
+        }
+        std::fs::write(&path, "").unwrap();
+        assert!(read_file(&path).unwrap().contexts.is_empty());
+        std::fs::write(&path, b"\xff").unwrap();
+        assert!(read_file(&path).unwrap_err().contains("UTF-8"));
     }
 
     #[tokio::test]

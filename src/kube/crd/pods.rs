@@ -96,7 +96,12 @@ fn amounts<'de, D: Deserializer<'de>>(deserializer: D) -> Result<BTreeMap<String
         };
         Ok((name, amount))
     };
-    amounts.into_iter().map(amount).collect()
+    let mut read = BTreeMap::new();
+    for entry in amounts {
+        let (name, amount) = amount(entry)?;
+        read.insert(name, amount);
+    }
+    Ok(read)
 }
 
 fn quantities(_: &mut SchemaGenerator) -> Schema {

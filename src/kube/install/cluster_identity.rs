@@ -95,7 +95,7 @@ pub(super) fn plugin_failure(error: &kube::client::AuthError, identity: &Cluster
             let code = out.status.code().map_or_else(|| "a signal".into(), |code| format!("code {code}"));
             format!("the exec plugin {shown} ended with {code}; run it by hand to see why")
         }
-        A::AuthExecParse(_) | A::ExecPluginFailed => {
+        A::ExecPluginFailed => {
             format!("the exec plugin {shown} did not print an ExecCredential")
         }
         _ => return None,
@@ -107,7 +107,7 @@ mod tests {
     use super::*;
 
     fn file(current: &str) -> Kubeconfig {
-        Kubeconfig::from_yaml(&format!(
+        quinistry_yaml::from_str(&format!(
             "apiVersion: v1\nkind: Config\ncurrent-context: '{current}'\n\
              clusters: [{{name: stove, cluster: {{server: 'https://192.0.2.1'}}}}]\n\
              users: [{{name: cook, user: {{exec: {{apiVersion: a/v1, command: oven-login}}}}}}]\n\

@@ -1,20 +1,16 @@
 //! Construction of the client, with or without a proxy.
 
-use kube::client::ConfigExt as _;
 use kube::{Client, Config};
 use tower::timeout::Timeout;
 
 use crate::api::client::{CONNECT_TIMEOUT, RESPONSE_TIMEOUT, client as over, connections, tcp};
-use crate::connector::connector;
+use crate::api::credentials::Credentials;
+use crate::connector::{connector, with_tls};
 
 /// Creates a client with time limits for connections and answers. Not for watches, which would run into them.
 pub(super) fn client(mut config: Config) -> kube::Result<Client> {
-    config.connect_timeout = Some(CONNECT_TIMEOUT);
-    config.read_timeout = Some(RESPONSE_TIMEOUT);
-    if config.proxy_url.is_none() {
-        return Client::try_from(config);
-    }
-    let connector = connector(&mut config, tcp(CONNECT_TIMEOUT, RESPONSE_TIMEOUT))?;
-    let connections = connections(config.rustls_https_connector_with_connector(connector)?);
-    over(&config, Timeout::new(connections, RESPONSE_TIMEOUT))
+    let credentials = Credentials::load(&config.auth_info)?;
+    let connector = connector(&mut config, &credentials, tcp(CONNECT_TIMEOUT, RESPONSE_TIMEOUT))?;
+    let connections = connections(with_tls(&config, &credentials, connector)?);
+    over(&config, &credentials, Timeout::new(connections, RESPONSE_TIMEOUT))
 }

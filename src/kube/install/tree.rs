@@ -12,6 +12,7 @@ use crate::api::conditions::{DEGRADED, FIXED_POINT, PORTS_AVAILABLE, READY};
 use crate::api::names::operator_selector;
 use crate::crd::{GenerationState, QuinistryStatus};
 use crate::operator::generation_zero::ResourceProblem;
+use crate::sorted::Sorted as _;
 
 /// Colours of the text: true to show them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -106,8 +107,7 @@ fn draw_generations(text: &mut String, snapshot: &StatusSnapshot, colours: Colou
 }
 
 fn draw_nodes(text: &mut String, snapshot: &StatusSnapshot, colours: Colours) {
-    let mut generations: BTreeSet<i32> =
-        snapshot.nodes.values().flat_map(|node| node.keys().copied()).collect();
+    let mut generations = snapshot.nodes.values().flat_map(|node| node.keys().copied()).into_set();
     generations.extend(snapshot.status.generations.iter().map(|one| one.generation));
     let Some(width) = snapshot.nodes.keys().map(|name| name.chars().count()).max() else { return };
     write!(text, "\n{:width$}", "").expect("writing to a string does not fail");

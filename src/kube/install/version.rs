@@ -32,7 +32,7 @@ pub(super) fn mark(object: &Value) -> Option<&str> {
 /// Returns the definition of this program, marked with its version.
 pub(super) fn definition() -> Value {
     let mut definition: Value =
-        serde_saphyr::from_str(DEFINITION_YAML).expect("the definition that is compiled in is YAML");
+        quinistry_yaml::from_str(DEFINITION_YAML).expect("the definition that is compiled in is YAML");
     definition["metadata"]["annotations"][VERSION] = OWN_VERSION.into();
     definition
 }

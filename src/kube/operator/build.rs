@@ -23,6 +23,7 @@ use super::resource::ValidResource;
 use crate::api::names::annotations::{APPLIED, TEMPLATE};
 use crate::api::names::{APP, labels, managers};
 use crate::crd::QuinistrySpec;
+use crate::sorted::Sorted as _;
 
 /// Labels that keep the sidecars of service meshes away: a kubelet's request on `localhost` belongs to no
 /// mesh, and an injected container would be pulled from a registry that may not be reachable.
@@ -90,15 +91,15 @@ pub(super) fn node_selector(spec: &QuinistrySpec) -> BTreeMap<String, String> {
 pub(super) fn daemon_set(quinistry: &ValidResource, input: &BuildInput<'_>) -> apps::DaemonSet {
     let (name, uid) = (quinistry.name(), quinistry.uid());
     let generation = input.generation.to_string();
-    let selector = BTreeMap::from_iter(match input.seed {
+    let selector = match input.seed {
         // Generation 0 may be applied before the resource exists, by a user who reviews it first: no UID is
         // known then.
         Some(seed) => {
             vec![(labels::NAME, name), (labels::GENERATION, &generation), (labels::CARRIER, seed.carrier)]
         }
         None => vec![(labels::RESOURCE, uid), (labels::GENERATION, &generation)],
-    });
-    let selector: BTreeMap<_, _> = selector.into_iter().map(to_owned_pair).collect();
+    };
+    let selector = selector.into_iter().map(to_owned_pair).into_map();
     let mut all = selector.clone();
     all.extend(
         [

@@ -7,16 +7,15 @@
 
 use std::sync::Arc;
 
-use kube::client::ConfigExt as _;
 use kube::{Client, Config};
-use tower::ServiceExt as _;
 
 use super::deadline::WithDeadline;
 use super::error::OperatorError;
 use super::leader::{Leadership, UNACKNOWLEDGED_LIMIT, WriteFence, WriteGuard};
 use crate::api::client::{RESPONSE_TIMEOUT, client as over, connections, tcp};
+use crate::api::credentials::Credentials;
 use crate::api::kubeconfig;
-use crate::connector::connector;
+use crate::connector::{connector, with_tls, wrapped};
 
 /// Creates a client whose writes pass only while this operator leads.
 pub(super) fn client(config: &Config, leadership: Arc<Leadership>) -> Result<Client, OperatorError> {
@@ -28,10 +27,15 @@ fn make(mut config: Config, leadership: Arc<Leadership>) -> kube::Result<Client>
     let mut tcp = tcp(UNACKNOWLEDGED_LIMIT, UNACKNOWLEDGED_LIMIT);
     tcp.set_nodelay(true);
     tcp.set_keepalive_interval(Some(UNACKNOWLEDGED_LIMIT / 5));
-    let tcp = connector(&mut config, tcp)?;
+    let credentials = Credentials::load(&config.auth_info)?;
+    let tcp = connector(&mut config, &credentials, tcp)?;
     let fence = leadership.clone();
-    let fenced = tcp.clone().map_response(move |stream| WriteFence::new(stream, fence.clone()));
-    let reads = connections(config.rustls_https_connector_with_connector(tcp)?);
-    let writes = connections(config.rustls_https_connector_with_connector(fenced)?);
-    over(&config, WithDeadline::new(WriteGuard::new(reads, writes, leadership), RESPONSE_TIMEOUT))
+    let fenced = wrapped(tcp.clone(), move |stream| WriteFence::new(stream, fence.clone()));
+    let reads = connections(with_tls(&config, &credentials, tcp)?);
+    let writes = connections(with_tls(&config, &credentials, fenced)?);
+    over(
+        &config,
+        &credentials,
+        WithDeadline::new(WriteGuard::new(reads, writes, leadership), RESPONSE_TIMEOUT),
+    )
 }

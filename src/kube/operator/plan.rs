@@ -355,7 +355,7 @@ impl<'a> ChainView<'a> {
             })
             .filter_map(|pod| Some(VerifyRequest { start: pod.start.clone(), ip: pod.ip.clone()? }))
             .collect();
-        requests.sort();
+        requests.sort_unstable();
         requests.dedup();
         requests
     }

@@ -20,6 +20,7 @@ use super::rival::Rival;
 use super::{Category, Operator, OperatorError, events, observe, report, seed_parts};
 use crate::crd::QuinistryStatus;
 use crate::one_line::one_line;
+use crate::sorted::Sorted as _;
 
 use carry_out::ApplyOutcome;
 
@@ -333,13 +334,13 @@ impl Operator {
     fn prune(&self) {
         let resources = self.resources.state();
         let alive: BTreeSet<&str> =
-            resources.iter().map(|resource| resource.identity().uid.as_str()).collect();
+            resources.iter().map(|resource| resource.identity().uid.as_str()).into_set();
         self.histories.retain(&alive);
         self.metrics.keep(|uid| alive.contains(uid));
         self.seed_parts.prune();
         let pods = self.pods.select(|_| true);
         if self.verifier.len() > pods.len() {
-            self.verifier.retain(&pods.iter().map(|pod| pod.start.uid.as_str()).collect());
+            self.verifier.retain(&pods.iter().map(|pod| pod.start.uid.as_str()).into_set());
         }
     }
 }

@@ -23,6 +23,7 @@ use crate::api::names::labels::{NAME, SEED};
 use crate::api::types;
 use crate::lenient::Guarded;
 use crate::seed::SplitExecutable;
+use crate::sorted::Sorted as _;
 
 /// Time limit of a watch's first list; missing permissions show as a timeout.
 pub(super) const FIRST_LIST_TIMEOUT: Duration = Duration::from_secs(10);
@@ -120,7 +121,7 @@ impl SeedParts {
         }
         let watched = lock(&self.watched);
         let parts = watched.values().flat_map(|(cache, _)| cache.select(|_| true));
-        let alive: BTreeSet<String> = parts.map(|part| part.uid.clone()).collect();
+        let alive = parts.map(|part| part.uid.clone()).into_set();
         sound.retain(|uid, _| alive.contains(uid));
     }
 

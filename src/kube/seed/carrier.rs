@@ -11,6 +11,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::sorted::Sorted as _;
 use quinistry_oci::Digest;
 
 pub use crate::api::names::labels::CARRIER;
@@ -96,7 +97,7 @@ pub fn candidates(named: &[String], sandboxes: &[String], running: &[RunningImag
     }
     let mut all = sandboxes.to_vec();
     let secret: BTreeSet<&str> =
-        running.iter().filter(|one| one.secret).map(|one| one.image.as_str()).collect();
+        running.iter().filter(|one| one.secret).map(|one| one.image.as_str()).into_set();
     let mut open: Vec<&str> = running.iter().map(|one| one.image.as_str()).collect();
     open.retain(|image| !secret.contains(image) && !is_ours(image));
     open.sort_unstable();

@@ -5,7 +5,7 @@
 //! by the store.
 
 use quinistry_oci::{Descriptor, Manifest, media_type};
-use regex::RegexSet;
+use regex_lite::{Regex, RegexBuilder};
 
 use super::response::error::Error;
 
@@ -51,14 +51,29 @@ impl Validation {
 ///
 /// UrlRules::new(["^https://layers\\.example/"], ["/private/"])?;
 /// assert!(UrlRules::new(["("], []).is_err());
-/// # Ok::<(), regex::Error>(())
+/// # Ok::<(), regex_lite::Error>(())
 /// ```
 #[derive(Clone, Debug)]
 pub struct UrlRules {
-    /// Patterns of which a URL must match one; `None` if it need not.
-    allow: Option<RegexSet>,
-    /// Patterns of which a URL must match none.
-    deny: RegexSet,
+    /// Expression that a URL must match; `None` if it need not.
+    allow: Option<Regex>,
+    /// Expression that a URL must not match.
+    deny: Option<Regex>,
+}
+
+/// Most memory of compiled expressions, in bytes. A URL is matched in time that is proportional to its length
+/// and to this.
+const MAX_COMPILED_BYTES: usize = 1 << 20;
+
+/// Returns the expression that matches where one of several valid ones does, or `None` of none.
+pub(crate) fn any_of<'a>(
+    expressions: impl IntoIterator<Item = &'a str>,
+) -> Result<Option<Regex>, regex_lite::Error> {
+    let groups: Vec<String> = expressions.into_iter().map(|text| format!("(?:{text})")).collect();
+    if groups.is_empty() {
+        return Ok(None);
+    }
+    RegexBuilder::new(&groups.join("|")).size_limit(MAX_COMPILED_BYTES).build().map(Some)
 }
 
 impl UrlRules {
@@ -67,16 +82,18 @@ impl UrlRules {
     pub fn new<'a>(
         allow: impl IntoIterator<Item = &'a str>,
         deny: impl IntoIterator<Item = &'a str>,
-    ) -> Result<Self, regex::Error> {
-        let (allow, deny) = (RegexSet::new(allow)?, RegexSet::new(deny)?);
+    ) -> Result<Self, regex_lite::Error> {
+        let (allow, deny) = (valid(allow)?, valid(deny)?);
         let needs_match = !allow.is_empty() || deny.is_empty();
-        Ok(Self { allow: needs_match.then_some(allow), deny })
+        // `[^\s\S]` matches nothing.
+        let allow = any_of(allow)?.map_or_else(|| Regex::new(r"[^\s\S]"), Ok)?;
+        Ok(Self { allow: needs_match.then_some(allow), deny: any_of(deny)? })
     }
 
     /// Returns the rules that permit any URL by HTTP.
     #[must_use]
     pub fn any() -> Self {
-        Self { allow: None, deny: RegexSet::empty() }
+        Self { allow: None, deny: None }
     }
 
     /// Returns true if each URL of a layer is permitted.
@@ -84,9 +101,14 @@ impl UrlRules {
         layer.urls.iter().all(|url| {
             is_http(url)
                 && self.allow.as_ref().is_none_or(|allow| allow.is_match(url))
-                && !self.deny.is_match(url)
+                && !self.deny.as_ref().is_some_and(|deny| deny.is_match(url))
         })
     }
+}
+
+/// Returns expressions of which each is valid alone: `a)|(b` would be so only between others.
+fn valid<'a>(expressions: impl IntoIterator<Item = &'a str>) -> Result<Vec<&'a str>, regex_lite::Error> {
+    expressions.into_iter().map(|text| Regex::new(text).map(|_| text)).collect()
 }
 
 /// Returns true if `url` is an absolute URL of `http` or `https` without a fragment (RFC 9110, 4.2).

@@ -101,7 +101,7 @@ impl<'a> Decision<'a> {
 // === impl Rules ===
 
 impl Rules {
-    /// Compiles rules. Fails if a pattern is not valid, or all of them together need too much memory.
+    /// Compiles rules. Fails if a pattern is not valid.
     pub fn new(rules: &[AccessRule], groups: Groups) -> Result<Self, PatternError> {
         let (mut included, mut excluded) = (Vec::new(), Vec::new());
         for (index, rule) in rules.iter().enumerate() {

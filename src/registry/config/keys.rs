@@ -152,7 +152,7 @@ const REST: &[ConfigKey] = &[
     key("validation.manifests", Section),
     key("validation.manifests.urls", Section),
     key("validation.manifests.urls.allow", Patterns)
-        .note("unanchored; without `allow` and `deny` every layer with `urls` is refused"),
+        .note("unanchored, with ASCII classes alone (no `\\p`); without `allow` and `deny` every layer with `urls` is refused"),
     key("validation.manifests.urls.deny", Patterns),
     key("validation.manifests.indexes", Section).lines(ReleaseLines::Three),
     key("validation.manifests.indexes.platforms", OneOf(&["all", "none", "list"]))

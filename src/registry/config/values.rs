@@ -9,13 +9,14 @@ use http::header::{HeaderName, HeaderValue};
 use http::uri::PathAndQuery;
 use http::{HeaderMap, Uri};
 use quinistry_http::client_address::TrustedProxies;
-use regex::{Regex, RegexSet};
+use regex_lite::Regex;
 
 use super::listen_address::ListenAddress;
 use super::scalar::{self, WrittenDuration};
 use super::schema::Kind;
 use super::tree::{ConfigNode, NodeKind, TreeEntry};
 use crate::api::response::extra_headers::is_framing;
+use crate::api::validation::any_of;
 
 /// Most values of all headers together.
 const MAX_HEADER_VALUES: usize = 100;
@@ -157,24 +158,13 @@ pub(super) fn texts(node: &ConfigNode) -> CheckedValue<'_, Vec<&str>> {
 /// Reads regular expressions that compile, each alone and all together.
 pub(super) fn patterns(node: &ConfigNode) -> CheckedValue<'_, Vec<String>> {
     let texts = texts(node)?;
-    if RegexSet::new(&texts).is_ok() {
-        return Ok(texts.into_iter().map(str::to_owned).collect());
-    }
-    // The set does not tell which expression is wrong.
     list(node, |item| {
-        let text = text(item)?;
-        match Regex::new(text) {
-            Ok(_) => Ok(()),
-            // The error draws the expression over several lines; its last line says what is wrong.
-            Err(error) => {
-                let error = error.to_string();
-                let reason =
-                    error.lines().last().unwrap_or_default().trim_start_matches("error: ").to_owned();
-                Err(problem(item, format!("is not a valid regular expression: {reason}")))
-            }
-        }
+        let invalid = |error| problem(item, format!("is not a valid regular expression: {error}"));
+        Regex::new(text(item)?).map_err(invalid)
     })?;
-    Err(problem(node, "needs too much memory as a whole; use fewer or shorter expressions"))
+    any_of(texts.iter().copied())
+        .map_err(|_| problem(node, "needs too much memory as a whole; use fewer or shorter expressions"))?;
+    Ok(texts.into_iter().map(str::to_owned).collect())
 }
 
 /// Reads networks, addresses, and the word `unix`.

@@ -20,6 +20,7 @@ use crate::install::error::InstallError;
 use crate::install::operators::{self, OperatorDeployment};
 use crate::install::{manifests, ownership};
 use crate::operator::naming;
+use crate::sorted::Sorted as _;
 
 /// Number of concurrent requests.
 const CONCURRENT_REQUESTS: usize = 8;
@@ -163,7 +164,7 @@ async fn missing(cluster: &Cluster, namespace: &str) -> Result<BTreeSet<Permissi
     if is_allowed(cluster, &Permission::everything()).await? {
         return Ok(BTreeSet::new());
     }
-    let mut needed: BTreeSet<Permission> = rights::own_permissions(namespace).into_iter().collect();
+    let mut needed = rights::own_permissions(namespace).into_iter().into_set();
     let escalates =
         try_join_all(Permission::escalate().iter().map(|right| is_allowed(cluster, right))).await?;
     if escalates.contains(&false) {

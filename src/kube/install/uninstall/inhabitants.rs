@@ -1,13 +1,12 @@
 //! Objects in a namespace other than those that Kubernetes creates in each. (Client required.)
 
-use std::collections::BTreeSet;
-
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use serde_json::Value;
 
 use super::discovery::Kinds;
 use crate::install::api::{Cluster, METADATA_LIST_TYPE};
 use crate::install::error::InstallError;
+use crate::sorted::Sorted as _;
 
 /// Number of kinds that are listed at the same time.
 const CONCURRENT_LISTS: usize = 8;
@@ -33,7 +32,7 @@ pub(super) async fn inhabitants(
         }
     });
     let found: Vec<Vec<String>> = stream::iter(each).buffer_unordered(CONCURRENT_LISTS).try_collect().await?;
-    let mut found: BTreeSet<String> = found.into_iter().flatten().collect();
+    let mut found = found.into_iter().flatten().into_set();
     found
         .extend(kinds.unknown.iter().map(|group| format!("objects of {group}, an API that does not answer")));
     let more = found.len().saturating_sub(MAX_NAMED_INHABITANTS);

@@ -16,6 +16,7 @@ use crate::operator::naming::{self, CONTAINER_PORT};
 use crate::operator::resource::ValidResource;
 use crate::operator::select::LEFT_OUT;
 use crate::seed::{self, SeedNames};
+use crate::sorted::Sorted as _;
 
 /// User and group ID of the registry, as in the image; numeric so that the kubelet can see that it is not
 /// root.
@@ -159,8 +160,8 @@ fn container(quinistry: &ValidResource, input: &BuildInput<'_>) -> core::Contain
 
 fn resources(quinistry: &ValidResource) -> core::ResourceRequirements {
     let merged = |defaults: &[(&str, &str)], given: &BTreeMap<String, IntOrString>| {
-        let mut all: BTreeMap<_, _> =
-            defaults.iter().map(|&(name, amount)| (name.to_owned(), Quantity(amount.into()))).collect();
+        let mut all =
+            defaults.iter().map(|&(name, amount)| (name.to_owned(), Quantity(amount.into()))).into_map();
         all.extend(given.iter().map(|(name, amount)| {
             let amount = match amount {
                 IntOrString::Int(amount) => amount.to_string(),

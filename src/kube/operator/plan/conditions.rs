@@ -11,6 +11,7 @@ use crate::api::conditions::{DEGRADED, FIXED_POINT, PORTS_AVAILABLE, PROGRESSING
 use crate::crd::{Deviation, Reason};
 use crate::operator::observed::{FetchResult, ObservedPod, Rejection};
 use crate::operator::select;
+use crate::sorted::Sorted as _;
 
 /// One condition, without the times of its API form.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -369,7 +370,7 @@ fn joining<'a>(chain: &'a ChainView<'_>) -> Vec<&'a str> {
     let nodes = chain.views.first().map_or(&[][..], |view| view.nodes.as_slice());
     let allowed = i64::from(chain.quinistry.spec.rollout.progress_deadline_seconds);
     let nodes_awaiting_fetch: BTreeSet<&str> =
-        chain.views.iter().flat_map(GenerationView::nodes_awaiting_fetch).collect();
+        chain.views.iter().flat_map(GenerationView::nodes_awaiting_fetch).into_set();
     let mut joining = Vec::new();
     for node in nodes {
         let whole = !nodes_awaiting_fetch.contains(node.name.as_str())

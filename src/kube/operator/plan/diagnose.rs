@@ -12,6 +12,7 @@ use crate::crd::{Deviation, Reason};
 use crate::operator::naming::CONTAINER_PORT;
 use crate::operator::observed::{FetchResult, ObservedPod};
 use crate::operator::{build, select};
+use crate::sorted::Sorted as _;
 
 /// Exit code of `serve` for an image other than the expected one.
 pub(super) const DIGEST_DEVIATES_EXIT_CODE: i32 = 3;
@@ -66,7 +67,7 @@ pub(super) fn deviations(chain: &ChainView<'_>, progress: &RolloutProgress) -> V
             }
         }
         let named: BTreeSet<String> =
-            all.iter().filter(|one| one.generation == view.number).map(|one| one.node.clone()).collect();
+            all.iter().filter(|one| one.generation == view.number).map(|one| one.node.clone()).into_set();
         for node in view.nodes_lacking().filter(|node| !named.contains(&node.name)) {
             if let Some((reason, message)) = missing::problem(chain, view, node, progress) {
                 all.push(deviation(&node.name, view.number, reason, &message));

@@ -110,7 +110,7 @@ impl<'a> GenerationView<'a> {
     ) -> Self {
         let observed = chain.observed;
         let mut pods: Vec<&ObservedPod> = observed.pods_of(number).collect();
-        pods.sort_by(|one, other| one.name.cmp(&other.name));
+        pods.sort_unstable_by(|one, other| one.name.cmp(&other.name));
         Self {
             number,
             sets,

@@ -8,6 +8,7 @@ use super::generation::GenerationView;
 use super::progress::RolloutProgress;
 use crate::crd::Reason;
 use crate::operator::observed::{ObservedNode, ObservedPod, Refusal};
+use crate::sorted::Sorted as _;
 
 /// Time in seconds that a pod may take to start before its node is reported.
 const POD_START_GRACE_SECONDS: i64 = 30;
@@ -47,8 +48,8 @@ impl Missing {
             silent.map(|pod| (view.number, pod.name.clone(), pod.start.uid.clone()))
         });
         Self {
-            generations: missing.map(|view| view.number).collect(),
-            pods: silent.take(MAX_PODS_QUERIED).collect(),
+            generations: missing.map(|view| view.number).into_set(),
+            pods: silent.take(MAX_PODS_QUERIED).into_set(),
         }
     }
 

@@ -26,7 +26,7 @@ pub(super) fn owner(quinistry: &ValidResource, observed: &ObservedState) -> Opti
     let rivals = observed.rivals.iter().filter(|rival| rival.identity.uid != this.identity.uid);
     let mut claims: Vec<PortClaim<'_>> =
         rivals.filter_map(|rival| PortClaim::of_rival(rival, observed)).chain([this]).collect();
-    claims.sort_by(PortClaim::compare);
+    claims.sort_unstable_by(PortClaim::compare);
     let mut owners: Vec<PortClaim<'_>> = Vec::new();
     for claim in claims.into_iter().take_while(|claim| claim.identity.uid != this.identity.uid) {
         if !owners.iter().any(|owner| owner.competes(&claim)) {

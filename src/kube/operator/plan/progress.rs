@@ -10,6 +10,7 @@ use k8s_openapi::jiff::Timestamp;
 use super::generation::GenerationView;
 use super::{Action, ChainView};
 use crate::operator::observed::{ObservedNode, ObservedPod};
+use crate::sorted::Sorted as _;
 
 /// Time in seconds that a pod must have been Ready before its node no longer counts as missing it: a pod in a
 /// crash loop is Ready now and then.
@@ -57,7 +58,7 @@ impl RolloutProgress {
             .iter()
             .filter(|(_, since)| passed(last.map_or(**since, |last| last.max(**since))))
             .map(|(key, _)| (*key).clone())
-            .collect();
+            .into_set();
         let starts: Vec<Timestamp> = if waited.is_empty() {
             last.into_iter().collect()
         } else {

@@ -17,6 +17,7 @@ use crate::operator::resource::ValidResource;
 use crate::operator::{build, select};
 use crate::seed::carrier::{self, Assignment, CarrierNode};
 use crate::seed::{SeedNames, SeedPart, exit};
+use crate::sorted::Sorted as _;
 
 /// Reasons of the kubelet for an image that cannot be used as a carrier on its node.
 const UNUSABLE_IMAGE_REASONS: [&str; 2] = ["ErrImageNeverPull", "InvalidImageName"];
@@ -60,7 +61,7 @@ impl<'a> SeedView<'a> {
             .iter()
             .filter(|part| part.seed == names.seed() && !part.deleting)
             .map(|part| (part.name.as_str(), part.as_ref()))
-            .collect();
+            .into_map();
         let part_count = ours
             .map(|(_, part_count)| *part_count)
             // The stub's `ConfigMap` counts, without which no pod starts: another `ConfigMap` with such a

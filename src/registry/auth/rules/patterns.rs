@@ -1,14 +1,15 @@
 //! Patterns of repositories and of user names, matched in time that is linear in the length of a name.
 
+mod glob;
+
+use std::collections::{BTreeSet, HashMap};
+
 use quinistry_oci::RepositoryName;
 
-use globset::{Candidate, GlobBuilder, GlobSet, GlobSetBuilder};
+use self::glob::Glob;
 
 /// Longest pattern, in bytes.
 pub const MAX_PATTERN_BYTES: usize = 255;
-
-/// Bytes of patterns that are matched as one automaton. More of them would exceed the limit of its size.
-const MAX_SET_BYTES: usize = 32 * 1024;
 
 /// Error of a pattern.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -25,21 +26,25 @@ pub enum PatternError {
     Unmatchable(&'static str),
     /// Text that the grammar of patterns does not allow.
     #[error("is not a valid pattern: {0}")]
-    Malformed(String),
+    Malformed(&'static str),
 }
 
-/// Patterns, each with the index of its owner.
+/// Patterns, each with the index of its owner, by the plain text at their beginning: of thousands of
+/// patterns, few begin as a name does.
 #[derive(Debug, Default)]
 pub(super) struct PatternIndex {
-    sets: Vec<(GlobSet, Vec<usize>)>,
+    patterns: HashMap<String, Vec<(Glob, usize)>>,
+    /// Lengths of those texts, in bytes.
+    lengths: BTreeSet<usize>,
 }
 
 /// Checks a pattern without its `!`. With `has_components`, `*` and `?` do not match a slash.
 pub fn check_pattern(pattern: &str, has_components: bool) -> Result<(), PatternError> {
-    glob(pattern, has_components).map(drop)
+    compile(pattern, has_components).map(drop)
 }
 
-fn glob(pattern: &str, has_components: bool) -> Result<globset::Glob, PatternError> {
+/// Returns the plain text at the beginning of a pattern, and the rest.
+fn compile(pattern: &str, has_components: bool) -> Result<(String, Glob), PatternError> {
     match pattern.len() {
         0 => return Err(PatternError::Empty),
         1..=MAX_PATTERN_BYTES => {}
@@ -48,8 +53,7 @@ fn glob(pattern: &str, has_components: bool) -> Result<globset::Glob, PatternErr
     if let Some(problem) = unmatchable(pattern).filter(|_| has_components) {
         return Err(PatternError::Unmatchable(problem));
     }
-    let built = GlobBuilder::new(pattern).literal_separator(has_components).build();
-    built.map_err(|error| PatternError::Malformed(error.kind().to_string()))
+    glob::compile(pattern, has_components).map_err(PatternError::Malformed)
 }
 
 /// Returns the reason for which a pattern matches no name of a repository, if it is a frequent mistake.
@@ -83,35 +87,22 @@ fn unmatchable(pattern: &str) -> Option<&'static str> {
 impl PatternIndex {
     /// Compiles patterns with the indexes of their owners.
     pub(super) fn new(patterns: &[(&str, usize)], has_components: bool) -> Result<Self, PatternError> {
-        let mut sets = Vec::new();
-        let mut rest = patterns;
-        while !rest.is_empty() {
-            let mut bytes = 0;
-            let fits = |(pattern, _): &&(&str, usize)| {
-                bytes += pattern.len();
-                bytes <= MAX_SET_BYTES
-            };
-            let count = rest.iter().take_while(fits).count().max(1);
-            let (now, later) = rest.split_at(count);
-            let mut builder = GlobSetBuilder::new();
-            for (pattern, _) in now {
-                builder.add(glob(pattern, has_components)?);
-            }
-            let set = builder.build().map_err(|error| PatternError::Malformed(error.kind().to_string()))?;
-            sets.push((set, now.iter().map(|(_, owner)| *owner).collect()));
-            rest = later;
+        let mut index = Self::default();
+        for (pattern, owner) in patterns {
+            let (plain, glob) = compile(pattern, has_components)?;
+            index.lengths.insert(plain.len());
+            index.patterns.entry(plain).or_default().push((glob, *owner));
         }
-        Ok(Self { sets })
+        Ok(index)
     }
 
     /// Returns the owners of the patterns that match a name, sorted, each once.
     pub(super) fn find(&self, name: &str) -> Vec<usize> {
-        let candidate = Candidate::new(name);
         let mut owners = Vec::new();
-        let mut matches = Vec::new();
-        for (set, owned_by) in &self.sets {
-            set.matches_candidate_into(&candidate, &mut matches);
-            owners.extend(matches.iter().map(|index| owned_by[*index]));
+        for length in &self.lengths {
+            let Some((plain, rest)) = name.split_at_checked(*length) else { continue };
+            let patterns = self.patterns.get(plain).into_iter().flatten();
+            owners.extend(patterns.filter(|(glob, _)| glob.matches(rest)).map(|(_, owner)| *owner));
         }
         owners.sort_unstable();
         owners.dedup();
