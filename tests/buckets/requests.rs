@@ -24,12 +24,13 @@ fn count(stub: &StubStore, operation: &'static str, most: usize, run: impl FnOnc
     Row { operation, most, sent: stub.log().take() }
 }
 
-/// Returns the requests that belong to the operation. Heartbeats come at any time, and sessions that have ended
-/// are cleared after the answer.
+/// Returns the requests that belong to the operation. Heartbeats come at any time, a walk for repositories of another
+/// program half a minute after a start, and sessions that have ended are cleared after the answer.
 fn own(row: &Row) -> Vec<&SentRequest> {
     let is_background = |request: &SentRequest| {
         request.key.contains("/_quinistry/replicas/")
             || request.key.contains("/_quinistry/leader/")
+            || (request.kind == RequestKind::List && request.key.ends_with("/repositories/"))
             || (request.kind == RequestKind::DeleteMany && request.key.contains("/_uploads/"))
     };
     row.sent.iter().filter(|request| !is_background(request)).collect()
