@@ -167,7 +167,9 @@ mod tests {
 
     fn payload() -> Payload {
         let mut payload = Payload::from("ab");
-        ["", "cde", "f"].into_iter().for_each(|piece| payload.push(piece.into()));
+        for piece in ["", "cde", "f"] {
+            payload.push(piece.into());
+        }
         payload
     }
 

@@ -89,13 +89,16 @@ fn configuration(section: &str, settings: ReplicaSettings<'_>) -> String {
     )
 }
 
-/// Returns true for requests that no operation of a client waits for. Heartbeats and looks for uploads that were left
-/// behind come at any time, and sessions that have ended are cleared after the answer.
+/// Returns true for requests that no operation of a client waits for, but for a page of the catalog. Heartbeats and looks
+/// for uploads that were left behind come at any time, a walk for repositories of another program half a minute after a
+/// start, and sessions that have ended are cleared after the answer.
 pub(crate) fn is_background(request: &SentRequest) -> bool {
     let key = &request.key;
     match request.kind {
         RequestKind::ListUploads => true,
-        RequestKind::List => key.ends_with("/repositories/") || key.ends_with("/_uploads/"),
+        RequestKind::List => {
+            ["/repositories/", "/_uploads/", "/_quinistry/repos/"].iter().any(|folder| key.ends_with(folder))
+        }
         RequestKind::DeleteMany => key.contains("/_uploads/"),
         _ => ["replicas", "leader", "repos-complete"]
             .iter()

@@ -122,14 +122,14 @@ fn request_text(method: &Method, url: &Url, headers: &HeaderMap, account: &str) 
         headers.keys().filter(|name| name.as_str().starts_with("x-ms-")).collect();
     own.sort_unstable_by_key(|name| name.as_str());
     for name in own {
-        text.push_str(&format!("{name}:{}\n", value(name)));
+        text.extend([name.as_str(), ":", value(name), "\n"]);
     }
-    text.push_str(&format!("/{account}{}", url.path()));
+    text.extend(["/", account, url.path()]);
     let mut pairs: Vec<_> =
         url.query_pairs().map(|(name, value)| (name.to_ascii_lowercase(), value)).collect();
     pairs.sort_unstable();
     for (name, value) in pairs {
-        text.push_str(&format!("\n{name}:{value}"));
+        text.extend(["\n", &name, ":", &value]);
     }
     text
 }

@@ -130,7 +130,9 @@ mod tests {
         assert_eq!(again.1.as_ptr(), address);
         let others: Vec<_> = (0..1000).map(|_| slabs.take()).collect();
         assert_eq!(slabs.count(), 2);
-        others.into_iter().for_each(|block| slabs.give_back(block));
+        for block in others {
+            slabs.give_back(block);
+        }
         assert_eq!(slabs.count(), 1, "the first slab has blocks in use");
         slabs.give_back(first);
         slabs.give_back(again);

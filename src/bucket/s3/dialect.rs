@@ -31,7 +31,7 @@ pub(super) enum Dialect {
         /// Credentials.
         credentials: Credentials<GcpCredential>,
         /// Key that signs URLs. Without one, each URL would be a request to another service.
-        url_key: Option<ServiceAccountKey>,
+        url_key: Option<Box<ServiceAccountKey>>,
     },
 }
 

@@ -78,7 +78,7 @@ impl S3 {
             }
             Some((key, GoogleKeyType::ServiceAccount)) => {
                 let builder = GoogleCloudStorageBuilder::new().with_service_account_key(key.expose());
-                (builder, ServiceAccountKey::of_json(&key))
+                (builder, ServiceAccountKey::of_json(&key).map(Box::new))
             }
             _ => (GoogleCloudStorageBuilder::from_env(), None),
         };

@@ -24,7 +24,7 @@ async fn read(objects: &dyn Objects, key: &str) -> Option<Vec<u8>> {
 }
 
 /// Runs a check on each store.
-fn on_each_store(check: impl AsyncFn(&dyn Objects)) {
+fn on_each_store(check: &impl AsyncFn(&dyn Objects)) {
     RUNTIME.block_on(check(&*governed(Arc::new(Mem::default()))));
     if let Some(gateway) = Gateway::start() {
         RUNTIME.block_on(check(&*governed(Arc::new(gateway.bucket()))));
@@ -36,7 +36,7 @@ fn on_each_store(check: impl AsyncFn(&dyn Objects)) {
 
 #[test]
 fn a_part_that_another_writer_has_sent_again_is_not_taken_for_the_first() {
-    on_each_store(async |objects| {
+    on_each_store(&async |objects: &dyn Objects| {
         let id = objects.create_multipart("k").await.unwrap();
         let upload = Multipart { key: "k", id: &id };
         let first = objects.put_part(upload, 1, vec![1; PART_BYTES].into()).await.unwrap();
@@ -54,7 +54,7 @@ fn a_part_that_another_writer_has_sent_again_is_not_taken_for_the_first() {
 
 #[test]
 fn an_upload_that_has_ended_is_not_ended_again_with_other_parts() {
-    on_each_store(async |objects| {
+    on_each_store(&async |objects: &dyn Objects| {
         let id = objects.create_multipart("k").await.unwrap();
         let upload = Multipart { key: "k", id: &id };
         let first = objects.put_part(upload, 1, vec![1; PART_BYTES].into()).await.unwrap();
@@ -72,7 +72,7 @@ fn an_upload_that_has_ended_is_not_ended_again_with_other_parts() {
 
 #[test]
 fn an_upload_that_has_ended_with_other_parts_tells_so() {
-    on_each_store(async |objects| {
+    on_each_store(&async |objects: &dyn Objects| {
         let id = objects.create_multipart("k").await.unwrap();
         let upload = Multipart { key: "k", id: &id };
         let mut parts = Vec::new();

@@ -24,8 +24,8 @@ async fn read(objects: &dyn Objects, key: &str) -> Bytes {
 fn row_222_a_creation_whose_answer_was_lost_is_its_own_success() {
     let (faulty, objects) = faulty();
     RUNTIME.block_on(async {
-        let faults = [Fault::ErrorAfterSuccess, Fault::ConflictAfterSuccess, Fault::UnavailableAfterSuccess];
-        for (i, fault) in faults.into_iter().enumerate() {
+        let lost = [Fault::ErrorAfterSuccess, Fault::ConflictAfterSuccess, Fault::UnavailableAfterSuccess];
+        for (i, fault) in lost.into_iter().enumerate() {
             let key = format!("k/{i}");
             faulty.plan().spoil(RequestKind::Put, &key, fault, 1);
             objects.put(&key, "mine".into(), Condition::Absent).await.unwrap();

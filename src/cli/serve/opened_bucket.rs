@@ -48,18 +48,15 @@ fn open_within(
     let is_writable = access == FolderAccess::Write;
     let mut probe = None;
     let abilities = if is_writable {
-        let abilities = match kept.filter(|kept| is_enough(kept, &objects, options)) {
-            Some(kept) => {
-                log_kept(&kept, options);
-                kept.abilities
-            }
-            None => {
-                let probing = bucket::probe(&objects, Some(&client), ProbeDepth::Start, options.is_exclusive);
-                let report = runtime.block_on(probing)?;
-                log_findings(&report, options);
-                probe = Some(KeptProbe::new(report.abilities, &objects, options));
-                report.abilities
-            }
+        let abilities = if let Some(kept) = kept.filter(|kept| is_enough(kept, &objects, options)) {
+            log_kept(&kept, options);
+            kept.abilities
+        } else {
+            let probing = bucket::probe(&objects, Some(&client), ProbeDepth::Start, options.is_exclusive);
+            let report = runtime.block_on(probing)?;
+            log_findings(&report, options);
+            probe = Some(KeptProbe::new(report.abilities, &objects, options));
+            report.abilities
         };
         warn_of_settings(runtime.block_on(objects.settings()).unwrap_or_default(), options);
         abilities

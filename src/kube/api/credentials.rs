@@ -192,7 +192,7 @@ fn bearer(token: &str) -> Result<HeaderValue, AuthError> {
 /// Reads the certificate and the key of a user.
 fn identity_of(user: &AuthInfo) -> Result<Option<Vec<u8>>, KubeconfigError> {
     let certificate = data(user.client_certificate_data.as_deref(), user.client_certificate.as_deref());
-    let key = user.client_key_data.as_ref().map(|key| key.expose_secret());
+    let key = user.client_key_data.as_ref().map(secrecy::ExposeSecret::expose_secret);
     let key = data(key, user.client_key.as_deref()).map_err(KubeconfigError::LoadClientKey)?;
     match (certificate.map_err(KubeconfigError::LoadClientCertificate)?, key) {
         (None, None) => Ok(None),

@@ -61,14 +61,12 @@ fn configuration(config: &Config, credentials: &Credentials) -> Result<ClientCon
 
 /// Returns the authorities of the configuration, and without any those of the machine, as client-go does.
 fn roots(config: &Config) -> Result<RootCertStore, TlsError> {
-    match &config.root_cert {
-        Some(authorities) => store(authorities.iter().cloned().map(CertificateDer::from)),
-        None => {
-            let mut roots = RootCertStore::empty();
-            roots.add_parsable_certificates(quinistry_client::authorities_of_the_machine().iter().cloned());
-            Ok(roots)
-        }
+    if let Some(authorities) = &config.root_cert {
+        return store(authorities.iter().cloned().map(CertificateDer::from));
     }
+    let mut roots = RootCertStore::empty();
+    roots.add_parsable_certificates(quinistry_client::authorities_of_the_machine().iter().cloned());
+    Ok(roots)
 }
 
 fn store(authorities: impl IntoIterator<Item = CertificateDer<'static>>) -> Result<RootCertStore, TlsError> {

@@ -226,7 +226,9 @@ mod tests {
                 .iter()
                 .flat_map(|text| pieces.iter().map(move |piece| format!("{text}{piece}")))
                 .collect();
-            texts.iter().for_each(|text| check(text));
+            for text in &texts {
+                check(text);
+            }
         }
     }
 
