@@ -174,7 +174,7 @@ impl Registry {
 pub(crate) fn pull_directly(store: SocketAddr, url: &str) -> Duration {
     let host = store.to_string();
     let target = url.split_once(&host).map_or(url, |(_, target)| target);
-    let mut connection = Connection::new(TcpStream::connect(store).unwrap()).to_host(&host);
+    let mut connection = Connection::new(TcpStream::connect(store).unwrap()).for_host(&host);
     let begin = Instant::now();
     connection.get(target, |_| ());
     begin.elapsed()

@@ -72,7 +72,7 @@ impl fmt::Display for Table {
             };
             match goal {
                 Goal::Milliseconds(most) => {
-                    writeln!(f, "  ≤ {most:.0} ms {}", verdict(own.median() <= *most))?
+                    writeln!(f, "  ≤ {most:.0} ms {}", verdict(own.median() <= *most))?;
                 }
                 Goal::ShareOfDistribution(share) => {
                     let most = distribution.as_ref().map(|other| other.median() * share);

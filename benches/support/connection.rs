@@ -38,7 +38,7 @@ impl Connection {
     }
 
     /// Returns the connection with another value of `Host`, which may be part of a signature.
-    pub(crate) fn to_host(self, host: &str) -> Self {
+    pub(crate) fn for_host(self, host: &str) -> Self {
         Self { host: host.to_owned(), ..self }
     }
 

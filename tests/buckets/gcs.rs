@@ -1,4 +1,4 @@
-//! A bucket of Google Cloud Storage, by the stub: generations instead of ETags, and Google's credentials.
+//! A bucket of Google Cloud Storage, by the stub: generations instead of `ETag`s, and Google's credentials.
 
 use std::fs;
 

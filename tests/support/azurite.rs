@@ -101,8 +101,8 @@ impl Azurite {
         let path = format!("/{ACCOUNT}/{CONTAINER}{slash}{key}");
         let marks = [("x-ms-date", date.as_str()), ("x-ms-version", "2021-12-02")];
         let headers = [headers, &marks].concat();
-        let signed: String = headers.iter().map(|(name, value)| format!("{name}:{value}\n")).collect();
-        let asked: String = query.iter().map(|(name, value)| format!("\n{name}:{value}")).collect();
+        let signed: String = headers.iter().flat_map(|(name, value)| [*name, ":", value, "\n"]).collect();
+        let asked: String = query.iter().flat_map(|(name, value)| ["\n", *name, ":", value]).collect();
         // Empty lines stand for the standard headers, which the request has not.
         let text = format!("{method}{}{signed}/{ACCOUNT}{path}{asked}", "\n".repeat(12));
         let signing_key = hmac::Key::new(hmac::HMAC_SHA256, &STANDARD.decode(ACCOUNT_KEY).unwrap());

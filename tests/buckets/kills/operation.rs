@@ -117,7 +117,7 @@ impl Operation {
             }
             Self::Manifest => check_push(alive, name, progress.is_complete),
             Self::DeleteManifest => {
-                check_removal(alive, name, progress.is_complete, &["tag", "second"], self)
+                check_removal(alive, name, progress.is_complete, &["tag", "second"], self);
             }
             Self::DeleteTag => check_removal(alive, name, progress.is_complete, &["tag"], self),
             Self::DeleteBlob => {
