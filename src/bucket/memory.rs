@@ -1,7 +1,7 @@
 //! Memory for transfers: the parts of all uploads, and the bytes of pulls that are read ahead.
 //!
-//! Memory is taken from one budget before it is used, and counts until its last byte was sent, whoever holds it by
-//! then: a repetition of a request, or the connection. The buffer of a short upload is short; one that has outgrown it
+//! Memory is taken from one budget before it is used, and counts until its last byte was sent, also while a
+//! repetition of a request or the connection holds it. The buffer of a short upload is short; one that has outgrown it
 //! waits for the memory of a whole part at once, so that each upload with such a buffer can go on, and gives the memory
 //! back. Buffers of sessions that wait for their next request, and bytes that are read ahead, make place for others.
 

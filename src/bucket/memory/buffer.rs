@@ -47,7 +47,6 @@ impl BlockBuffer {
         self.length() + self.room()
     }
 
-    /// Adds memory.
     pub(crate) fn grow(&mut self, more: Reservation) {
         match &mut self.reserved {
             Some(reserved) => reserved.add(more),

@@ -108,8 +108,8 @@ pub fn is_tls(request: &Parts) -> bool {
     request.extensions.get::<TlsSession>().is_some()
 }
 
-/// Returns true if nobody can read a request on its way, as far as the registry knows: its connection is encrypted, or
-/// a proxy says that TLS ends there.
+/// Returns true if a request is encrypted on its way, as far as the registry knows: its connection is, or a proxy says
+/// that TLS ends there.
 pub(crate) fn is_protected(request: &Parts) -> bool {
     is_tls(request) || is_forwarded_https(&request.headers)
 }
