@@ -35,7 +35,7 @@ pub(super) enum Operation {
     DeleteBlob,
 }
 
-/// How far an operation came.
+/// Answers that a client has got to an operation.
 #[derive(Debug)]
 pub(super) struct Progress {
     /// True if each request was answered.
@@ -141,7 +141,7 @@ impl Operation {
         Digest::sha256(&self.bytes(name))
     }
 
-    /// What a DELETE names.
+    /// Returns the content that a DELETE names.
     fn deleted(self, name: &str) -> String {
         match self {
             Self::DeleteManifest => format!("manifests/{}", images(name)[1].digest()),
