@@ -168,6 +168,20 @@ async fn a_cancelled_session_is_unknown_to_each_replica() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_age_of_a_session_is_by_the_clock_of_the_store() {
+    let bucket = bucket();
+    let mut replicas = replicas(&bucket).await;
+    let location = begin(&mut replicas[0]).await;
+    bucket.inner().clock().advance(Duration::from_hours(160));
+    assert_eq!(
+        ask(&mut replicas[1], Method::GET, &location, None, "").await.status(),
+        StatusCode::NO_CONTENT
+    );
+    bucket.inner().clock().advance(Duration::from_hours(8));
+    assert_eq!(ask(&mut replicas[0], Method::GET, &location, None, "").await.status(), StatusCode::NOT_FOUND);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_upload_begins_without_a_request_and_small_blobs_take_few() {
     let bucket = bucket();
     let mut registry = replica(&bucket, Settings::default()).await;

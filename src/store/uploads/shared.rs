@@ -37,6 +37,12 @@ impl Store {
         self.storage().uploads().are_shared()
     }
 
+    /// Returns the present time by the clock that all processes of the storage share.
+    #[must_use]
+    pub fn shared_time(&self) -> SystemTime {
+        self.storage().now()
+    }
+
     /// Returns the secret that all processes of the storage share. The first process creates it of the bytes
     /// `new`, which cannot be guessed.
     pub fn shared_secret(&self, new: &[u8]) -> Result<Bytes, StoreError> {

@@ -7,7 +7,6 @@ mod receive;
 mod shared;
 
 use std::sync::Arc;
-use std::time::SystemTime;
 
 use axum::body::Body;
 use axum::response::Response;
@@ -60,7 +59,7 @@ pub(crate) async fn post(
         return upload_whole_blob(stored, settings, name, digest, request, body).await;
     }
     if stored.store.has_shared_sessions() {
-        let (id, state) = (UploadId::random(), UploadState { begun: SystemTime::now(), announced });
+        let (id, state) = (UploadId::random(), UploadState { begun: stored.store.shared_time(), announced });
         let state = stored.upload_secret(settings).await?.seal(&name, &id, state);
         let place = Place { id: &id, state: Some(&state), offset: 0 };
         return Ok(session_response(StatusCode::ACCEPTED, &name, place));

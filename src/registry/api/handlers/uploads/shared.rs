@@ -1,7 +1,7 @@
 //! Sessions that each replica of a registry continues.
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use quinistry_oci::{Digest, RepositoryName};
 use quinistry_store::{Claimed, Session, StorageError, Store, StoreError, UploadId};
@@ -28,7 +28,7 @@ pub(super) async fn recognised(
     // A registry that is read-only has no sessions, and creates no secret.
     let Some(text) = query.first(STATE).filter(|_| !settings.read_only) else { return Ok(None) };
     let Some(state) = stored.upload_secret(settings).await?.open(name, id, &text) else { return Ok(None) };
-    let age = SystemTime::now().duration_since(state.begun).unwrap_or_default();
+    let age = stored.store.shared_time().duration_since(state.begun).unwrap_or_default();
     Ok((age < settings.upload_expiry.age.max(MIN_STATE_AGE)).then(|| (text.into_owned(), state)))
 }
 
