@@ -148,7 +148,7 @@ async fn renew<C: Send + Sync + 'static>(credentials: Weak<Inner<C>>) {
     let mut has_failed = false;
     while let Some(max_pause) = credentials.upgrade().map(|credentials| credentials.max_pause) {
         let least = MIN_PAUSE.min(max_pause);
-        tokio::time::sleep(least + (max_pause - least).mul_f64(fraction())).await;
+        tokio::time::sleep(least + max_pause.saturating_sub(least).mul_f64(fraction())).await;
         let Some(credentials) = credentials.upgrade() else { return };
         match credentials.fetch().await {
             Ok(_) => has_failed = false,

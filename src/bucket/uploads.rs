@@ -40,6 +40,7 @@ pub use self::memory::PartMemory;
 
 /// Properties of the bucket and of its use that decide how uploads are received.
 #[derive(Clone, Copy, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own about the bucket")]
 pub struct UploadOptions {
     /// Sizes of transfers.
     pub transfers: TransferOptions,
@@ -58,6 +59,7 @@ pub struct UploadOptions {
 pub struct BucketUploads(Arc<Shared>);
 
 /// Things that all uploads share.
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own about the bucket")]
 struct Shared {
     objects: Arc<dyn Objects>,
     runtime: Handle,

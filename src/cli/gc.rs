@@ -98,7 +98,7 @@ pub(super) fn collect(folder: &Path, wanted: &Collection) -> anyhow::Result<GcRe
     Ok(GcReport::new(wanted.dry_run, store.collect(wanted)?))
 }
 
-/// Warns where the lock of the folder may not keep a registry on another machine from writing meanwhile.
+/// Warns where the lock of the folder may not keep a registry on another machine from writing at the same time.
 fn warn_of_other_machines(folder: &Path) {
     if let Ok(FilesystemKind { name, locking: Locking::Unsound | Locking::Unknown }) =
         FilesystemKind::of_folder(folder)

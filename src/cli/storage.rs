@@ -17,6 +17,7 @@ const DEFAULT_UPLOAD_TIMEOUT_MINUTES: u64 = 7 * 24 * 60;
 
 #[derive(Clone, Debug, clap::Args)]
 #[group(skip)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
 pub(super) struct StorageArgs {
     #[arg(
         long = "storage",

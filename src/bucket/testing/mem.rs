@@ -31,6 +31,7 @@ pub struct Mem {
 
 /// Properties of a bucket in memory, by which stores differ.
 #[derive(Clone, Copy, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "stores differ in each of them")]
 pub struct MemOptions {
     /// Versions of objects.
     pub versions: Versions,

@@ -52,19 +52,15 @@ fn open_within(
     let is_writable = access == FolderAccess::Write;
     let mut probe = None;
     let abilities = if is_writable {
-        let abilities = match kept.filter(|kept| is_enough(kept, &*objects, options)) {
-            Some(kept) => {
-                tell_kept(&kept, options);
-                kept.abilities
-            }
-            None => {
-                let probing =
-                    bucket::probe(&*objects, Some(&client), ProbeDepth::Start, options.is_exclusive);
-                let report = runtime.block_on(probing)?;
-                tell(&report, options);
-                probe = Some(KeptProbe::new(report.abilities, &*objects, options));
-                report.abilities
-            }
+        let abilities = if let Some(kept) = kept.filter(|kept| is_enough(kept, &*objects, options)) {
+            tell_kept(&kept, options);
+            kept.abilities
+        } else {
+            let probing = bucket::probe(&*objects, Some(&client), ProbeDepth::Start, options.is_exclusive);
+            let report = runtime.block_on(probing)?;
+            tell(&report, options);
+            probe = Some(KeptProbe::new(report.abilities, &*objects, options));
+            report.abilities
         };
         warn_of_settings(runtime.block_on(objects.settings()).unwrap_or_default(), options);
         abilities

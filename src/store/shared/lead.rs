@@ -213,7 +213,7 @@ impl LeadGains {
                 return;
             }
         }
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 }
 
