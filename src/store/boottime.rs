@@ -35,6 +35,7 @@ impl LocalClock {
 
     /// Returns a clock that a test moves.
     #[cfg(any(test, feature = "testing"))]
+    #[must_use]
     pub fn of(now: impl Fn() -> Duration + Send + Sync + 'static) -> Self {
         Self(Arc::new(now))
     }
