@@ -29,7 +29,7 @@ pub type Entry<'a> = (Key, &'a [u8]);
 /// [`remove`](Self::remove), [`remove_if`](Self::remove_if), [`clear`](Self::clear), [`scan`](Self::scan) and
 /// [`uploads`](Self::uploads), and of [`Uploads`] and [`Upload`] the seven without one. The others are right
 /// for every backend, and overridden where one call of the backend does what the default does in many.
-/// [`contract`](crate::contract) has the tests that all backends pass.
+/// `contract` has the tests that all backends pass.
 pub trait Storage: fmt::Debug + Send + Sync + 'static {
     /// Returns the abilities of the backend, which never change.
     fn abilities(&self) -> Abilities;
