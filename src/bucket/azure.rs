@@ -1,8 +1,10 @@
 //! The interface of Azure Blob Storage.
 //!
 //! Each call is one request, but for a copy, whose end is waited for, and the first of a day, before which the key that
-//! signs URLs is asked for where the credentials are a token. Of `object_store` come the chains of credentials. Parts are blocks: all uploads to one name share the pool of its blocks, which is why the name
-//! of an upload is part of the names of its blocks, and the end of one upload drops the blocks of the others.
+//! signs URLs is asked for where the credentials are a token. Of `object_store` come the chains of credentials.
+//!
+//! Parts are blocks: all uploads to one name share the pool of its blocks, which is why the name of an upload is part of
+//! the names of its blocks, and the end of one upload drops the blocks of the others.
 
 mod answers;
 mod blocks;

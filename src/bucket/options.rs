@@ -242,6 +242,21 @@ impl fmt::Display for BucketOptions {
     }
 }
 
+// === impl StoreOptions ===
+
+impl StoreOptions {
+    /// Returns true if the store takes parts of different lengths by its documentation, as those of the clouds do.
+    /// Cloudflare R2 does not. A start does not try, since that takes 11 MiB.
+    #[must_use]
+    pub const fn is_known_to_take_unequal_parts(&self) -> bool {
+        match self {
+            Self::S3(s3) => s3.endpoint.is_none(),
+            Self::Gcs(gcs) => gcs.endpoint.is_none(),
+            Self::Azure(_) => true,
+        }
+    }
+}
+
 // === impl TransferOptions ===
 
 impl TransferOptions {

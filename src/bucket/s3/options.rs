@@ -5,14 +5,14 @@ use std::sync::Arc;
 use http::{HeaderMap, HeaderName};
 use object_store::StaticCredentialProvider;
 use object_store::aws::{AmazonS3Builder, AwsCredential};
-use object_store::gcp::GoogleCloudStorageBuilder;
+use object_store::gcp::{GcpCredential, GoogleCloudStorageBuilder};
 use reqwest::Url;
 
 use super::S3;
 use super::dialect::{Dialect, insert};
 use super::external_account::ExternalAccount;
 use super::google_url::ServiceAccountKey;
-use crate::credentials::Credentials;
+use crate::credentials::{Credentials, Provider};
 use crate::transport::{Connector, Transport, retries};
 use crate::{
     GcsCredentials, GcsOptions, HttpClients, InvalidStore, RootPrefix, S3Encryption, S3Options, Secret,
@@ -73,8 +73,8 @@ impl S3 {
         let endpoint = options.endpoint.as_ref().map_or(GOOGLE, |endpoint| endpoint.as_str());
         let (builder, url_key) = match google_key(&options.credentials)? {
             Some((key, GoogleKeyType::ExternalAccount)) => {
-                let account = ExternalAccount::parse(&key, clients.credentials.clone())?;
-                (GoogleCloudStorageBuilder::new().with_credentials(Arc::new(account)), None)
+                let credentials = external_account(key, clients.credentials)?;
+                return Self::of_google(options, root, (clients.store, endpoint), (credentials, None));
             }
             Some((key, GoogleKeyType::ServiceAccount)) => {
                 let builder = GoogleCloudStorageBuilder::new().with_service_account_key(key.expose());
@@ -83,13 +83,21 @@ impl S3 {
             _ => (GoogleCloudStorageBuilder::from_env(), None),
         };
         let builder = builder.with_bucket_name(&options.bucket).with_base_url(endpoint);
-        let builder =
-            builder.with_retry(retries()).with_http_connector(Connector(clients.credentials.clone()));
+        let builder = builder.with_retry(retries()).with_http_connector(Connector(clients.credentials));
         let credentials = Credentials::of_chain(move || Ok(builder.clone().build()?.credentials().clone()))
             .map_err(InvalidStore::Credentials)?;
+        Self::of_google(options, root, (clients.store, endpoint), (credentials, url_key))
+    }
+
+    fn of_google(
+        options: &GcsOptions,
+        root: &RootPrefix,
+        (client, endpoint): (reqwest::Client, &str),
+        (credentials, url_key): (Credentials<GcpCredential>, Option<Box<ServiceAccountKey>>),
+    ) -> Result<Self, InvalidStore> {
         let url = parse(&format!("{endpoint}/{}/", options.bucket), &options.bucket)?;
         Ok(Self {
-            transport: Transport::new(clients.store),
+            transport: Transport::new(client),
             dialect: Dialect::Google { credentials, url_key },
             bucket: options.bucket.clone(),
             public_url: url.clone(),
@@ -98,6 +106,20 @@ impl S3 {
             new_object: HeaderMap::new(),
         })
     }
+}
+
+/// Returns the credentials of a workload identity federation. Those that the store refuses are replaced by an exchange
+/// that knows no token.
+fn external_account(
+    key: Secret,
+    client: reqwest::Client,
+) -> Result<Credentials<GcpCredential>, InvalidStore> {
+    ExternalAccount::parse(&key, client.clone())?;
+    let build = move || match ExternalAccount::parse(&key, client.clone()) {
+        Ok(account) => Ok(Arc::new(account) as Provider<GcpCredential>),
+        Err(error) => Err(object_store::Error::Generic { store: "GCS", source: Box::new(error) }),
+    };
+    Credentials::of_chain(build).map_err(InvalidStore::Credentials)
 }
 
 /// Type of a file with credentials of Google.

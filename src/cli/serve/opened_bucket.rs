@@ -76,7 +76,7 @@ fn open_within(
     let objects: Arc<dyn Objects> = Arc::new(objects.with_abilities(abilities));
     let uploads = UploadOptions {
         transfers: options.transfers,
-        parts_may_differ: abilities.takes_unequal_parts,
+        parts_may_differ: abilities.takes_unequal_parts || options.store.is_known_to_take_unequal_parts(),
         copies_parts: abilities.copies_parts,
         is_exclusive: options.is_exclusive,
         verifies_sha256: abilities.verifies_sha256,
