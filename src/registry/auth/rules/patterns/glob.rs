@@ -235,7 +235,7 @@ mod tests {
     #[test]
     fn patterns_match_as_those_of_globset() {
         let mut names = Vec::new();
-        each_text(&["a", "b", "/"], 5, &mut |name| names.push(name.to_owned()));
+        each_text(&["a", "b", "/"], 4, &mut |name| names.push(name.to_owned()));
         // Names neither begin nor end with a slash, nor have two in a row.
         names.retain(|name| !name.starts_with('/') && !name.ends_with('/') && !name.contains("//"));
         let pieces = ["a", "/", "*", "**", "**/", "/**/", "?", "{", ",", "}", "[a/]", "[!a]"];
