@@ -233,9 +233,10 @@ impl ProxyState {
             Fault::Unavailable => Some(StatusCode::SERVICE_UNAVAILABLE),
             Fault::Silent => std::future::pending().await,
             Fault::Conflicts => {
-                // A Lease contains the time of the attempt, so that no two attempts have equal bodies.
-                let is_lease = head.uri.path().contains("/leases");
-                let content = if is_lease { Bytes::new() } else { body.clone() };
+                // A Lease and a status contain the time of the attempt, so that two attempts may have different bodies.
+                let path = head.uri.path();
+                let is_dated = path.contains("/leases") || path.ends_with("/status");
+                let content = if is_dated { Bytes::new() } else { body.clone() };
                 let attempt = (format!("{} {}", head.method, head.uri), content);
                 let mut attempted = self.attempted.lock().expect("nothing panics with it");
                 // The same write at a later time has a first attempt of its own.
