@@ -4,7 +4,7 @@ use std::io;
 use std::net::TcpStream;
 use std::sync::RwLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use quinistry::oci::Digest;
 
@@ -17,6 +17,8 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(55);
 
 /// Number of attempts of a client that insists.
 const MAX_ATTEMPTS: usize = 200;
+/// Time in which a blob must be pushed, repetitions included.
+const PUSH_TIMEOUT: Duration = Duration::from_mins(2);
 
 /// Replicas that serve at the moment.
 #[derive(Debug, Default)]
@@ -156,12 +158,14 @@ impl Attempts<'_> {
     /// Pushes a blob that the registry has not, as often as is needed.
     pub(crate) fn ensure_blob(self, way: Way, bytes: &[u8]) {
         let rest = format!("blobs/{}", Digest::sha256(bytes));
-        for _ in 0..50 {
+        // By time, not by number: while a replica starts, each attempt of many chunks fails at once.
+        let begun = Instant::now();
+        while begun.elapsed() < PUSH_TIMEOUT {
             if self.insist("HEAD", &rest, &[], b"").status == 200 || self.push_blob(way, bytes) {
                 return;
             }
         }
-        panic!("{rest}: not pushed in 50 attempts");
+        panic!("{rest}: not pushed in {PUSH_TIMEOUT:?}");
     }
 
     /// Sends a manifest once.
