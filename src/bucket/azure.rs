@@ -20,6 +20,7 @@ use http::header::{CONTENT_LENGTH, CONTENT_TYPE, ETAG, HeaderName, IF_MATCH, IF_
 use http::{HeaderMap, HeaderValue, Method};
 use object_store::azure::AzureCredential;
 use percent_encoding::utf8_percent_encode;
+use quinistry_oci::Digest;
 use reqwest::Url;
 
 use self::delegation::Delegation;
@@ -255,7 +256,13 @@ impl Objects for Azure {
         Box::pin(self.look_up(key))
     }
 
-    fn put<'a>(&'a self, key: &'a str, body: Payload, condition: Condition<'a>) -> RequestFuture<'a, Put> {
+    fn put_hashed<'a>(
+        &'a self,
+        key: &'a str,
+        body: Payload,
+        condition: Condition<'a>,
+        _: Option<&'a Digest>,
+    ) -> RequestFuture<'a, Put> {
         Box::pin(self.write(key, body, condition))
     }
 

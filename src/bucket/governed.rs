@@ -164,10 +164,7 @@ impl Governed {
         condition: Condition<'_>,
         sha256: Option<&Digest>,
     ) -> Result<Put, ObjectError> {
-        let attempt = || match sha256 {
-            Some(sha256) => self.objects().put_hashed(key, body.clone(), condition, sha256),
-            None => self.objects().put(key, body.clone(), condition),
-        };
+        let attempt = || self.objects().put_hashed(key, body.clone(), condition, sha256);
         let failed = match self.repeat(points::PUT, Deadline::of_body(body.length()), attempt).await {
             Ok(put) => return Ok(put),
             Err(failed) => failed,
@@ -293,13 +290,6 @@ impl Objects for Governed {
         Box::pin(self.metadata(key))
     }
 
-    fn put<'a>(&'a self, key: &'a str, body: Payload, condition: Condition<'a>) -> RequestFuture<'a, Put> {
-        if condition == Condition::Absent && !self.abilities.creates {
-            return Box::pin(self.create_within_process(key, body));
-        }
-        Box::pin(self.write(key, body, condition, None))
-    }
-
     fn sends_sha256(&self) -> bool {
         self.objects().sends_sha256()
     }
@@ -309,9 +299,12 @@ impl Objects for Governed {
         key: &'a str,
         body: Payload,
         condition: Condition<'a>,
-        sha256: &'a Digest,
+        sha256: Option<&'a Digest>,
     ) -> RequestFuture<'a, Put> {
-        Box::pin(self.write(key, body, condition, Some(sha256)))
+        if condition == Condition::Absent && !self.abilities.creates {
+            return Box::pin(self.create_within_process(key, body));
+        }
+        Box::pin(self.write(key, body, condition, sha256.filter(|_| self.abilities.verifies_sha256)))
     }
 
     fn delete<'a>(

@@ -40,25 +40,25 @@ pub trait Objects: fmt::Debug + Send + Sync + 'static {
 
     /// Writes an object. Where the condition does not hold: [`ObjectErrorKind::Precondition`], and nothing is
     /// changed.
-    fn put<'a>(&'a self, key: &'a str, body: Payload, condition: Condition<'a>) -> RequestFuture<'a, Put>;
+    fn put<'a>(&'a self, key: &'a str, body: Payload, condition: Condition<'a>) -> RequestFuture<'a, Put> {
+        self.put_hashed(key, body, condition, None)
+    }
 
     /// Returns true if [`put_hashed`](Self::put_hashed) tells the store the hash.
     fn sends_sha256(&self) -> bool {
         false
     }
 
-    /// Writes an object whose bytes have this SHA-256. A store that verifies it refuses other bytes, which a fault on
-    /// the way has made: [`ObjectErrorKind::Refused`], and nothing is changed. Other stores are not told.
+    /// Writes an object whose bytes have this SHA-256, if it is known. A store that verifies it refuses other bytes,
+    /// which a fault on the way has made: [`ObjectErrorKind::Refused`], and nothing is changed. Other stores are not
+    /// told.
     fn put_hashed<'a>(
         &'a self,
         key: &'a str,
         body: Payload,
         condition: Condition<'a>,
-        sha256: &'a Digest,
-    ) -> RequestFuture<'a, Put> {
-        let _ = sha256;
-        self.put(key, body, condition)
-    }
+        sha256: Option<&'a Digest>,
+    ) -> RequestFuture<'a, Put>;
 
     /// Removes an object. The removal of an absent one succeeds, where the store does not tell. Where the
     /// condition does not hold: [`ObjectErrorKind::Precondition`]. With `signed_at`, the store refuses the

@@ -245,10 +245,6 @@ impl Objects for S3 {
         Box::pin(self.look_up(key))
     }
 
-    fn put<'a>(&'a self, key: &'a str, body: Payload, condition: Condition<'a>) -> RequestFuture<'a, Put> {
-        Box::pin(self.write(key, body, condition, None))
-    }
-
     fn sends_sha256(&self) -> bool {
         self.dialect.is_amazon()
     }
@@ -258,9 +254,9 @@ impl Objects for S3 {
         key: &'a str,
         body: Payload,
         condition: Condition<'a>,
-        sha256: &'a Digest,
+        sha256: Option<&'a Digest>,
     ) -> RequestFuture<'a, Put> {
-        Box::pin(self.write(key, body, condition, Some(sha256)))
+        Box::pin(self.write(key, body, condition, sha256))
     }
 
     fn delete<'a>(

@@ -57,7 +57,6 @@ fn able_bucket(objects: Arc<dyn Objects>, abilities: StoreAbilities) -> Bucket {
         parts_may_differ: true,
         copies_parts: abilities.copies_parts,
         is_exclusive: false,
-        verifies_sha256: abilities.verifies_sha256,
     };
     let uploads = BucketUploads::new(objects.clone(), RUNTIME.handle().clone(), memory.clone(), options);
     Bucket::new(objects, RUNTIME.handle().clone(), abilities, memory, Arc::new(uploads))

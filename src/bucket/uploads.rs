@@ -40,7 +40,6 @@ use crate::{Objects, TransferMemory, TransferOptions};
 
 /// Properties of the bucket and of its use that decide how uploads are received.
 #[derive(Clone, Copy, Debug)]
-#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own about a store")]
 pub struct UploadOptions {
     /// Sizes of transfers.
     pub transfers: TransferOptions,
@@ -50,8 +49,6 @@ pub struct UploadOptions {
     pub copies_parts: bool,
     /// True if no other process uses the bucket, so that the end of a session need not be written down.
     pub is_exclusive: bool,
-    /// True if the store refuses a body that does not have the SHA-256 of its key.
-    pub verifies_sha256: bool,
 }
 
 /// Uploads into a bucket. Clones share the memory for transfers.
@@ -59,7 +56,6 @@ pub struct UploadOptions {
 pub struct BucketUploads(Arc<Shared>);
 
 /// Things that all uploads share.
-#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own about the store")]
 struct Shared {
     objects: Arc<dyn Objects>,
     runtime: Handle,
@@ -68,7 +64,6 @@ struct Shared {
     parts_may_differ: bool,
     copies_parts: bool,
     is_exclusive: bool,
-    verifies_sha256: bool,
     ended: EndedSessions,
 }
 
@@ -93,8 +88,7 @@ impl BucketUploads {
         memory: TransferMemory,
         options: UploadOptions,
     ) -> Self {
-        let UploadOptions { transfers, parts_may_differ, copies_parts, is_exclusive, verifies_sha256 } =
-            options;
+        let UploadOptions { transfers, parts_may_differ, copies_parts, is_exclusive } = options;
         Self(Arc::new(Shared {
             objects,
             runtime,
@@ -103,7 +97,6 @@ impl BucketUploads {
             parts_may_differ,
             copies_parts,
             is_exclusive,
-            verifies_sha256,
             ended: EndedSessions::default(),
         }))
     }

@@ -140,13 +140,8 @@ fn bucket() -> Bucket {
     let (objects, runtime) = (Arc::new(Mem::default()), RUNTIME.handle().clone());
     let transfers = TransferOptions::default();
     let memory = TransferMemory::new(transfers.memory_bytes);
-    let options = UploadOptions {
-        transfers,
-        parts_may_differ: true,
-        copies_parts: true,
-        is_exclusive: false,
-        verifies_sha256: true,
-    };
+    let options =
+        UploadOptions { transfers, parts_may_differ: true, copies_parts: true, is_exclusive: false };
     let uploads = BucketUploads::new(objects.clone(), runtime.clone(), memory.clone(), options);
     Bucket::new(objects, runtime, StoreAbilities::ALL, memory, Arc::new(uploads))
 }

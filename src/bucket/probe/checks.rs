@@ -295,7 +295,7 @@ impl Checks<'_> {
         let put = async |hashed: &[u8]| {
             let sha256 = Digest::sha256(hashed);
             self.objects
-                .put_hashed(&key, Bytes::from_static(b"bytes").into(), Condition::Always, &sha256)
+                .put_hashed(&key, Bytes::from_static(b"bytes").into(), Condition::Always, Some(&sha256))
                 .await
         };
         match put(b"others").await {

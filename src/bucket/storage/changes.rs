@@ -31,10 +31,8 @@ impl Bucket {
 
     async fn write_entry(&self, key: &Key, bytes: &[u8]) -> Result<(), StorageError> {
         let body = Payload::from(Bytes::copy_from_slice(bytes));
-        let written = match content_digest(key.as_str()).filter(|_| self.0.abilities.verifies_sha256) {
-            Some(sha256) => self.objects().put_hashed(key.as_str(), body, Condition::Always, &sha256).await,
-            None => self.objects().put(key.as_str(), body, Condition::Always).await,
-        };
+        let sha256 = content_digest(key.as_str());
+        let written = self.objects().put_hashed(key.as_str(), body, Condition::Always, sha256.as_ref()).await;
         written.map(drop).map_err(failed("write", key))
     }
 

@@ -32,7 +32,6 @@ fn bench(memory_bytes: u64) -> Bench {
         parts_may_differ: true,
         copies_parts: true,
         is_exclusive: false,
-        verifies_sha256: true,
     };
     let shared: Arc<dyn Objects> = objects.clone();
     let handle = RUNTIME.handle();

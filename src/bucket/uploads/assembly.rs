@@ -190,11 +190,8 @@ impl Assembly {
     pub(super) async fn put_at(&mut self, key: &str) -> Result<(), StorageError> {
         debug_assert_eq!(self.progress.in_no_part(), self.progress.offset(), "no part holds bytes");
         let body = std::mem::take(&mut self.buffer).take();
-        let objects = &self.shared.objects;
-        let put = match content_digest(key).filter(|_| self.shared.verifies_sha256) {
-            Some(sha256) => objects.put_hashed(key, body, Condition::Always, &sha256).await,
-            None => objects.put(key, body, Condition::Always).await,
-        };
+        let sha256 = content_digest(key);
+        let put = self.shared.objects.put_hashed(key, body, Condition::Always, sha256.as_ref()).await;
         put.map(drop).map_err(failed("write", key))
     }
 

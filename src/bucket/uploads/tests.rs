@@ -59,7 +59,6 @@ impl Bench {
                 parts_may_differ: true,
                 copies_parts: true,
                 is_exclusive: false,
-                verifies_sha256: true,
             },
             memory_bytes: 1 << 20,
         }

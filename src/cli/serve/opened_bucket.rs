@@ -79,7 +79,6 @@ fn open_within(
         parts_may_differ: abilities.takes_unequal_parts || options.store.is_known_to_take_unequal_parts(),
         copies_parts: abilities.copies_parts,
         is_exclusive: options.is_exclusive,
-        verifies_sha256: abilities.verifies_sha256,
     };
     let memory = TransferMemory::new(options.transfers.memory_bytes);
     let uploads = Arc::new(BucketUploads::new(objects.clone(), runtime.clone(), memory.clone(), uploads));

@@ -37,13 +37,8 @@ async fn store_with_memory_for(bucket: &SharedBucket, parts: u64) -> Store {
     let (objects, runtime) = (bucket.clone(), tokio::runtime::Handle::current());
     let store = tokio::task::spawn_blocking(move || {
         let transfers = TransferOptions::default();
-        let options = UploadOptions {
-            transfers,
-            parts_may_differ: true,
-            copies_parts: true,
-            is_exclusive: false,
-            verifies_sha256: true,
-        };
+        let options =
+            UploadOptions { transfers, parts_may_differ: true, copies_parts: true, is_exclusive: false };
         let memory = TransferMemory::new(parts * transfers.part_bytes);
         let uploads = BucketUploads::new(objects.clone(), runtime.clone(), memory.clone(), options);
         let bucket = Bucket::new(objects, runtime, StoreAbilities::ALL, memory, Arc::new(uploads));

@@ -28,11 +28,6 @@ impl<O: Objects> Objects for Faulty<O> {
         Box::pin(self.spoil(request, self.inner.head(key)))
     }
 
-    fn put<'a>(&'a self, key: &'a str, body: Payload, condition: Condition<'a>) -> RequestFuture<'a, Put> {
-        let request = sent(RequestKind::Put, key, condition);
-        Box::pin(self.spoil(request, self.inner.put(key, body, condition)))
-    }
-
     fn sends_sha256(&self) -> bool {
         self.inner.sends_sha256()
     }
@@ -42,7 +37,7 @@ impl<O: Objects> Objects for Faulty<O> {
         key: &'a str,
         body: Payload,
         condition: Condition<'a>,
-        sha256: &'a Digest,
+        sha256: Option<&'a Digest>,
     ) -> RequestFuture<'a, Put> {
         let request = sent(RequestKind::Put, key, condition);
         Box::pin(self.spoil(request, self.inner.put_hashed(key, body, condition, sha256)))

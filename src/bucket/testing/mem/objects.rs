@@ -56,9 +56,20 @@ impl Objects for Mem {
         })
     }
 
-    fn put<'a>(&'a self, key: &'a str, body: Payload, condition: Condition<'a>) -> RequestFuture<'a, Put> {
+    fn put_hashed<'a>(
+        &'a self,
+        key: &'a str,
+        body: Payload,
+        condition: Condition<'a>,
+        sha256: Option<&'a Digest>,
+    ) -> RequestFuture<'a, Put> {
         Box::pin(async move {
             self.answer(|state, options, now| {
+                if let Some(sha256) = sha256.filter(|_| options.verifies_sha256)
+                    && Digest::sha256(&body.to_vec()) != *sha256
+                {
+                    return Err(refuse(ObjectErrorKind::Refused, "put", key, "400 BadDigest"));
+                }
                 state.check_write(options, "put", key, condition)?;
                 let body = Body::new(&body, options.forgets_from);
                 Ok(state.insert(options, key, body, None, now))
@@ -68,20 +79,6 @@ impl Objects for Mem {
 
     fn sends_sha256(&self) -> bool {
         true
-    }
-
-    fn put_hashed<'a>(
-        &'a self,
-        key: &'a str,
-        body: Payload,
-        condition: Condition<'a>,
-        sha256: &'a Digest,
-    ) -> RequestFuture<'a, Put> {
-        if self.options.verifies_sha256 && Digest::sha256(&body.to_vec()) != *sha256 {
-            let refused = refuse(ObjectErrorKind::Refused, "put", key, "400 BadDigest");
-            return Box::pin(std::future::ready(Err(refused)));
-        }
-        self.put(key, body, condition)
     }
 
     fn delete<'a>(
