@@ -15,6 +15,7 @@ use futures_util::future::BoxFuture;
 use futures_util::stream::BoxStream;
 use quinistry_oci::Digest;
 
+pub(crate) use self::error::present;
 pub use self::error::{ObjectError, ObjectErrorKind};
 pub(crate) use self::removal::remove_each;
 use crate::{BucketSettings, Payload};

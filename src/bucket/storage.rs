@@ -24,6 +24,7 @@ use quinistry_store::{
 };
 use tokio::runtime::Handle;
 
+use crate::objects::present;
 use crate::probe::FORMAT;
 use crate::{
     Object, ObjectError, ObjectErrorKind, ObjectMeta, Objects, StoreAbilities, StoreTime, TransferMemory,
@@ -81,14 +82,17 @@ impl Bucket {
     }
 }
 
-/// Returns the error of a call.
-fn failed(what: &'static str, key: &Key) -> impl FnOnce(ObjectError) -> StorageError + use<> {
+/// Returns the error of a request to do something with a key.
+pub(crate) fn failed<K: fmt::Display + ?Sized>(
+    what: &'static str,
+    key: &K,
+) -> impl FnOnce(ObjectError) -> StorageError + use<K> {
     let key = key.to_string();
     move |error| StorageError::Io { what, key, source: io_error(error) }
 }
 
 /// Returns the error of a request, whose kind tells what may help.
-pub(crate) fn io_error(error: ObjectError) -> io::Error {
+fn io_error(error: ObjectError) -> io::Error {
     let kind = match error.kind {
         ObjectErrorKind::NotFound => io::ErrorKind::NotFound,
         ObjectErrorKind::Denied | ObjectErrorKind::Expired => io::ErrorKind::PermissionDenied,
@@ -105,15 +109,6 @@ fn tag(meta: &ObjectMeta) -> ObjectTag {
 
 fn meta(meta: &ObjectMeta) -> Meta {
     Meta { length: meta.length, modified: meta.modified, tag: tag(meta) }
-}
-
-/// Returns `None` where nothing was found.
-fn present<T>(result: Result<T, ObjectError>) -> Result<Option<T>, ObjectError> {
-    match result {
-        Ok(found) => Ok(Some(found)),
-        Err(error) if error.kind == ObjectErrorKind::NotFound => Ok(None),
-        Err(error) => Err(error),
-    }
 }
 
 /// Reads the body of an object that is not too long.

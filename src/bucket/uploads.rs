@@ -9,7 +9,6 @@ mod assembly;
 mod completion;
 mod copy;
 mod ended;
-mod failure;
 mod folder;
 mod interrupted;
 mod parts;

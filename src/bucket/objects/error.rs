@@ -47,3 +47,12 @@ impl ObjectError {
         Self { kind, message: message.into(), source: None }
     }
 }
+
+/// Returns `None` where nothing was found.
+pub(crate) fn present<T>(result: Result<T, ObjectError>) -> Result<Option<T>, ObjectError> {
+    match result {
+        Ok(found) => Ok(Some(found)),
+        Err(error) if error.kind == ObjectErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}

@@ -7,7 +7,8 @@ use futures_util::TryStreamExt as _;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::{BucketOptions, ObjectError, ObjectErrorKind, Objects, StoreAbilities};
+use crate::objects::present;
+use crate::{BucketOptions, ObjectError, Objects, StoreAbilities};
 
 /// Object that describes the layout of the registry, beside whose versions the result is kept.
 pub(crate) const FORMAT: &str = "docker/registry/v2/_quinistry/format";
@@ -56,10 +57,7 @@ impl KeptProbe {
 
     /// Reads the result of an earlier probe of this store; `None` if there is none. Writes nothing.
     pub async fn read(objects: &dyn Objects, options: &BucketOptions) -> Result<Option<Self>, ObjectError> {
-        let object = match objects.get(FORMAT, None, None).await {
-            Err(error) if error.kind == ObjectErrorKind::NotFound => return Ok(None),
-            object => object?,
-        };
+        let Some(object) = present(objects.get(FORMAT, None, None).await)? else { return Ok(None) };
         if object.meta.length > MAX_BYTES {
             return Ok(None);
         }

@@ -8,8 +8,9 @@ use futures_util::stream::{self, StreamExt as _};
 use quinistry_oci::Content;
 use quinistry_store::{Key, LookedUp, Meta, StorageError};
 
-use super::{Bucket, REQUESTS_AT_ONCE, collect, failed, meta, present};
+use super::{Bucket, REQUESTS_AT_ONCE, collect, failed, meta};
 use crate::SignedMethod;
+use crate::objects::present;
 
 impl Bucket {
     /// Reads links, and looks up their targets, all side by side.

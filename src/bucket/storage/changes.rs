@@ -8,8 +8,9 @@ use quinistry_store::{
     Created, Entry, Key, MAX_CREATED_BYTES, ObjectTag, Removed, StorageError, content_digest,
 };
 
-use super::{Bucket, REQUESTS_AT_ONCE, collect, failed, present, tag};
+use super::{Bucket, REQUESTS_AT_ONCE, collect, failed, tag};
 use crate::governed::Repetition;
+use crate::objects::present;
 use crate::{Condition, ObjectError, ObjectErrorKind, Payload, RepetitionPolicy};
 
 /// Greatest number of keys that are removed by one request.

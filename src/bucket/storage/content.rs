@@ -11,8 +11,9 @@ use quinistry_oci::{Content, ReadAt};
 use quinistry_store::{Key, ObjectTag, StorageError};
 
 use super::reading::{ReadingPlace, Source};
-use super::{Bucket, failed, io_error, present, tag};
+use super::{Bucket, failed, io_error, tag};
 use crate::ObjectErrorKind;
+use crate::objects::present;
 
 /// Bytes that are read when an object is opened: most are links, configs and manifests, and then whole.
 const OPENED_BYTES: u64 = 64 * 1024;

@@ -7,11 +7,11 @@ use quinistry_oci::{Algorithm, Digest, Hasher};
 use quinistry_store::{RoomFuture, StorageError, content_digest};
 
 use super::Shared;
-use super::failure::failed;
 use super::parts::{PartWriter, SendPermit};
 use super::progress::Progress;
 use crate::Condition;
 use crate::memory::{BlockBuffer, Reservation};
+use crate::storage::failed;
 
 /// Capacity of the first buffer of an upload whose length is not known, in bytes.
 const FIRST_BUFFER_BYTES: u64 = 64 * 1024;

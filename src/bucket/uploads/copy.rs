@@ -8,10 +8,10 @@ use quinistry_store::StorageError;
 use super::Shared;
 use super::assembly::Assembly;
 use super::completion;
-use super::failure::failed;
 use super::parts::PartWriter;
 use super::progress::Progress;
 use super::sizes::MAX_PARTS;
+use crate::storage::failed;
 use crate::{Multipart, ObjectError, ObjectErrorKind, Objects, Part};
 
 /// Copies an object of `length` bytes: as a whole, or a longer one in parts. A store may have neither request, and

@@ -11,9 +11,10 @@ use quinistry_store::{Leftover, StorageError, UploadId};
 use uuid::Uuid;
 
 use super::Shared;
-use super::failure::failed;
 use super::record::{InvalidRecord, MAX_LINE_BYTES, Record};
 use crate::memory::BlockBuffer;
+use crate::objects::present;
+use crate::storage::failed;
 use crate::{Condition, ListingQuery, Multipart, ObjectError, ObjectErrorKind, ObjectMeta, Payload};
 
 /// Greatest number of keys in a page of a list, and of keys that one request removes.
@@ -210,11 +211,8 @@ pub(super) async fn record(
     seq: u64,
 ) -> Result<Option<(Record, Piece)>, StorageError> {
     let key = record_key(folder, seq);
-    let mut object = match shared.objects.get(&key, None, None).await {
-        Ok(object) => object,
-        Err(error) if error.kind == ObjectErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(failed("read", &key)(error)),
-    };
+    let found = present(shared.objects.get(&key, None, None).await).map_err(failed("read", &key))?;
+    let Some(mut object) = found else { return Ok(None) };
     let mut line = Vec::new();
     let beginning = loop {
         let chunk = object.body.try_next().await.map_err(failed("read", &key))?;

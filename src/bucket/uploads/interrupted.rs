@@ -7,8 +7,8 @@ use std::time::{Duration, SystemTime};
 use quinistry_store::{StorageError, content_folder, repositories_folder, scratch_folder};
 
 use super::Shared;
-use super::failure::failed;
 use super::folder;
+use crate::storage::failed;
 use crate::{Multipart, PendingUpload};
 
 /// Age from which on an upload outside of a session is interrupted: one request brings all its bytes, which may take

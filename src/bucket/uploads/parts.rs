@@ -9,9 +9,9 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinHandle;
 
 use super::completion::{self, Completion};
-use super::failure::failed;
 use super::record::StoredUpload;
 use super::{Shared, folder};
+use crate::storage::failed;
 use crate::{Multipart, ObjectError, ObjectErrorKind, Part, Payload};
 
 /// Permit to send a part.

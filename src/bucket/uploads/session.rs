@@ -18,13 +18,13 @@ use uuid::Uuid;
 
 use self::request::Request;
 use super::assembly::Assembly;
-use super::failure::failed;
 use super::folder::Piece;
 use super::parts::{Loss, PartWriter};
 use super::progress::Progress;
 use super::record::Record;
 use super::{Shared, folder};
 use crate::memory::IdleBuffer;
+use crate::storage::failed;
 use crate::{Condition, ObjectErrorKind, Part, Payload};
 
 /// Upload of a session.

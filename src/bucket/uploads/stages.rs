@@ -5,8 +5,8 @@ use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
 use quinistry_store::{Entry, StorageError};
 
 use super::Shared;
-use super::failure::failed;
 use crate::Condition;
+use crate::storage::failed;
 
 /// Greatest number of entries that are written at the same time.
 const WRITES_AT_ONCE: usize = 32;

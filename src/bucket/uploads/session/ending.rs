@@ -6,8 +6,8 @@ use quinistry_oci::{Algorithm, Digest, Hasher};
 use quinistry_store::{Entry, StorageError};
 
 use super::{SessionUpload, Stage};
-use crate::ObjectErrorKind;
-use crate::uploads::failure::failed;
+use crate::objects::present;
+use crate::storage::failed;
 use crate::uploads::{copy, folder, stages};
 
 impl SessionUpload {
@@ -50,11 +50,8 @@ impl SessionUpload {
     }
 
     async fn length_at(&self, key: &str) -> Result<Option<u64>, StorageError> {
-        match self.shared.objects.head(key).await {
-            Ok(meta) => Ok(Some(meta.length)),
-            Err(error) if error.kind == ObjectErrorKind::NotFound => Ok(None),
-            Err(error) => Err(failed("look up", key)(error)),
-        }
+        let found = present(self.shared.objects.head(key).await).map_err(failed("look up", key))?;
+        Ok(found.map(|meta| meta.length))
     }
 
     /// Removes the objects of a session that has become a blob, while the client goes on.
