@@ -1,6 +1,6 @@
 //! The Helm chart, through a real helm: it renders what it is meant to, and refuses what makes no sense.
 //!
-//! Whether a cluster takes what is rendered is shown by the end-to-end suite.
+//! The end-to-end suite installs the chart in a cluster.
 
 #![allow(unreachable_pub, reason = "a test")]
 

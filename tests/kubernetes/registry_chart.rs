@@ -1,7 +1,7 @@
 //! The chart of the registry, through a real helm: its objects, the configuration that the real program reads,
 //! and values that make no sense. Tests that hold for every chart are in `chart`.
 //!
-//! Whether a cluster takes what is rendered is shown by the end-to-end suite.
+//! The end-to-end suite installs the chart in a cluster.
 
 #![allow(unreachable_pub, reason = "a test")]
 

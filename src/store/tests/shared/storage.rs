@@ -36,7 +36,7 @@ pub(super) struct SharedMemory {
     has_content_tags: bool,
 }
 
-/// Clock of a storage, which goes on by itself until a test stops it.
+/// Clock of a storage. Time passes as on this machine until a test stops the clock.
 #[derive(Default)]
 struct Clock {
     stopped_at: Option<SystemTime>,
