@@ -96,9 +96,9 @@ pub(crate) fn is_background(request: &SentRequest) -> bool {
     let key = &request.key;
     match request.kind {
         RequestKind::ListUploads => true,
-        RequestKind::List => {
-            ["/repositories/", "/_uploads/", "/_quinistry/repos/"].iter().any(|folder| key.ends_with(folder))
-        }
+        RequestKind::List => ["/repositories/", "/_uploads/", "/_quinistry/repos/", "/_quinistry/tmp/"]
+            .iter()
+            .any(|folder| key.ends_with(folder)),
         RequestKind::DeleteMany => key.contains("/_uploads/"),
         _ => ["replicas", "leader", "repos-complete"]
             .iter()

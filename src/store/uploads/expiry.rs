@@ -148,11 +148,17 @@ impl Store {
         let is_empty =
             !self.has_shared_sessions() && receiver.as_ref().is_some_and(|receiver| receiver.is_empty());
         let idle = if is_empty { idle.min(MAX_EMPTY_IDLE_TIME) } else { idle };
+        let now = self.storage().now();
+        let is_idle =
+            |touched: SystemTime| now.duration_since(touched).is_ok_and(|idle_for| idle_for >= idle);
+        let known = receiver.map(|receiver| receiver.touched);
+        // The storage is not asked about a session that was used here.
+        if known.is_some_and(|touched| !is_idle(touched)) {
+            return Ok(None);
+        }
         // The storage holds no session that is not persistent.
-        let touched =
-            receiver.map(|receiver| receiver.touched).max(self.storage().uploads().modified(name, id)?);
-        let idle_for = touched.and_then(|touched| self.storage().now().duration_since(touched).ok());
-        Ok(idle_for.is_some_and(|idle_for| idle_for >= idle).then_some(claimed))
+        let touched = known.max(self.storage().uploads().modified(name, id)?);
+        Ok(touched.is_some_and(is_idle).then_some(claimed))
     }
 
     /// Forgets shared sessions that no request uses, which the storage keeps.
