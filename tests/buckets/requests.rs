@@ -29,7 +29,8 @@ fn count(
     (most, most_in_turn): (usize, usize),
     run: impl FnOnce(),
 ) -> Row {
-    // Requests that came in the background before, such as those of the start, are none of the operation.
+    // Requests of the start, and those that operations before have left to the background, are none of this one.
+    stub.wait_until_quiet();
     stub.take_spans();
     run();
     Row { operation, most, most_in_turn, sent: stub.take_spans() }

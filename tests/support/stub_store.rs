@@ -21,7 +21,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, mpsc};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use quinistry_bucket::testing::{FaultPlan, Mem, MemOptions, RequestKind, RequestLog, StoreClock, Versions};
 use tokio::net::TcpListener;
@@ -41,6 +41,11 @@ pub const ACCESS_KEY: &str = "AKIDSTUB";
 pub const SECRET_KEY: &str = "stub-secret-key";
 /// Token that the stub's metadata server gives to clients of Google Cloud Storage.
 pub const TOKEN: &str = "stub-token";
+
+/// Time between two looks at the requests of a stub.
+const QUIET_POLL_INTERVAL: Duration = Duration::from_millis(20);
+/// Number of looks without a new request after which a stub is quiet: what follows a request follows at once.
+const QUIET_POLLS: usize = 10;
 
 /// Interface of a stub.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -192,6 +197,20 @@ impl StubStore {
     /// Returns the requests since the last call, with their order.
     pub fn take_spans(&self) -> Vec<Span> {
         self.store.timeline.take()
+    }
+
+    /// Waits until all requests are answered and none has come for some polls: what answers to clients have left to do
+    /// is done.
+    pub fn wait_until_quiet(&self) {
+        let deadline = Instant::now() + Duration::from_secs(30);
+        let (mut since, mut polls) = (None, 0);
+        while polls < QUIET_POLLS {
+            assert!(Instant::now() < deadline, "requests come all the time");
+            std::thread::sleep(QUIET_POLL_INTERVAL);
+            let now = self.store.timeline.quiet_since();
+            polls = if now.is_some() && now == since { polls + 1 } else { 0 };
+            since = now;
+        }
     }
 
     /// Sets an act in the midst of one request to come, in the place of an earlier one.

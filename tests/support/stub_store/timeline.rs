@@ -21,6 +21,8 @@ pub(super) struct Timeline(Mutex<State>);
 struct State {
     /// Number of the next begin or end.
     next: usize,
+    /// Requests that are not answered.
+    open: usize,
     spans: Vec<Span>,
 }
 
@@ -29,6 +31,7 @@ impl Timeline {
     pub(super) fn begin(&self, request: SentRequest) -> usize {
         let mut state = self.lock();
         let begin = state.number();
+        state.open += 1;
         state.spans.push(Span { request, begin, end: None });
         begin
     }
@@ -37,10 +40,17 @@ impl Timeline {
     pub(super) fn end(&self, begin: usize) {
         let mut state = self.lock();
         let end = state.number();
+        state.open -= 1;
         // Spans of earlier operations may have been taken.
         if let Some(span) = state.spans.iter_mut().find(|span| span.begin == begin) {
             span.end = Some(end);
         }
+    }
+
+    /// Returns the number of the last begin or end, unless a request is not answered.
+    pub(super) fn quiet_since(&self) -> Option<usize> {
+        let state = self.lock();
+        (state.open == 0).then_some(state.next)
     }
 
     pub(super) fn take(&self) -> Vec<Span> {
