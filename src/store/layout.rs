@@ -205,6 +205,31 @@ pub(super) fn audit_of(date: &str) -> Key {
     Key(format!("{ROOT}/_quinistry/audit/{date}"))
 }
 
+/// Returns the folder of pulls that one day's objects record.
+pub(super) fn pulls_of(date: &str) -> Key {
+    pull_logs().child(date)
+}
+
+/// The folder of recorded pulls; beneath it dates, then objects.
+pub(super) fn pull_logs() -> Key {
+    Key(format!("{ROOT}/_quinistry/pulls/log"))
+}
+
+/// Returns the key of the last pulls of the repositories whose names hash to two hexadecimal digits.
+pub(super) fn pull_snapshot(shard: u8) -> Key {
+    Key(format!("{ROOT}/_quinistry/pulls/{shard:02x}"))
+}
+
+/// Returns the part of all repositories that a repository belongs to, of 256 of equal size.
+pub(super) fn name_shard(name: &RepositoryName) -> u8 {
+    u8::from_str_radix(&Digest::sha256(name.as_str().as_bytes()).hex()[..2], 16).unwrap_or_default()
+}
+
+/// The time of which all pulls are known.
+pub(super) fn pulls_since() -> Key {
+    Key(format!("{ROOT}/_quinistry/pulls/since"))
+}
+
 /// Returns the key of a numbered object of one writer in the folder of a day.
 pub(super) fn dated(folder: &Key, writer: &str, number: u64, ending: &str) -> Key {
     folder.child(&format!("{writer}-{number:06}{ending}"))

@@ -28,6 +28,7 @@ mod locks;
 mod manifests;
 mod memory;
 mod observed;
+mod pulls;
 mod read_only;
 mod referrers;
 mod shared;
@@ -53,6 +54,7 @@ use self::gc::link_guard::LinkGuard;
 use self::intents::PendingIntents;
 use self::locks::RepositoryLocks;
 use self::manifests::ResolvedReference;
+use self::pulls::PullRecorder;
 use self::referrers::{ReferrersQuery, UnsavedReferrers};
 use self::shared::Shared;
 use self::storage::SCAN_PAGE_SIZE;
@@ -73,6 +75,7 @@ pub use listings::{ListWalk, Page, TagPage};
 pub use manifests::{StoredManifest, Tagged};
 pub use memory::Memory;
 pub use observed::{ObservedStorage, StorageAction, StorageObserver};
+pub use pulls::{LastPull, Pulls};
 pub use read_only::ReadOnlyStorage;
 pub use referrers::Referrers;
 pub use shared::{Lead, LeadGains, RemoteAnswer, RemoteBlob};
@@ -123,6 +126,7 @@ struct Inner {
     artifact_types: ArtifactTypes,
     pending_intents: PendingIntents,
     deletions: Deletions,
+    pulls: PullRecorder,
     /// State that a storage of several processes needs.
     shared: Option<Shared>,
     coherence: Coherence,
@@ -175,6 +179,7 @@ impl Store {
             artifact_types: ArtifactTypes::default(),
             pending_intents: PendingIntents::default(),
             deletions: Deletions::default(),
+            pulls: PullRecorder::default(),
             shared: is_shared.then(|| Shared::new(clock())),
             coherence,
             allows_sparse,
