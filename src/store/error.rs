@@ -19,6 +19,17 @@ pub enum StoreError {
     /// The tag refers to another manifest, and must not be moved.
     #[error("tag {0} exists, and refers to another manifest")]
     TagExists(Tag),
+    /// The tag keeps its first manifest, and cannot be deleted.
+    #[error("tag {tag} is immutable here: it means {digest}")]
+    TagImmutable {
+        /// Tag.
+        tag: Tag,
+        /// Digest that the tag refers to.
+        digest: Digest,
+    },
+    /// The tag cannot be deleted, nor its manifest.
+    #[error("tag {0} is protected here: neither the tag nor its manifest can be deleted")]
+    TagProtected(Tag),
     /// The manifest exists with another media type, by which its tags are served.
     #[error("manifest exists as {0}, and its bytes do not tell the type")]
     TypeExists(&'static str),

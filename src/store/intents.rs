@@ -19,8 +19,14 @@ const MAX_INTENT_BYTES: u64 = 64 * 1024 * 1024;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", rename_all_fields = "camelCase", tag = "do")]
 pub(super) enum Intent {
-    /// Moves tags to a manifest.
-    Tag { repository: RepositoryName, digest: Digest, tags: Vec<Tag> },
+    /// Moves tags to a manifest, and gives it those that are immutable unless they refer to another one.
+    Tag {
+        repository: RepositoryName,
+        digest: Digest,
+        tags: Vec<Tag>,
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        immutable: Vec<Tag>,
+    },
     /// Gives a manifest tags that are absent. Written on shared storages alone.
     Create { repository: RepositoryName, digest: Digest, tags: Vec<Tag> },
     /// Removes tags, and a manifest by all of its digests.
@@ -111,9 +117,9 @@ impl Store {
     /// now stay. On a shared storage, an intent that another replica wrote at `begun` leaves what was written since.
     fn perform(&self, wanted: &Intent, begun: Option<SystemTime>) -> Result<(), StoreError> {
         match wanted {
-            Intent::Tag { repository, digest, tags } => {
+            Intent::Tag { repository, digest, tags, immutable } => {
                 if let Some(begun) = begun {
-                    let is_left = |link: &Meta| link.modified >= begun;
+                    let is_left = |tag: &Tag, link: &Meta| link.modified >= begun || immutable.contains(tag);
                     return self.finish_shared_tags(repository, digest, tags, &is_left);
                 }
                 if self.revision(repository, digest)?.is_none() {
@@ -121,14 +127,25 @@ impl Store {
                     return Ok(());
                 }
                 self.index_tags(repository, tags, digest)?;
-                self.put_tags(repository, tags, digest)?;
+                let mut movable = Vec::new();
+                for tag in tags {
+                    let is_free = !immutable.contains(tag)
+                        || !self.is_shared()
+                            && self.link(&RepositoryKeys(repository).tag_link(tag))?.is_none();
+                    movable.extend(is_free.then(|| tag.clone()));
+                }
+                if self.is_shared() {
+                    // Before the others, so that a refusal moves none.
+                    self.create_shared_tags(repository, digest, immutable)?;
+                }
+                self.put_tags(repository, &movable, digest)?;
             }
             Intent::Create { repository, digest, tags } if begun.is_none() => {
                 self.index_tags(repository, tags, digest)?;
                 self.create_shared_tags(repository, digest, tags)?;
             }
             Intent::Create { repository, digest, tags } => {
-                self.finish_shared_tags(repository, digest, tags, &|_| true)?;
+                self.finish_shared_tags(repository, digest, tags, &|_, _| true)?;
             }
             Intent::Delete { repository, digests, tags } if self.is_shared() => {
                 self.perform_shared_delete(repository, digests, tags, begun)?;
@@ -244,7 +261,8 @@ mod tests {
         };
         let store = Store::open(memory.clone(), false).unwrap();
         let old = put(&store, 1, &[]).unwrap();
-        let wanted = Intent::Tag { repository: name.clone(), digest: old, tags: tags.to_vec() };
+        let wanted =
+            Intent::Tag { repository: name.clone(), digest: old, tags: tags.to_vec(), immutable: Vec::new() };
         memory.write(&[&[(intent("cut-off"), &to_json(&wanted))]]).unwrap();
         let filler = scratch().child("filler");
         let longest =

@@ -34,6 +34,7 @@ mod referrers;
 mod shared;
 mod statistics;
 mod storage;
+mod tag_rules;
 mod uploads;
 mod verified;
 mod walk;
@@ -58,6 +59,7 @@ use self::pulls::PullRecorder;
 use self::referrers::{ReferrersQuery, UnsavedReferrers};
 use self::shared::Shared;
 use self::storage::SCAN_PAGE_SIZE;
+use self::tag_rules::CurrentTagRules;
 use self::uploads::Sessions;
 use self::verified::VerificationCache;
 use self::walk::ListingCache;
@@ -84,6 +86,7 @@ pub use storage::{
     Abilities, Created, Entry, Leftover, ListingVersion, LookedUp, MAX_CREATED_BYTES, Meta, NextRequest,
     ObjectTag, Removed, RoomFuture, ScanPage, Space, Storage, StorageError, Upload, UploadStart, Uploads,
 };
+pub use tag_rules::TagRules;
 pub use uploads::{Claimed, IdleUpload, Receiver, Session, SharedSession, UploadId};
 
 /// Greatest number of open upload sessions: each holds a buffer or a file.
@@ -127,6 +130,7 @@ struct Inner {
     pending_intents: PendingIntents,
     deletions: Deletions,
     pulls: PullRecorder,
+    tag_rules: CurrentTagRules,
     /// State that a storage of several processes needs.
     shared: Option<Shared>,
     coherence: Coherence,
@@ -180,6 +184,7 @@ impl Store {
             pending_intents: PendingIntents::default(),
             deletions: Deletions::default(),
             pulls: PullRecorder::default(),
+            tag_rules: CurrentTagRules::default(),
             shared: is_shared.then(|| Shared::new(clock())),
             coherence,
             allows_sparse,

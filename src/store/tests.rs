@@ -7,6 +7,7 @@ mod integrity;
 mod referrers;
 mod replay;
 mod shared;
+mod tag_rules;
 
 use std::fs;
 use std::path::{Path, PathBuf};

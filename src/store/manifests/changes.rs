@@ -56,7 +56,18 @@ impl Store {
     ) -> Result<(), StoreError> {
         let canonical = Digest::sha256(bytes);
         let begun = self.begin_link();
+        let immutable = self.immutable_tags(name, tagged.tags);
         self.changing_manifests(name, || {
+            let mut tags = tagged.tags.to_vec();
+            if !immutable.is_empty() {
+                let checked = Tagged { digest: tagged.digest, tags: &immutable };
+                let existing = self.check_immutable(name, bytes, checked)?;
+                if !self.is_shared() {
+                    // A tag of the same bytes keeps the digest that the tag was pushed with.
+                    tags.retain(|tag| !existing.contains(tag));
+                }
+            }
+            let tagged = Tagged { digest: tagged.digest, tags: &tags };
             if !may_overwrite {
                 self.check_unmoved(name, bytes, tagged)?;
                 self.check_same_type(name, bytes, manifest, tagged)?;
@@ -100,9 +111,10 @@ impl Store {
             let Tagged { digest, tags } = tagged;
             // Another replica may have created a tag since the check.
             let must_be_absent = !may_overwrite && self.is_shared();
-            match tags {
+            let is_created = must_be_absent || self.is_shared() && !immutable.is_empty();
+            let tagged = match tags {
                 [] => Ok(()),
-                _ if is_single_tag && must_be_absent => {
+                _ if is_single_tag && is_created => {
                     self.create_shared_tags(name, digest, tags).and_then(|()| keep())
                 }
                 _ if is_single_tag => self.put_tags(name, tags, digest).and_then(|()| keep()),
@@ -111,11 +123,12 @@ impl Store {
                     let wanted = if must_be_absent {
                         Intent::Create { repository, digest, tags }
                     } else {
-                        Intent::Tag { repository, digest, tags }
+                        Intent::Tag { repository, digest, tags, immutable: immutable.clone() }
                     };
                     self.carry_out(&wanted, keep)
                 }
-            }
+            };
+            tagged.map_err(|error| self.explain_existing(name, &immutable, error))
         })?;
         self.note_linked(begun, LinkKind::Manifest, name, (&canonical, bytes.len() as u64));
         Ok(())
@@ -162,6 +175,7 @@ impl Store {
     /// Removes a tag from a repository; its manifest stays.
     pub fn delete_tag(&self, name: &RepositoryName, tag: &Tag) -> Result<(), StoreError> {
         self.changing_manifests(name, || {
+            self.check_deletable(name, std::slice::from_ref(tag))?;
             if self.is_shared() {
                 let was_there = self.remove_shared_tag(name, tag)?;
                 return if was_there { Ok(()) } else { Err(StoreError::ManifestUnknown) };
@@ -190,6 +204,7 @@ impl Store {
                     tags.push(tag);
                 }
             }
+            self.check_deletable(name, &tags)?;
             let canonical = digests[0].clone();
             let all = Intent::Delete { repository: name.clone(), digests, tags };
             self.remove_links(&canonical, || self.carry_out(&all, || Ok(())))

@@ -45,6 +45,7 @@ impl Store {
     ) -> Result<(), StoreError> {
         let digests = self.names_of(name, digest)?;
         let tags = self.tags_referring_to(name, &digests, &self.link_tags(name, &digests)?)?;
+        self.check_deletable(name, &tags)?;
         self.carry_out(&Intent::Delete { repository: name.clone(), digests, tags }, || Ok(()))
     }
 
@@ -59,7 +60,7 @@ impl Store {
         name: &RepositoryName,
         digest: &Digest,
         tags: &[Tag],
-        is_left: &dyn Fn(&Meta) -> bool,
+        is_left: &dyn Fn(&Tag, &Meta) -> bool,
     ) -> Result<(), StoreError> {
         let digests = match self.names_of(name, digest) {
             Err(StoreError::ManifestUnknown) => Vec::new(),
@@ -77,7 +78,7 @@ impl Store {
             let key = place.tag_link(tag);
             match self.storage().head(&key)? {
                 None => drop(self.storage().create(&key, digest.as_str().as_bytes())?),
-                Some(link) if is_left(&link) => {}
+                Some(link) if is_left(tag, &link) => {}
                 Some(_) => self.put_tags(name, std::slice::from_ref(tag), digest)?,
             }
         }

@@ -67,7 +67,8 @@ fn a_manifest_that_is_gone_gets_no_tags() {
     let folder = folder();
     let (store, _, short, long) = filled(folder.path());
     store.delete_manifest(&name("a"), &short).unwrap();
-    let wanted = Intent::Tag { repository: name("a"), digest: long, tags: tags(&["v1"]) };
+    let wanted =
+        Intent::Tag { repository: name("a"), digest: long, tags: tags(&["v1"]), immutable: Vec::new() };
     leave(&store, &wanted);
     drop(store);
     let store = open(folder.path());

@@ -234,7 +234,10 @@ fn of_store(error: &StoreError) -> (StatusCode, ErrorCode) {
             (S::RANGE_NOT_SATISFIABLE, C::BlobUploadInvalid)
         }
         // Handlers answer it by what the client may do.
-        StoreError::TagExists(_) | StoreError::TypeExists(_) => (S::FORBIDDEN, C::Denied),
+        StoreError::TagExists(_)
+        | StoreError::TypeExists(_)
+        | StoreError::TagImmutable { .. }
+        | StoreError::TagProtected(_) => (S::FORBIDDEN, C::Denied),
         StoreError::TooManyUploads => (S::TOO_MANY_REQUESTS, C::TooManyRequests),
         StoreError::Differs { .. } => (S::BAD_REQUEST, C::DigestInvalid),
         StoreError::Missing(_) => (S::BAD_REQUEST, C::ManifestBlobUnknown),
