@@ -9,7 +9,7 @@ use super::layout::{Key, RepositoryKeys, alias, blob};
 use super::shared::LinkKind;
 use super::storage::{Entry, StorageError};
 use super::verified::is_damage;
-use super::{Inner, RemoteAnswer, RemoteBlob, Store, StoreError};
+use super::{Inner, RemoteAnswer, RemoteBlob, Store, StoreError, Usage};
 
 /// Longest blob, in bytes, that is read and hashed as a whole when it is looked up; a longer one is sent in
 /// chunks, and hashed once for each tag of its bytes.
@@ -67,9 +67,13 @@ impl Store {
         let Inner { locks, blob_cache, .. } = &*self.0;
         locks.with(name, || {
             blob_cache.invalidate_during(name, || {
-                let canonical = self.linked(name, digest)?.ok_or(StoreError::BlobUnknown)?;
-                self.forget_linked_during(name, || {
-                    self.remove_links(&canonical, || self.unlink_blob(name, &canonical))
+                self.freeing_quota(name, || {
+                    let canonical = self.linked(name, digest)?.ok_or(StoreError::BlobUnknown)?;
+                    let bytes = self.quota_bytes(name, &canonical)?;
+                    self.forget_linked_during(name, || {
+                        self.remove_links(&canonical, || self.unlink_blob(name, &canonical))
+                    })?;
+                    Ok(((), Usage { bytes, tags: 0 }))
                 })
             })
         })
@@ -106,7 +110,7 @@ impl Store {
         };
         let Some(canonical) = canonical else { return Ok(false) };
         let begun = self.begin_link();
-        let length = self.add_links(&canonical, || {
+        let link = || {
             // Stored bytes may belong to no repository any more, and damaged ones must be pushed again.
             let Some(length) = self.sound(&canonical, digest)? else { return Ok(None) };
             let link = match from {
@@ -125,6 +129,11 @@ impl Store {
             let stages: [&[Entry<'_>]; 2] = [&register, &links];
             self.storage().write(&stages[usize::from(register.is_empty())..])?;
             Ok(Some(length))
+        };
+        let cost = || self.blob_cost(name, &canonical, None);
+        let length = self.within_quota(name, Some(&canonical), cost, || {
+            let length = self.add_links(&canonical, link)?;
+            Ok((length, length.is_some()))
         })?;
         if let Some(length) = length {
             self.note_registered(name);

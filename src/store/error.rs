@@ -30,6 +30,9 @@ pub enum StoreError {
     /// The tag cannot be deleted, nor its manifest.
     #[error("tag {0} is protected here: neither the tag nor its manifest can be deleted")]
     TagProtected(Tag),
+    /// The change would exceed a quota.
+    #[error(transparent)]
+    QuotaExceeded(#[from] super::QuotaExceeded),
     /// The manifest exists with another media type, by which its tags are served.
     #[error("manifest exists as {0}, and its bytes do not tell the type")]
     TypeExists(&'static str),

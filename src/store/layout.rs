@@ -230,6 +230,21 @@ pub(super) fn pulls_since() -> Key {
     Key(format!("{ROOT}/_quinistry/pulls/since"))
 }
 
+/// Returns the key of the usage of the repositories whose names hash to two hexadecimal digits.
+pub(super) fn usage_base(shard: u8) -> Key {
+    Key(format!("{ROOT}/_quinistry/usage/{shard:02x}"))
+}
+
+/// The time of the mark that found the usage of all repositories.
+pub(super) fn usage_marked() -> Key {
+    Key(format!("{ROOT}/_quinistry/usage/marked"))
+}
+
+/// The folder of the changes of usage since the last mark; beneath it replicas.
+pub(super) fn usage_deltas() -> Key {
+    Key(format!("{ROOT}/_quinistry/usage/delta"))
+}
+
 /// Returns the key of a numbered object of one writer in the folder of a day.
 pub(super) fn dated(folder: &Key, writer: &str, number: u64, ending: &str) -> Key {
     folder.child(&format!("{writer}-{number:06}{ending}"))

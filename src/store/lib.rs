@@ -29,6 +29,7 @@ mod manifests;
 mod memory;
 mod observed;
 mod pulls;
+mod quotas;
 mod read_only;
 mod referrers;
 mod shared;
@@ -56,6 +57,7 @@ use self::intents::PendingIntents;
 use self::locks::RepositoryLocks;
 use self::manifests::ResolvedReference;
 use self::pulls::PullRecorder;
+use self::quotas::Quotas;
 use self::referrers::{ReferrersQuery, UnsavedReferrers};
 use self::shared::Shared;
 use self::storage::SCAN_PAGE_SIZE;
@@ -78,6 +80,7 @@ pub use manifests::{StoredManifest, Tagged};
 pub use memory::Memory;
 pub use observed::{ObservedStorage, StorageAction, StorageObserver};
 pub use pulls::{LastPull, Pulls};
+pub use quotas::{Quota, QuotaExceeded, RepositoryMatcher, Usage};
 pub use read_only::ReadOnlyStorage;
 pub use referrers::Referrers;
 pub use shared::{Lead, LeadGains, RemoteAnswer, RemoteBlob};
@@ -131,6 +134,7 @@ struct Inner {
     deletions: Deletions,
     pulls: PullRecorder,
     tag_rules: CurrentTagRules,
+    quotas: Quotas,
     /// State that a storage of several processes needs.
     shared: Option<Shared>,
     coherence: Coherence,
@@ -185,6 +189,7 @@ impl Store {
             deletions: Deletions::default(),
             pulls: PullRecorder::default(),
             tag_rules: CurrentTagRules::default(),
+            quotas: Quotas::default(),
             shared: is_shared.then(|| Shared::new(clock())),
             coherence,
             allows_sparse,

@@ -128,7 +128,7 @@ impl Storage for Memory {
     fn space(&self) -> Result<Space, StorageError> {
         let inner = self.inner();
         let free = inner.capacity_bytes.saturating_sub(inner.used_bytes);
-        Ok(Space { used_bytes: Some(inner.used_bytes), free_bytes: Some(free) })
+        Ok(Space { used_bytes: Some(inner.used_bytes), free_bytes: Some(free), total_bytes: None })
     }
 
     fn abilities(&self) -> Abilities {

@@ -3,6 +3,12 @@
 use super::Store;
 use super::storage::{Space, StorageError};
 
+/// Part of a backend that new content leaves free: a fiftieth.
+const RESERVED_PART: u64 = 50;
+
+/// Most room that new content leaves free, in bytes.
+const MAX_RESERVED_BYTES: u64 = 10 << 30;
+
 /// Uses of a cache since the store was opened.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct CacheUses {
@@ -47,6 +53,14 @@ impl Store {
         self.storage().space()
     }
 
+    /// Fails if so little room is left that new content must not take it: deletions, and other programs, need some.
+    /// Cheap, though it asks the storage.
+    pub fn check_room(&self) -> Result<(), StorageError> {
+        let Space { free_bytes, total_bytes, .. } = self.storage().space()?;
+        let reserved = total_bytes.map_or(0, |total| (total / RESERVED_PART).min(MAX_RESERVED_BYTES));
+        if free_bytes.is_some_and(|free| free < reserved) { Err(StorageError::Full) } else { Ok(()) }
+    }
+
     /// Returns an error if the storage cannot be used, or refuses writes after a failed flush. May block.
     pub fn check(&self) -> Result<(), StorageError> {
         self.storage().check()
@@ -75,7 +89,10 @@ mod tests {
     #[test]
     fn memory_knows_its_room() {
         let store = Store::open(Memory::new(1000), false).unwrap();
-        assert_eq!(store.space().unwrap(), Space { used_bytes: Some(0), free_bytes: Some(1000) });
+        assert_eq!(
+            store.space().unwrap(),
+            Space { used_bytes: Some(0), free_bytes: Some(1000), total_bytes: None }
+        );
         store.check().unwrap();
     }
 }

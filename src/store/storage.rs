@@ -281,6 +281,8 @@ pub struct Space {
     pub used_bytes: Option<u64>,
     /// Bytes that can still be written.
     pub free_bytes: Option<u64>,
+    /// Bytes of the whole backend, if other programs can fill it, too.
+    pub total_bytes: Option<u64>,
 }
 
 /// Version of a list of names.

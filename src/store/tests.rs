@@ -6,7 +6,7 @@ mod failures;
 mod integrity;
 mod referrers;
 mod replay;
-mod shared;
+pub(crate) mod shared;
 mod tag_rules;
 
 use std::fs;

@@ -46,6 +46,7 @@ impl Store {
         if self.0.sessions.open().len() >= self.0.sessions.capacity && !self.end_empty_sessions() {
             return Err(StoreError::TooManyUploads);
         }
+        self.check_room()?;
         let id = UploadId::random();
         let upload = self.storage().uploads().begin(UploadStart::Session {
             repository: name,
@@ -119,6 +120,7 @@ impl Store {
     /// Creates a receiver for a blob that one request brings, with the number of bytes if the client has
     /// declared it.
     pub fn receive(&self, digest: &Digest, length: Option<u64>) -> Result<Receiver, StoreError> {
+        self.check_room()?;
         let key = known_key(digest);
         let start = UploadStart::Whole { digest, length, key: key.as_ref() };
         let upload = self.storage().uploads().begin(start)?;
@@ -144,7 +146,7 @@ impl Store {
         let begun = self.begin_link();
         let register: Vec<Entry<'_>> = self.missing_register(name).into_iter().collect();
         // Existing bytes are replaced: another program's crash may have torn them.
-        self.0.blob_cache.invalidate_during(name, || {
+        let write = || {
             self.add_links(&canonical, || {
                 let links = blob_links(name, wanted, &canonical);
                 let stages: [&[Entry<'_>]; 2] = [&register, &links];
@@ -153,9 +155,11 @@ impl Store {
                 if length > MAX_SHORT_BLOB_BYTES && !self.is_shared() {
                     self.note_sound(&canonical, wanted);
                 }
-                Ok(())
+                Ok(((), true))
             })
-        })?;
+        };
+        let cost = || self.blob_cost(name, &canonical, Some(length));
+        self.within_quota(name, Some(&canonical), cost, || self.0.blob_cache.invalidate_during(name, write))?;
         self.note_registered(name);
         self.note_linked(begun, LinkKind::Blob, name, (wanted, length));
         Ok(())

@@ -253,7 +253,8 @@ impl Storage for Filesystem {
         let found = rustix::fs::statvfs(path).map_err(|error| failed("look at", path, error.into()))?;
         // The share of root alone is not counted.
         let free = found.f_bavail.saturating_mul(found.f_frsize);
-        Ok(Space { used_bytes: None, free_bytes: Some(free) })
+        let total = found.f_blocks.saturating_mul(found.f_frsize);
+        Ok(Space { used_bytes: None, free_bytes: Some(free), total_bytes: Some(total) })
     }
 
     fn uploads(&self) -> &dyn Uploads {

@@ -14,7 +14,7 @@ use crate::intents::{Intent, ignore_intent_to_tag};
 use crate::layout::{Key, RepositoryKeys, blob};
 use crate::manifests::{MAX_STORED_MANIFEST_BYTES, tag_indexes};
 use crate::storage::{Entry, Meta, ObjectTag};
-use crate::{MAX_LINK_BYTES, Store, StoreError};
+use crate::{MAX_LINK_BYTES, Store, StoreError, Usage};
 
 /// Attempts to put a revision back that removals take away again and again.
 const MAX_REPAIRS: usize = 8;
@@ -37,16 +37,18 @@ impl Remains {
 }
 
 impl Store {
-    /// Removes a manifest with all of its tags.
+    /// Removes a manifest with all of its tags. Returns the usage that this freed.
     pub(crate) fn delete_shared_manifest(
         &self,
         name: &RepositoryName,
         digest: &Digest,
-    ) -> Result<(), StoreError> {
+    ) -> Result<Usage, StoreError> {
         let digests = self.names_of(name, digest)?;
         let tags = self.tags_referring_to(name, &digests, &self.link_tags(name, &digests)?)?;
         self.check_deletable(name, &tags)?;
-        self.carry_out(&Intent::Delete { repository: name.clone(), digests, tags }, || Ok(()))
+        let freed = Usage { bytes: self.quota_bytes(name, &digests[0])?, tags: tags.len() as u64 };
+        self.carry_out(&Intent::Delete { repository: name.clone(), digests, tags }, || Ok(()))?;
+        Ok(freed)
     }
 
     /// Finishes the tagging of a manifest that another replica began, but for the existing tags that are left: those

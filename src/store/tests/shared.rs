@@ -7,7 +7,7 @@ mod lead;
 mod referrers;
 mod replicas;
 mod requests;
-pub(super) mod storage;
+pub(crate) mod storage;
 mod tags;
 
 use bytes::Bytes;

@@ -17,16 +17,16 @@ use crate::{Key, Memory, UploadId};
 
 /// Requests of an operation, and how many of them had to wait for one another.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(in crate::tests) struct Requests {
-    pub(in crate::tests) all: usize,
-    pub(in crate::tests) rounds: usize,
+pub(crate) struct Requests {
+    pub(crate) all: usize,
+    pub(crate) rounds: usize,
 }
 
 type Hook = Box<dyn FnOnce() + Send>;
 
 /// A view of one storage; clones have the same bytes and the same counts.
 #[derive(Clone)]
-pub(in crate::tests) struct SharedMemory {
+pub(crate) struct SharedMemory {
     memory: Memory,
     state: Arc<State>,
     /// Ages by which keys are older than they are, of all views.
@@ -68,7 +68,7 @@ impl fmt::Debug for SharedMemory {
 }
 
 impl SharedMemory {
-    pub(in crate::tests) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self {
             memory: Memory::new(1 << 30),
             state: Arc::default(),
@@ -79,26 +79,26 @@ impl SharedMemory {
     }
 
     /// Returns a storage whose tags are hashes of the bytes, as those of S3 without encryption by keys of its own.
-    pub(in crate::tests) fn with_content_tags() -> Self {
+    pub(crate) fn with_content_tags() -> Self {
         Self { has_content_tags: true, ..Self::new() }
     }
 
-    pub(in crate::tests) fn has_content_tags(&self) -> bool {
+    pub(crate) fn has_content_tags(&self) -> bool {
         self.has_content_tags
     }
 
     /// Returns a view of the same bytes with counts of its own.
-    pub(in crate::tests) fn view(&self) -> Self {
+    pub(crate) fn view(&self) -> Self {
         Self { state: Arc::default(), ..self.clone() }
     }
 
     /// Stops the clock of the storage.
-    pub(in crate::tests) fn stop_clock(&self) {
+    pub(crate) fn stop_clock(&self) {
         lock(&self.clock).stopped_at = Some(SystemTime::UNIX_EPOCH + Duration::from_hours(24));
     }
 
     /// Moves the stopped clock forward.
-    pub(in crate::tests) fn advance(&self, by: Duration) {
+    pub(crate) fn advance(&self, by: Duration) {
         let mut clock = lock(&self.clock);
         clock.stopped_at = clock.stopped_at.map(|at| at + by);
     }
@@ -112,54 +112,54 @@ impl SharedMemory {
         }
     }
 
-    pub(in crate::tests) fn read_only_view(&self) -> Self {
+    pub(crate) fn read_only_view(&self) -> Self {
         let view = self.view();
         view.set_read_only(true);
         view
     }
 
-    pub(in crate::tests) fn set_read_only(&self, is_read_only: bool) {
+    pub(crate) fn set_read_only(&self, is_read_only: bool) {
         self.state.is_read_only.store(is_read_only, Ordering::Relaxed);
     }
 
-    pub(in crate::tests) fn redirecting_view(&self) -> Self {
+    pub(crate) fn redirecting_view(&self) -> Self {
         let view = self.view();
         view.state.redirects.store(true, Ordering::Relaxed);
         view
     }
 
     /// Returns the bytes, to write and read as another program does.
-    pub(in crate::tests) fn bytes(&self) -> &Memory {
+    pub(crate) fn bytes(&self) -> &Memory {
         &self.memory
     }
 
     /// Returns the requests since the last call.
-    pub(in crate::tests) fn take_requests(&self) -> Requests {
+    pub(crate) fn take_requests(&self) -> Requests {
         std::mem::take(&mut lock(&self.state.requests))
     }
 
     /// Returns the most bytes that one call has read.
-    pub(in crate::tests) fn most_bytes(&self) -> usize {
+    pub(crate) fn most_bytes(&self) -> usize {
         self.state.most_bytes.load(Ordering::Relaxed)
     }
 
     /// Calls `hook` before the round of a number, from 0.
-    pub(in crate::tests) fn before_round(&self, number: usize, hook: impl FnOnce() + Send + 'static) {
+    pub(crate) fn before_round(&self, number: usize, hook: impl FnOnce() + Send + 'static) {
         *lock(&self.state.hook) = Some((number, Box::new(hook)));
     }
 
     /// Calls `hook` right after the next write of a key that contains a text.
-    pub(in crate::tests) fn after_write(&self, part: &'static str, hook: impl FnOnce() + Send + 'static) {
+    pub(crate) fn after_write(&self, part: &'static str, hook: impl FnOnce() + Send + 'static) {
         *lock(&self.state.after_write) = Some((part, Box::new(hook)));
     }
 
     /// Returns true if a hook was not called yet, and forgets it.
-    pub(in crate::tests) fn forget_hook(&self) -> bool {
+    pub(crate) fn forget_hook(&self) -> bool {
         lock(&self.state.hook).take().is_some()
     }
 
     /// Makes the bytes under all present keys that contain a text older.
-    pub(in crate::tests) fn age(&self, part: &str, by: Duration) {
+    pub(crate) fn age(&self, part: &str, by: Duration) {
         let mut after = None;
         loop {
             let page = self.memory.scan(&crate::layout::root(), after.as_ref(), 1000).unwrap();
