@@ -20,7 +20,11 @@ mod memory_budgets;
 pub mod metrics;
 mod observer;
 mod prefix;
+mod quota_policies;
+mod records;
+mod repository_set;
 mod settings;
+mod tag_policies;
 #[cfg(test)]
 mod tests;
 mod upload_expiry;
@@ -53,9 +57,11 @@ pub use quinistry_http::{Limits, serve};
 pub use self::api::upload_state::UploadSecret;
 pub use self::observer::Observer;
 pub use self::prefix::{PathPrefix, PathPrefixError};
+pub use self::repository_set::RepositorySet;
 pub use self::settings::{
-    Audit, ExtraHeaders, ExtraHeadersError, PageLimits, Redirects, RepositoryClass, RequiredEntries,
-    RequiredPlatform, Settings, UploadExpiry, UrlRules, Validation,
+    Audit, ExtraHeaders, ExtraHeadersError, PageLimits, PullRecording, PullingClient, QuotaPolicies,
+    QuotaPolicy, Redirects, RepositoryClass, RequiredEntries, RequiredPlatform, Settings, TagPolicies,
+    TagPolicy, UploadExpiry, UrlRules, Validation,
 };
 
 /// Most manifests that are read from the storage at once: each may be long, and is in memory while it is
@@ -134,6 +140,7 @@ impl State {
         inner.stored = Some(LimitedStore::new(store));
         inner.settings = SettingsCell::new(settings);
         inner.observe_deletions();
+        inner.limit_store(None);
         Self(Arc::new(inner))
     }
 
@@ -161,7 +168,9 @@ impl State {
     /// # Ok::<(), quinistry_store::StoreError>(())
     /// ```
     pub fn replace_settings(&self, settings: Settings) {
+        let former = self.0.settings.current();
         self.0.settings.replace(settings);
+        self.0.limit_store(Some(&former));
     }
 
     /// Returns the health checks that gate the requests, if there are any.
@@ -224,10 +233,43 @@ impl State {
 }
 
 impl Inner {
+    /// Gives the store the rules of the current settings, as far as these differ from the former ones.
+    fn limit_store(&self, former: Option<&Settings>) {
+        let Some(LimitedStore { store, .. }) = &self.stored else { return };
+        let current = self.settings.current();
+        store.set_tag_rules(current.tags.clone().map(|tags| tags as _));
+        // Other quotas mean that the usage is found again.
+        if former.is_none_or(|former| former.quotas != current.quotas) {
+            store.set_quotas(current.quotas.as_ref().map(|quotas| quotas.quotas()).unwrap_or_default());
+        }
+    }
+
     /// Has the audit log of the current settings receive the deletions that the registry makes by itself.
     fn observe_deletions(&self) {
         if let Some(stored) = &self.stored {
             stored.store.observe_deletions(Arc::new(DeletionEvents(self.settings.subscribe())));
+        }
+    }
+}
+
+impl State {
+    /// Returns a task that writes records now and then: pulls, deletions by the registry itself, and the usage of quotas,
+    /// for as long as the registry runs. Spawn it beside [`serve`], and call [`flush_records`](Self::flush_records) at
+    /// the end.
+    pub fn write_records(&self) -> impl Future<Output = ()> + Send + use<> {
+        let stored = self.0.stored.as_ref().map(|stored| stored.store.clone());
+        let settings = self.0.settings.subscribe();
+        async move {
+            if let Some(store) = stored {
+                records::run(store, settings).await;
+            }
+        }
+    }
+
+    /// Writes the records that wait in memory.
+    pub async fn flush_records(&self) {
+        if let Some(stored) = &self.0.stored {
+            records::flush(&stored.store).await;
         }
     }
 }

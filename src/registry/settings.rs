@@ -15,6 +15,9 @@ use crate::observer::Observer;
 pub use crate::api::response::extra_headers::{ExtraHeaders, ExtraHeadersError};
 pub use crate::api::trail::Audit;
 pub use crate::api::validation::{RepositoryClass, RequiredEntries, RequiredPlatform, UrlRules, Validation};
+pub use crate::quota_policies::{QuotaPolicies, QuotaPolicy};
+pub use crate::records::{PullRecording, PullingClient};
+pub use crate::tag_policies::{TagPolicies, TagPolicy};
 pub use crate::upload_expiry::UploadExpiry;
 
 /// Settings of a registry, which [`State::replace_settings`](crate::State::replace_settings) exchanges while it
@@ -47,6 +50,12 @@ pub struct Settings {
     pub upload_secret: Option<UploadSecret>,
     /// Users and rules; `None` if each client may do what the other settings permit.
     pub access: Option<Arc<AccessControl>>,
+    /// Immutable and protected tags, if there are any.
+    pub tags: Option<Arc<TagPolicies>>,
+    /// Quotas of repositories, if there are any.
+    pub quotas: Option<Arc<QuotaPolicies>>,
+    /// Recording of pulls, if rules of retention need it.
+    pub pulls: Option<PullRecording>,
     /// Log of writes, refusals and failed logins, if there is one.
     pub audit: Option<Audit>,
     /// Observer that measures, logs and gates the requests, if there is one.
@@ -69,6 +78,9 @@ impl Default for Settings {
             redirects: Some(Redirects::default()),
             upload_secret: None,
             access: None,
+            tags: None,
+            quotas: None,
+            pulls: None,
             audit: None,
             observer: None,
         }

@@ -2,6 +2,7 @@
 
 mod access;
 mod bucket;
+mod limits;
 mod tls;
 mod tokens;
 mod users;
@@ -49,6 +50,7 @@ pub(super) fn build(tree: &ConfigNode) -> Config {
         max_tags: page(root.integer("tags.maxtags")),
         users: users::users(root),
         access: access::access(root),
+        limits: limits::limits(root),
         token_server: tokens::server(root),
         tokens: tokens::own(root),
     }

@@ -5,6 +5,7 @@
 
 mod access;
 mod drivers;
+mod limits;
 mod tls;
 mod tokens;
 mod users;
@@ -37,6 +38,7 @@ pub fn all() -> impl Iterator<Item = &'static ConfigKey> {
         tokens::TOKENS,
         users::KEYS,
         tls::OWN,
+        limits::LIMITS,
     ];
     tables.into_iter().flatten()
 }

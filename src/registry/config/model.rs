@@ -4,6 +4,7 @@
 
 mod access;
 mod bucket;
+mod limits;
 mod tokens;
 mod users;
 
@@ -25,6 +26,7 @@ pub use self::bucket::{
 };
 
 pub use self::access::{AccessConfig, AccessRule, AuditConfig, AuditPath, Grantee, Group};
+pub use self::limits::{LimitsConfig, QuotaPolicy, TagPolicy};
 pub use self::tokens::{AllowedAlgorithms, KeyFiles, OwnTokens, SecretText, TokenServer};
 pub use self::users::{HtpasswdConfig, UsersConfig};
 pub use crate::auth::certificate::CertificateField;
@@ -54,6 +56,8 @@ pub struct Config {
     pub users: UsersConfig,
     /// Rules of access, groups and the audit log.
     pub access: AccessConfig,
+    /// Immutable and protected tags, and quotas.
+    pub limits: LimitsConfig,
     /// Server whose tokens are accepted.
     pub token_server: Option<TokenServer>,
     /// Tokens that this registry issues.

@@ -3,6 +3,7 @@
 pub(super) mod access;
 mod audit;
 pub(super) mod bucket;
+mod limits;
 mod tls;
 pub(super) mod tokens;
 mod users;
@@ -61,6 +62,7 @@ pub(super) fn check(tree: &ConfigNode, findings: &mut Findings) {
     users::check(tree, findings);
     access::check(tree, findings);
     audit::check(tree, findings);
+    limits::check(tree, findings);
     tokens::check(tree, findings);
     tls::check(tree, findings);
     if tree.at("http.draintimeout").is_some_and(is_zero) {

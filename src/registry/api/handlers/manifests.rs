@@ -43,6 +43,7 @@ const MAX_INLINE_CHECK_BYTES: usize = 16 * 1024;
 /// Answers GET and HEAD.
 pub(crate) async fn get(
     stored: &LimitedStore,
+    (settings, caller): (&Settings, &Caller),
     name: RepositoryName,
     reference: &str,
     request: &Parts,
@@ -50,9 +51,18 @@ pub(crate) async fn get(
     let reference = references::reference(reference)?.ok_or(Error::ManifestUnknown)?;
     let mut permit = None;
     loop {
-        let served = load(stored, &name, &reference).await?;
+        let (digest, served) = load(stored, &name, &reference).await?;
         match served.respond_within_budget(request, permit)? {
-            ControlFlow::Break(response) => return Ok(response),
+            ControlFlow::Break(response) => {
+                if settings.pulls.as_ref().is_some_and(|pulls| pulls.counts(request, caller)) {
+                    let tag = match &reference {
+                        Reference::Tag(tag) => Some(tag),
+                        Reference::Digest(_) => None,
+                    };
+                    stored.store.note_pull(&name, &digest, tag);
+                }
+                return Ok(response);
+            }
             ControlFlow::Continue(wait) => permit = Some(wait.permit().await?),
         }
     }
@@ -62,7 +72,7 @@ async fn load(
     stored: &LimitedStore,
     name: &RepositoryName,
     reference: &Reference,
-) -> Result<ServedContent, Error> {
+) -> Result<(Digest, ServedContent), Error> {
     let manifest = if let Some(manifest) = stored.store.cached_manifest(name, reference) {
         manifest
     } else {
@@ -70,8 +80,8 @@ async fn load(
         let (name, reference) = (name.clone(), reference.clone());
         stored.run(move |store| store.manifest(&name, &reference)).await?
     };
-    Ok(ServedContent::manifest(&manifest.digest, manifest.media_type, &manifest.content)
-        .with_blocking_reads())
+    let served = ServedContent::manifest(&manifest.digest, manifest.media_type, &manifest.content);
+    Ok((manifest.digest, served.with_blocking_reads()))
 }
 
 /// Answers PUT, by tag or digest, with further tags in the query.

@@ -237,7 +237,8 @@ fn of_store(error: &StoreError) -> (StatusCode, ErrorCode) {
         StoreError::TagExists(_)
         | StoreError::TypeExists(_)
         | StoreError::TagImmutable { .. }
-        | StoreError::TagProtected(_) => (S::FORBIDDEN, C::Denied),
+        | StoreError::TagProtected(_)
+        | StoreError::QuotaExceeded(_) => (S::FORBIDDEN, C::Denied),
         StoreError::TooManyUploads => (S::TOO_MANY_REQUESTS, C::TooManyRequests),
         StoreError::Differs { .. } => (S::BAD_REQUEST, C::DigestInvalid),
         StoreError::Missing(_) => (S::BAD_REQUEST, C::ManifestBlobUnknown),
