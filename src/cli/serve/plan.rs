@@ -3,6 +3,7 @@
 //! Flags beside a configuration override the listener, and else only restrict further.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use super::Flags;
 use crate::bucket::BucketOptions;
@@ -19,8 +20,8 @@ use crate::registry::config::{
     StorageLocation,
 };
 use crate::registry::{
-    ExtraHeaders, PageLimits, PathPrefix, Redirects, Settings, UploadExpiry, UploadSecret, UrlRules,
-    Validation,
+    ExtraHeaders, PageLimits, PathPrefix, QuotaPolicies, Redirects, Settings, TagPolicies, UploadExpiry,
+    UploadSecret, UrlRules, Validation,
 };
 use crate::store::Coherence;
 use crate::telemetry;
@@ -299,6 +300,8 @@ impl Live {
                     .redirect
                     .map(|redirect| Redirects { lifetime: redirect.expiry, min_bytes: redirect.min_bytes }),
                 upload_secret: upload_secret(config),
+                tags: tag_policies(config)?,
+                quotas: quota_policies(config)?,
                 ..Settings::default()
             },
             access_log: config.log.access_log.then(|| access_log_format(log.format)),
@@ -309,6 +312,16 @@ impl Live {
             log,
         })
     }
+}
+
+fn tag_policies(config: &Config) -> anyhow::Result<Option<Arc<TagPolicies>>> {
+    let policies = TagPolicies::new(&config.limits.immutable_tags, &config.limits.protected_tags)?;
+    Ok((!policies.are_absent()).then(|| Arc::new(policies)))
+}
+
+fn quota_policies(config: &Config) -> anyhow::Result<Option<Arc<QuotaPolicies>>> {
+    let quotas = &config.limits.quotas;
+    Ok(if quotas.is_empty() { None } else { Some(Arc::new(QuotaPolicies::new(quotas)?)) })
 }
 
 fn upload_secret(config: &Config) -> Option<UploadSecret> {

@@ -160,7 +160,7 @@ impl RunningRegistry {
         let (access_log, audit) = (parts.access_log.clone(), parts.audit.clone());
         // Only an access log and users look at the peer, and a reload may switch them on.
         let looks_at_peers = reloads.is_some() || access_log.get().is_some() || state.has_users();
-        let mut tasks = vec![tokio::spawn(state.expire_uploads())];
+        let mut tasks = vec![tokio::spawn(state.expire_uploads()), tokio::spawn(state.write_records())];
         if parts.opened.as_ref().is_some_and(|opened| opened.store.is_shared()) {
             tasks.push(tokio::spawn(state.maintain_storage()));
         }
@@ -174,6 +174,7 @@ impl RunningRegistry {
         if let Some(reloads) = reloads {
             tasks.push(tokio::spawn(reloads.run(state.clone(), parts)));
         }
+        let stored = state.clone();
         if looks_at_peers {
             serve_each(listener, move |peer| WithPeer::new(state.clone(), peer), limits, stop).await;
         } else {
@@ -181,6 +182,9 @@ impl RunningRegistry {
         }
         for task in tasks {
             task.abort();
+        }
+        if tokio::time::timeout(LOG_FLUSH_TIMEOUT, stored.flush_records()).await.is_err() {
+            tracing::warn!("storage too slow, records of the last minutes not written");
         }
         if let Some(log) = access_log.get() {
             log.flush(LOG_FLUSH_TIMEOUT);

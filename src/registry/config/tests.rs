@@ -6,6 +6,7 @@ mod documentation;
 mod files;
 mod health;
 mod keys;
+mod limits;
 mod locks;
 mod parts;
 mod samples;
