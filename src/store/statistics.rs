@@ -56,9 +56,7 @@ impl Store {
     /// Fails if so little room is left that new content must not take it: deletions, and other programs, need some.
     /// Cheap, though it asks the storage.
     pub fn check_room(&self) -> Result<(), StorageError> {
-        let Space { free_bytes, total_bytes, .. } = self.storage().space()?;
-        let reserved = total_bytes.map_or(0, |total| (total / RESERVED_PART).min(MAX_RESERVED_BYTES));
-        if free_bytes.is_some_and(|free| free < reserved) { Err(StorageError::Full) } else { Ok(()) }
+        if is_scarce(self.storage().space()?) { Err(StorageError::Full) } else { Ok(()) }
     }
 
     /// Returns an error if the storage cannot be used, or refuses writes after a failed flush. May block.
@@ -67,10 +65,33 @@ impl Store {
     }
 }
 
+/// Returns true if new content must not take the room that is left.
+fn is_scarce(Space { free_bytes, total_bytes, .. }: Space) -> bool {
+    let reserved = total_bytes.map_or(0, |total| (total / RESERVED_PART).min(MAX_RESERVED_BYTES));
+    free_bytes.is_some_and(|free| free < reserved)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::Memory;
+
+    #[test]
+    fn a_fiftieth_of_a_disk_is_left_to_others_and_at_most_ten_gibibytes() {
+        const GIB: u64 = 1 << 30;
+        let cases = [
+            (Some(0), None, false),
+            (None, Some(100), false),
+            (Some(2 * GIB), Some(100 * GIB), false),
+            (Some(2 * GIB - 1), Some(100 * GIB), true),
+            (Some(10 * GIB), Some(4000 * GIB), false),
+            (Some(10 * GIB - 1), Some(4000 * GIB), true),
+        ];
+        for (free_bytes, total_bytes, expected) in cases {
+            let space = Space { used_bytes: None, free_bytes, total_bytes };
+            assert_eq!(is_scarce(space), expected, "{space:?}");
+        }
+    }
 
     #[test]
     fn statistics_count_sessions_and_the_uses_of_caches() {

@@ -146,6 +146,35 @@ const CHANGES: &[(&str, &str, &str)] = &[
     ("quinistry.access[].who", RULE, "quinistry: {access: [{repositories: [a], who: [b], can: [pull]}]}"),
     ("quinistry.access[].can", RULE, "quinistry: {access: [{repositories: [a], who: [a], can: [push]}]}"),
     ("quinistry.groups", "", "quinistry: {groups: {a: [b]}}"),
+    (
+        "quinistry.immutability[].repositories",
+        IMMUTABLE,
+        "quinistry: {immutability: [{repositories: [b], tags: [v]}]}",
+    ),
+    (
+        "quinistry.immutability[].tags",
+        IMMUTABLE,
+        "quinistry: {immutability: [{repositories: [a], tags: [w]}]}",
+    ),
+    (
+        "quinistry.immutability[].except",
+        IMMUTABLE,
+        "quinistry: {immutability: [{repositories: [a], tags: [v], except: [w]}]}",
+    ),
+    ("quinistry.protect[].repositories", PROTECTED, "quinistry: {protect: [{repositories: [b], tags: [v]}]}"),
+    ("quinistry.protect[].tags", PROTECTED, "quinistry: {protect: [{repositories: [a], tags: [w]}]}"),
+    (
+        "quinistry.protect[].except",
+        PROTECTED,
+        "quinistry: {protect: [{repositories: [a], tags: [v], except: [w]}]}",
+    ),
+    (
+        "quinistry.quotas[].repositories",
+        QUOTA,
+        "quinistry: {quotas: [{repositories: [b], bytes: 1, tags: 1}]}",
+    ),
+    ("quinistry.quotas[].bytes", QUOTA, "quinistry: {quotas: [{repositories: [a], bytes: 2, tags: 1}]}"),
+    ("quinistry.quotas[].tags", QUOTA, "quinistry: {quotas: [{repositories: [a], bytes: 1, tags: 2}]}"),
     ("quinistry.builtin.anonymous", "", "quinistry: {builtin: {anonymous: false}}"),
     ("quinistry.audit.path", "", "quinistry: {audit: {path: stdout}}"),
     (
@@ -213,6 +242,12 @@ const TOKEN: &str = "auth: {token: {realm: 'https://a', service: a, issuer: a, j
 const TOKEN_WITH_BUNDLE: &str = "auth: {token: {realm: 'https://a', service: a, issuer: a, jwks: /jwks.json, rootcertbundle: /bundle.pem}}";
 const TOKEN_OF_OWN_HOST: &str =
     "auth: {token: {realm: 'https://a', service: a, issuer: a, jwks: /jwks.json, autoredirect: true}}";
+
+const IMMUTABLE: &str = "quinistry: {immutability: [{repositories: [a], tags: [v]}]}";
+
+const PROTECTED: &str = "quinistry: {protect: [{repositories: [a], tags: [v]}]}";
+
+const QUOTA: &str = "quinistry: {quotas: [{repositories: [a], bytes: 1, tags: 1}]}";
 
 /// Configuration of one rule, which the changes below differ from in one key.
 const RULE: &str = "quinistry: {access: [{repositories: [a], who: [a], can: [pull]}]}";
