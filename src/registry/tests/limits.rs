@@ -158,18 +158,3 @@ async fn pulls_are_gets_of_clients_that_are_not_ignored() {
 fn by_digest_of(body: &str) -> Digest {
     Digest::sha256(body.as_bytes())
 }
-
-/// Measures the cost of noting a pull: `cargo test --release -- --ignored --nocapture cost_of_a_pull`.
-#[test]
-#[ignore = "a measurement"]
-fn cost_of_a_pull() {
-    let registry = Registry::new(Settings::default());
-    let name = "team/application".parse().unwrap();
-    let tag = "v1.2.3".parse().unwrap();
-    let digest = Digest::sha256(b"x");
-    let begun = std::time::Instant::now();
-    for _ in 0..1_000_000 {
-        registry.store.note_pull(&name, &digest, Some(&tag));
-    }
-    println!("{:?} for a pull", begun.elapsed() / 1_000_000);
-}

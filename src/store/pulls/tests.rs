@@ -187,3 +187,17 @@ fn noting_a_pull_never_calls_the_storage() {
     store.flush_pulls().unwrap();
     assert!(calls.0.load(Ordering::Relaxed) > before, "the observer sees calls");
 }
+
+/// Measures the cost of noting a pull: `cargo test --release -- --ignored --nocapture cost_of_a_pull`.
+#[test]
+#[ignore = "a measurement"]
+fn cost_of_a_pull() {
+    const PULLS: u32 = 1_000_000;
+    let store = Store::open(Memory::new(1 << 20), false).unwrap();
+    let (name, digest, tag) = (name("team/application"), digest(1), tag("v1.2.3"));
+    let begun = std::time::Instant::now();
+    for _ in 0..PULLS {
+        store.note_pull(&name, &digest, Some(&tag));
+    }
+    println!("{:?} for a pull", begun.elapsed() / PULLS);
+}
