@@ -51,7 +51,7 @@ fn a_million_pulls_write_few_objects() {
         let (name, digest) = (&names[manifest % names.len()], &digests[manifest]);
         // A day of pulls, of which the background task writes those of a quarter of an hour.
         let at = hour - 24 + (24 * pull / PULLS) as u64;
-        store.0.pulls.note(name, digest, (manifest % 2 == 0).then_some(&latest), at);
+        store.0.pulls.note(name, digest, manifest.is_multiple_of(2).then_some(&latest), at);
         let is_quarter = pull % (PULLS / 96) == PULLS / 96 - 1;
         if is_quarter || store.0.pulls.waiting.load(Ordering::Relaxed) >= MAX_PULLS_PER_OBJECT {
             store.flush_pulls().unwrap();
@@ -117,7 +117,7 @@ fn pulls_that_the_storage_refuses_are_written_later() {
     let folder = tempfile::tempdir().unwrap();
     drop(open(folder.path()));
     let reader = Store::open(Filesystem::open(folder.path(), Access::Read).unwrap(), false).unwrap();
-    for manifest in 0..MAX_PULLS_PER_OBJECT + 1 {
+    for manifest in 0..=MAX_PULLS_PER_OBJECT {
         reader.0.pulls.note(&name("app"), &digest(manifest), None, 7);
     }
     for _ in 0..2 {

@@ -11,7 +11,7 @@ use quinistry_oci::{RepositoryName, to_json};
 use serde::{Deserialize, Serialize};
 
 use super::{Usage, lock};
-use crate::layout::{name_shard, usage_base, usage_deltas, usage_marked};
+use crate::layout::{Key, name_shard, usage_base, usage_deltas, usage_marked};
 use crate::storage::{Meta, ObjectTag};
 use crate::{Store, StoreError};
 
@@ -219,8 +219,8 @@ impl Store {
             shards.iter().map(|(shard, usage)| (usage_base(*shard), to_json(usage))).collect();
         let shards: Vec<_> = shards.iter().map(|(key, bytes)| (key.clone(), &bytes[..])).collect();
         let seconds = marked.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
-        let marker = to_json(&Marked { marked: seconds });
-        self.storage().write(&[&shards, &[(usage_marked(), &marker)]])?;
+        let mark = to_json(&Marked { marked: seconds });
+        self.storage().write(&[&shards, &[(usage_marked(), &mark)]])?;
         let mut old = Vec::new();
         self.scan(&usage_deltas(), |key, meta: Meta| {
             if meta.modified + MAX_DELTA_AGE < marked {
@@ -252,20 +252,21 @@ impl Store {
             let known = lock(&self.0.quotas.state).exchange.others.remove(key.as_str());
             let windows = match known.filter(|(known, _)| *known == tag) {
                 Some((_, windows)) => windows,
-                None => {
-                    let note = self.read_note(&key, MAX_USAGE_BYTES)?;
-                    let windows = note.map(|note| serde_json::from_slice::<Vec<Window>>(&note));
-                    let windows = windows.transpose().unwrap_or_else(|error| {
-                        tracing::warn!(%key, %error, "ignoring damaged changes of usage until the next mark");
-                        None
-                    });
-                    windows.unwrap_or_default()
-                }
+                None => self.read_windows(&key)?,
             };
             others.insert(key.to_string(), (tag, windows));
         }
         lock(&self.0.quotas.state).exchange.others = others;
         Ok(())
+    }
+
+    /// Reads the windows of another replica.
+    fn read_windows(&self, key: &Key) -> Result<Vec<Window>, StoreError> {
+        let Some(note) = self.read_note(key, MAX_USAGE_BYTES)? else { return Ok(Vec::new()) };
+        Ok(serde_json::from_slice(&note).unwrap_or_else(|error| {
+            tracing::warn!(%key, %error, "ignoring damaged changes of usage until the next mark");
+            Vec::new()
+        }))
     }
 
     /// Reads the usage that the last mark has found.
@@ -295,8 +296,8 @@ impl Store {
         if !state.is_listed {
             return;
         }
-        let changed: Vec<RepositoryName> = state.exchange.changes().into_keys().cloned().collect();
-        for name in changed {
+        let names: Vec<RepositoryName> = state.exchange.changes().into_keys().cloned().collect();
+        for name in names {
             // Another replica has made the repository since the scan.
             if !state.repositories.contains_key(&name) && state.add(&name).is_some() {
                 state.exchange.base.entry(name).or_default();
