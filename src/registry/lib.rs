@@ -12,6 +12,7 @@ mod builtin;
 mod client_address;
 pub mod config;
 pub mod debug;
+mod deletion_events;
 pub mod health;
 mod keyed_queue;
 mod maintenance;
@@ -42,6 +43,7 @@ use tower_service::Service;
 
 use self::api::response::error::Error;
 use self::builtin::Builtin;
+use self::deletion_events::DeletionEvents;
 use self::health::Health;
 use self::keyed_queue::KeyedQueue;
 use self::settings::SettingsCell;
@@ -131,13 +133,17 @@ impl State {
         let mut inner = Arc::unwrap_or_clone(self.0);
         inner.stored = Some(LimitedStore::new(store));
         inner.settings = SettingsCell::new(settings);
+        inner.observe_deletions();
         Self(Arc::new(inner))
     }
 
     /// Serves all paths below `prefix`, and nothing outside of it. Call before the state is cloned.
     #[must_use]
     pub fn with_prefix(self, prefix: PathPrefix) -> Self {
-        Self(Arc::new(Inner { prefix, ..Arc::unwrap_or_clone(self.0) }))
+        let inner = Inner { prefix, ..Arc::unwrap_or_clone(self.0) };
+        // The cell of the settings may be another one.
+        inner.observe_deletions();
+        Self(Arc::new(inner))
     }
 
     /// Replaces the settings while the registry runs, for this state and its clones. Requests that began before
@@ -213,6 +219,15 @@ impl State {
             if let Some(store) = stored {
                 maintenance::run(store).await;
             }
+        }
+    }
+}
+
+impl Inner {
+    /// Has the audit log of the current settings receive the deletions that the registry makes by itself.
+    fn observe_deletions(&self) {
+        if let Some(stored) = &self.stored {
+            stored.store.observe_deletions(Arc::new(DeletionEvents(self.settings.subscribe())));
         }
     }
 }

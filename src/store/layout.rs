@@ -200,6 +200,16 @@ pub(super) fn secret() -> Key {
     Key(format!("{ROOT}/_quinistry/secret"))
 }
 
+/// Returns the folder of the records of one day's deletions. The date is in the form of RFC 3339.
+pub(super) fn audit_of(date: &str) -> Key {
+    Key(format!("{ROOT}/_quinistry/audit/{date}"))
+}
+
+/// Returns the key of a numbered object of one writer in the folder of a day.
+pub(super) fn dated(folder: &Key, writer: &str, number: u64, ending: &str) -> Key {
+    folder.child(&format!("{writer}-{number:06}{ending}"))
+}
+
 /// Returns the SHA-256 that the bytes under a key have by their place; `None` for bytes of another kind.
 #[must_use]
 pub fn content_digest(key: &str) -> Option<Digest> {

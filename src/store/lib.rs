@@ -16,6 +16,7 @@ mod cache;
 mod coherence;
 #[cfg(any(test, feature = "testing"))]
 pub mod contract;
+mod deletions;
 mod error;
 pub mod failpoint;
 mod filesystem;
@@ -47,6 +48,7 @@ use quinistry_oci::{Algorithm, Content, Digest, Reference, RepositoryName, Tag};
 use self::artifact_types::ArtifactTypes;
 use self::cache::ExpiringCache;
 use self::cache::manifests::ManifestCache;
+use self::deletions::Deletions;
 use self::gc::link_guard::LinkGuard;
 use self::intents::PendingIntents;
 use self::locks::RepositoryLocks;
@@ -60,6 +62,7 @@ use self::walk::ListingCache;
 
 pub use boottime::{LocalClock, time_since_boot};
 pub use coherence::{Coherence, StoreOptions};
+pub use deletions::{DeletedSubject, Deletion, DeletionActor, DeletionObserver};
 pub use error::StoreError;
 pub use filesystem::{Access, Filesystem, FilesystemKind, Locking, OpenError};
 pub use gc::{Collected, Collection, NotUnderstood};
@@ -119,6 +122,7 @@ struct Inner {
     unsaved_referrers: UnsavedReferrers,
     artifact_types: ArtifactTypes,
     pending_intents: PendingIntents,
+    deletions: Deletions,
     /// State that a storage of several processes needs.
     shared: Option<Shared>,
     coherence: Coherence,
@@ -170,6 +174,7 @@ impl Store {
             unsaved_referrers: UnsavedReferrers::default(),
             artifact_types: ArtifactTypes::default(),
             pending_intents: PendingIntents::default(),
+            deletions: Deletions::default(),
             shared: is_shared.then(|| Shared::new(clock())),
             coherence,
             allows_sparse,

@@ -62,7 +62,7 @@ impl Replica {
         Self { id: uuid::Uuid::new_v4().to_string(), is_reader: AtomicBool::new(false) }
     }
 
-    pub(super) fn id(&self) -> &str {
+    pub(crate) fn id(&self) -> &str {
         &self.id
     }
 
