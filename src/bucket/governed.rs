@@ -290,6 +290,13 @@ impl Objects for Governed {
         Box::pin(self.metadata(key))
     }
 
+    fn kept_sha256<'a>(&'a self, key: &'a str) -> RequestFuture<'a, Option<Digest>> {
+        Box::pin(async move {
+            let attempt = || self.objects().kept_sha256(key);
+            Ok(self.repeat(points::HEAD, Deadline::SMALL, attempt).await?)
+        })
+    }
+
     fn sends_sha256(&self) -> bool {
         self.objects().sends_sha256()
     }

@@ -17,7 +17,7 @@ use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use futures_util::TryStreamExt as _;
-use quinistry_oci::Content;
+use quinistry_oci::{Content, Digest};
 use quinistry_store::{
     Abilities, Created, Entry, Key, LookedUp, Meta, ObjectTag, Removed, ScanPage, Storage, StorageError,
     Uploads,
@@ -148,6 +148,13 @@ impl Storage for Bucket {
         self.wait(async {
             let found = present(self.objects().head(key.as_str()).await).map_err(failed("look up", key))?;
             Ok(found.as_ref().map(meta))
+        })
+    }
+
+    fn kept_sha256(&self, key: &Key) -> Result<Option<Digest>, StorageError> {
+        self.wait(async {
+            let found = present(self.objects().kept_sha256(key.as_str()).await);
+            Ok(found.map_err(failed("look up", key))?.flatten())
         })
     }
 

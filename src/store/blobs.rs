@@ -47,7 +47,10 @@ impl Store {
             }
             (content, OPEN_FILE_WEIGHT)
         } else {
-            let bytes = read_short(digest, &content)?.ok_or(StoreError::BlobUnknown)?;
+            let Some(bytes) = read_short(digest, &content)? else {
+                self.suspect(digest);
+                return Err(StoreError::BlobUnknown);
+            };
             let weight = ENTRY_OVERHEAD_BYTES + bytes.len();
             ([bytes].into(), weight)
         };

@@ -245,7 +245,8 @@ impl Store {
                 lines.extend(to_json(record));
                 lines.push(b'\n');
             }
-            if let Err(error) = self.create_numbered(&audit_of(date(&batch[0])), ".jsonl", &mut last, &lines) {
+            if let Err(error) = self.create_numbered(&audit_of(date(&batch[0])), ".jsonl", &mut last, &lines)
+            {
                 let mut waiting = self.0.deletions.waiting();
                 for record in batch.into_iter().rev() {
                     waiting.push_front(record);

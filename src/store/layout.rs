@@ -190,6 +190,16 @@ pub(super) fn scratch() -> Key {
     Key(format!("{ROOT}/_quinistry/tmp"))
 }
 
+/// The position of the scrub.
+pub(super) fn scrub_position() -> Key {
+    Key(format!("{ROOT}/_quinistry/scrub/position"))
+}
+
+/// The folder of damaged bytes.
+pub(super) fn quarantine() -> Key {
+    Key(format!("{ROOT}/_quinistry/quarantine"))
+}
+
 /// The file that a writing process locks.
 pub(super) fn lock() -> Key {
     Key(format!("{ROOT}/_quinistry/lock"))

@@ -30,6 +30,7 @@ mod memory;
 mod observed;
 mod read_only;
 mod referrers;
+mod scrub;
 mod shared;
 mod statistics;
 mod storage;
@@ -54,6 +55,7 @@ use self::intents::PendingIntents;
 use self::locks::RepositoryLocks;
 use self::manifests::ResolvedReference;
 use self::referrers::{ReferrersQuery, UnsavedReferrers};
+use self::scrub::{ScrubCounts, Suspects};
 use self::shared::Shared;
 use self::storage::SCAN_PAGE_SIZE;
 use self::uploads::Sessions;
@@ -75,6 +77,10 @@ pub use memory::Memory;
 pub use observed::{ObservedStorage, StorageAction, StorageObserver};
 pub use read_only::ReadOnlyStorage;
 pub use referrers::Referrers;
+pub use scrub::{
+    ContentKind, HealError, HealSource, Holder, Quarantined, ScrubClock, ScrubOptions, ScrubStatistics,
+    ScrubStep, StorageSource,
+};
 pub use shared::{Lead, LeadGains, RemoteAnswer, RemoteBlob};
 pub use statistics::{CacheUses, Statistics};
 pub use storage::{
@@ -122,6 +128,8 @@ struct Inner {
     unsaved_referrers: UnsavedReferrers,
     artifact_types: ArtifactTypes,
     pending_intents: PendingIntents,
+    suspects: Suspects,
+    scrub_counts: ScrubCounts,
     deletions: Deletions,
     /// State that a storage of several processes needs.
     shared: Option<Shared>,
@@ -174,6 +182,8 @@ impl Store {
             unsaved_referrers: UnsavedReferrers::default(),
             artifact_types: ArtifactTypes::default(),
             pending_intents: PendingIntents::default(),
+            suspects: Suspects::default(),
+            scrub_counts: ScrubCounts::default(),
             deletions: Deletions::default(),
             shared: is_shared.then(|| Shared::new(clock())),
             coherence,

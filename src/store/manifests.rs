@@ -206,6 +206,7 @@ impl Store {
             read => read?.ok_or(StoreError::ManifestUnknown)?,
         };
         if !canonical.matches(&bytes) {
+            self.suspect(canonical);
             return Err(StoreError::Damaged(canonical.clone()));
         }
         Ok(self.remember_manifest(canonical, bytes))

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
-use quinistry_oci::Content;
+use quinistry_oci::{Content, Digest};
 
 use super::layout::Key;
 use super::storage::{
@@ -111,6 +111,14 @@ impl<S: Storage> Storage for ObservedStorage<S> {
 
     fn open(&self, key: &Key) -> Result<Option<(Content, ObjectTag)>, StorageError> {
         self.measured(StorageAction::Reader, |storage| storage.open(key))
+    }
+
+    fn open_uncached(&self, key: &Key) -> Result<Option<(Content, ObjectTag)>, StorageError> {
+        self.measured(StorageAction::Reader, |storage| storage.open_uncached(key))
+    }
+
+    fn kept_sha256(&self, key: &Key) -> Result<Option<Digest>, StorageError> {
+        self.measured(StorageAction::Stat, |storage| storage.kept_sha256(key))
     }
 
     fn read(&self, key: &Key, max_bytes: u64) -> Result<Option<Bytes>, StorageError> {
@@ -218,8 +226,6 @@ impl<S: Storage> Storage for ObservedStorage<S> {
 #[cfg(test)]
 mod tests {
     use std::sync::Mutex;
-
-    use quinistry_oci::Digest;
 
     use super::*;
     use crate::failpoint::once::failing;

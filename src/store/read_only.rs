@@ -3,7 +3,7 @@
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
-use quinistry_oci::{Content, RepositoryName};
+use quinistry_oci::{Content, Digest, RepositoryName};
 
 use super::layout::Key;
 use super::storage::{
@@ -30,6 +30,14 @@ impl<S: Storage> Storage for ReadOnlyStorage<S> {
 
     fn open(&self, key: &Key) -> Result<Option<(Content, ObjectTag)>, StorageError> {
         self.0.open(key)
+    }
+
+    fn open_uncached(&self, key: &Key) -> Result<Option<(Content, ObjectTag)>, StorageError> {
+        self.0.open_uncached(key)
+    }
+
+    fn kept_sha256(&self, key: &Key) -> Result<Option<Digest>, StorageError> {
+        self.0.kept_sha256(key)
     }
 
     fn read(&self, key: &Key, max_bytes: u64) -> Result<Option<Bytes>, StorageError> {
@@ -146,7 +154,6 @@ impl<S: Storage> Uploads for ReadOnlyStorage<S> {
 
 #[cfg(test)]
 mod tests {
-    use quinistry_oci::Digest;
 
     use super::*;
     use crate::tests::{name, push_blob};

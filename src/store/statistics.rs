@@ -42,6 +42,12 @@ impl Store {
         Statistics { caches, open_uploads: inner.sessions.open().len() }
     }
 
+    /// Returns true if the content outlives this process.
+    #[must_use]
+    pub fn outlives_process(&self) -> bool {
+        self.is_persistent()
+    }
+
     /// Returns the room in the storage. Reads the storage's state, so that it may block.
     pub fn space(&self) -> Result<Space, StorageError> {
         self.storage().space()

@@ -38,6 +38,19 @@ pub trait Storage: fmt::Debug + Send + Sync + 'static {
     /// change while the content lives; reads fail where the backend cannot keep bytes that were replaced.
     fn open(&self, key: &Key) -> Result<Option<(Content, ObjectTag)>, StorageError>;
 
+    /// Opens the bytes under a key as [`open`](Self::open) does, such that they are read from where they are kept for
+    /// good, as far as the backend can: neither from a cache of this machine, nor by a connection in use.
+    fn open_uncached(&self, key: &Key) -> Result<Option<(Content, ObjectTag)>, StorageError> {
+        self.open(key)
+    }
+
+    /// Returns the SHA-256 of the bytes under a key that the backend has computed and keeps beside them, without reading
+    /// them; `None` if there are no bytes, or the backend tells none.
+    fn kept_sha256(&self, key: &Key) -> Result<Option<Digest>, StorageError> {
+        let _ = key;
+        Ok(None)
+    }
+
     /// Reads the bytes under a key as a whole; `None` if there are none. More than `max_bytes` are an error.
     fn read(&self, key: &Key, max_bytes: u64) -> Result<Option<Bytes>, StorageError> {
         let Some((content, _)) = self.open(key)? else { return Ok(None) };

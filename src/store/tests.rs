@@ -6,6 +6,7 @@ mod failures;
 mod integrity;
 mod referrers;
 mod replay;
+mod scrub;
 mod shared;
 
 use std::fs;

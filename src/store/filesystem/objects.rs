@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use quinistry_oci::Content;
-use rustix::fs::{FileType, Stat};
+use rustix::fs::{Advice, FileType, Stat};
 
 use super::folders::{Folders, MAX_CREATE_ATTEMPTS};
 use super::placing::dispose;
@@ -84,7 +84,17 @@ impl Storage for Filesystem {
 
     fn open(&self, key: &Key) -> Result<Option<(Content, ObjectTag)>, StorageError> {
         let Some((file, stat)) = self.file(key)? else { return Ok(None) };
-        Ok(Some((Content::of_file(file, length(&stat)), tag(&stat))))
+        let content = Content::of_guarded_file(file, length(&stat));
+        let content = content.map_err(|error| failed("look at", &self.0.path(key), error))?;
+        Ok(Some((content, tag(&stat))))
+    }
+
+    fn open_uncached(&self, key: &Key) -> Result<Option<(Content, ObjectTag)>, StorageError> {
+        if let Some((file, _)) = self.file(key)? {
+            // Pages that were written stay if they are in use; the bytes are then those that clients read.
+            let _ = rustix::fs::fadvise(&file, 0, None, Advice::DontNeed);
+        }
+        self.open(key)
     }
 
     fn read(&self, key: &Key, max_bytes: u64) -> Result<Option<Bytes>, StorageError> {

@@ -181,6 +181,13 @@ impl Store {
         }
     }
 
+    /// Forgets all links that were made a moment ago, because bytes were removed.
+    pub(crate) fn forget_recent_links(&self) {
+        if let Some(shared) = &self.0.shared {
+            shared.recent_links.clear();
+        }
+    }
+
     /// Runs a change that removes links of a repository, and forgets those that were made a moment ago.
     pub(crate) fn forget_linked_during<T>(&self, name: &RepositoryName, change: impl FnOnce() -> T) -> T {
         match &self.0.shared {

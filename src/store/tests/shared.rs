@@ -13,7 +13,7 @@ mod tags;
 use bytes::Bytes;
 use quinistry_oci::{Digest, Reference};
 
-use self::storage::SharedMemory;
+pub(super) use self::storage::SharedMemory;
 use super::{manifest, name, push_blob, put};
 use crate::{Store, StoreError};
 
