@@ -20,6 +20,7 @@ mod memory_budgets;
 pub mod metrics;
 mod observer;
 mod prefix;
+mod scrub;
 mod settings;
 #[cfg(test)]
 mod tests;
@@ -36,7 +37,7 @@ use axum::extract::Request;
 use axum::response::Response;
 use quinistry_oci::{Digest, RepositoryName};
 use quinistry_quine::Quine;
-use quinistry_store::{Store, StoreError};
+use quinistry_store::{HealSource, Store, StoreError};
 use ring::rand::{SecureRandom as _, SystemRandom};
 use tokio::sync::{OnceCell, Semaphore};
 use tower_service::Service;
@@ -55,7 +56,7 @@ pub use self::observer::Observer;
 pub use self::prefix::{PathPrefix, PathPrefixError};
 pub use self::settings::{
     Audit, ExtraHeaders, ExtraHeadersError, PageLimits, Redirects, RepositoryClass, RequiredEntries,
-    RequiredPlatform, Settings, UploadExpiry, UrlRules, Validation,
+    RequiredPlatform, Scrub, Settings, UploadExpiry, UrlRules, Validation,
 };
 
 /// Most manifests that are read from the storage at once: each may be long, and is in memory while it is
@@ -210,6 +211,19 @@ impl State {
 }
 
 impl State {
+    /// Returns a task that checks the stored content as [`Settings::scrub`] says, for as long as the registry runs, and
+    /// replaces damaged content from `sources`. Spawn it beside [`serve`]; without it, damage is found only by clients,
+    /// and stays until the content is pushed again.
+    pub fn scrub(&self, sources: Vec<Arc<dyn HealSource>>) -> impl Future<Output = ()> + Send + use<> {
+        let stored = self.0.stored.as_ref().map(|stored| stored.store.clone());
+        let settings = self.0.settings.subscribe();
+        async move {
+            if let Some(store) = stored {
+                scrub::run(store, sources, settings).await;
+            }
+        }
+    }
+
     /// Returns a task that maintains a storage which several registries share, for as long as the registry runs. Spawn
     /// it beside [`serve`]; without it, the other registries count this one as stopped after five minutes, and finish
     /// its changes.

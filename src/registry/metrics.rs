@@ -9,6 +9,7 @@ mod auth;
 mod file_reloads;
 mod labels;
 mod page;
+mod scrub;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};

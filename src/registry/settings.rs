@@ -15,6 +15,7 @@ use crate::observer::Observer;
 pub use crate::api::response::extra_headers::{ExtraHeaders, ExtraHeadersError};
 pub use crate::api::trail::Audit;
 pub use crate::api::validation::{RepositoryClass, RequiredEntries, RequiredPlatform, UrlRules, Validation};
+pub use crate::scrub::Scrub;
 pub use crate::upload_expiry::UploadExpiry;
 
 /// Settings of a registry, which [`State::replace_settings`](crate::State::replace_settings) exchanges while it
@@ -41,6 +42,8 @@ pub struct Settings {
     pub answers_root: bool,
     /// Expiry of upload sessions, which [`State::expire_uploads`](crate::State::expire_uploads) carries out.
     pub upload_expiry: UploadExpiry,
+    /// Scrub of the stored content, which [`State::scrub`](crate::State::scrub) carries out.
+    pub scrub: Scrub,
     /// Redirects of pulls to the storage; `None` if this registry sends all content itself.
     pub redirects: Option<Redirects>,
     /// Secret by which replicas on one storage recognise upload sessions; `None` if the storage holds it.
@@ -66,6 +69,7 @@ impl Default for Settings {
             classes: Vec::new(),
             answers_root: false,
             upload_expiry: UploadExpiry::default(),
+            scrub: Scrub::default(),
             redirects: Some(Redirects::default()),
             upload_secret: None,
             access: None,

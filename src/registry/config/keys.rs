@@ -5,6 +5,7 @@
 
 mod access;
 mod drivers;
+mod scrub;
 mod tls;
 mod tokens;
 mod users;
@@ -37,6 +38,7 @@ pub fn all() -> impl Iterator<Item = &'static ConfigKey> {
         tokens::TOKENS,
         users::KEYS,
         tls::OWN,
+        scrub::SCRUB,
     ];
     tables.into_iter().flatten()
 }

@@ -4,6 +4,7 @@
 
 mod access;
 mod bucket;
+mod scrub;
 mod tokens;
 mod users;
 
@@ -25,6 +26,7 @@ pub use self::bucket::{
 };
 
 pub use self::access::{AccessConfig, AccessRule, AuditConfig, AuditPath, Grantee, Group};
+pub use self::scrub::{HealFrom, ScrubConfig};
 pub use self::tokens::{AllowedAlgorithms, KeyFiles, OwnTokens, SecretText, TokenServer};
 pub use self::users::{HtpasswdConfig, UsersConfig};
 pub use crate::auth::certificate::CertificateField;
@@ -58,6 +60,8 @@ pub struct Config {
     pub token_server: Option<TokenServer>,
     /// Tokens that this registry issues.
     pub tokens: OwnTokens,
+    /// Scrub of the stored content.
+    pub scrub: ScrubConfig,
 }
 
 /// Logs.
@@ -221,6 +225,7 @@ impl Config {
             ("storage", self.storage.location != new.storage.location),
             ("quinistry.exclusive", self.storage.is_exclusive != new.storage.is_exclusive),
             ("quinistry.coherence", self.storage.coherence != new.storage.coherence),
+            ("quinistry.scrub.healfrom", self.scrub.heal_from != new.scrub.heal_from),
             ("http.addr", http.listen != other.listen),
             ("http.net", http.listen.is_unix() != other.listen.is_unix()),
             ("http.prefix", http.prefix != other.prefix),

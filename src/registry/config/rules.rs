@@ -3,6 +3,7 @@
 pub(super) mod access;
 mod audit;
 pub(super) mod bucket;
+pub(super) mod scrub;
 mod tls;
 pub(super) mod tokens;
 mod users;
@@ -63,6 +64,7 @@ pub(super) fn check(tree: &ConfigNode, findings: &mut Findings) {
     audit::check(tree, findings);
     tokens::check(tree, findings);
     tls::check(tree, findings);
+    scrub::check(tree, findings);
     if tree.at("http.draintimeout").is_some_and(is_zero) {
         note(tree, "http.draintimeout", "0 stands for 10 seconds, and not for an end at once", findings);
     }

@@ -176,6 +176,7 @@ fn write_store(page: &mut Exposition, store: &Store) {
         "Upload sessions that are open.",
         statistics.open_uploads as u64,
     );
+    super::scrub::write(page, &store.scrub_statistics());
     let caches = statistics.caches;
     page.counter_series(
         "quinistry_store_cache_hits_total",

@@ -37,8 +37,9 @@ pub(super) async fn get(
             response.headers_mut().insert(DIGEST, ascii(digest.to_string()));
             Ok(response)
         }
-        RemoteBlob::Content(content) => {
-            ServedContent::blob(&digest, &content).with_blocking_reads().verified(digest).respond(request)
-        }
+        RemoteBlob::Content(content) => ServedContent::blob(&digest, &content)
+            .with_blocking_reads()
+            .verified(digest, stored.store.clone())
+            .respond(request),
     }
 }

@@ -57,6 +57,9 @@ const CHANGES: &[(&str, &str, &str)] = &[
         "http: {tls: {certificate: /c, key: /k, clientcas: [/a]}}",
         "http: {tls: {certificate: /c, key: /k, clientcas: [/a]}}\nquinistry: {clientcerts: {user: [email]}}",
     ),
+    ("quinistry.scrub.interval", "", "quinistry: {scrub: {interval: 24h}}"),
+    ("quinistry.scrub.rate", "", "quinistry: {scrub: {rate: 1MiB}}"),
+    ("quinistry.scrub.healfrom", "", "quinistry: {scrub: {healfrom: [/srv/copy]}}"),
     ("http.debug.addr", "", "http: {debug: {addr: ':1'}}"),
     (
         "http.debug.prometheus.enabled",
