@@ -4,6 +4,7 @@ mod announce;
 mod expected_digest;
 mod exposure;
 mod files;
+mod heal_sources;
 mod opened_bucket;
 mod opened_storage;
 pub(super) mod plan;

@@ -41,6 +41,7 @@ mod probe;
 mod replicas;
 mod requests;
 mod roots;
+mod scrub;
 mod soak;
 mod start;
 mod stores;

@@ -294,6 +294,7 @@ impl Live {
                 classes: config.policy_classes.clone().unwrap_or_default(),
                 answers_root: true,
                 upload_expiry: config.storage.upload_purging,
+                scrub: config.scrub.scrub,
                 redirects: config
                     .storage
                     .redirect

@@ -11,6 +11,7 @@ use axum::Router;
 use super::announce;
 use super::exposure::Exposure;
 use super::files::{FileValues, FileWatcher, WatchedFiles};
+use super::heal_sources;
 use super::opened_storage::OpenedStorage;
 use super::plan::{Listen, Live, ServePlan};
 use super::reload::Reloads;
@@ -30,6 +31,7 @@ use crate::registry::debug::{self, DebugOptions};
 use crate::registry::health::{Check, Health, HttpProbe, Probe, ProbeTls};
 use crate::registry::metrics::RegistryMetrics;
 use crate::registry::{Audit, Observer, Settings, State};
+use crate::store::HealSource;
 
 /// Longest time to write the last lines of a log at the end.
 const LOG_FLUSH_TIMEOUT: Duration = Duration::from_secs(2);
@@ -44,6 +46,8 @@ pub(super) struct RunningRegistry {
     state: State,
     parts: Parts,
     file_watcher: FileWatcher,
+    /// Sources of content that replaces damaged one.
+    heal_sources: Vec<Arc<dyn HealSource>>,
 }
 
 /// Parts of a running registry that outlive its settings.
@@ -124,6 +128,8 @@ impl RunningRegistry {
             exposure: Exposure::new(&listener.local_address()?),
             config,
         };
+        let heal_from = plan.config.as_ref().map(|config| &config.scrub.heal_from[..]);
+        let heal_sources = heal_sources::sources(heal_from.unwrap_or_default())?;
         let access = plan.load_access(&parts.users)?;
         if let Some(user) = &access.created_user {
             announce::created_user(user, plan.config.as_ref());
@@ -147,12 +153,13 @@ impl RunningRegistry {
             };
             (listener, debug::router(options))
         });
-        Ok(Self { listener, debug, is_stopping, limits: plan.limits, state, parts, file_watcher })
+        let limits = plan.limits;
+        Ok(Self { listener, debug, is_stopping, limits, state, parts, file_watcher, heal_sources })
     }
 
     /// Serves until `stop` resolves, and exchanges the settings when a reload asks for it.
     pub(super) async fn serve(self, reloads: Option<Reloads>, stop: impl Future<Output = ()>) {
-        let Self { listener, debug, is_stopping, limits, state, parts, file_watcher } = self;
+        let Self { listener, debug, is_stopping, limits, state, parts, file_watcher, heal_sources } = self;
         let stop = async move {
             stop.await;
             is_stopping.store(true, Ordering::Relaxed);
@@ -161,6 +168,9 @@ impl RunningRegistry {
         // Only an access log and users look at the peer, and a reload may switch them on.
         let looks_at_peers = reloads.is_some() || access_log.get().is_some() || state.has_users();
         let mut tasks = vec![tokio::spawn(state.expire_uploads())];
+        if parts.opened.as_ref().is_some_and(|opened| opened.store.outlives_process()) {
+            tasks.push(tokio::spawn(state.scrub(heal_sources)));
+        }
         if parts.opened.as_ref().is_some_and(|opened| opened.store.is_shared()) {
             tasks.push(tokio::spawn(state.maintain_storage()));
         }
