@@ -53,6 +53,7 @@ use self::cache::ExpiringCache;
 use self::cache::manifests::ManifestCache;
 use self::deletions::Deletions;
 use self::gc::link_guard::LinkGuard;
+use self::gc::online::Collector;
 use self::intents::PendingIntents;
 use self::locks::RepositoryLocks;
 use self::manifests::ResolvedReference;
@@ -71,7 +72,12 @@ pub use coherence::{Coherence, StoreOptions};
 pub use deletions::{DeletedSubject, Deletion, DeletionActor, DeletionObserver};
 pub use error::StoreError;
 pub use filesystem::{Access, Filesystem, FilesystemKind, Locking, OpenError};
-pub use gc::{Collected, Collection, NotUnderstood};
+#[cfg(any(test, feature = "testing"))]
+pub use gc::Safeguard;
+pub use gc::{
+    Collected, Collection, Cycle, CycleReport, DamagedManifests, GcOptions, KeepAll, KindReport,
+    LooseRevision, NotUnderstood, RepositoryReport, RevisionRules, UnknownNeeds, Writers,
+};
 pub use layout::{
     Key, content_digest, content_folder, repositories_folder, scratch_folder, upload_folder, uploads_folder,
 };
@@ -86,8 +92,9 @@ pub use referrers::Referrers;
 pub use shared::{Lead, LeadGains, RemoteAnswer, RemoteBlob};
 pub use statistics::{CacheUses, Statistics};
 pub use storage::{
-    Abilities, Created, Entry, Leftover, ListingVersion, LookedUp, MAX_CREATED_BYTES, Meta, NextRequest,
-    ObjectTag, Removed, RoomFuture, ScanPage, Space, Storage, StorageError, Upload, UploadStart, Uploads,
+    Abilities, Created, Entry, FENCE_LIFETIME, Fence, Leftover, ListingVersion, LookedUp, MAX_CREATED_BYTES,
+    Meta, NextRequest, ObjectTag, Removed, RoomFuture, ScanPage, Space, Storage, StorageError, Upload,
+    UploadStart, Uploads,
 };
 pub use tag_rules::TagRules;
 pub use uploads::{Claimed, IdleUpload, Receiver, Session, SharedSession, UploadId};
@@ -120,6 +127,8 @@ struct Inner {
     /// Locks of repositories, held while content of one is changed in more than one step.
     locks: RepositoryLocks,
     link_guard: LinkGuard,
+    /// State of collection while the store is used.
+    collector: Collector,
     sessions: Sessions,
     resolved_references: ExpiringCache<Reference, ResolvedReference>,
     blob_cache: ExpiringCache<Digest, Content>,
@@ -171,10 +180,12 @@ impl Store {
         let usual = if is_shared { Coherence::Strict } else { Coherence::Relaxed };
         let coherence = coherence.unwrap_or(usual);
         let lifetime = coherence.lifetime();
+        let clock = clock();
         let inner = Inner {
             storage: Arc::new(storage),
             locks: RepositoryLocks::default(),
             link_guard: LinkGuard::default(),
+            collector: Collector::new(clock.clone()),
             sessions: Sessions::new(MAX_SESSIONS),
             resolved_references: ExpiringCache::new(REFERENCE_CACHE_CAPACITY, lifetime),
             blob_cache: ExpiringCache::new(BLOB_CACHE_BYTES, lifetime),
@@ -190,7 +201,7 @@ impl Store {
             pulls: PullRecorder::default(),
             tag_rules: CurrentTagRules::default(),
             quotas: Quotas::default(),
-            shared: is_shared.then(|| Shared::new(clock())),
+            shared: is_shared.then(|| Shared::new(clock)),
             coherence,
             allows_sparse,
         };

@@ -12,8 +12,8 @@ use quinistry_oci::Content;
 
 use super::layout::Key;
 use super::storage::{
-    Abilities, Created, Entry, ListingVersion, LookedUp, Meta, ObjectTag, Removed, ScanPage, Space, Storage,
-    StorageError, Uploads,
+    Abilities, Created, Entry, Fence, ListingVersion, LookedUp, Meta, ObjectTag, Removed, ScanPage, Space,
+    Storage, StorageError, Uploads,
 };
 
 /// Kind of a call, by the names that distribution's storage drivers have for it.
@@ -155,6 +155,18 @@ impl<S: Storage> Storage for ObservedStorage<S> {
 
     fn remove_if(&self, key: &Key, tag: &ObjectTag) -> Result<Removed, StorageError> {
         self.measured(StorageAction::Delete, |storage| storage.remove_if(key, tag))
+    }
+
+    fn fence(&self) -> Option<Fence> {
+        self.storage.fence()
+    }
+
+    fn remove_fenced(&self, keys: &[Key], fence: Fence) -> Result<Vec<Key>, StorageError> {
+        self.measured(StorageAction::Delete, |storage| storage.remove_fenced(keys, fence))
+    }
+
+    fn copy(&self, from: &Key, to: &Key) -> Result<bool, StorageError> {
+        self.measured(StorageAction::Move, |storage| storage.copy(from, to))
     }
 
     fn clear(&self, folder: &Key) -> Result<bool, StorageError> {

@@ -105,6 +105,33 @@ pub trait Storage: fmt::Debug + Send + Sync + 'static {
     /// and the removal.
     fn remove_if(&self, key: &Key, tag: &ObjectTag) -> Result<Removed, StorageError>;
 
+    /// Returns a fence for removals that begin now; `None` if the backend is shared and cannot refuse late removals.
+    fn fence(&self) -> Option<Fence> {
+        (!self.abilities().is_shared).then(|| Fence(self.now()))
+    }
+
+    /// Removes keys, and none beneath them, in any order. Returns those that may still be there: the removal failed,
+    /// or its outcome is unknown. A shared backend removes nothing later than [`FENCE_LIFETIME`] after the time of the
+    /// fence, also if a request is held up on its way.
+    fn remove_fenced(&self, keys: &[Key], fence: Fence) -> Result<Vec<Key>, StorageError> {
+        let _ = fence;
+        for key in keys {
+            self.remove(key)?;
+        }
+        Ok(Vec::new())
+    }
+
+    /// Copies the bytes under a key to another one, whose own bytes may stay if there are any. Returns false if there
+    /// are none to copy.
+    fn copy(&self, from: &Key, to: &Key) -> Result<bool, StorageError> {
+        let Some((content, _)) = self.open(from)? else { return Ok(false) };
+        let bytes = content.to_bytes();
+        let bytes =
+            bytes.map_err(|source| StorageError::Io { what: "read", key: from.to_string(), source })?;
+        self.write(&[&[(to.clone(), &bytes)]])?;
+        Ok(true)
+    }
+
     /// Removes all keys beneath a folder, in any order. May leave some of them after an error, unless the
     /// backend can remove a tree at once. Returns true if anything was removed.
     fn clear(&self, folder: &Key) -> Result<bool, StorageError>;
@@ -305,6 +332,14 @@ pub enum Created {
 
 /// Longest bytes of an existing key that [`Storage::create`] returns; longer ones are an error.
 pub const MAX_CREATED_BYTES: u64 = 16 * 1024 * 1024;
+
+/// Time of the storage from which the lifetime of removals is counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fence(pub SystemTime);
+
+/// Time after that of its fence from which a removal is refused: longer than a request takes, and shorter than the
+/// rest of a leader's term.
+pub const FENCE_LIFETIME: Duration = Duration::from_secs(10);
 
 /// Outcome of [`Storage::remove_if`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
