@@ -139,6 +139,11 @@ pub(super) fn leaders() -> Key {
     Key(format!("{ROOT}/_quinistry/leader"))
 }
 
+/// The hash of the retention policies that the last run applied.
+pub(super) fn retention_policies() -> Key {
+    Key(format!("{ROOT}/_quinistry/retention/policies"))
+}
+
 /// The versions of this layout that programs must understand.
 pub(super) fn format() -> Key {
     Key(format!("{ROOT}/_quinistry/format"))

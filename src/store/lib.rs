@@ -32,6 +32,7 @@ mod pulls;
 mod quotas;
 mod read_only;
 mod referrers;
+pub mod retention;
 mod shared;
 mod statistics;
 mod storage;

@@ -6,6 +6,7 @@ mod failures;
 mod integrity;
 mod referrers;
 mod replay;
+mod retention;
 pub(crate) mod shared;
 mod tag_rules;
 

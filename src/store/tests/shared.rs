@@ -7,6 +7,7 @@ mod lead;
 mod referrers;
 mod replicas;
 mod requests;
+mod retention;
 pub(crate) mod storage;
 mod tags;
 
