@@ -23,6 +23,7 @@ mod prefix;
 mod quota_policies;
 mod records;
 mod repository_set;
+pub mod retention;
 mod settings;
 mod tag_policies;
 #[cfg(test)]

@@ -11,6 +11,7 @@ use tokio::sync::watch;
 use crate::api::upload_state::UploadSecret;
 use crate::auth::AccessControl;
 use crate::observer::Observer;
+use crate::retention::Retention;
 
 pub use crate::api::response::extra_headers::{ExtraHeaders, ExtraHeadersError};
 pub use crate::api::trail::Audit;
@@ -56,6 +57,8 @@ pub struct Settings {
     pub quotas: Option<Arc<QuotaPolicies>>,
     /// Recording of pulls, if rules of retention need it.
     pub pulls: Option<PullRecording>,
+    /// Retention of tags before each collection, if there is one.
+    pub retention: Option<Arc<Retention>>,
     /// Log of writes, refusals and failed logins, if there is one.
     pub audit: Option<Audit>,
     /// Observer that measures, logs and gates the requests, if there is one.
@@ -81,6 +84,7 @@ impl Default for Settings {
             tags: None,
             quotas: None,
             pulls: None,
+            retention: None,
             audit: None,
             observer: None,
         }

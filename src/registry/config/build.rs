@@ -3,6 +3,7 @@
 mod access;
 mod bucket;
 mod limits;
+mod retention;
 mod tls;
 mod tokens;
 mod users;
@@ -53,6 +54,7 @@ pub(super) fn build(tree: &ConfigNode) -> Config {
         limits: limits::limits(root),
         token_server: tokens::server(root),
         tokens: tokens::own(root),
+        retention: retention::retention(root),
     }
 }
 

@@ -6,6 +6,7 @@
 mod access;
 mod drivers;
 mod limits;
+pub(super) mod retention;
 mod tls;
 mod tokens;
 mod users;
@@ -38,6 +39,7 @@ pub fn all() -> impl Iterator<Item = &'static ConfigKey> {
         tokens::TOKENS,
         users::KEYS,
         tls::OWN,
+        retention::RETENTION,
         limits::LIMITS,
     ];
     tables.into_iter().flatten()
@@ -194,10 +196,6 @@ const OWN: &[ConfigKey] = &[
     ),
     planned("quinistry.oidc", "OpenID Connect is not supported yet; remove it"),
     planned("quinistry.upstreams", "pulling through from other registries is not supported yet; remove it"),
-    planned(
-        "quinistry.retention",
-        "removal by rules is not supported yet; remove it, and use `quinistry delete`",
-    ),
     planned(
         "quinistry.gc",
         "collection while serving is not supported yet; remove it, and use `quinistry gc`",

@@ -5,6 +5,7 @@
 mod access;
 mod bucket;
 mod limits;
+mod retention;
 mod tokens;
 mod users;
 
@@ -27,6 +28,7 @@ pub use self::bucket::{
 
 pub use self::access::{AccessConfig, AccessRule, AuditConfig, AuditPath, Grantee, Group};
 pub use self::limits::{LimitsConfig, QuotaPolicy, TagPolicy};
+pub use self::retention::{KeepTagsConfig, RetentionConfig, RetentionPolicyConfig};
 pub use self::tokens::{AllowedAlgorithms, KeyFiles, OwnTokens, SecretText, TokenServer};
 pub use self::users::{HtpasswdConfig, UsersConfig};
 pub use crate::auth::certificate::CertificateField;
@@ -62,6 +64,8 @@ pub struct Config {
     pub token_server: Option<TokenServer>,
     /// Tokens that this registry issues.
     pub tokens: OwnTokens,
+    /// Retention of tags, if there is one.
+    pub retention: Option<RetentionConfig>,
 }
 
 /// Logs.

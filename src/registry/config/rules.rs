@@ -4,6 +4,7 @@ pub(super) mod access;
 mod audit;
 pub(super) mod bucket;
 mod limits;
+pub(super) mod retention;
 mod tls;
 pub(super) mod tokens;
 mod users;
@@ -65,6 +66,7 @@ pub(super) fn check(tree: &ConfigNode, findings: &mut Findings) {
     limits::check(tree, findings);
     tokens::check(tree, findings);
     tls::check(tree, findings);
+    retention::check(tree, findings);
     if tree.at("http.draintimeout").is_some_and(is_zero) {
         note(tree, "http.draintimeout", "0 stands for 10 seconds, and not for an end at once", findings);
     }

@@ -9,6 +9,7 @@ mod keys;
 mod limits;
 mod locks;
 mod parts;
+mod retention;
 mod samples;
 mod secrets;
 mod shown;

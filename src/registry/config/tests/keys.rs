@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{Loaded, SMALLEST, accepted, environment, load_variables, tokens};
+use super::{Loaded, SMALLEST, accepted, environment, load_variables, retention, tokens};
 use crate::config::{KeyTreatment, Kind, Source, all_keys, load};
 
 /// Each implemented key with a configuration without it, and one in which it has another value.
@@ -469,6 +469,18 @@ fn every_implemented_key_changes_the_configuration() {
     let storage = STORAGE_CHANGES.iter().map(|(key, before, after)| {
         (*key, format!("version: 0.1\nstorage: {before}\n"), format!("version: 0.1\nstorage: {after}\n"))
     });
+    let retention = retention::CHANGES.iter().map(|(key, before, after)| {
+        let text = |retention| format!("{SMALLEST}quinistry: {{retention: {{{retention}}}}}\n");
+        (*key, text(before), text(after))
+    });
+    for (key, before, after) in retention {
+        let [before, after] = [before, after].map(|text| accepted(&load_with_files(&text)).clone());
+        assert_ne!(before, after, "{key}");
+        let path = all_keys()
+            .map(|row| row.path)
+            .find(|path| path.strip_prefix("quinistry.retention.") == Some(key));
+        assert!(seen.insert(path.expect("a row of the table")), "{key} is given twice");
+    }
     for (key, before, after) in texts.chain(storage) {
         let [before, after] = [before, after].map(|text| accepted(&load_with_files(&text)).clone());
         assert_ne!(before, after, "{key}");
