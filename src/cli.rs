@@ -55,6 +55,7 @@ mod pull;
 mod push;
 mod referrers;
 mod remote;
+mod retention;
 mod serve;
 mod status;
 mod storage;
@@ -140,6 +141,8 @@ enum Command {
     Gc(gc::Args),
     /// Do as distribution's command of this name does, with the storage of a configuration file
     GarbageCollect(garbage_collect::Args),
+    /// Show which tags the policies of a configuration keep, and delete the others
+    Retention(retention::Args),
     /// Check distribution's configuration, and list its keys
     Config(config::Args),
     /// Add, remove and list users of a password file
@@ -251,6 +254,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Some(Command::Storage(args)) => args.run().map(done),
         Some(Command::Gc(args)) => args.run().map(done),
         Some(Command::GarbageCollect(args)) => args.run(),
+        Some(Command::Retention(args)) => args.run(),
         Some(Command::Config(args)) => args.run(),
         Some(Command::User(args)) => args.run().map(done),
         Some(Command::Access(args)) => args.run(),

@@ -6,6 +6,7 @@ mod output;
 mod push;
 mod refusals;
 mod registries;
+mod retention;
 mod serve;
 mod status;
 

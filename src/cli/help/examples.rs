@@ -57,6 +57,20 @@ pub(super) const EXAMPLES: &[(&str, &[&str])] = &[
         ],
     ),
     (
+        "retention plan",
+        &[
+            "quinistry retention plan /srv/registry --config config.yml",
+            "quinistry retention plan s3://images/team --config config.yml -o json",
+        ],
+    ),
+    (
+        "retention run",
+        &[
+            "quinistry retention run /srv/registry --config config.yml",
+            "quinistry retention run --config config.yml --now --max-delete 60%",
+        ],
+    ),
+    (
         "storage probe",
         &[
             "quinistry storage probe 's3://bucket/registry?region=eu-west-1'",

@@ -19,6 +19,7 @@ use crate::registry::config::{
     AuditConfig, CoherenceConfig, Config, Debug as DebugListener, HealthCheck, ListenAddress, ListenHost,
     StorageLocation,
 };
+use crate::registry::retention::Retention;
 use crate::registry::{
     ExtraHeaders, PageLimits, PathPrefix, QuotaPolicies, Redirects, Settings, TagPolicies, UploadExpiry,
     UploadSecret, UrlRules, Validation,
@@ -282,6 +283,7 @@ impl Live {
         for (name, value) in &config.http.headers {
             headers.append(name.clone(), value.clone())?;
         }
+        let retention = config.retention.as_ref().map(Retention::new).transpose()?.map(Arc::new);
         Ok(Self {
             settings: Settings {
                 read_only: config.storage.is_read_only,
@@ -302,6 +304,8 @@ impl Live {
                 upload_secret: upload_secret(config),
                 tags: tag_policies(config)?,
                 quotas: quota_policies(config)?,
+                pulls: retention.as_ref().and_then(|retention| retention.recording()),
+                retention,
                 ..Settings::default()
             },
             access_log: config.log.access_log.then(|| access_log_format(log.format)),

@@ -14,7 +14,7 @@ use crate::support::scripted_registry::{Answer, ScriptedRegistry};
 const MAPS: &[&str] = &["annotations", "referrers[].annotations"];
 
 /// Returns the documented fields, by command.
-fn documented() -> BTreeMap<String, BTreeSet<String>> {
+pub(super) fn documented() -> BTreeMap<String, BTreeSet<String>> {
     let text = include_str!("../../../docs/commands.md");
     let (_, text) = text.split_once("## JSON fields").unwrap();
     let mut fields: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
@@ -33,7 +33,7 @@ fn documented() -> BTreeMap<String, BTreeSet<String>> {
 }
 
 /// Collects the paths of all values in a document.
-fn paths(value: &Value, path: &str, found: &mut BTreeSet<String>) {
+pub(super) fn paths(value: &Value, path: &str, found: &mut BTreeSet<String>) {
     match value {
         Value::Object(object) if !MAPS.contains(&path) => {
             for (key, value) in object {
