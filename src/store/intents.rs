@@ -28,7 +28,7 @@ pub(super) enum Intent {
 }
 
 impl Intent {
-    fn repository(&self) -> &RepositoryName {
+    pub(super) fn repository(&self) -> &RepositoryName {
         let (Self::Tag { repository, .. }
         | Self::Create { repository, .. }
         | Self::Delete { repository, .. }) = self;

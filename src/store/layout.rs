@@ -6,6 +6,8 @@
 //!
 //! Source: the path specifications of distribution 3.1, `registry/storage/paths.go`.
 
+pub(crate) mod kinds;
+
 use std::fmt;
 
 use quinistry_oci::{Algorithm, Digest, RepositoryName, Tag};
@@ -67,6 +69,12 @@ impl fmt::Debug for Key {
 #[cfg(test)]
 pub(super) fn root() -> Key {
     Key(ROOT.into())
+}
+
+/// Returns the folder at the root of the storage in which everything lies.
+pub(super) fn top() -> Key {
+    let (top, _) = ROOT.split_once('/').expect("a constant with a slash");
+    Key(top.into())
 }
 
 /// Returns the key of the bytes of a blob or manifest. Content is stored once, under its SHA-256, also if it
@@ -168,8 +176,13 @@ const REGISTERED: [(char, char); 3] = [('-', '!'), ('.', '-'), ('/', '.')];
 /// Returns the name of the repository whose register has a key; `None` if the key is none of a register.
 pub(super) fn registered_name(key: &Key) -> Option<String> {
     let (register, rest) = key.beneath(&registers())?;
+    rest.is_empty().then(|| registered_plain(register))
+}
+
+/// Returns the text that is written as the name of a register.
+fn registered_plain(register: &str) -> String {
     let plain = |c| REGISTERED.iter().find(|(_, written)| *written == c).map_or(c, |(plain, _)| *plain);
-    rest.is_empty().then(|| register.chars().map(plain).collect())
+    register.chars().map(plain).collect()
 }
 
 /// The mark of a storage on which each repository has a register.

@@ -19,6 +19,7 @@ pub mod contract;
 mod error;
 pub mod failpoint;
 mod filesystem;
+pub mod fsck;
 mod gc;
 mod intents;
 mod layout;

@@ -11,7 +11,7 @@ mod format;
 mod lead;
 mod manifests;
 mod parts;
-mod referrers;
+pub(crate) mod referrers;
 mod replicas;
 mod tags;
 
@@ -26,6 +26,7 @@ use crate::Store;
 use crate::boottime::LocalClock;
 use crate::cache::ExpiringCache;
 
+pub(crate) use self::format::FORMAT;
 use self::lead::Leadership;
 pub use self::lead::{Lead, LeadGains};
 pub(super) use self::parts::LinkKind;

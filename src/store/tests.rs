@@ -3,6 +3,7 @@
 mod collection;
 mod contract;
 mod failures;
+mod fsck;
 mod integrity;
 mod referrers;
 mod replay;

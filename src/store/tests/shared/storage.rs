@@ -26,7 +26,7 @@ type Hook = Box<dyn FnOnce() + Send>;
 
 /// A view of one storage; clones have the same bytes and the same counts.
 #[derive(Clone)]
-pub(super) struct SharedMemory {
+pub(in crate::tests) struct SharedMemory {
     memory: Memory,
     state: Arc<State>,
     /// Ages by which keys are older than they are, of all views.
@@ -68,7 +68,7 @@ impl fmt::Debug for SharedMemory {
 }
 
 impl SharedMemory {
-    pub(super) fn new() -> Self {
+    pub(in crate::tests) fn new() -> Self {
         Self {
             memory: Memory::new(1 << 30),
             state: Arc::default(),
@@ -88,7 +88,7 @@ impl SharedMemory {
     }
 
     /// Returns a view of the same bytes with counts of its own.
-    pub(super) fn view(&self) -> Self {
+    pub(in crate::tests) fn view(&self) -> Self {
         Self { state: Arc::default(), ..self.clone() }
     }
 
@@ -112,7 +112,7 @@ impl SharedMemory {
         }
     }
 
-    pub(super) fn read_only_view(&self) -> Self {
+    pub(in crate::tests) fn read_only_view(&self) -> Self {
         let view = self.view();
         view.set_read_only(true);
         view
@@ -129,7 +129,7 @@ impl SharedMemory {
     }
 
     /// Returns the bytes, to write and read as another program does.
-    pub(super) fn bytes(&self) -> &Memory {
+    pub(in crate::tests) fn bytes(&self) -> &Memory {
         &self.memory
     }
 
@@ -144,7 +144,7 @@ impl SharedMemory {
     }
 
     /// Calls `hook` before the round of a number, from 0.
-    pub(super) fn before_round(&self, number: usize, hook: impl FnOnce() + Send + 'static) {
+    pub(in crate::tests) fn before_round(&self, number: usize, hook: impl FnOnce() + Send + 'static) {
         *lock(&self.state.hook) = Some((number, Box::new(hook)));
     }
 
@@ -154,12 +154,12 @@ impl SharedMemory {
     }
 
     /// Returns true if a hook was not called yet, and forgets it.
-    pub(super) fn forget_hook(&self) -> bool {
+    pub(in crate::tests) fn forget_hook(&self) -> bool {
         lock(&self.state.hook).take().is_some()
     }
 
     /// Makes the bytes under all present keys that contain a text older.
-    pub(super) fn age(&self, part: &str, by: Duration) {
+    pub(in crate::tests) fn age(&self, part: &str, by: Duration) {
         let mut after = None;
         loop {
             let page = self.memory.scan(&crate::layout::root(), after.as_ref(), 1000).unwrap();
