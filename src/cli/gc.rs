@@ -99,7 +99,7 @@ pub(super) fn collect(folder: &Path, wanted: &Collection) -> anyhow::Result<GcRe
 }
 
 /// Warns where the lock of the folder may not keep a registry on another machine from writing.
-fn warn_of_other_machines(folder: &Path) {
+pub(super) fn warn_of_other_machines(folder: &Path) {
     if let Ok(FilesystemKind { name, locking: Locking::Unsound | Locking::Unknown }) =
         FilesystemKind::of_folder(folder)
     {
@@ -112,7 +112,7 @@ fn warn_of_other_machines(folder: &Path) {
 }
 
 /// Fails unless a registry has kept its content in the folder: a wrong path must not become a store.
-fn ensure_store(folder: &Path) -> anyhow::Result<()> {
+pub(super) fn ensure_store(folder: &Path) -> anyhow::Result<()> {
     let shown = folder.display();
     anyhow::ensure!(folder.is_dir(), "there is no folder {shown}");
     if folder.join(STORE_FOLDER).is_dir() {

@@ -26,6 +26,7 @@ const GROUPS: &[Group] = &[
             "tls",
             "storage",
             "gc",
+            "fsck",
             "garbage-collect",
             "bootstrap",
             "image",

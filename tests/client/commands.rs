@@ -2,6 +2,7 @@
 
 mod config;
 mod fields;
+mod fsck;
 mod output;
 mod push;
 mod refusals;

@@ -65,6 +65,13 @@ pub(super) const EXAMPLES: &[(&str, &[&str])] = &[
     ),
     ("gc", &["quinistry gc /srv/registry --dry-run", "quinistry gc /srv/registry --delete-untagged -o json"]),
     (
+        "fsck",
+        &[
+            "quinistry fsck /srv/registry --hash",
+            "quinistry fsck 's3://bucket/registry?region=eu-west-1' --repair -o json",
+        ],
+    ),
+    (
         "garbage-collect",
         &[
             "quinistry garbage-collect /etc/docker/registry/config.yml --dry-run",

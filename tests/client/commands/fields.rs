@@ -112,6 +112,9 @@ fn every_document_has_the_fields_that_are_documented() {
     assert_eq!(failed.status.code(), Some(1));
     record("bootstrap", stdout(&failed));
     record("gc", &collected(folder.path()));
+    let examined = super::run(&["fsck", folder.path().join("store").to_str().unwrap(), "-o", "json"]);
+    assert_eq!(examined.status.code(), Some(1), "the odd manifest is a warning");
+    record("fsck", stdout(&examined));
     let config = folder.path().join("config.yml");
     std::fs::write(&config, "version: 0.1\nstorage: inmemory\nloglevel: info\nport: 1\n").unwrap();
     record("config check", &json(&["config", "check", config.to_str().unwrap()]));
