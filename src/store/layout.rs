@@ -104,6 +104,16 @@ pub(super) fn repositories_from(begin: char) -> Key {
     Key(format!("{ROOT}/repositories/{begin}"))
 }
 
+/// The folder of a repository, in which other repositories may lie.
+pub(super) fn repository(name: &RepositoryName) -> Key {
+    Key(format!("{ROOT}/repositories/{name}"))
+}
+
+/// A key that lies before all keys of a repository's own folders, whose names begin with `_`.
+pub(super) fn before_repository(name: &str) -> Key {
+    Key(format!("{ROOT}/repositories/{name}/_"))
+}
+
 /// A key that lies behind all keys of a repository's own folders: `` ` `` follows `_`.
 pub(super) fn behind_repository(name: &str) -> Key {
     Key(format!("{ROOT}/repositories/{name}/`"))
@@ -183,6 +193,21 @@ pub(super) fn before_register(name: &str) -> Option<Key> {
     let is_of_names = |c: &char| c.is_ascii_lowercase() || c.is_ascii_digit() || "._-/".contains(*c);
     let begin: String = name.chars().take_while(is_of_names).take(RepositoryName::MAX_LEN).collect();
     Key::of_path(format!("{}/{}", registers(), registered(&begin)))
+}
+
+/// The note of the registry that a storage is a copy of.
+pub(super) fn migration_origin() -> Key {
+    Key(format!("{ROOT}/_quinistry/migrate/origin"))
+}
+
+/// Returns the key of the times at which tags of a repository were pushed before they were copied.
+pub(super) fn pushed_times(name: &RepositoryName) -> Key {
+    Key(format!("{ROOT}/_quinistry/pushed/{}", registered(name.as_str())))
+}
+
+/// The folders of the times of pulls and of the records of deletions, whose files are copied as they are.
+pub(super) fn records() -> [Key; 2] {
+    ["pulls", "audit"].map(|folder| Key(format!("{ROOT}/_quinistry/{folder}")))
 }
 
 /// The folder of files that are not complete yet.
@@ -352,6 +377,11 @@ impl RepositoryKeys<'_> {
     /// The descriptors of all manifests that name a subject.
     pub(super) fn referrers(self, subject: &Digest) -> Key {
         self.key(format_args!("_referrers/{}", path(subject)))
+    }
+
+    /// The descriptors of all referrers.
+    pub(super) fn all_referrers(self) -> Key {
+        self.key("_referrers")
     }
 
     /// The descriptor of one manifest that names a subject.

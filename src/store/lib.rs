@@ -26,6 +26,7 @@ mod listings;
 mod locks;
 mod manifests;
 mod memory;
+mod migrate;
 mod observed;
 mod read_only;
 mod referrers;
@@ -69,6 +70,10 @@ pub use layout::{
 pub use listings::{ListWalk, Page, TagPage};
 pub use manifests::{StoredManifest, Tagged};
 pub use memory::Memory;
+pub use migrate::{
+    Migrated, Migration, MigrationFault, MigrationObserver, Origin, PushedTimes, TargetRole, migrate,
+    running_replicas,
+};
 pub use observed::{ObservedStorage, StorageAction, StorageObserver};
 pub use read_only::ReadOnlyStorage;
 pub use referrers::Referrers;

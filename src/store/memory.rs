@@ -246,6 +246,13 @@ impl Storage for Memory {
         Ok(ListingVersion { text: "memory".into(), modified: None })
     }
 
+    fn set_modified(&self, key: &Key, modified: SystemTime) -> Result<bool, StorageError> {
+        let mut inner = self.inner();
+        let Some(object) = inner.objects.get_mut(key.as_str()) else { return Ok(false) };
+        object.modified = modified;
+        Ok(true)
+    }
+
     fn uploads(&self) -> &dyn Uploads {
         self
     }

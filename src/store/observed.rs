@@ -190,6 +190,10 @@ impl<S: Storage> Storage for ObservedStorage<S> {
         self.measured(StorageAction::Stat, |storage| storage.listing_version(folder))
     }
 
+    fn set_modified(&self, key: &Key, modified: SystemTime) -> Result<bool, StorageError> {
+        self.storage.set_modified(key, modified)
+    }
+
     fn sync_parents(&self, keys: &[Key]) -> Result<(), StorageError> {
         self.storage.sync_parents(keys)
     }

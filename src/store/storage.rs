@@ -185,6 +185,13 @@ pub trait Storage: fmt::Debug + Send + Sync + 'static {
         Ok(ListingVersion { text: Digest::sha256(names.as_bytes()).to_string(), modified: None })
     }
 
+    /// Sets the time of the last change of the bytes under a key, where a backend can. A power failure may undo this.
+    /// Returns false if the backend keeps times of its own, or if there are no bytes.
+    fn set_modified(&self, key: &Key, modified: SystemTime) -> Result<bool, StorageError> {
+        let _ = (key, modified);
+        Ok(false)
+    }
+
     /// Makes the names of `keys` durable whose writers have not done so yet. Call before acknowledging
     /// anything that depends on the keys.
     fn sync_parents(&self, keys: &[Key]) -> Result<(), StorageError> {

@@ -220,6 +220,13 @@ impl Storage for Filesystem {
         Ok(ListingVersion { text, modified: stat.as_ref().map(modified) })
     }
 
+    fn set_modified(&self, key: &Key, modified: SystemTime) -> Result<bool, StorageError> {
+        self.0.check_writable()?;
+        let Some((file, _)) = self.file(key)? else { return Ok(false) };
+        file.set_modified(modified).map_err(|error| failed("set the time of", &self.0.path(key), error))?;
+        Ok(true)
+    }
+
     fn sync_parents(&self, keys: &[Key]) -> Result<(), StorageError> {
         self.0.check_writable()?;
         let mut pending = BTreeSet::new();
