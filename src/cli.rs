@@ -42,6 +42,7 @@ mod listen;
 mod login;
 mod logout;
 mod man;
+mod migrate;
 mod operator;
 mod output;
 mod own;
@@ -138,6 +139,8 @@ enum Command {
     Storage(storage_command::Args),
     /// Remove from a storage folder what no manifest needs, while no registry serves it
     Gc(gc::Args),
+    /// Copy a registry from one storage to another: folders and buckets, also of distribution
+    Migrate(migrate::Args),
     /// Do as distribution's command of this name does, with the storage of a configuration file
     GarbageCollect(garbage_collect::Args),
     /// Check distribution's configuration, and list its keys
@@ -250,6 +253,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Some(Command::Logout(args)) => args.run().map(done),
         Some(Command::Storage(args)) => args.run().map(done),
         Some(Command::Gc(args)) => args.run().map(done),
+        Some(Command::Migrate(args)) => args.run(),
         Some(Command::GarbageCollect(args)) => args.run(),
         Some(Command::Config(args)) => args.run(),
         Some(Command::User(args)) => args.run().map(done),

@@ -112,7 +112,7 @@ fn warn_of_other_machines(folder: &Path) {
 }
 
 /// Fails unless a registry has kept its content in the folder: a wrong path must not become a store.
-fn ensure_store(folder: &Path) -> anyhow::Result<()> {
+pub(super) fn ensure_store(folder: &Path) -> anyhow::Result<()> {
     let shown = folder.display();
     anyhow::ensure!(folder.is_dir(), "there is no folder {shown}");
     if folder.join(STORE_FOLDER).is_dir() {

@@ -4,7 +4,7 @@ mod announce;
 mod expected_digest;
 mod exposure;
 mod files;
-mod opened_bucket;
+pub(super) mod opened_bucket;
 mod opened_storage;
 pub(super) mod plan;
 pub(super) mod process;

@@ -106,10 +106,24 @@ pub struct MigrationFault {
 // === impl Migrated ===
 
 impl Migrated {
-    /// Returns true if the pass changed nothing in the target.
+    /// Returns the number of objects that were copied or removed.
     #[must_use]
-    pub const fn moved_nothing(&self) -> bool {
-        self.blobs + self.links + self.manifests + self.tags + self.others + self.removed == 0
+    pub const fn changes(&self) -> u64 {
+        self.blobs + self.links + self.manifests + self.tags + self.others + self.removed
+    }
+
+    /// Adds a later pass, whose faults and objects without a change take the place of the earlier ones.
+    pub fn add(&mut self, later: Self) {
+        *self = Self {
+            blobs: self.blobs + later.blobs,
+            bytes: self.bytes + later.bytes,
+            links: self.links + later.links,
+            manifests: self.manifests + later.manifests,
+            tags: self.tags + later.tags,
+            others: self.others + later.others,
+            removed: self.removed + later.removed,
+            ..later
+        };
     }
 
     fn add_fault(&mut self, subject: String, reason: String) {

@@ -65,6 +65,14 @@ pub(super) const EXAMPLES: &[(&str, &[&str])] = &[
     ),
     ("gc", &["quinistry gc /srv/registry --dry-run", "quinistry gc /srv/registry --delete-untagged -o json"]),
     (
+        "migrate",
+        &[
+            "quinistry migrate /var/lib/registry 's3://bucket/registry?region=eu-west-1' --follow",
+            "quinistry migrate /var/lib/registry 's3://bucket/registry?region=eu-west-1' --final",
+            "quinistry migrate gs://bucket /srv/registry --dry-run -o json",
+        ],
+    ),
+    (
         "garbage-collect",
         &[
             "quinistry garbage-collect /etc/docker/registry/config.yml --dry-run",
