@@ -26,6 +26,7 @@ const GROUPS: &[Group] = &[
             "tls",
             "storage",
             "gc",
+            "migrate",
             "garbage-collect",
             "bootstrap",
             "image",

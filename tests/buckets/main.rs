@@ -37,6 +37,7 @@ mod kept_probe;
 mod kills;
 mod leader;
 mod memory;
+mod migrate;
 mod probe;
 mod replicas;
 mod requests;

@@ -8,7 +8,7 @@ use quinistry_oci::{Algorithm, Content, Digest, Hasher};
 
 use super::known::{KnownDigests, beginning};
 use super::listing::Pairs;
-use super::pass::Pass;
+use super::pass::{Pass, is_of_other_type};
 use super::workers::share_out;
 use crate::MAX_LINK_BYTES;
 use crate::layout::{Key, aliases, blob, blobs, content_digest};
@@ -200,8 +200,7 @@ impl Pass<'_> {
         };
         let upload = self.receive(digest, &content)?;
         match self.finish(upload, &key) {
-            // Azure does not put a block blob in the place of an append blob.
-            Err(error @ StorageError::Io { .. }) if to.is_some() && !error.is_temporary() => {
+            Err(error) if to.is_some() && is_of_other_type(&error) => {
                 self.to.remove(&key)?;
                 let upload = self.receive(digest, &content)?;
                 self.finish(upload, &key)?;

@@ -86,13 +86,12 @@ impl<'a> Pass<'a> {
             return Ok(());
         }
         match self.to.write(stages) {
-            Err(error @ StorageError::Io { .. }) if !error.is_temporary() => self.replace(stages, error),
+            Err(error) if is_of_other_type(&error) => self.replace(stages, error),
             written => written,
         }
     }
 
-    /// Removes what stands where entries could not be written, and writes them: Azure does not put a block blob in the
-    /// place of an append blob, which older versions of distribution wrote. Fails with `error` if there was nothing.
+    /// Removes what stands where entries could not be written, and writes them. Fails with `error` if there was nothing.
     fn replace(&self, stages: &[&[Entry<'_>]], error: StorageError) -> Result<(), StorageError> {
         let mut is_removed = false;
         for (key, bytes) in stages.iter().copied().flatten() {
@@ -102,4 +101,10 @@ impl<'a> Pass<'a> {
         }
         if is_removed { self.to.write(stages) } else { Err(error) }
     }
+}
+
+/// Returns true if a store does not replace an object because it is of another type: Azure does not put a block blob in the
+/// place of an append blob, which older versions of distribution wrote (`InvalidBlobType`, "Blob service error codes").
+pub(super) fn is_of_other_type(error: &StorageError) -> bool {
+    WithCauses(error).to_string().contains("InvalidBlobType")
 }

@@ -166,6 +166,12 @@ fn tag_key(repository: &str, tag: &str) -> Key {
     RepositoryKeys(&name(repository)).tag_link(&tag.parse().unwrap())
 }
 
+/// Returns the digest that the link of a tag holds.
+fn resolve_link(storage: &dyn Storage, repository: &str, tag: &str) -> Digest {
+    let bytes = storage.read(&tag_key(repository, tag), 1000).unwrap().unwrap();
+    std::str::from_utf8(&bytes).unwrap().parse().unwrap()
+}
+
 fn at(seconds: u64) -> SystemTime {
     SystemTime::UNIX_EPOCH + Duration::from_secs(seconds)
 }
@@ -356,6 +362,18 @@ fn damage_in_the_target_is_found_by_reading_it_and_by_another_length() {
 }
 
 #[test]
+fn objects_of_another_type_are_removed_before_their_keys_are_written() {
+    let (from, to) = (filled(), Stepped::new(Memory::new(ROOM)));
+    copy_all(&from, &to);
+    let moved = push(&Store::open(from.clone(), false).unwrap(), "a", "moved", &["v1"]);
+    to.memory.write(&[&[(blob(&Digest::sha256(b"layer of two")), b"torn")]]).unwrap();
+    to.refuse_replacements();
+    let report = copy_all(&from, &to);
+    assert_eq!((report.tags, resolve_link(&to, "a", "v1")), (1, moved));
+    assert_eq!(objects(&to), objects(&from));
+}
+
+#[test]
 fn links_without_bytes_are_left_out_and_no_fault() {
     let from = filled();
     from.remove(&blob(&Digest::sha256(b"blob by sha512"))).unwrap();
@@ -432,8 +450,7 @@ fn times_of_tags_in_a_bucket_hold_until_the_tag_is_pushed_there() {
     copy_all(&from, &to);
     let pushed = |tag: &str| {
         let key = tag_key("a", tag);
-        let digest = to.read(&key, 100).unwrap().unwrap();
-        let digest = std::str::from_utf8(&digest).unwrap().parse().unwrap();
+        let digest = resolve_link(&to, "a", tag);
         let modified = to.head(&key).unwrap().unwrap().modified;
         let times = PushedTimes::read(&to, &name("a")).unwrap();
         (times.of(&tag.parse().unwrap(), &digest, modified), modified)

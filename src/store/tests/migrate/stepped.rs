@@ -1,7 +1,8 @@
 //! Storage in memory that behaves as a bucket does, and whose steps a test counts, interrupts and uses.
 
 use std::fmt;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::io;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use quinistry_oci::{Algorithm, Content, Digest};
@@ -27,6 +28,8 @@ struct State {
     writes: AtomicUsize,
     /// Number of writes that succeed; the others fail.
     writes_left: Mutex<Option<usize>>,
+    /// Objects are not replaced, as append blobs of Azure are not.
+    has_other_type: AtomicBool,
     reads: AtomicUsize,
     /// Call before the read of this number.
     hook: Mutex<Option<(usize, Hook)>>,
@@ -46,6 +49,19 @@ impl Stepped {
     /// Lets a number of writes succeed, and fails all others.
     pub(super) fn fail_after(&self, writes: usize) {
         *self.state.writes_left.lock().unwrap() = Some(writes);
+    }
+
+    /// Refuses to replace objects from now on, as Azure does with those of another type.
+    pub(super) fn refuse_replacements(&self) {
+        self.state.has_other_type.store(true, Ordering::Relaxed);
+    }
+
+    fn check_replaceable(&self, key: &Key) -> Result<(), StorageError> {
+        if !self.state.has_other_type.load(Ordering::Relaxed) || self.memory.head(key)?.is_none() {
+            return Ok(());
+        }
+        let source = io::Error::other("PUT: 409 InvalidBlobType");
+        Err(StorageError::Io { what: "write", key: key.to_string(), source })
     }
 
     /// Returns the number of objects that were written.
@@ -103,6 +119,7 @@ impl Storage for Stepped {
         // In any order within a stage, and one object after the other.
         for (key, bytes) in stages.iter().flat_map(|stage| stage.iter().rev()) {
             self.write_step()?;
+            self.check_replaceable(key)?;
             self.memory.write(&[&[(key.clone(), *bytes)]])?;
         }
         Ok(())
@@ -173,6 +190,7 @@ impl Upload for SteppedUpload {
 
     fn finish(&mut self, key: &Key, then: &[&[Entry<'_>]]) -> Result<(), StorageError> {
         self.storage.write_step()?;
+        self.storage.check_replaceable(key)?;
         self.upload.finish(key, &[])?;
         self.storage.write(then)
     }
