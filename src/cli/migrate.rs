@@ -80,12 +80,7 @@ impl Args {
             tokio::runtime::Builder::new_multi_thread().enable_all().build().context("failed to start")?;
         let source = refuse(from.open_source(&runtime))?;
         let target = refuse(to.open_target(&runtime, self.dry_run))?;
-        let result = self.migrate((&from, &source), (&to, &target));
-        let report = result.with_context(|| {
-            format!(
-                "failed to copy {from} to {to}; run the command again, which goes on where this run ended"
-            )
-        })?;
+        let report = self.migrate((&from, &source), (&to, &target))?;
         self.output.print(&report)?;
         Ok(if report.has_faults() { Exit::Failure } else { Exit::Success }.into())
     }
@@ -121,7 +116,12 @@ impl Args {
             jobs: self.jobs,
             tags_since: None,
         };
-        let (passes, copied) = self.copy(source.storage(), target.storage(), wanted)?;
+        let copied = self.copy(source.storage(), target.storage(), wanted);
+        let (passes, copied) = copied.with_context(|| {
+            format!(
+                "failed to copy {from} to {to}; run the command again, which goes on where this run ended"
+            )
+        })?;
         if self.last && !self.dry_run && copied.fault_count == 0 {
             Origin::complete(target.storage(), &name)?;
         }
