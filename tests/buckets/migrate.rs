@@ -52,22 +52,23 @@ fn url(store: &Versitygw, root: &str) -> String {
     format!("s3://{BUCKET}{root}?endpoint=http://{}", store.address)
 }
 
-/// Returns the registry's files beneath a folder, by their paths, without those of uploads and of this program alone.
+/// Returns the registry's files beneath a folder, by their paths, without those of uploads and of this program alone. Files
+/// that a store moves at this moment are left out.
 fn files(root: &Path) -> BTreeMap<String, Vec<u8>> {
     let (mut files, mut open) = (BTreeMap::new(), vec![root.to_path_buf()]);
     while let Some(folder) = open.pop() {
-        for entry in fs::read_dir(folder).unwrap() {
-            let path = entry.unwrap().path();
+        let Ok(entries) = fs::read_dir(folder) else { continue };
+        for path in entries.filter_map(|entry| Some(entry.ok()?.path())) {
             if path.is_dir() {
                 open.push(path);
                 continue;
             }
             let name = path.strip_prefix(root).unwrap().to_str().unwrap().to_owned();
-            if !["/_quinistry/", "/_uploads/", "/_referrers/", ".sgwtmp"]
-                .iter()
-                .any(|part| name.contains(part))
+            let is_own = ["/_quinistry/", "/_uploads/", "/_referrers/", ".sgwtmp"];
+            if let Ok(bytes) = fs::read(&path)
+                && !is_own.iter().any(|part| name.contains(part))
             {
-                files.insert(name, fs::read(&path).unwrap());
+                files.insert(name, bytes);
             }
         }
     }

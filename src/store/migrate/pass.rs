@@ -93,13 +93,25 @@ impl<'a> Pass<'a> {
 
     /// Removes what stands where entries could not be written, and writes them. Fails with `error` if there was nothing.
     fn replace(&self, stages: &[&[Entry<'_>]], error: StorageError) -> Result<(), StorageError> {
+        let mut missing: Vec<Vec<Entry<'_>>> = Vec::new();
         let mut is_removed = false;
-        for (key, bytes) in stages.iter().copied().flatten() {
-            let is_other =
-                self.to.read(key, bytes.len() as u64).map_or(true, |read| read.as_deref() != Some(*bytes));
-            is_removed |= is_other && self.to.remove(key)?;
+        for stage in stages {
+            let mut others = Vec::new();
+            for (key, bytes) in *stage {
+                // Longer bytes are an error, and other ones.
+                let there = self.to.read(key, bytes.len() as u64);
+                if !matches!(there, Ok(Some(there)) if there == **bytes) {
+                    is_removed |= self.to.remove(key)?;
+                    others.push((key.clone(), *bytes));
+                }
+            }
+            missing.push(others);
         }
-        if is_removed { self.to.write(stages) } else { Err(error) }
+        if !is_removed {
+            return Err(error);
+        }
+        let missing: Vec<&[Entry<'_>]> = missing.iter().map(Vec::as_slice).collect();
+        self.to.write(&missing)
     }
 }
 

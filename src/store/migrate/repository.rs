@@ -254,8 +254,9 @@ impl<'a> RepositoryCopy<'a> {
         if stages.iter().all(|stage| stage.is_empty()) {
             return Ok(());
         }
-        if !self.is_registered && self.pass.to.abilities().is_shared {
-            self.pass.write(&[&[(layout::register(self.name), &[])]])?;
+        let to = self.pass.to;
+        if !self.is_registered && to.abilities().is_shared && !self.pass.wanted.is_dry_run {
+            to.create(&layout::register(self.name), &[])?;
         }
         self.is_registered = true;
         self.pass.write(stages)

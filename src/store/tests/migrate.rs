@@ -409,12 +409,12 @@ fn indexes_in_more_indexes_than_anyone_builds_are_a_fault_and_not_a_crash() {
     let from = Memory::new(ROOM);
     let store = Store::open(from.clone(), false).unwrap();
     let mut inner = push(&store, "a", "inner", &[]);
-    for _ in 0..2000 {
+    for _ in 0..200 {
         inner = push_index(&store, "a", &[&inner], &[]);
     }
     push_index(&store, "a", &[&inner], &["deep"]);
     let to = Memory::new(ROOM);
-    copy(&from, &to, &WANTED);
+    assert!(copy(&from, &to, &WANTED).fault_count > 0);
     assert_eq!(broken(&to), [""; 0]);
 }
 
