@@ -125,8 +125,8 @@ fn objects(storage: &dyn Storage) -> BTreeMap<String, Bytes> {
     }
 }
 
-/// Returns the paths of the links that a storage shows without what they lead to: tags without a manifest, manifests
-/// without bytes or parts, and links without bytes.
+/// Returns the paths of the links that a storage shows without what they lead to: tags without a manifest or an entry in
+/// their index, manifests without bytes or parts, and links without bytes.
 fn broken(storage: &dyn Storage) -> Vec<String> {
     let all = objects(storage);
     let target = |bytes: &Bytes| std::str::from_utf8(bytes).unwrap().parse::<Digest>().unwrap();
@@ -141,7 +141,10 @@ fn broken(storage: &dyn Storage) -> Vec<String> {
             format!("{repository}/{kind}/{}/{}/link", digest.algorithm().as_str(), digest.hex())
         };
         let is_whole = if rest.ends_with("/current/link") {
-            all.contains_key(&link("_manifests/revisions", &target(bytes)))
+            let digest = target(bytes);
+            let tag = path.strip_suffix("/current/link").unwrap();
+            let index = format!("{tag}/index/{}/{}/link", digest.algorithm().as_str(), digest.hex());
+            all.contains_key(&link("_manifests/revisions", &digest)) && all.contains_key(&index)
         } else if rest.starts_with("revisions/") {
             let manifest = all.get(blob(&target(bytes)).as_str());
             manifest.is_some_and(|manifest| {
