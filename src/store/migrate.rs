@@ -37,6 +37,7 @@ const MAX_NAMED_FAULTS: usize = 1000;
 
 /// Options of one pass of a migration.
 #[derive(Clone, Copy, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is an option of its own")]
 pub struct Migration {
     /// Also read what the target has, and replace what differs.
     pub verifies: bool,

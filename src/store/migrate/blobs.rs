@@ -102,7 +102,7 @@ pub(super) fn copy_aliases(pass: &Pass<'_>) -> Result<(), StorageError> {
         for (key, bytes) in missing.iter().zip(&read) {
             let Some(bytes) = bytes else { continue };
             let Some(canonical) = link_target(bytes) else {
-                pass.add_fault(key, "is not a valid link");
+                pass.add_fault(key, &"is not a valid link");
                 continue;
             };
             match pass.ensure_blob(&canonical)? {
@@ -170,7 +170,7 @@ impl Pass<'_> {
                 Ok(PartState::Whole)
             }
             Err(CopyError::Source(reason)) => {
-                self.add_fault(blob(digest), &reason);
+                self.add_fault(&blob(digest), &reason);
                 self.damaged.lock().unwrap_or_else(PoisonError::into_inner).insert(digest.clone(), reason);
                 Ok(PartState::Failed)
             }
@@ -199,11 +199,11 @@ impl Pass<'_> {
             Err(error) => return Err(CopyError::Source(WithCauses(&error).to_string())),
         };
         let upload = self.receive(digest, &content)?;
-        match self.finish(upload, &key) {
+        match finish(upload, &key) {
             Err(error) if to.is_some() && is_of_other_type(&error) => {
                 self.to.remove(&key)?;
                 let upload = self.receive(digest, &content)?;
-                self.finish(upload, &key)?;
+                finish(upload, &key)?;
             }
             finished => finished?,
         }
@@ -252,15 +252,16 @@ impl Pass<'_> {
             Err(CopyError::Source(format!("is damaged: its bytes have the digest {found}")))
         }
     }
+}
 
-    fn finish(&self, mut upload: Box<dyn Upload>, key: &Key) -> Result<(), StorageError> {
-        let finished = upload.finish(key, &[]);
-        if finished.is_err() {
-            // The first error is the one to report.
-            let _ = upload.abort();
-        }
-        finished
+/// Makes received bytes visible under a key.
+fn finish(mut upload: Box<dyn Upload>, key: &Key) -> Result<(), StorageError> {
+    let finished = upload.finish(key, &[]);
+    if finished.is_err() {
+        // The first error is the one to report.
+        let _ = upload.abort();
     }
+    finished
 }
 
 fn is_temporary(error: &io::Error) -> bool {

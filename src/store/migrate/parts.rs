@@ -5,7 +5,7 @@ use quinistry_oci::{Digest, Manifest, media_type};
 
 use super::blobs::PartState;
 use super::listing::Pair;
-use super::repository::{Item, RepositoryCopy};
+use super::repository::{Compared, Item, RepositoryCopy};
 use crate::MAX_LINK_BYTES;
 use crate::layout::{Key, blob};
 use crate::storage::{Entry, StorageError};
@@ -49,7 +49,7 @@ impl RepositoryCopy<'_> {
             Item::Layer(digest) => Some((digest, pair)),
             _ => None,
         });
-        let (equal, different) = self.compare(layers.collect(), MAX_LINK_BYTES, true)?;
+        let Compared { equal, different } = self.compare(layers.collect(), MAX_LINK_BYTES, true)?;
         for (digest, _) in &equal {
             self.layers.insert(digest);
         }
@@ -225,7 +225,7 @@ impl RepositoryCopy<'_> {
 
     fn fail(&mut self, digest: &Digest, reason: &str) {
         if self.failed.insert(digest.clone()) {
-            self.pass.add_fault(format_args!("{}@{digest}", self.name), reason);
+            self.pass.add_fault(&format_args!("{}@{digest}", self.name), &reason);
         }
     }
 

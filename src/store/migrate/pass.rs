@@ -1,6 +1,7 @@
 //! State of one pass, which its threads share.
 
 use std::collections::HashMap;
+use std::fmt::Display;
 use std::sync::{Mutex, MutexGuard, PoisonError, RwLock};
 
 use bytes::Bytes;
@@ -57,7 +58,7 @@ impl<'a> Pass<'a> {
     }
 
     /// Notes an object that cannot be copied.
-    pub(super) fn add_fault(&self, subject: impl ToString, reason: impl ToString) {
+    pub(super) fn add_fault(&self, subject: &dyn Display, reason: &dyn Display) {
         self.report().add_fault(subject.to_string(), reason.to_string());
     }
 
@@ -72,7 +73,7 @@ impl<'a> Pass<'a> {
         let read = |key| match self.from.read(key, max_bytes) {
             Err(error) if error.is_temporary() => Err(error),
             Err(error) => {
-                self.add_fault(key, WithCauses(&error));
+                self.add_fault(key, &WithCauses(&error));
                 Ok(None)
             }
             read => read,

@@ -49,6 +49,14 @@ enum Kind {
     Row,
 }
 
+/// Objects of the source that were compared with those of the target.
+pub(super) struct Compared<T> {
+    /// Objects that the target has.
+    pub(super) equal: Vec<(T, Pair)>,
+    /// Objects that the target lacks, or has with other bytes; with those of the source.
+    pub(super) different: Vec<(T, Pair, Bytes)>,
+}
+
 /// Copy of one repository.
 pub(super) struct RepositoryCopy<'a> {
     pub(super) pass: &'a Pass<'a>,
@@ -84,7 +92,7 @@ pub(super) fn copy_all(pass: &Pass<'_>) -> Result<(), StorageError> {
             pairs.skip_to(&layout::behind_repository(name));
             match name.parse() {
                 Ok(name) => return Ok(Some(name)),
-                Err(error) if pair.from.is_some() => pass.add_fault(name, error),
+                Err(error) if pair.from.is_some() => pass.add_fault(&name, &error),
                 Err(_) => {}
             }
         }
@@ -221,7 +229,7 @@ impl<'a> RepositoryCopy<'a> {
         objects: Vec<(T, Pair)>,
         max_bytes: u64,
         trusts_lengths: bool,
-    ) -> Result<(Vec<(T, Pair)>, Vec<(T, Pair, Bytes)>), StorageError> {
+    ) -> Result<Compared<T>, StorageError> {
         let (mut equal, mut other) = (Vec::new(), Vec::new());
         let trusts_lengths = trusts_lengths && !self.pass.wanted.verifies;
         for object in objects {
@@ -245,7 +253,7 @@ impl<'a> RepositoryCopy<'a> {
             }
         }
         self.pass.report().unchanged += equal.len() as u64;
-        Ok((equal, different))
+        Ok(Compared { equal, different })
     }
 
     /// Writes entries of the repository in stages. Before the first one, a target that lists repositories by registers is
@@ -269,7 +277,7 @@ impl<'a> RepositoryCopy<'a> {
             Algorithm::Sha512 => target.algorithm() == Algorithm::Sha256,
         });
         if target.is_none() {
-            self.pass.add_fault(key, "is not a valid link");
+            self.pass.add_fault(key, &"is not a valid link");
         }
         target
     }

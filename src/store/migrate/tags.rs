@@ -7,7 +7,7 @@ use quinistry_oci::{Digest, Manifest, Tag};
 use super::blobs::{PartState, link_target};
 use super::listing::Pair;
 use super::pushed::PushedTimes;
-use super::repository::{Item, RepositoryCopy};
+use super::repository::{Compared, Item, RepositoryCopy};
 use crate::MAX_LINK_BYTES;
 use crate::layout::{self, Key};
 use crate::storage::{Entry, StorageError};
@@ -36,7 +36,7 @@ struct TagTimes {
 impl RepositoryCopy<'_> {
     /// Copies entries of tags' indexes, by which distribution finds what a tag has meant.
     pub(super) fn copy_index_entries(&mut self, batch: Vec<(Item, Pair)>) -> Result<(), StorageError> {
-        let (_, different) = self.compare(batch, MAX_LINK_BYTES, true)?;
+        let Compared { different, .. } = self.compare(batch, MAX_LINK_BYTES, true)?;
         let entries: Vec<Entry<'_>> =
             different.iter().map(|(_, pair, bytes)| (pair.key.clone(), &bytes[..])).collect();
         self.write(&[&entries])?;
@@ -46,7 +46,7 @@ impl RepositoryCopy<'_> {
 
     /// Copies the rows of referrers that the target has.
     pub(super) fn copy_rows(&mut self, batch: Vec<(Item, Pair)>) -> Result<(), StorageError> {
-        let (_, different) = self.compare(batch, Manifest::MAX_LEN as u64, true)?;
+        let Compared { different, .. } = self.compare(batch, Manifest::MAX_LEN as u64, true)?;
         let is_there = |item: &Item| matches!(item, Item::Row(digest) if self.revisions.contains(digest));
         let entries: Vec<Entry<'_>> = different
             .iter()
@@ -95,31 +95,33 @@ impl RepositoryCopy<'_> {
 
     fn copy_some_tags(&mut self, tags: Vec<(Tag, Pair)>, times: &mut TagTimes) -> Result<(), StorageError> {
         self.pass.observer.looked_at(tags.len() as u64);
-        let (equal, different) = self.compare(tags, MAX_LINK_BYTES, false)?;
+        let Compared { equal, different } = self.compare(tags, MAX_LINK_BYTES, false)?;
         self.set_equal_times(equal, times)?;
         let mut new: Vec<NewTag> = Vec::new();
         for (tag, pair, bytes) in different {
             let subject = format!("{}:{tag}", self.name);
             let Some(digest) = link_target(&bytes) else {
-                self.pass.add_fault(pair.key, "is not a valid link");
+                self.pass.add_fault(&pair.key, &"is not a valid link");
                 continue;
             };
             if pair.to.is_some() && !self.pass.wanted.overwrites {
-                self.pass
-                    .add_fault(subject, "refers to another manifest in the target, and stays as it is there");
+                self.pass.add_fault(
+                    &subject,
+                    &"refers to another manifest in the target, and stays as it is there",
+                );
                 continue;
             }
             match self.revision(&digest)? {
                 PartState::Whole => new.push(NewTag { tag, digest, pair, bytes }),
                 PartState::Missing => {
                     self.pass.add_fault(
-                        subject,
-                        format_args!("refers to {digest}, which the source does not have"),
+                        &subject,
+                        &format_args!("refers to {digest}, which the source does not have"),
                     );
                 }
                 PartState::Failed => {
                     self.pass
-                        .add_fault(subject, format_args!("refers to {digest}, which could not be copied"));
+                        .add_fault(&subject, &format_args!("refers to {digest}, which could not be copied"));
                 }
             }
         }
