@@ -16,8 +16,8 @@ use super::exit::{Exit, UsageError};
 use super::output::OutputArgs;
 use crate::store::{Migrated, Migration, Origin, Storage, TargetRole, migrate, running_replicas};
 
-/// Number of changes below which `--follow` ends: the last pass finds the rest in moments, and a registry that is pushed
-/// to all the time always has some.
+/// Number of changes below which `--follow` ends: the last pass finds the rest in moments, and a registry
+/// that is pushed to all the time always has some.
 const FEW_CHANGES: u64 = 100;
 
 /// Time by which the clock of one machine that writes to the source may be behind that of another one.
@@ -38,7 +38,8 @@ pub(super) struct Args {
     #[arg(long)]
     verify: bool,
 
-    /// Repeat the copy until a pass finds fewer than 100 changes: FROM is in use, and the last pass shall be short
+    /// Repeat the copy until a pass finds fewer than 100 changes: FROM is in use, and the last pass shall be
+    /// short
     #[arg(long, conflicts_with_all = ["last", "dry_run"])]
     follow: bool,
 
@@ -93,8 +94,8 @@ impl Args {
         let name = from.to_string();
         if !self.dry_run && running_replicas(target.storage())? > 0 {
             return Err(UsageError(format!(
-                "a registry writes to {to}, or was stopped less than two minutes ago; stop it, or serve {to} read-only \
-                 until the migration has ended"
+                "a registry writes to {to}, or was stopped less than two minutes ago; stop it, or serve {to} \
+                 read-only until the migration has ended"
             ))
             .into());
         }
@@ -141,8 +142,8 @@ impl Args {
         from.lock().map_err(|_| in_use().into())
     }
 
-    /// Makes one pass, or passes until one finds few changes. Returns their number, and the sum of what they did with the
-    /// faults of the last one.
+    /// Makes one pass, or passes until one finds few changes. Returns their number, and the sum of what they
+    /// did with the faults of the last one.
     fn copy(
         &self,
         from: &dyn Storage,

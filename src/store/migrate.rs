@@ -1,13 +1,14 @@
 //! Migration of a registry from one storage to another one, of any kind.
 //!
-//! One pass copies what the target lacks: blobs, aliases, then for each repository links, manifests, the rows of
-//! referrers and the tags, in this order. A manifest is made part of a repository once all of its parts that the source
-//! has are there, and a tag once its manifest is: whatever the target shows is as complete as in the source, wherever a
-//! pass is cut off. The target itself is the state from which the next pass goes on: both storages are listed side by
-//! side, in the order of keys. The source is only read, and may be written to meanwhile; a later pass brings the rest.
+//! One pass copies what the target lacks: blobs, aliases, then for each repository links, manifests, the rows
+//! of referrers and the tags, in this order. A manifest is made part of a repository once all of its parts
+//! that the source has are there, and a tag once its manifest is: whatever the target shows is as complete as
+//! in the source, wherever a pass is cut off. The target itself is the state from which the next pass goes
+//! on: both storages are listed side by side, in the order of keys. The source is only read; a later
+//! pass brings what was written to it during this one.
 //!
-//! Bytes are hashed while they are copied. An object that is damaged is named and not copied, and neither is a manifest
-//! or tag that needs it.
+//! Bytes are hashed while they are copied. An object that is damaged is named and not copied, and neither is
+//! a manifest or tag that needs it.
 //!
 //! Calls block. Called by the command line.
 
@@ -49,7 +50,8 @@ pub struct Migration {
     pub is_dry_run: bool,
     /// Number of blobs and of repositories that are copied at the same time.
     pub jobs: NonZeroUsize,
-    /// Time of the source, before which tags are known to be equal on both sides: an earlier pass has read them.
+    /// Time of the source, before which tags are known to be equal on both sides: an earlier pass has read
+    /// them.
     pub tags_since: Option<SystemTime>,
 }
 
@@ -135,8 +137,8 @@ impl Migrated {
     }
 }
 
-/// Copies from one storage to another what that one lacks. Fails if the target cannot be written, or if the source does
-/// not answer: a later call goes on. Objects that cannot be copied are in the report.
+/// Copies from one storage to another what that one lacks. Fails if the target cannot be written, or if the
+/// source does not answer: a later call goes on. Objects that cannot be copied are in the report.
 pub fn migrate(
     from: &dyn Storage,
     to: &dyn Storage,

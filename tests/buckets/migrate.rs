@@ -1,5 +1,5 @@
-//! `quinistry migrate` from distribution's folder into a bucket and back: the same objects, served by this program and
-//! by distribution.
+//! `quinistry migrate` from distribution's folder into a bucket and back: the same objects, served by this
+//! program and by distribution.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -52,8 +52,8 @@ fn url(store: &Versitygw, root: &str) -> String {
     format!("s3://{BUCKET}{root}?endpoint=http://{}", store.address)
 }
 
-/// Returns the registry's files beneath a folder, by their paths, without those of uploads and of this program alone. Files
-/// that a store moves at this moment are left out.
+/// Returns the registry's files beneath a folder, by their paths, without those of uploads and of this
+/// program alone. Files that a store moves at this moment are left out.
 fn files(root: &Path) -> BTreeMap<String, Vec<u8>> {
     let (mut files, mut open) = (BTreeMap::new(), vec![root.to_path_buf()]);
     while let Some(folder) = open.pop() {

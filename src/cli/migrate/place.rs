@@ -109,8 +109,8 @@ impl Place {
         }
     }
 
-    /// Takes the lock of a folder beside others that read it, so that no registry of this program can begin to write
-    /// while the file lives. `None` if there is no such lock. Fails if a registry holds it.
+    /// Takes the lock of a folder beside others that read it, so that no registry of this program can begin
+    /// to write while the file lives. `None` if there is no such lock. Fails if a registry holds it.
     pub(super) fn lock(&self) -> Result<Option<File>, TryLockError> {
         let Self::Folder(folder) = self else { return Ok(None) };
         // The folder may be of distribution, or on a read-only file system.

@@ -123,8 +123,8 @@ pub(super) fn link_target(bytes: &[u8]) -> Option<Digest> {
 }
 
 impl Pass<'_> {
-    /// Returns the state of a blob, which is copied first if the target lacks it: one that was pushed to the source after
-    /// its blobs were listed.
+    /// Returns the state of a blob, which is copied first if the target lacks it: one that was pushed to the
+    /// source after its blobs were listed.
     pub(super) fn ensure_blob(&self, digest: &Digest) -> Result<PartState, StorageError> {
         if digest.algorithm() != Algorithm::Sha256 {
             return Ok(PartState::Missing);

@@ -4,8 +4,8 @@ use std::collections::HashSet;
 
 use quinistry_oci::Digest;
 
-/// Set of digests, of which the first 64 bits are kept: two digests of one registry with the same ones are as likely as a
-/// damaged disk, and would only leave a blob to the next pass.
+/// Set of digests, of which the first 64 bits are kept: two digests of one registry with the same ones are as
+/// likely as a damaged disk, and would only leave a blob to the next pass.
 #[derive(Debug, Default)]
 pub(super) struct KnownDigests {
     /// Digests in order.

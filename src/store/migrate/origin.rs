@@ -1,7 +1,8 @@
 //! Relation of a target to the source of its content.
 //!
-//! A target that was empty when its first migration began is a copy of one source until a last pass has ended: its tags
-//! follow those of the source. Any other target has content of its own, which a migration must not replace or remove.
+//! A target that was empty when its first migration began is a copy of one source until a last pass has
+//! ended: its tags follow those of the source. Any other target has content of its own, which a migration
+//! must not replace or remove.
 
 use std::time::Duration;
 
@@ -41,8 +42,8 @@ pub struct Origin {
 // === impl Origin ===
 
 impl Origin {
-    /// Returns the relation of a target to a source. An empty target is a copy from now on, which is noted there unless
-    /// `is_dry_run`.
+    /// Returns the relation of a target to a source. An empty target is a copy from now on, which is noted
+    /// there unless `is_dry_run`.
     pub fn claim(to: &dyn Storage, from: &str, is_dry_run: bool) -> Result<TargetRole, StorageError> {
         if let Some(bytes) = to.read(&migration_origin(), MAX_NOTE_BYTES)? {
             return Ok(match serde_json::from_slice::<Self>(&bytes) {

@@ -190,7 +190,8 @@ impl RepositoryCopy<'_> {
         Ok(())
     }
 
-    /// Gives the link of a manifest the time of the source: retention counts the age of manifests without tags from it.
+    /// Gives the link of a manifest the time of the source: retention counts the age of manifests without
+    /// tags from it.
     fn set_revision_time(&self, revision: &Revision) -> Result<(), StorageError> {
         let Pair { key, from: Some(from), to } = &revision.link else { return Ok(()) };
         let is_set = to.as_ref().is_some_and(|to| to.modified == from.modified);
@@ -200,8 +201,8 @@ impl RepositoryCopy<'_> {
         Ok(())
     }
 
-    /// Returns true if the target has all parts of a manifest that the source has. Parts are copied that the source was
-    /// given after its listing.
+    /// Returns true if the target has all parts of a manifest that the source has. Parts are copied that the
+    /// source was given after its listing.
     fn has_parts(&mut self, digest: &Digest, parts: &Parts) -> Result<bool, StorageError> {
         for part in &parts.blobs {
             if self.layer(part)? == PartState::Failed {
@@ -283,7 +284,8 @@ impl RepositoryCopy<'_> {
 // === impl Parts ===
 
 impl Parts {
-    /// Returns the parts of a manifest. Of one that is not understood, every digest in its text may be a part.
+    /// Returns the parts of a manifest. Of one that is not understood, every digest in its text may be a
+    /// part.
     fn of(bytes: &[u8], pushed_as: Option<&[u8]>) -> Self {
         let pushed_as = pushed_as.and_then(|text| std::str::from_utf8(text).ok()).map(str::trim);
         let media_type = pushed_as.or_else(|| Manifest::type_of(bytes));

@@ -62,8 +62,8 @@ impl<'a> Pass<'a> {
         self.report().add_fault(subject.to_string(), reason.to_string());
     }
 
-    /// Reads bytes of the source as a whole; `None` for absent ones, and for those that are named as faults: too long, or
-    /// not readable.
+    /// Reads bytes of the source as a whole; `None` for absent ones, and for those that are named as faults:
+    /// too long, or not readable.
     pub(super) fn read(&self, keys: &[Key], max_bytes: u64) -> Result<Vec<Option<Bytes>>, StorageError> {
         match self.from.read_all(keys, max_bytes) {
             Err(error) if !error.is_temporary() => {}
@@ -92,7 +92,8 @@ impl<'a> Pass<'a> {
         }
     }
 
-    /// Removes what stands where entries could not be written, and writes them. Fails with `error` if there was nothing.
+    /// Removes what stands where entries could not be written, and writes them. Fails with `error` if there
+    /// was nothing.
     fn replace(&self, stages: &[&[Entry<'_>]], error: StorageError) -> Result<(), StorageError> {
         let mut missing: Vec<Vec<Entry<'_>>> = Vec::new();
         let mut is_removed = false;
@@ -116,8 +117,9 @@ impl<'a> Pass<'a> {
     }
 }
 
-/// Returns true if a store does not replace an object because it is of another type: Azure does not put a block blob in the
-/// place of an append blob, which older versions of distribution wrote (`InvalidBlobType`, "Blob service error codes").
+/// Returns true if a store does not replace an object because it is of another type: Azure does not put a
+/// block blob in the place of an append blob, which older versions of distribution wrote (`InvalidBlobType`,
+/// "Blob service error codes").
 pub(super) fn is_of_other_type(error: &StorageError) -> bool {
     WithCauses(error).to_string().contains("InvalidBlobType")
 }

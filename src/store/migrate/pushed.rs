@@ -1,8 +1,8 @@
 //! Times at which tags were pushed, for targets that give each object the time of its copy.
 //!
-//! Retention counts from the time of a tag's last change. A folder is given the times of the source; for a bucket, one
-//! object of each repository has them. An entry holds for the tag as it was copied: once the tag is pushed again, its own
-//! time holds.
+//! Retention counts from the time of a tag's last change. A folder is given the times of the source; for a
+//! bucket, one object of each repository has them. An entry holds for the tag as it was copied: once the tag
+//! is pushed again, its own time holds.
 
 use std::collections::HashMap;
 use std::fmt::Write as _;
@@ -16,7 +16,8 @@ use crate::storage::{Storage, StorageError};
 /// Longest list of times that is read, in bytes: those of two million tags.
 const MAX_TIMES_BYTES: u64 = 256 * 1024 * 1024;
 
-/// Time by which a storage's clock may be behind the time that it gives an object: most stores tell whole seconds.
+/// Time by which a storage's clock may be behind the time that it gives an object: most stores tell whole
+/// seconds.
 const CLOCK_GRAIN: Duration = Duration::from_secs(2);
 
 /// Times at which tags of a repository were pushed before they were copied.
@@ -63,8 +64,8 @@ impl PushedTimes {
         self.0.extend(noted.0.get(tag).map(|entry| (tag.clone(), entry.clone())));
     }
 
-    /// Takes over the entry of a tag if it says that the tag was pushed at `pushed`, and changed at `modified`. Returns
-    /// true if it does.
+    /// Takes over the entry of a tag if it says that the tag was pushed at `pushed`, and changed at
+    /// `modified`. Returns true if it does.
     pub(super) fn keep_for(
         &mut self,
         tag: &Tag,
@@ -101,8 +102,8 @@ impl PushedTimes {
         Self(String::from_utf8_lossy(bytes).lines().filter_map(entry).collect())
     }
 
-    /// Returns the bytes that [`read`](Self::read) reads: a line for each tag, in order, with the tag, its digest, and the
-    /// times of the push and of the copy in milliseconds since 1970.
+    /// Returns the bytes that [`read`](Self::read) reads: a line for each tag, in order, with the tag, its
+    /// digest, and the times of the push and of the copy in milliseconds since 1970.
     pub(super) fn to_bytes(&self) -> Vec<u8> {
         let mut entries: Vec<_> = self.0.iter().collect();
         entries.sort_unstable_by_key(|(tag, _)| tag.as_str());

@@ -8,7 +8,8 @@ use crate::storage::StorageError;
 /// Longest record that is copied, in bytes.
 const MAX_RECORD_BYTES: u64 = 64 * 1024 * 1024;
 
-/// Copies the records that the target lacks. Those of equal name are replaced where the target is a copy of the source.
+/// Copies the records that the target lacks. Those of equal name are replaced where the target is a copy of
+/// the source.
 pub(super) fn copy_all(pass: &Pass<'_>) -> Result<(), StorageError> {
     for folder in records() {
         let mut pairs = Pairs::new(pass.from, pass.to, &folder, None);

@@ -8,7 +8,8 @@ use super::repository::{Item, RepositoryCopy};
 use crate::layout::{self, Key};
 use crate::storage::StorageError;
 
-/// Object that the target alone has. The order is that of the removals: an object goes before those that it needs.
+/// Object that the target alone has. The order is that of the removals: an object goes before those that it
+/// needs.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Gone {
     Tag(Tag),

@@ -222,8 +222,8 @@ impl<'a> RepositoryCopy<'a> {
         }
     }
 
-    /// Splits objects of the source into those that the target has, and the others with their bytes. Lengths are trusted
-    /// to tell where the key says what the bytes are. Objects that cannot be read are faults.
+    /// Splits objects of the source into those that the target has, and the others with their bytes. Lengths
+    /// are trusted to tell where the key says what the bytes are. Objects that cannot be read are faults.
     pub(super) fn compare<T>(
         &self,
         objects: Vec<(T, Pair)>,
@@ -256,8 +256,8 @@ impl<'a> RepositoryCopy<'a> {
         Ok(Compared { equal, different })
     }
 
-    /// Writes entries of the repository in stages. Before the first one, a target that lists repositories by registers is
-    /// given the repository's.
+    /// Writes entries of the repository in stages. Before the first one, a target that lists repositories by
+    /// registers is given the repository's.
     pub(super) fn write(&mut self, stages: &[&[Entry<'_>]]) -> Result<(), StorageError> {
         if stages.iter().all(|stage| stage.is_empty()) {
             return Ok(());
@@ -270,7 +270,8 @@ impl<'a> RepositoryCopy<'a> {
         self.pass.write(stages)
     }
 
-    /// Returns the digest of the bytes to which a link of a name leads; `None`, and a fault, if the link is not valid.
+    /// Returns the digest of the bytes to which a link of a name leads; `None`, and a fault, if the link is
+    /// not valid.
     pub(super) fn canonical(&self, digest: &Digest, key: &Key, bytes: &[u8]) -> Option<Digest> {
         let target = super::blobs::link_target(bytes).filter(|target| match digest.algorithm() {
             Algorithm::Sha256 => target == digest,

@@ -5,7 +5,8 @@ use std::sync::mpsc::sync_channel;
 use std::sync::{Mutex, PoisonError};
 use std::thread;
 
-/// Gives each item of a source to one of `jobs` threads. After an error, no more items are taken; returns the first one.
+/// Gives each item of a source to one of `jobs` threads. After an error, no more items are taken; returns the
+/// first one.
 pub(super) fn share_out<T: Send, E: Send>(
     jobs: NonZeroUsize,
     mut source: impl FnMut() -> Result<Option<T>, E>,

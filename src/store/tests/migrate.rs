@@ -1,5 +1,7 @@
 //! Tests of migrations from one storage to another.
 
+mod faults;
+mod moments;
 mod stepped;
 
 use std::collections::BTreeMap;
@@ -75,8 +77,8 @@ fn push(store: &Store, repository: &str, note: &str, names: &[&str]) -> Digest {
     digest
 }
 
-/// Fills a storage with all that a registry keeps: images, an index, a referrer, a manifest and a blob by SHA-512, names
-/// in each other, and an upload that goes on.
+/// Fills a storage with all that a registry keeps: images, an index, a referrer, a manifest and a blob by
+/// SHA-512, names in each other, and an upload that goes on.
 fn fill(storage: impl Storage) {
     let store = Store::open(storage, false).unwrap();
     let one = push(&store, "a", "one", &["v1", "latest"]);
@@ -125,8 +127,8 @@ fn objects(storage: &dyn Storage) -> BTreeMap<String, Bytes> {
     }
 }
 
-/// Returns the paths of the links that a storage shows without what they lead to: tags without a manifest or an entry in
-/// their index, manifests without bytes or parts, and links without bytes.
+/// Returns the paths of the links that a storage shows without what they lead to: tags without a manifest or
+/// an entry in their index, manifests without bytes or parts, and links without bytes.
 fn broken(storage: &dyn Storage) -> Vec<String> {
     let all = objects(storage);
     let target = |bytes: &Bytes| std::str::from_utf8(bytes).unwrap().parse::<Digest>().unwrap();
@@ -228,200 +230,6 @@ fn a_copy_is_served_as_the_source_was() {
 }
 
 #[test]
-fn a_copy_that_is_cut_off_at_any_write_shows_nothing_incomplete_and_goes_on() {
-    let from = filled();
-    let wanted = objects(&from);
-    let whole = Stepped::new(Memory::new(ROOM));
-    copy(&from, &whole, &ALONE);
-    let writes = whole.writes();
-    assert!(writes > 50, "{writes} writes");
-    for number in 0..writes {
-        let to = Stepped::new(Memory::new(ROOM));
-        to.fail_after(number);
-        let error = migrate(&from, &to, &ALONE, &()).unwrap_err();
-        assert!(matches!(error, StorageError::Full), "{error}");
-        assert_eq!(broken(&to.memory), [""; 0], "after {number} writes");
-        let again = Stepped::new(to.memory);
-        copy_all(&from, &again);
-        assert_eq!(objects(&again.memory), wanted, "after {number} writes");
-        assert!(again.writes() <= writes - number + 8, "{} writes after {number}", again.writes());
-    }
-}
-
-#[test]
-fn a_push_at_any_moment_of_a_copy_leaves_the_copy_whole() {
-    for number in 0.. {
-        let memory = filled();
-        let from = Stepped::new(memory.clone());
-        let late = memory.clone();
-        from.before_read(number, move || {
-            let store = Store::open(late.clone(), false).unwrap();
-            let one = push(&store, "a", "late", &["v1", "late"]);
-            push_index(&store, "a", &[&one], &["late-index"]);
-            push(&store, "z", "new", &["v1"]);
-        });
-        let to = Memory::new(ROOM);
-        let report = copy(&from, &to, &ALONE);
-        assert_eq!(report.faults, [], "before read {number}");
-        assert_eq!(broken(&to), [""; 0], "before read {number}");
-        if from.has_hook() {
-            assert!(number > 30, "{number} reads");
-            return;
-        }
-        copy_all(&memory, &to);
-        assert_eq!(objects(&to), objects(&memory), "before read {number}");
-    }
-}
-
-#[test]
-fn a_removal_at_any_moment_of_a_copy_is_made_up_for_by_the_last_pass() {
-    let removing = Migration { removes: true, ..ALONE };
-    for number in 0.. {
-        let memory = filled();
-        let from = Stepped::new(memory.clone());
-        let late = memory.clone();
-        from.before_read(number, move || {
-            let store = Store::open(late.clone(), false).unwrap();
-            let both = resolve_tag(&store, "a", "all").unwrap();
-            store.delete_manifest(&name("a"), &both).unwrap();
-            store.delete_tag(&name("a/b"), &"v1".parse().unwrap()).unwrap();
-        });
-        let to = Memory::new(ROOM);
-        copy(&from, &to, &ALONE);
-        if from.has_hook() {
-            return;
-        }
-        let report = copy(&memory, &to, &removing);
-        assert_eq!(report.faults, [], "before read {number}");
-        let mut wanted = objects(&memory);
-        wanted.retain(|path, _| path.contains("/repositories/"));
-        let mut found = objects(&to);
-        found.retain(|path, _| path.contains("/repositories/"));
-        assert_eq!(found, wanted, "before read {number}");
-    }
-}
-
-#[test]
-fn a_repository_that_is_gone_is_removed_from_the_copy_and_its_list() {
-    for is_bucket in [false, true] {
-        let (from, folder) = (filled(), folder());
-        let bucket = Stepped::new(Memory::new(ROOM));
-        let files = Filesystem::open(folder.path(), Access::Write).unwrap();
-        let to: &dyn Storage = if is_bucket { &bucket } else { &files };
-        copy_all(&from, to);
-        for repository in ["a/b", "a"] {
-            let place = RepositoryKeys(&name(repository)).manifests();
-            from.clear(&place).unwrap();
-            from.clear(&RepositoryKeys(&name(repository)).all_layers()).unwrap();
-            from.clear(&RepositoryKeys(&name(repository)).all_referrers()).unwrap();
-        }
-        let report = copy(&from, to, &Migration { removes: true, ..WANTED });
-        assert!(report.removed > 20, "{report:?}");
-        let store = if is_bucket {
-            Store::open(bucket.clone(), false).unwrap()
-        } else {
-            Store::open(files.clone(), false).unwrap()
-        };
-        let page = crate::Page { size: 100, last: String::new() };
-        assert_eq!(store.repositories(&page).unwrap().0, ["a-b", "a/0"].map(name));
-    }
-}
-
-#[test]
-fn a_damaged_blob_is_named_with_all_that_needs_it_and_the_rest_is_copied() {
-    let from = filled();
-    let damaged = Digest::sha256(b"layer of two");
-    from.write(&[&[(blob(&damaged), b"layer of tWo")]]).unwrap();
-    let to = Memory::new(ROOM);
-    let report = copy(&from, &to, &WANTED);
-    let text: Vec<String> =
-        report.faults.iter().map(|fault| format!("{} {}", fault.subject, fault.reason)).collect();
-    assert_eq!(report.fault_count, 5, "{text:#?}");
-    assert!(text[4].starts_with(blob(&damaged).as_str()) || text[0].contains("a:all"), "{text:#?}");
-    for part in ["is damaged: its bytes have the digest sha256:", "a:all refers to", "a:v2 refers to"] {
-        assert!(text.iter().any(|line| line.contains(part)), "{part}: {text:#?}");
-    }
-    assert_eq!(broken(&to), [""; 0]);
-    let store = Store::open(to.clone(), false).unwrap();
-    assert!(resolve_tag(&store, "a", "v1").is_some());
-    assert_eq!(resolve_tag(&store, "a", "all"), None);
-    drop(store);
-
-    push_blob(&Store::open(from.clone(), false).unwrap(), "a", b"layer of two").unwrap();
-    copy_all(&from, &to);
-    assert_eq!(objects(&to), objects(&from));
-}
-
-#[test]
-fn damage_in_the_target_is_found_by_reading_it_and_by_another_length() {
-    let (from, to) = (filled(), Memory::new(ROOM));
-    copy_all(&from, &to);
-    let blobs = [b"layer of one", b"layer of two"].map(|bytes| blob(&Digest::sha256(bytes)));
-    to.write(&[&[(blobs[0].clone(), b"layer of oNe"), (blobs[1].clone(), b"layer")]]).unwrap();
-    assert_eq!(copy_all(&from, &to).blobs, 1);
-    let report = copy(&from, &to, &Migration { verifies: true, ..WANTED });
-    assert_eq!((report.blobs, report.faults), (1, vec![]));
-    assert_eq!(objects(&to), objects(&from));
-}
-
-#[test]
-fn objects_of_another_type_are_removed_before_their_keys_are_written() {
-    let (from, to) = (filled(), Stepped::new(Memory::new(ROOM)));
-    copy_all(&from, &to);
-    let moved = push(&Store::open(from.clone(), false).unwrap(), "a", "moved", &["v1"]);
-    to.memory.write(&[&[(blob(&Digest::sha256(b"layer of two")), b"torn")]]).unwrap();
-    to.refuse_replacements();
-    let report = copy_all(&from, &to);
-    assert_eq!((report.tags, resolve_link(&to, "a", "v1")), (1, moved));
-    assert_eq!(objects(&to), objects(&from));
-}
-
-#[test]
-fn links_without_bytes_are_left_out_and_no_fault() {
-    let from = filled();
-    from.remove(&blob(&Digest::sha256(b"blob by sha512"))).unwrap();
-    let to = Memory::new(ROOM);
-    let report = copy_all(&from, &to);
-    assert_eq!(report.dangling, 3, "an alias and two links");
-    assert_eq!(broken(&to), [""; 0]);
-}
-
-#[test]
-fn a_tag_without_a_manifest_and_a_torn_link_are_faults() {
-    let from = filled();
-    let digest = Digest::sha256(b"nothing");
-    let torn = RepositoryKeys(&name("a")).layer_link(&digest);
-    from.write(&[&[(tag_key("a", "v2"), digest.as_str().as_bytes()), (torn.clone(), b"sha256:")]]).unwrap();
-    let report = copy(&from, &Memory::new(ROOM), &WANTED);
-    let faults: Vec<_> = report.faults.iter().map(|fault| fault.subject.as_str()).collect();
-    assert_eq!(faults, ["a:v2", torn.as_str()]);
-}
-
-#[test]
-fn an_index_whose_manifests_the_source_lacks_is_copied_as_it_is() {
-    let from = Memory::new(ROOM);
-    let store = Store::open(from.clone(), true).unwrap();
-    push_index(&store, "a", &[&Digest::sha256(b"elsewhere")], &["sparse"]);
-    let to = Memory::new(ROOM);
-    copy_all(&from, &to);
-    assert_eq!(objects(&to), objects(&from));
-}
-
-#[test]
-fn indexes_in_more_indexes_than_anyone_builds_are_a_fault_and_not_a_crash() {
-    let from = Memory::new(ROOM);
-    let store = Store::open(from.clone(), false).unwrap();
-    let mut inner = push(&store, "a", "inner", &[]);
-    for _ in 0..200 {
-        inner = push_index(&store, "a", &[&inner], &[]);
-    }
-    push_index(&store, "a", &[&inner], &["deep"]);
-    let to = Memory::new(ROOM);
-    assert!(copy(&from, &to, &WANTED).fault_count > 0);
-    assert_eq!(broken(&to), [""; 0]);
-}
-
-#[test]
 fn a_dry_run_counts_all_and_writes_nothing() {
     let (from, to) = (filled(), Stepped::new(Memory::new(ROOM)));
     let report = copy(&from, &to, &Migration { is_dry_run: true, ..WANTED });
@@ -431,18 +239,6 @@ fn a_dry_run_counts_all_and_writes_nothing() {
         (blobs, bytes, links, manifests, tags, others),
         (report.blobs, report.bytes, report.links, report.manifests, report.tags, report.others)
     );
-}
-
-#[test]
-fn a_tag_that_differs_is_replaced_in_a_copy_alone() {
-    let (from, to) = (filled(), Memory::new(ROOM));
-    copy_all(&from, &to);
-    let here = push(&Store::open(to.clone(), false).unwrap(), "a", "pushed to the target", &["v1"]);
-    let kept = copy(&from, &to, &Migration { overwrites: false, ..WANTED });
-    assert_eq!(kept.faults.iter().map(|fault| fault.subject.as_str()).collect::<Vec<_>>(), ["a:v1"]);
-    assert_eq!(resolve_tag(&Store::open(to.clone(), false).unwrap(), "a", "v1"), Some(here));
-    assert_eq!(copy_all(&from, &to).tags, 1);
-    assert_eq!(to.read(&tag_key("a", "v1"), 100).unwrap(), from.read(&tag_key("a", "v1"), 100).unwrap());
 }
 
 #[test]
