@@ -125,9 +125,8 @@ fn kind(status: StatusCode, code: &str) -> ObjectErrorKind {
         "RequestTimeTooSkewed" | "RequestTimeout" | "InternalError" | "OperationAborted" => {
             return Kind::Unknown;
         }
-        "NoSuchBucket" | "ContainerNotFound" => return Kind::Refused,
-        // Azure does not put a block blob in the place of an append blob.
-        "InvalidBlobType" => return Kind::Refused,
+        // The last one: Azure does not put a block blob in the place of an append blob.
+        "NoSuchBucket" | "ContainerNotFound" | "InvalidBlobType" => return Kind::Refused,
         // Amazon says so with 400 or 403.
         "ExpiredToken" | "ExpiredTokenException" | "TokenRefreshRequired" => return Kind::Expired,
         // The parts, or the blocks, that the end of an upload names are not there.
