@@ -201,6 +201,10 @@ impl Governed {
         signed_at: Option<StoreTime>,
     ) -> Result<(), ObjectError> {
         let attempt = || self.objects().delete(key, condition, signed_at);
+        if signed_at.is_some() {
+            // Sent once: the caller must know of every attempt whose outcome is unknown, and repeats with a new fence.
+            return self.once(points::DELETE, Deadline::SMALL, &attempt, &self.inner.limit).await;
+        }
         let failed = match self.repeat(points::DELETE, Deadline::SMALL, attempt).await {
             Ok(()) => return Ok(()),
             Err(failed) => failed,

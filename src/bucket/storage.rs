@@ -19,8 +19,8 @@ use bytes::Bytes;
 use futures_util::TryStreamExt as _;
 use quinistry_oci::Content;
 use quinistry_store::{
-    Abilities, Created, Entry, Key, LookedUp, Meta, ObjectTag, Removed, ScanPage, Storage, StorageError,
-    Uploads,
+    Abilities, Created, Entry, Fence, Key, LookedUp, Meta, ObjectTag, Removed, ScanPage, Storage,
+    StorageError, Uploads,
 };
 use tokio::runtime::Handle;
 
@@ -181,6 +181,18 @@ impl Storage for Bucket {
 
     fn remove_if(&self, key: &Key, tag: &ObjectTag) -> Result<Removed, StorageError> {
         self.wait(self.remove_version(key, tag))
+    }
+
+    fn fence(&self) -> Option<Fence> {
+        self.0.abilities.fences_removals.then(|| Fence(self.now()))
+    }
+
+    fn remove_fenced(&self, keys: &[Key], fence: Fence) -> Result<Vec<Key>, StorageError> {
+        self.wait(self.remove_fenced_objects(keys, fence))
+    }
+
+    fn copy(&self, from: &Key, to: &Key) -> Result<bool, StorageError> {
+        self.wait(self.copy_object(from, to))
     }
 
     fn clear(&self, folder: &Key) -> Result<bool, StorageError> {

@@ -5,6 +5,8 @@ use std::ops::ControlFlow;
 use bytes::Bytes;
 use quinistry_oci::{Algorithm, Content, Digest, RepositoryName};
 
+use super::gc::online::subject::{Subject, SubjectKind};
+use super::gc::online::touch::{Cause, Needed};
 use super::layout::{Key, RepositoryKeys, alias, blob};
 use super::shared::LinkKind;
 use super::storage::{Entry, StorageError};
@@ -38,8 +40,12 @@ impl Store {
         }
         let begun = self.0.blob_cache.begin();
         let canonical = self.linked(name, digest)?.ok_or(StoreError::BlobUnknown)?;
+        self.touch_for_pull(&[Subject::link(name, &canonical), Subject::bytes(&canonical)]);
         // Another program's collection leaves links without bytes.
-        let opened = self.storage().open(&blob(&canonical))?;
+        let mut opened = self.storage().open(&blob(&canonical))?;
+        if opened.is_none() && self.restore_from_trash(&canonical)? {
+            opened = self.storage().open(&blob(&canonical))?;
+        }
         let (content, tag) = opened.ok_or(StoreError::BlobUnknown)?;
         let (content, weight) = if content.len() > MAX_SHORT_BLOB_BYTES {
             if !self.is_sound(digest, &content, tag)? {
@@ -55,11 +61,13 @@ impl Store {
         Ok(content)
     }
 
-    /// Returns a blob's content if the cache holds it. Never waits for the storage, though reading the
-    /// content may.
+    /// Returns a blob's content if the cache holds it, and a collector does not remove it for long. Never waits for
+    /// the storage, though reading the content may.
     #[must_use]
     pub fn cached_blob(&self, name: &RepositoryName, digest: &Digest) -> Option<Content> {
-        self.0.blob_cache.get(name, digest)
+        let content = self.0.blob_cache.get(name, digest)?;
+        let kinds = [SubjectKind::Link, SubjectKind::Bytes];
+        kinds.iter().all(|kind| self.may_answer_from_cache(*kind, name, digest)).then_some(content)
     }
 
     /// Removes a blob from a repository. Other repositories may have its bytes.
@@ -75,7 +83,7 @@ impl Store {
         })
     }
 
-    fn unlink_blob(&self, name: &RepositoryName, canonical: &Digest) -> Result<(), StoreError> {
+    pub(super) fn unlink_blob(&self, name: &RepositoryName, canonical: &Digest) -> Result<(), StoreError> {
         let place = RepositoryKeys(name);
         // All names of the blob are removed; it rarely has two.
         let others = place.layers(Algorithm::Sha512);
@@ -105,23 +113,40 @@ impl Store {
             None => self.canonical(&alias(digest), digest)?,
         };
         let Some(canonical) = canonical else { return Ok(false) };
+        let subjects = [Subject::bytes(&canonical), Subject::link(name, &canonical)];
+        // A blob that is being removed is uploaded instead.
+        let parts = subjects.iter().map(|subject| (*subject, digest)).collect();
+        let needed = Needed { parts, ..Needed::default() };
+        match self.touching(&needed, Cause::Mount, || self.mount_held(name, digest, &canonical, from)) {
+            Err(StoreError::Missing(_)) => Ok(false),
+            mounted => mounted,
+        }
+    }
+
+    fn mount_held(
+        &self,
+        name: &RepositoryName,
+        digest: &Digest,
+        canonical: &Digest,
+        from: Option<&RepositoryName>,
+    ) -> Result<bool, StoreError> {
         let begun = self.begin_link();
-        let length = self.add_links(&canonical, || {
+        let length = self.add_links(canonical, || {
             // Stored bytes may belong to no repository any more, and damaged ones must be pushed again.
-            let Some(length) = self.sound(&canonical, digest)? else { return Ok(None) };
+            let Some(length) = self.sound(canonical, digest)? else { return Ok(None) };
             let link = match from {
                 Some(from) => Some(RepositoryKeys(from).layer_link(digest)),
                 // Each repository would be a request to a shared storage, where bytes alone are enough.
                 None if self.is_shared() => None,
-                None => match self.any_link(name, &canonical)? {
+                None => match self.any_link(name, canonical)? {
                     Some(link) => Some(link),
                     None => return Ok(None),
                 },
             };
-            let parents: Vec<Key> = link.into_iter().chain([blob(&canonical)]).collect();
+            let parents: Vec<Key> = link.into_iter().chain([blob(canonical)]).collect();
             self.storage().sync_parents(&parents)?;
             let register: Vec<Entry<'_>> = self.missing_register(name).into_iter().collect();
-            let links = blob_links(name, digest, &canonical);
+            let links = blob_links(name, digest, canonical);
             let stages: [&[Entry<'_>]; 2] = [&register, &links];
             self.storage().write(&stages[usize::from(register.is_empty())..])?;
             Ok(Some(length))

@@ -7,6 +7,8 @@ use std::time::SystemTime;
 use quinistry_oci::{Digest, RepositoryName, Tag, WithCauses, to_json};
 use serde::{Deserialize, Serialize};
 
+use super::gc::online::subject::Subject;
+use super::gc::online::touch::{Cause, Needed};
 use super::layout::{Key, RepositoryKeys, intent, intents};
 use super::storage::{Meta, StorageError};
 use super::{Store, StoreError};
@@ -109,7 +111,7 @@ impl Store {
     /// Carries out the missing steps. A crash may have come after any step, and another program may have
     /// changed the repository since: missing files are skipped, and tags that refer to another manifest by
     /// now stay. On a shared storage, an intent that another replica wrote at `begun` leaves what was written since.
-    fn perform(&self, wanted: &Intent, begun: Option<SystemTime>) -> Result<(), StoreError> {
+    pub(super) fn perform(&self, wanted: &Intent, begun: Option<SystemTime>) -> Result<(), StoreError> {
         match wanted {
             Intent::Tag { repository, digest, tags } => {
                 if let Some(begun) = begun {
@@ -200,12 +202,42 @@ impl Store {
         match serde_json::from_slice::<Intent>(&bytes) {
             Ok(wanted) => {
                 tracing::info!(%key, ?wanted, "finishing interrupted change");
-                self.changing_manifests_at_once(wanted.repository(), || self.perform(&wanted, begun))?;
+                let finish =
+                    || self.changing_manifests_at_once(wanted.repository(), || self.perform(&wanted, begun));
+                match &wanted {
+                    Intent::Tag { repository, digest, .. } | Intent::Create { repository, digest, .. } => {
+                        self.tagging_held(repository, digest, finish)?;
+                    }
+                    Intent::Delete { .. } => finish()?,
+                }
             }
             Err(error) => tracing::error!(%key, %error, "removing invalid intent"),
         }
         self.storage().remove(key)?;
         Ok(())
+    }
+}
+
+impl Store {
+    /// Tags a manifest that a collector does not remove meanwhile; one that is being removed is not tagged.
+    fn tagging_held(
+        &self,
+        name: &RepositoryName,
+        digest: &Digest,
+        tag: impl FnOnce() -> Result<(), StoreError>,
+    ) -> Result<(), StoreError> {
+        let Some(canonical) = self.revision(name, digest)? else {
+            ignore_intent_to_tag(name, digest);
+            return Ok(());
+        };
+        let parts = vec![(Subject::revision(name, &canonical), digest)];
+        match self.touching(&Needed { parts, ..Needed::default() }, Cause::Tag, tag) {
+            Err(StoreError::Missing(_)) => {
+                ignore_intent_to_tag(name, digest);
+                Ok(())
+            }
+            tagged => tagged,
+        }
     }
 }
 

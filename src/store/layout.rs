@@ -6,6 +6,8 @@
 //!
 //! Source: the path specifications of distribution 3.1, `registry/storage/paths.go`.
 
+pub(super) mod collection;
+
 use std::fmt;
 
 use quinistry_oci::{Algorithm, Digest, RepositoryName, Tag};

@@ -145,31 +145,44 @@ impl Store {
 
     /// Opens the store on a storage, with options. First finishes interrupted changes, if the storage can be written.
     pub fn open_with(storage: impl Storage, options: StoreOptions) -> Result<Self, StoreError> {
-        Self::open_by(storage, options, LocalClock::boot)
+        Self::open_by(storage, options, Collector::new(LocalClock::boot()))
     }
 
     /// Opens the store as one replica of several in a test, which moves the clock of the replica's machine.
     #[cfg(any(test, feature = "testing"))]
     pub fn open_replica(storage: impl Storage, clock: LocalClock) -> Result<Self, StoreError> {
-        Self::open_by(storage, StoreOptions::default(), || clock)
+        Self::open_by(storage, StoreOptions::default(), Collector::new(clock))
+    }
+
+    /// Opens the store as one replica of several in a test of collection: with the lifetime of a view in place of a
+    /// minute, and with a way to wait.
+    #[cfg(any(test, feature = "testing"))]
+    pub fn open_collected(
+        storage: impl Storage,
+        options: StoreOptions,
+        clock: LocalClock,
+        view_lifetime: std::time::Duration,
+        wait: impl Fn(std::time::Duration) + Send + Sync + 'static,
+    ) -> Result<Self, StoreError> {
+        Self::open_by(storage, options, Collector::new(clock).with(view_lifetime, wait))
     }
 
     fn open_by(
         storage: impl Storage,
         options: StoreOptions,
-        clock: impl FnOnce() -> LocalClock,
+        collector: Collector,
     ) -> Result<Self, StoreError> {
         let StoreOptions { allows_sparse, coherence } = options;
         let is_shared = storage.abilities().is_shared;
         let usual = if is_shared { Coherence::Strict } else { Coherence::Relaxed };
         let coherence = coherence.unwrap_or(usual);
         let lifetime = coherence.lifetime();
-        let clock = clock();
+        let clock = collector.clock().clone();
         let inner = Inner {
             storage: Arc::new(storage),
             locks: RepositoryLocks::default(),
             link_guard: LinkGuard::default(),
-            collector: Collector::new(clock.clone()),
+            collector,
             sessions: Sessions::new(MAX_SESSIONS),
             resolved_references: ExpiringCache::new(REFERENCE_CACHE_CAPACITY, lifetime),
             blob_cache: ExpiringCache::new(BLOB_CACHE_BYTES, lifetime),
@@ -186,7 +199,14 @@ impl Store {
             allows_sparse,
         };
         let store = Self(Arc::new(inner));
+        // Before the intents of a crash, which link content. Where others collect, an intent reads the view itself.
+        if !is_shared {
+            store.open_view()?;
+        }
         store.finish_intents()?;
+        if is_shared {
+            store.open_view()?;
+        }
         Ok(store)
     }
 

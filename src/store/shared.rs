@@ -52,15 +52,17 @@ pub(super) struct Shared {
     next_walk: Mutex<Option<SystemTime>>,
     /// The storage gives equal bytes the same tag. Seen at the first push of a tag.
     has_content_tags: OnceLock<bool>,
-    /// Lengths of blobs and manifests that this process has linked.
-    recent_links: ExpiringCache<(LinkKind, Digest), u64>,
+    /// Lengths of blobs and manifests that this process has linked, and the times of it by the local clock.
+    recent_links: ExpiringCache<(LinkKind, Digest), (u64, Duration)>,
+    clock: LocalClock,
 }
 
 impl Shared {
     pub(super) fn new(clock: LocalClock) -> Self {
         Self {
             replica: Replica::new(),
-            leadership: Leadership::new(clock),
+            leadership: Leadership::new(clock.clone()),
+            clock,
             registered: Mutex::default(),
             has_all_registers: AtomicBool::new(false),
             next_walk: Mutex::default(),

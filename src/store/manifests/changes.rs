@@ -4,6 +4,7 @@ use bytes::Bytes;
 use quinistry_oci::{Descriptor, Digest, Manifest, RepositoryName, Tag, to_json};
 
 use crate::blobs::link_to;
+use crate::gc::online::touch::Cause;
 use crate::intents::Intent;
 use crate::layout::{Key, RepositoryKeys, blob};
 use crate::shared::LinkKind;
@@ -47,6 +48,23 @@ impl Store {
     }
 
     fn put_manifest_with(
+        &self,
+        name: &RepositoryName,
+        bytes: &Bytes,
+        manifest: &Manifest,
+        tagged: Tagged<'_>,
+        may_overwrite: bool,
+    ) -> Result<(), StoreError> {
+        let canonical = Digest::sha256(bytes);
+        let parts = self.parts_to_touch(name, manifest)?;
+        let needed = self.needed_by(name, &canonical, &parts);
+        // Outside of the repository's lock, which a collector takes to remove what a push may wait for.
+        self.touching(&needed, Cause::Manifest, || {
+            self.put_held_manifest(name, bytes, manifest, tagged, may_overwrite)
+        })
+    }
+
+    fn put_held_manifest(
         &self,
         name: &RepositoryName,
         bytes: &Bytes,

@@ -10,6 +10,7 @@ use std::time::SystemTime;
 use quinistry_oci::{Algorithm, Digest, Manifest, RepositoryName, Tag, to_json};
 
 use crate::blobs::link_to;
+use crate::gc::online::safeguard::Safeguard;
 use crate::intents::{Intent, ignore_intent_to_tag};
 use crate::layout::{Key, RepositoryKeys, blob};
 use crate::manifests::{MAX_STORED_MANIFEST_BYTES, tag_indexes};
@@ -192,7 +193,7 @@ impl Store {
         links: &[Entry<'_>],
         index: &[Entry<'_>],
     ) -> Result<(), StoreError> {
-        if !self.is_shared() {
+        if !self.is_shared() || !self.has(Safeguard::CreateStageFive) {
             return Ok(());
         }
         for _ in 0..MAX_REPAIRS {

@@ -41,7 +41,7 @@ pub struct CycleReport {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct KindReport {
-    /// Number of subjects that the mark found.
+    /// Number of subjects that the storage has after the cycle.
     pub found: u64,
     /// Number of subjects that the next cycle removes, unless they are used.
     pub condemned: u64,

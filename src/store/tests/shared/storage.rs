@@ -10,8 +10,8 @@ use bytes::Bytes;
 use quinistry_oci::{Algorithm, Content, Digest, RepositoryName};
 
 use crate::storage::{
-    Abilities, Created, Entry, LookedUp, Meta, ObjectTag, Removed, ScanPage, Storage, StorageError, Upload,
-    UploadStart, Uploads,
+    Abilities, Created, Entry, FENCE_LIFETIME, Fence, LookedUp, Meta, ObjectTag, Removed, ScanPage, Storage,
+    StorageError, Upload, UploadStart, Uploads,
 };
 use crate::{Key, Memory, UploadId};
 
@@ -51,6 +51,9 @@ struct State {
     hook: Mutex<Option<(usize, Hook)>>,
     /// Call after a write of a key that contains this text.
     after_write: Mutex<Option<(&'static str, Hook)>>,
+    /// Call after a fenced removal was sent, before it arrives.
+    before_removal: Mutex<Option<Hook>>,
+    is_unfenced: AtomicBool,
     is_read_only: AtomicBool,
     redirects: AtomicBool,
     /// Most bytes that one call has read.
@@ -151,6 +154,18 @@ impl SharedMemory {
     /// Calls `hook` right after the next write of a key that contains a text.
     pub(super) fn after_write(&self, part: &'static str, hook: impl FnOnce() + Send + 'static) {
         *lock(&self.state.after_write) = Some((part, Box::new(hook)));
+    }
+
+    /// Calls `hook` while the next fenced removal is on its way.
+    pub(super) fn before_removal(&self, hook: impl FnOnce() + Send + 'static) {
+        *lock(&self.state.before_removal) = Some(Box::new(hook));
+    }
+
+    /// Returns a view of the same bytes that cannot refuse late removals.
+    pub(super) fn unfenced_view(&self) -> Self {
+        let view = self.view();
+        view.state.is_unfenced.store(true, Ordering::Relaxed);
+        view
     }
 
     /// Returns true if a hook was not called yet, and forgets it.
@@ -301,6 +316,27 @@ impl Storage for SharedMemory {
         let Some(found) = self.memory.head(key)? else { return Ok(Removed::Absent) };
         let has_tag = self.aged(key, found.clone()).tag == *tag;
         if has_tag { self.memory.remove_if(key, &found.tag) } else { Ok(Removed::Changed) }
+    }
+
+    fn fence(&self) -> Option<Fence> {
+        (!self.state.is_unfenced.load(Ordering::Relaxed)).then(|| Fence(self.now()))
+    }
+
+    /// Refuses removals after their time, as a store does that checks the time of their signatures.
+    fn remove_fenced(&self, keys: &[Key], fence: Fence) -> Result<Vec<Key>, StorageError> {
+        let hook = lock(&self.state.before_removal).take();
+        if let Some(hook) = hook {
+            hook();
+        }
+        let mut left = Vec::new();
+        for key in keys {
+            if self.now() > fence.0 + FENCE_LIFETIME {
+                left.push(key.clone());
+            } else {
+                self.remove(key)?;
+            }
+        }
+        Ok(left)
     }
 
     fn clear(&self, folder: &Key) -> Result<bool, StorageError> {
