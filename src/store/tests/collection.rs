@@ -1,5 +1,7 @@
 //! Tests of collection over manifests that another program accepted, and this one would refuse.
 
+mod online;
+
 use std::time::Duration;
 
 use super::*;

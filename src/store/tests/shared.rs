@@ -7,7 +7,7 @@ mod lead;
 mod referrers;
 mod replicas;
 mod requests;
-mod storage;
+pub(super) mod storage;
 mod tags;
 
 use bytes::Bytes;

@@ -17,16 +17,16 @@ use crate::{Key, Memory, UploadId};
 
 /// Requests of an operation, and how many of them had to wait for one another.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Requests {
-    pub(super) all: usize,
-    pub(super) rounds: usize,
+pub(in crate::tests) struct Requests {
+    pub(in crate::tests) all: usize,
+    pub(in crate::tests) rounds: usize,
 }
 
 type Hook = Box<dyn FnOnce() + Send>;
 
 /// A view of one storage; clones have the same bytes and the same counts.
 #[derive(Clone)]
-pub(super) struct SharedMemory {
+pub(in crate::tests) struct SharedMemory {
     memory: Memory,
     state: Arc<State>,
     /// Ages by which keys are older than they are, of all views.
@@ -71,7 +71,7 @@ impl fmt::Debug for SharedMemory {
 }
 
 impl SharedMemory {
-    pub(super) fn new() -> Self {
+    pub(in crate::tests) fn new() -> Self {
         Self {
             memory: Memory::new(1 << 30),
             state: Arc::default(),
@@ -82,26 +82,26 @@ impl SharedMemory {
     }
 
     /// Returns a storage whose tags are hashes of the bytes, as those of S3 without encryption by keys of its own.
-    pub(super) fn with_content_tags() -> Self {
+    pub(in crate::tests) fn with_content_tags() -> Self {
         Self { has_content_tags: true, ..Self::new() }
     }
 
-    pub(super) fn has_content_tags(&self) -> bool {
+    pub(in crate::tests) fn has_content_tags(&self) -> bool {
         self.has_content_tags
     }
 
     /// Returns a view of the same bytes with counts of its own.
-    pub(super) fn view(&self) -> Self {
+    pub(in crate::tests) fn view(&self) -> Self {
         Self { state: Arc::default(), ..self.clone() }
     }
 
     /// Stops the clock of the storage.
-    pub(super) fn stop_clock(&self) {
+    pub(in crate::tests) fn stop_clock(&self) {
         lock(&self.clock).stopped_at = Some(SystemTime::UNIX_EPOCH + Duration::from_hours(24));
     }
 
     /// Moves the stopped clock forward.
-    pub(super) fn advance(&self, by: Duration) {
+    pub(in crate::tests) fn advance(&self, by: Duration) {
         let mut clock = lock(&self.clock);
         clock.stopped_at = clock.stopped_at.map(|at| at + by);
     }
@@ -115,66 +115,66 @@ impl SharedMemory {
         }
     }
 
-    pub(super) fn read_only_view(&self) -> Self {
+    pub(in crate::tests) fn read_only_view(&self) -> Self {
         let view = self.view();
         view.set_read_only(true);
         view
     }
 
-    pub(super) fn set_read_only(&self, is_read_only: bool) {
+    pub(in crate::tests) fn set_read_only(&self, is_read_only: bool) {
         self.state.is_read_only.store(is_read_only, Ordering::Relaxed);
     }
 
-    pub(super) fn redirecting_view(&self) -> Self {
+    pub(in crate::tests) fn redirecting_view(&self) -> Self {
         let view = self.view();
         view.state.redirects.store(true, Ordering::Relaxed);
         view
     }
 
     /// Returns the bytes, to write and read as another program does.
-    pub(super) fn bytes(&self) -> &Memory {
+    pub(in crate::tests) fn bytes(&self) -> &Memory {
         &self.memory
     }
 
     /// Returns the requests since the last call.
-    pub(super) fn take_requests(&self) -> Requests {
+    pub(in crate::tests) fn take_requests(&self) -> Requests {
         std::mem::take(&mut lock(&self.state.requests))
     }
 
     /// Returns the most bytes that one call has read.
-    pub(super) fn most_bytes(&self) -> usize {
+    pub(in crate::tests) fn most_bytes(&self) -> usize {
         self.state.most_bytes.load(Ordering::Relaxed)
     }
 
     /// Calls `hook` before the round of a number, from 0.
-    pub(super) fn before_round(&self, number: usize, hook: impl FnOnce() + Send + 'static) {
+    pub(in crate::tests) fn before_round(&self, number: usize, hook: impl FnOnce() + Send + 'static) {
         *lock(&self.state.hook) = Some((number, Box::new(hook)));
     }
 
     /// Calls `hook` right after the next write of a key that contains a text.
-    pub(super) fn after_write(&self, part: &'static str, hook: impl FnOnce() + Send + 'static) {
+    pub(in crate::tests) fn after_write(&self, part: &'static str, hook: impl FnOnce() + Send + 'static) {
         *lock(&self.state.after_write) = Some((part, Box::new(hook)));
     }
 
     /// Calls `hook` while the next fenced removal is on its way.
-    pub(super) fn before_removal(&self, hook: impl FnOnce() + Send + 'static) {
+    pub(in crate::tests) fn before_removal(&self, hook: impl FnOnce() + Send + 'static) {
         *lock(&self.state.before_removal) = Some(Box::new(hook));
     }
 
     /// Returns a view of the same bytes that cannot refuse late removals.
-    pub(super) fn unfenced_view(&self) -> Self {
+    pub(in crate::tests) fn unfenced_view(&self) -> Self {
         let view = self.view();
         view.state.is_unfenced.store(true, Ordering::Relaxed);
         view
     }
 
     /// Returns true if a hook was not called yet, and forgets it.
-    pub(super) fn forget_hook(&self) -> bool {
+    pub(in crate::tests) fn forget_hook(&self) -> bool {
         lock(&self.state.hook).take().is_some()
     }
 
     /// Makes the bytes under all present keys that contain a text older.
-    pub(super) fn age(&self, part: &str, by: Duration) {
+    pub(in crate::tests) fn age(&self, part: &str, by: Duration) {
         let mut after = None;
         loop {
             let page = self.memory.scan(&crate::layout::root(), after.as_ref(), 1000).unwrap();
@@ -407,6 +407,7 @@ impl Upload for CountedUpload {
         self.storage.count(1);
         self.storage.check_writable()?;
         self.upload.finish(key, &[])?;
+        self.storage.note_write(key);
         self.storage.write_stages(then)
     }
 
