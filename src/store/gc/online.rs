@@ -340,7 +340,6 @@ impl Store {
         let swept = self.sweep_or_preview(context, mark, SubjectKind::Bytes, (sweep, report))?;
         if let Some(prior) = &context.prior
             && swept == Progress::Complete
-            && !prior.decisions.is_swept
             && !context.options.dry_run
         {
             self.end_sweep(context, prior)?;
@@ -355,9 +354,7 @@ impl Store {
         kind: SubjectKind,
         (sweep, report): (&mut Sweep, &mut CycleReport),
     ) -> Result<Progress, StoreError> {
-        let Some(prior) = context.prior.as_ref().filter(|prior| !prior.decisions.is_swept) else {
-            return Ok(Progress::Complete);
-        };
+        let Some(prior) = &context.prior else { return Ok(Progress::Complete) };
         if !context.options.dry_run {
             return self.sweep_kind(context, (prior, mark), kind, (sweep, report));
         }

@@ -1,6 +1,9 @@
 //! Tests of collection over manifests that another program accepted, and this one would refuse.
 
+mod cut_off;
 mod online;
+mod refusals;
+mod touches;
 
 use std::time::Duration;
 

@@ -8,10 +8,10 @@ use axum::response::Response;
 use bytes::{Bytes, BytesMut};
 use http::header::{CONTENT_TYPE, LOCATION};
 use http::request::Parts;
-use http::{HeaderName, StatusCode};
+use http::{HeaderName, Method, StatusCode};
 use quinistry_http::memory_budget::{MemoryBudget, PERMIT_TIMEOUT, Permit, UNBUDGETED_BYTES};
 use quinistry_oci::{Algorithm, Digest, Manifest, Reference, ReferenceError, RepositoryName, Tag};
-use quinistry_store::{StoreError, Tagged};
+use quinistry_store::{Store, StoreError, Tagged};
 use tokio::time::Instant;
 
 use crate::api::authorization::unless_permitted;
@@ -50,7 +50,7 @@ pub(crate) async fn get(
     let reference = references::reference(reference)?.ok_or(Error::ManifestUnknown)?;
     let mut permit = None;
     loop {
-        let served = load(stored, &name, &reference).await?;
+        let served = load(stored, &name, &reference, request.method == Method::HEAD).await?;
         match served.respond_within_budget(request, permit)? {
             ControlFlow::Break(response) => return Ok(response),
             ControlFlow::Continue(wait) => permit = Some(wait.permit().await?),
@@ -58,17 +58,27 @@ pub(crate) async fn get(
     }
 }
 
+/// Loads a manifest. A client that asks for a digest by HEAD may skip the push, so that the manifest is held against
+/// collection.
 async fn load(
     stored: &LimitedStore,
     name: &RepositoryName,
     reference: &Reference,
+    is_held: bool,
 ) -> Result<ServedContent, Error> {
     let manifest = if let Some(manifest) = stored.store.cached_manifest(name, reference) {
         manifest
     } else {
         let _permit = stored.manifest_read_permits.acquire().await.expect("the semaphore is never closed");
         let (name, reference) = (name.clone(), reference.clone());
-        stored.run(move |store| store.manifest(&name, &reference)).await?
+        let look_up = move |store: &Store| {
+            let look_up = || store.manifest(&name, &reference);
+            match &reference {
+                Reference::Digest(digest) if is_held => store.holding_manifest(&name, digest, look_up),
+                _ => look_up(),
+            }
+        };
+        stored.run(look_up).await?
     };
     Ok(ServedContent::manifest(&manifest.digest, manifest.media_type, &manifest.content)
         .with_blocking_reads())
@@ -267,7 +277,7 @@ fn strip_parameters(value: &[u8]) -> Option<&str> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use quinistry_store::{Memory, Store};
+    use quinistry_store::Memory;
 
     async fn push(stored: &LimitedStore, length: usize) -> StatusCode {
         let index = r#"{"schemaVersion":2,"manifests":[]}"#;

@@ -76,7 +76,6 @@ pub(super) struct Decisions {
     pub(super) begun: BTreeSet<Shard>,
     pub(super) doomed: BTreeMap<Shard, HashSet<SubjectHash>>,
     pub(super) done: BTreeSet<Shard>,
-    pub(super) is_swept: bool,
 }
 
 // === impl Seal ===
@@ -183,7 +182,6 @@ impl Store {
                 ("doom", Some(shard), _) => drop(found.begun.insert(shard)),
                 ("doomed", Some(shard), _) => doomed.push(shard),
                 ("done", Some(shard), _) => drop(found.done.insert(shard)),
-                ("swept", ..) => found.is_swept = true,
                 _ => {}
             }
             Ok(())

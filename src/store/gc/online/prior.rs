@@ -167,23 +167,21 @@ impl Store {
         let keys = EpochKeys(epoch.number);
         let mut names = HashMap::new();
         let mut kinds = <[Vec<Condemned>; 3]>::default();
-        if !decisions.is_swept {
-            for kind in SubjectKind::ALL {
-                for shard in epoch.seal.shards(kind) {
-                    take(1);
-                    let key = keys.list(&epoch.seal.nonce, shard);
-                    let unknown = || StoreError::CollectionUnknown(key.clone());
-                    let bytes = self.storage().read(&key, MAX_LIST_BYTES)?.ok_or_else(unknown)?;
-                    let text = std::str::from_utf8(&bytes).map_err(|_| unknown())?;
-                    for line in text.lines() {
-                        kinds[kind as usize].push(Condemned::parse(line, &mut names).ok_or_else(unknown)?);
-                    }
+        for kind in SubjectKind::ALL {
+            for shard in epoch.seal.shards(kind) {
+                take(1);
+                let key = keys.list(&epoch.seal.nonce, shard);
+                let unknown = || StoreError::CollectionUnknown(key.clone());
+                let bytes = self.storage().read(&key, MAX_LIST_BYTES)?.ok_or_else(unknown)?;
+                let text = std::str::from_utf8(&bytes).map_err(|_| unknown())?;
+                for line in text.lines() {
+                    kinds[kind as usize].push(Condemned::parse(line, &mut names).ok_or_else(unknown)?);
                 }
-                let of_kind = &kinds[kind as usize];
-                let is_sorted = of_kind.is_sorted_by(|one, other| one.hash < other.hash);
-                if !is_sorted || of_kind.len() as u64 != epoch.seal.subjects[kind as usize] {
-                    return Err(StoreError::CollectionUnknown(keys.sealed()));
-                }
+            }
+            let of_kind = &kinds[kind as usize];
+            let is_sorted = of_kind.is_sorted_by(|one, other| one.hash < other.hash);
+            if !is_sorted || of_kind.len() as u64 != epoch.seal.subjects[kind as usize] {
+                return Err(StoreError::CollectionUnknown(keys.sealed()));
             }
         }
         let states = [0, 1, 2].map(|kind: usize| kinds[kind].iter().map(|_| AtomicU8::new(0)).collect());

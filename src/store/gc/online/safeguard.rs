@@ -13,7 +13,7 @@ pub enum Safeguard {
     MarkAfterGrace,
     /// A mount touches the bytes and the new link.
     TouchOnMount,
-    /// HEAD touches what it answers for.
+    /// HEAD and GET touch what they answer for.
     TouchOnHead,
     /// A commit of a blob or manifest touches itself and its parts.
     TouchOnCommit,

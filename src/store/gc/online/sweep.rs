@@ -99,6 +99,11 @@ impl Store {
         if !context.lead.still() {
             return Ok(None);
         }
+        if prior.decisions.done.contains(&shard) {
+            let doomed = prior.decisions.doomed.get(&shard).cloned().unwrap_or_default();
+            context.take(1);
+            return Ok(Some((doomed, self.revived(epoch, shard)?)));
+        }
         let of_term = to_json(&json!({"term": context.lead.term()}));
         let doom = || {
             context.take(1);
@@ -126,9 +131,6 @@ impl Store {
         };
         failpoint("gc.doomed")?;
         let doomed = parse_hashes(&doomed);
-        if prior.decisions.done.contains(&shard) {
-            return Ok(Some((doomed, alive)));
-        }
         let subjects: Vec<&Condemned> = prior
             .of_shard(shard)
             .filter(|(_, subject)| doomed.contains(&subject.hash))

@@ -178,7 +178,11 @@ impl Store {
             view.shard(subject.kind, hash).is_some() && !view.is_known_alive(hash)
         };
         let counts = self.is_fresh(&view, self.0.collector.clock.now());
-        if view.is_empty() || !counts || !subjects.iter().any(is_condemned) {
+        if view.is_empty()
+            || !counts
+            || !self.has(Safeguard::TouchOnHead)
+            || !subjects.iter().any(is_condemned)
+        {
             return;
         }
         if let Err(error) = self.touch_all(subjects, Cause::Get) {

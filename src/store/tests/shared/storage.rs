@@ -53,6 +53,8 @@ struct State {
     after_write: Mutex<Option<(&'static str, Hook)>>,
     /// Call after a fenced removal was sent, before it arrives.
     before_removal: Mutex<Option<Hook>>,
+    /// Call before the creation, or the removal, of a key that ends with this text.
+    before_change: Mutex<Option<(String, Hook)>>,
     is_unfenced: AtomicBool,
     is_read_only: AtomicBool,
     redirects: AtomicBool,
@@ -159,6 +161,23 @@ impl SharedMemory {
     /// Calls `hook` while the next fenced removal is on its way.
     pub(in crate::tests) fn before_removal(&self, hook: impl FnOnce() + Send + 'static) {
         *lock(&self.state.before_removal) = Some(Box::new(hook));
+    }
+
+    /// Calls `hook` before the next creation of a key that ends with a text.
+    pub(in crate::tests) fn before_create(&self, end: &str, hook: impl FnOnce() + Send + 'static) {
+        *lock(&self.state.before_change) = Some((end.to_owned(), Box::new(hook)));
+    }
+
+    /// Calls `hook` before the next removal of a key.
+    pub(in crate::tests) fn before_remove(&self, key: &Key, hook: impl FnOnce() + Send + 'static) {
+        self.before_create(key.as_str(), hook);
+    }
+
+    fn call_before_change(&self, key: &Key) {
+        let hook = lock(&self.state.before_change).take_if(|(end, _)| key.as_str().ends_with(end.as_str()));
+        if let Some((_, hook)) = hook {
+            hook();
+        }
     }
 
     /// Returns a view of the same bytes that cannot refuse late removals.
@@ -295,6 +314,7 @@ impl Storage for SharedMemory {
     }
 
     fn create(&self, key: &Key, bytes: &[u8]) -> Result<Created, StorageError> {
+        self.call_before_change(key);
         self.count(1);
         self.check_writable()?;
         let created = self.memory.create(key, bytes)?;
@@ -305,6 +325,7 @@ impl Storage for SharedMemory {
     }
 
     fn remove(&self, key: &Key) -> Result<bool, StorageError> {
+        self.call_before_change(key);
         self.count(1);
         self.check_writable()?;
         self.memory.remove(key)
