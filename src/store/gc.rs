@@ -9,7 +9,7 @@ mod offline;
 pub(super) mod online;
 mod rules;
 
-pub use offline::{Collected, Collection, NotUnderstood};
+pub use offline::{Collected, Collection, DamagedManifest, NotUnderstood};
 pub use online::report::{CycleReport, KindReport, RepositoryReport, UnknownNeeds};
 #[cfg(any(test, feature = "testing"))]
 pub use online::safeguard::Safeguard;

@@ -7,8 +7,8 @@ use quinistry_oci::{Content, RepositoryName};
 
 use super::layout::Key;
 use super::storage::{
-    Abilities, Created, Entry, Leftover, ListingVersion, LookedUp, Meta, ObjectTag, Removed, ScanPage, Space,
-    Storage, StorageError, Upload, UploadStart, Uploads,
+    Abilities, Created, Entry, Fence, Leftover, ListingVersion, LookedUp, Meta, ObjectTag, Removed, ScanPage,
+    Space, Storage, StorageError, Upload, UploadStart, Uploads,
 };
 use super::uploads::UploadId;
 
@@ -70,6 +70,11 @@ impl<S: Storage> Storage for ReadOnlyStorage<S> {
 
     fn remove_if(&self, _: &Key, _: &ObjectTag) -> Result<Removed, StorageError> {
         Err(StorageError::ReadOnly)
+    }
+
+    fn fence(&self) -> Option<Fence> {
+        // Asked before a dry run, which removes nothing.
+        self.0.fence()
     }
 
     fn clear(&self, _: &Key) -> Result<bool, StorageError> {

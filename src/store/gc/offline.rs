@@ -12,6 +12,7 @@ use std::time::{Duration, SystemTime};
 use quinistry_oci::{Algorithm, Digest, Manifest, RepositoryName, Tag};
 
 use super::needs::{Needs, needs_of};
+use super::online::DamagedManifests;
 use crate::layout::{Key, RepositoryKeys, aliases, blob, blobs};
 use crate::{Meta, Store, StoreError};
 
@@ -25,6 +26,8 @@ pub struct Collection {
     pub untagged: bool,
     /// Report only, and remove nothing.
     pub dry_run: bool,
+    /// Treatment of manifests whose needs are unknown, since their bytes are damaged.
+    pub damaged: DamagedManifests,
 }
 
 /// Content that was collected, or would be in a dry run.
@@ -40,6 +43,8 @@ pub struct Collected {
     pub kept: usize,
     /// Manifests that are not understood, and stay with every digest in their text.
     pub not_understood: Vec<NotUnderstood>,
+    /// Damaged manifests, whose repositories stay as they are, and with them all bytes.
+    pub damaged: Vec<DamagedManifest>,
 }
 
 /// Manifest whose form is not understood, though its bytes have its digest.
@@ -51,6 +56,25 @@ pub struct NotUnderstood {
     pub digest: Digest,
     /// Tags of the manifest.
     pub tags: Vec<Tag>,
+}
+
+/// Manifest whose bytes do not have its digest, so that the content that it needs is unknown.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DamagedManifest {
+    /// Repository of the manifest.
+    pub repository: RepositoryName,
+    /// SHA-256 of the manifest.
+    pub digest: Digest,
+    /// Tags of the manifest.
+    pub tags: Vec<Tag>,
+}
+
+impl From<DamagedManifest> for StoreError {
+    fn from(DamagedManifest { repository, digest, tags }: DamagedManifest) -> Self {
+        let tags: Vec<_> = tags.iter().map(ToString::to_string).collect();
+        let tags = if tags.is_empty() { "no tag".into() } else { tags.join(", ") };
+        Self::DamagedIn { repository, digest, tags }
+    }
 }
 
 /// A repository's manifests by their SHA-256.
@@ -68,7 +92,11 @@ impl Store {
         // Everything is read before anything is removed.
         let mut links = Vec::new();
         for name in &names {
-            let manifests = self.manifests_of(name)?;
+            let (manifests, damaged) = self.manifests_of(name, wanted.damaged)?;
+            if !damaged.is_empty() {
+                collected.damaged.extend(damaged);
+                continue;
+            }
             let kept = if wanted.untagged {
                 self.reached(name, &manifests, wanted)?
             } else {
@@ -102,8 +130,9 @@ impl Store {
         }
         collected.links = links;
         for digest in self.all_blobs()? {
-            let found =
-                if needed.contains(&digest) { None } else { Some(self.storage().head(&blob(&digest))?) };
+            // A damaged manifest may need any of them.
+            let stays = needed.contains(&digest) || !collected.damaged.is_empty();
+            let found = if stays { None } else { Some(self.storage().head(&blob(&digest))?) };
             match found {
                 Some(found) if !is_young(found.as_ref(), wanted) => {
                     collected.blobs.push((digest, found.map_or(0, |found| found.length)));
@@ -143,18 +172,25 @@ impl Store {
         })
     }
 
-    /// Reads all manifests of a repository. A manifest without bytes is skipped: its parts cannot be needed
-    /// any more.
-    fn manifests_of(&self, name: &RepositoryName) -> Result<Manifests, StoreError> {
-        let mut manifests = BTreeMap::new();
+    /// Reads all manifests of a repository; returns them, and those that are damaged unless these are an error. A
+    /// manifest without bytes is skipped: its parts cannot be needed any more.
+    fn manifests_of(
+        &self,
+        name: &RepositoryName,
+        on_damage: DamagedManifests,
+    ) -> Result<(Manifests, Vec<DamagedManifest>), StoreError> {
+        let (mut manifests, mut damaged) = (BTreeMap::new(), Vec::new());
         for (_, canonical) in self.all_revisions(name, true)? {
             let known = match self.content(&canonical) {
                 Err(StoreError::ManifestUnknown) => continue,
                 Err(StoreError::Damaged(digest)) => {
-                    let tags =
-                        self.tags_of(name, &digest)?.iter().map(ToString::to_string).collect::<Vec<_>>();
-                    let tags = if tags.is_empty() { "no tag".into() } else { tags.join(", ") };
-                    return Err(StoreError::DamagedIn { repository: name.clone(), digest, tags });
+                    let tags = self.tags_of(name, &digest)?;
+                    let manifest = DamagedManifest { repository: name.clone(), digest, tags };
+                    if on_damage == DamagedManifests::Stop {
+                        return Err(manifest.into());
+                    }
+                    damaged.push(manifest);
+                    continue;
                 }
                 known => known?,
             };
@@ -162,7 +198,7 @@ impl Store {
             let needs = needs_of(&known.bytes, pushed);
             manifests.insert(canonical, needs);
         }
-        Ok(manifests)
+        Ok((manifests, damaged))
     }
 
     /// Returns the tags that refer to a manifest, by any of its digests.
