@@ -10,6 +10,7 @@ mod api;
 pub mod auth;
 mod builtin;
 mod client_address;
+mod collection;
 pub mod config;
 pub mod debug;
 pub mod health;
@@ -49,6 +50,7 @@ use self::settings::SettingsCell;
 pub use quinistry_http::{Limits, serve};
 
 pub use self::api::upload_state::UploadSecret;
+pub use self::collection::{CollectionHooks, CollectionSettings, DailyWindow, DailyWindowError, LeaderWork};
 pub use self::observer::Observer;
 pub use self::prefix::{PathPrefix, PathPrefixError};
 pub use self::settings::{
@@ -212,6 +214,25 @@ impl State {
         async move {
             if let Some(store) = stored {
                 maintenance::run(store).await;
+            }
+        }
+    }
+}
+
+impl State {
+    /// Returns a task that collects garbage as [`Settings::collection`] says, and refreshes the view of what other
+    /// replicas have condemned, for as long as the registry runs. Spawn it beside [`serve`]; without it, nothing is
+    /// collected, and each push to a shared storage refreshes the view when it is older than a minute.
+    pub fn collect_garbage(
+        &self,
+        hooks: CollectionHooks,
+        metrics: Arc<metrics::CollectionMetrics>,
+    ) -> impl Future<Output = ()> + Send + use<> {
+        let stored = self.0.stored.as_ref().map(|stored| stored.store.clone());
+        let settings = self.0.settings.subscribe();
+        async move {
+            if let Some(store) = stored {
+                collection::run(store, settings, hooks, metrics).await;
             }
         }
     }

@@ -10,6 +10,7 @@ use tokio::sync::watch;
 
 use crate::api::upload_state::UploadSecret;
 use crate::auth::AccessControl;
+use crate::collection::CollectionSettings;
 use crate::observer::Observer;
 
 pub use crate::api::response::extra_headers::{ExtraHeaders, ExtraHeadersError};
@@ -41,6 +42,9 @@ pub struct Settings {
     pub answers_root: bool,
     /// Expiry of upload sessions, which [`State::expire_uploads`](crate::State::expire_uploads) carries out.
     pub upload_expiry: UploadExpiry,
+    /// Collection of garbage, which [`State::collect_garbage`](crate::State::collect_garbage) carries out; `None` if
+    /// nothing is collected while the registry serves.
+    pub collection: Option<CollectionSettings>,
     /// Redirects of pulls to the storage; `None` if this registry sends all content itself.
     pub redirects: Option<Redirects>,
     /// Secret by which replicas on one storage recognise upload sessions; `None` if the storage holds it.
@@ -66,6 +70,7 @@ impl Default for Settings {
             classes: Vec::new(),
             answers_root: false,
             upload_expiry: UploadExpiry::default(),
+            collection: None,
             redirects: Some(Redirects::default()),
             upload_secret: None,
             access: None,

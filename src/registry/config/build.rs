@@ -2,6 +2,7 @@
 
 mod access;
 mod bucket;
+mod gc;
 mod tls;
 mod tokens;
 mod users;
@@ -51,6 +52,7 @@ pub(super) fn build(tree: &ConfigNode) -> Config {
         access: access::access(root),
         token_server: tokens::server(root),
         tokens: tokens::own(root),
+        collection: gc::collection(root),
     }
 }
 

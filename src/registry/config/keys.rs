@@ -5,6 +5,7 @@
 
 mod access;
 mod drivers;
+mod gc;
 mod tls;
 mod tokens;
 mod users;
@@ -33,6 +34,7 @@ pub fn all() -> impl Iterator<Item = &'static ConfigKey> {
         users::NOTIFICATIONS,
         OWN,
         drivers::OWN,
+        gc::GC,
         access::ACCESS,
         tokens::TOKENS,
         users::KEYS,
@@ -195,10 +197,6 @@ const OWN: &[ConfigKey] = &[
     planned(
         "quinistry.retention",
         "removal by rules is not supported yet; remove it, and use `quinistry delete`",
-    ),
-    planned(
-        "quinistry.gc",
-        "collection while serving is not supported yet; remove it, and use `quinistry gc`",
     ),
     planned("quinistry.page", "the web page is not supported yet; remove it"),
     planned("quinistry.limits", "limits cannot be set yet; remove it"),

@@ -4,6 +4,7 @@
 
 mod access;
 mod bucket;
+mod gc;
 mod tokens;
 mod users;
 
@@ -25,6 +26,7 @@ pub use self::bucket::{
 };
 
 pub use self::access::{AccessConfig, AccessRule, AuditConfig, AuditPath, Grantee, Group};
+pub use self::gc::{CollectionSettings, DailyWindow, DamagedManifests, Writers};
 pub use self::tokens::{AllowedAlgorithms, KeyFiles, OwnTokens, SecretText, TokenServer};
 pub use self::users::{HtpasswdConfig, UsersConfig};
 pub use crate::auth::certificate::CertificateField;
@@ -58,6 +60,8 @@ pub struct Config {
     pub token_server: Option<TokenServer>,
     /// Tokens that this registry issues.
     pub tokens: OwnTokens,
+    /// Collection of garbage while the registry serves, if it is asked for.
+    pub collection: Option<CollectionSettings>,
 }
 
 /// Logs.

@@ -3,6 +3,7 @@
 pub(super) mod access;
 mod audit;
 pub(super) mod bucket;
+pub(super) mod gc;
 mod tls;
 pub(super) mod tokens;
 mod users;
@@ -57,6 +58,7 @@ pub(super) fn check(tree: &ConfigNode, findings: &mut Findings) {
     deletion(tree, findings);
     purging(tree, findings);
     bucket::check(tree, findings);
+    gc::check(tree, findings);
     indexes(tree, findings);
     users::check(tree, findings);
     access::check(tree, findings);

@@ -4,6 +4,7 @@ mod access;
 mod buckets;
 mod documentation;
 mod files;
+mod gc;
 mod health;
 mod keys;
 mod locks;

@@ -66,6 +66,9 @@ impl RegistryMetrics {
         if let Some(auth) = self.auth.get() {
             auth.write(&mut page);
         }
+        if let Some(collection) = self.collection.get() {
+            collection.write(&mut page);
+        }
         if let Some(reloads) = self.reloads.get() {
             reloads.write(&mut page);
         }

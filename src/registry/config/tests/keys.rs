@@ -145,6 +145,15 @@ const CHANGES: &[(&str, &str, &str)] = &[
     ),
     ("quinistry.access[].who", RULE, "quinistry: {access: [{repositories: [a], who: [b], can: [pull]}]}"),
     ("quinistry.access[].can", RULE, "quinistry: {access: [{repositories: [a], who: [a], can: [push]}]}"),
+    ("quinistry.gc.writers", "", OURS),
+    ("quinistry.gc.interval", OURS, "quinistry: {gc: {writers: ours, interval: 1h}}"),
+    ("quinistry.gc.grace", OURS, "quinistry: {gc: {writers: ours, grace: 1h}}"),
+    ("quinistry.gc.rate", OURS, "quinistry: {gc: {writers: ours, rate: 1}}"),
+    ("quinistry.gc.window", OURS, "quinistry: {gc: {writers: ours, window: '01:00-06:00'}}"),
+    ("quinistry.gc.memory", OURS, "quinistry: {gc: {writers: ours, memory: 64MiB}}"),
+    ("quinistry.gc.trash", OURS, "quinistry: {gc: {writers: ours, trash: 48h}}"),
+    ("quinistry.gc.damaged", OURS, "quinistry: {gc: {writers: ours, damaged: keep-repository}}"),
+    ("quinistry.gc.dryrun", OURS, "quinistry: {gc: {writers: ours, dryrun: true}}"),
     ("quinistry.groups", "", "quinistry: {groups: {a: [b]}}"),
     ("quinistry.builtin.anonymous", "", "quinistry: {builtin: {anonymous: false}}"),
     ("quinistry.audit.path", "", "quinistry: {audit: {path: stdout}}"),
@@ -213,6 +222,9 @@ const TOKEN: &str = "auth: {token: {realm: 'https://a', service: a, issuer: a, j
 const TOKEN_WITH_BUNDLE: &str = "auth: {token: {realm: 'https://a', service: a, issuer: a, jwks: /jwks.json, rootcertbundle: /bundle.pem}}";
 const TOKEN_OF_OWN_HOST: &str =
     "auth: {token: {realm: 'https://a', service: a, issuer: a, jwks: /jwks.json, autoredirect: true}}";
+
+/// Section by which garbage is collected.
+const OURS: &str = "quinistry: {gc: {writers: ours}}";
 
 /// Configuration of one rule, which the changes below differ from in one key.
 const RULE: &str = "quinistry: {access: [{repositories: [a], who: [a], can: [pull]}]}";
