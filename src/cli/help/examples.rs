@@ -63,7 +63,18 @@ pub(super) const EXAMPLES: &[(&str, &[&str])] = &[
             "quinistry storage probe 's3://bucket?endpoint=http://localhost:9000&pathstyle=true' -o json",
         ],
     ),
-    ("gc", &["quinistry gc /srv/registry --dry-run", "quinistry gc /srv/registry --delete-untagged -o json"]),
+    (
+        "gc",
+        &[
+            "quinistry gc /srv/registry --dry-run",
+            "quinistry gc /srv/registry --delete-untagged -o json",
+            "quinistry gc 's3://bucket/registry?region=eu-west-1' --writers ours",
+        ],
+    ),
+    (
+        "gc status",
+        &["quinistry gc status /srv/registry", "quinistry gc status 's3://bucket?region=eu-west-1' -o json"],
+    ),
     (
         "garbage-collect",
         &[

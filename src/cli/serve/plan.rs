@@ -16,11 +16,11 @@ use crate::http::tls::{LoadedTls, TlsSettings};
 use crate::registry::auth::load::{self, LoadedAccess, UserState};
 use crate::registry::config::{
     AuditConfig, CoherenceConfig, Config, Debug as DebugListener, HealthCheck, ListenAddress, ListenHost,
-    StorageLocation,
+    StorageLocation, Writers,
 };
 use crate::registry::{
-    ExtraHeaders, PageLimits, PathPrefix, Redirects, Settings, UploadExpiry, UploadSecret, UrlRules,
-    Validation,
+    CollectionSettings, ExtraHeaders, PageLimits, PathPrefix, Redirects, Settings, UploadExpiry,
+    UploadSecret, UrlRules, Validation,
 };
 use crate::store::Coherence;
 use crate::telemetry;
@@ -134,6 +134,7 @@ impl ServePlan {
                         interval: args.storage.upload_timeout().min(UploadExpiry::default().interval),
                         ..UploadExpiry::default()
                     },
+                    collection: args.storage.gc.then(|| CollectionSettings::of(Writers::Ours)),
                     ..Settings::default()
                 },
                 access_log: args.access_log.then(|| access_log_format(log.format)),
@@ -294,6 +295,7 @@ impl Live {
                 classes: config.policy_classes.clone().unwrap_or_default(),
                 answers_root: true,
                 upload_expiry: config.storage.upload_purging,
+                collection: config.collection,
                 redirects: config
                     .storage
                     .redirect

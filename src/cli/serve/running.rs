@@ -28,8 +28,8 @@ use crate::registry::auth::load::UserState;
 use crate::registry::config::{AuditConfig, AuditPath, Config, HealthCheck, HealthCheckKind};
 use crate::registry::debug::{self, DebugOptions};
 use crate::registry::health::{Check, Health, HttpProbe, Probe, ProbeTls};
-use crate::registry::metrics::RegistryMetrics;
-use crate::registry::{Audit, Observer, Settings, State};
+use crate::registry::metrics::{CollectionMetrics, RegistryMetrics};
+use crate::registry::{Audit, CollectionHooks, Observer, Settings, State};
 
 /// Longest time to write the last lines of a log at the end.
 const LOG_FLUSH_TIMEOUT: Duration = Duration::from_secs(2);
@@ -66,6 +66,8 @@ pub(super) struct Parts {
     transport: Transport,
     /// True if clients without credentials can write.
     exposure: Exposure,
+    /// Numbers of the collection of garbage, which outlive its settings.
+    collection: Arc<CollectionMetrics>,
     /// Configuration of the start, if there was one.
     config: Option<Config>,
 }
@@ -95,11 +97,13 @@ impl RunningRegistry {
         let metrics_path = plan.debug.as_ref().and_then(|debug| debug.metrics_path.clone());
         let metrics = metrics_path.as_ref().map(|_| Arc::new(RegistryMetrics::default()));
         let mut state = State::new(quine).with_prefix(plan.prefix.clone());
+        let collection = Arc::<CollectionMetrics>::default();
         let opened = plan.storage.as_ref().map(|storage| storage.open(metrics.as_deref())).transpose()?;
         if let Some(OpenedStorage { store, .. }) = &opened {
             state = state.with_store(store.clone(), Settings::default());
             if let Some(metrics) = &metrics {
                 metrics.watch_store(store.clone());
+                metrics.watch_collection(collection.clone());
             }
         }
         let access_log = Arc::default();
@@ -122,6 +126,7 @@ impl RunningRegistry {
             users,
             transport,
             exposure: Exposure::new(&listener.local_address()?),
+            collection,
             config,
         };
         let access = plan.load_access(&parts.users)?;
@@ -164,6 +169,7 @@ impl RunningRegistry {
         if parts.opened.as_ref().is_some_and(|opened| opened.store.is_shared()) {
             tasks.push(tokio::spawn(state.maintain_storage()));
         }
+        tasks.push(tokio::spawn(state.collect_garbage(CollectionHooks::default(), parts.collection.clone())));
         if let Some((listener, router)) = debug {
             tasks.push(tokio::spawn(serve(listener, router, limits, std::future::pending())));
         }
