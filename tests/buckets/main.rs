@@ -28,6 +28,7 @@ mod attempt;
 mod azure;
 mod baseline;
 mod client;
+mod collection;
 mod conformance;
 mod credentials;
 mod faults;

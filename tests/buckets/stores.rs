@@ -96,10 +96,14 @@ pub(crate) fn is_background(request: &SentRequest) -> bool {
     let key = &request.key;
     match request.kind {
         RequestKind::ListUploads => true,
-        RequestKind::List => ["/repositories/", "/_uploads/", "/_quinistry/repos/", "/_quinistry/tmp/"]
-            .iter()
-            .any(|folder| key.ends_with(folder)),
+        RequestKind::List => {
+            ["/repositories/", "/_uploads/", "/_quinistry/repos/", "/_quinistry/tmp/", "/_quinistry/gc/"]
+                .iter()
+                .any(|folder| key.ends_with(folder))
+        }
         RequestKind::DeleteMany => key.contains("/_uploads/"),
+        // Looks for what another replica condemns.
+        RequestKind::Get if key.contains("/_quinistry/gc/") => key.ends_with("/sealed"),
         _ => ["replicas", "leader", "repos-complete"]
             .iter()
             .any(|part| key.contains(&format!("/_quinistry/{part}"))),
