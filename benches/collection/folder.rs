@@ -1,5 +1,5 @@
-//! A folder of many images: distribution's command beside ours, while no registry serves, and a cycle of a registry that
-//! serves. All of them only look, so that each finds the same.
+//! A folder of many images: distribution's command beside ours, while no registry serves, and a cycle of a
+//! registry that serves. All of them only look, so that each finds the same.
 
 use std::fs;
 use std::net::{SocketAddr, TcpStream};
@@ -154,7 +154,8 @@ pub(crate) struct Registry {
 // === impl Registry ===
 
 impl Registry {
-    /// Starts a registry; `gc` are the keys of `quinistry.gc`, if it collects. Its first cycle begins at once.
+    /// Starts a registry; `gc` are the keys of `quinistry.gc`, if it collects. Its first cycle begins at
+    /// once.
     pub(crate) fn start(program: &Path, root: &Path, gc: Option<&str>) -> Self {
         let (address, metrics) = (free_address(), free_address());
         let gc = gc.map_or_else(String::new, |keys| format!("quinistry: {{gc: {{writers: ours{keys}}}}}\n"));

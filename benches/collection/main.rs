@@ -1,5 +1,5 @@
-//! Collection of garbage: time and memory of a mark over a large store, a folder of many images beside distribution's
-//! command, and what a running cycle costs a push.
+//! Collection of garbage: time and memory of a mark over a large store, a folder of many images beside
+//! distribution's command, and what a running cycle costs a push.
 //!
 //! `benches/collection/run` builds the release binary, installs distribution and calls the bench.
 

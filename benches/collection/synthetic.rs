@@ -1,5 +1,5 @@
-//! A store of any size that is computed: its keys are generated while they are listed, and its manifests while they are
-//! read. What the collector writes goes to a folder.
+//! A store of any size that is computed: its keys are generated while they are listed, and its manifests
+//! while they are read. What the collector writes goes to a folder.
 
 use std::time::{Duration, SystemTime};
 

@@ -1,5 +1,5 @@
-//! `quinistry gc`: removes content that no manifest needs, from a folder that no registry serves, or from a bucket by
-//! one cycle of the collection that registries make while they serve.
+//! `quinistry gc`: removes content that no manifest needs, from a folder that no registry serves, or from a
+//! bucket by one cycle of the collection that registries make while they serve.
 
 mod cycle;
 mod offline;
@@ -42,8 +42,8 @@ pub(super) struct Args {
     #[arg(long)]
     dry_run: bool,
 
-    /// Leave content that is younger than this, because a push may be about to refer to it [default: 60]; of a bucket:
-    /// wait that long after the cycle before [default: 720, or 1440 beside other programs]
+    /// Leave content that is younger than this, because a push may be about to refer to it [default: 60]; of
+    /// a bucket: wait that long after the cycle before [default: 720, or 1440 beside other programs]
     #[arg(long, value_name = "MINUTES")]
     grace: Option<u64>,
 
@@ -55,7 +55,8 @@ pub(super) struct Args {
     #[arg(long, value_name = "ACTION", value_enum, default_value = "stop")]
     damaged: DamagedArg,
 
-    /// Programs that write to the bucket: only this one, or others too, such as distribution. Needed for a bucket
+    /// Programs that write to the bucket: only this one, or others too, such as distribution. Needed for a
+    /// bucket
     #[arg(long, value_name = "WRITERS", value_enum)]
     writers: Option<WritersArg>,
 

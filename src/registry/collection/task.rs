@@ -62,7 +62,8 @@ struct Collector {
     failure: Option<String>,
 }
 
-/// Refreshes the view of condemned content, and collects as the settings say, for as long as the registry runs.
+/// Refreshes the view of condemned content, and collects as the settings say, for as long as the registry
+/// runs.
 pub(crate) async fn run(
     store: Store,
     settings: watch::Receiver<Arc<Settings>>,
