@@ -135,6 +135,7 @@ pub enum DamagedManifests {
 }
 
 /// Outcome of a call for a cycle.
+#[expect(clippy::large_enum_variant, reason = "there is one in hours")]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Cycle {
     /// The grace of the last epoch has not passed.

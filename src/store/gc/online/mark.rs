@@ -161,12 +161,11 @@ impl Store {
         let mark = Mutex::new(Mark::new(expected_blobs, context.options.memory));
         let mut names = Vec::new();
         for name in self.folders_with(&["_manifests", "_layers"])? {
-            match name.parse::<RepositoryName>() {
-                Ok(name) => names.push(name),
-                Err(_) => {
-                    context.damaged(StoreError::Foreign(name))?;
-                    lock(&mark).keeps_all_bytes = true;
-                }
+            if let Ok(name) = name.parse::<RepositoryName>() {
+                names.push(name);
+            } else {
+                context.damaged(StoreError::Foreign(name))?;
+                lock(&mark).keeps_all_bytes = true;
             }
         }
         // Each mark begins where there was no place left in the last one.
@@ -218,13 +217,13 @@ impl Store {
         let folder = blobs();
         self.scan_slowly(context, &folder, |key, meta| {
             has_lead &= context.lead.still();
-            let Some(content) = content_digest(key.as_str()).as_ref().and_then(ContentId::of) else {
+            let Some(id) = content_digest(key.as_str()).as_ref().and_then(ContentId::of) else {
                 return Ok(());
             };
             mark.found.subjects[SubjectKind::Bytes as usize] += 1;
-            let is_needed = mark.keeps_all_bytes || mark.filter.contains(content);
+            let is_needed = mark.keeps_all_bytes || mark.filter.contains(id);
             if let Some(prior) = context.prior.as_ref().filter(|prior| prior.len(SubjectKind::Bytes) > 0) {
-                let hash = Subject::bytes(&content.digest()).hash();
+                let hash = Subject::bytes(&id.digest()).hash();
                 if let Some(at) = prior.position(SubjectKind::Bytes, hash) {
                     let is_written = prior.is_written_since(meta.modified);
                     let state = if is_needed || is_written || prior.is_settled(SubjectKind::Bytes, at) {
@@ -243,7 +242,7 @@ impl Store {
             if is_needed || context.is_young(meta.modified) {
                 return Ok(());
             }
-            oldest.push((meta.modified, content, meta.length));
+            oldest.push((meta.modified, id, meta.length));
             if oldest.len() > places {
                 oldest.pop();
                 has_more = true;
@@ -253,10 +252,10 @@ impl Store {
         if !has_lead && !context.lead.still() {
             return Ok(None);
         }
-        let candidates = oldest.into_iter().map(|(modified, content, length)| Candidate {
+        let candidates = oldest.into_iter().map(|(modified, id, length)| Candidate {
             kind: SubjectKind::Bytes,
             repository: None,
-            content,
+            content: id,
             length,
             modified,
         });
@@ -273,11 +272,11 @@ impl Store {
         (kind, revived): (SubjectKind, &[(Arc<RepositoryName>, ContentId)]),
         kept: &mut HashSet<SubjectHash>,
     ) -> Result<(), StoreError> {
-        for (name, content) in revived {
-            let mut open = vec![content.digest()];
+        for (name, id) in revived {
+            let mut open = vec![id.digest()];
             while let Some(digest) = open.pop() {
-                let Some(content) = ContentId::of(&digest) else { continue };
-                mark.filter.insert(content);
+                let Some(id) = ContentId::of(&digest) else { continue };
+                mark.filter.insert(id);
                 if kind == SubjectKind::Link {
                     kept.insert(Subject::link(name, &digest).hash());
                     continue;
@@ -286,8 +285,8 @@ impl Store {
                     continue;
                 }
                 for part in self.parts_of(context, name, &digest)? {
-                    let Some(content) = ContentId::of(&part) else { continue };
-                    mark.filter.insert(content);
+                    let Some(id) = ContentId::of(&part) else { continue };
+                    mark.filter.insert(id);
                     let link = Subject::link(name, &part).hash();
                     kept.insert(link);
                     if let Some(at) = prior.position(SubjectKind::Link, link) {

@@ -46,6 +46,13 @@ pub(super) struct Sweep {
     unsettled: Option<SystemTime>,
 }
 
+/// Decision on a shard.
+struct Decision {
+    doomed: HashSet<SubjectHash>,
+    /// Subjects that were revived, also those that were revived too late.
+    alive: HashSet<SubjectHash>,
+}
+
 /// Progress of a step that needs the lead.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Progress {
@@ -64,7 +71,7 @@ impl Store {
     ) -> Result<Progress, StoreError> {
         let mut revived: Vec<(Arc<RepositoryName>, ContentId)> = Vec::new();
         for shard in prior.epoch.seal.shards(kind) {
-            let Some((doomed, alive)) = self.sweep_shard(context, prior, shard, sweep)? else {
+            let Some(Decision { doomed, alive }) = self.sweep_shard(context, prior, shard, sweep)? else {
                 return Ok(Progress::LostLead);
             };
             for (at, subject) in prior.of_shard(shard) {
@@ -93,7 +100,7 @@ impl Store {
         prior: &Prior,
         shard: Shard,
         sweep: &mut Sweep,
-    ) -> Result<Option<(HashSet<SubjectHash>, HashSet<SubjectHash>)>, StoreError> {
+    ) -> Result<Option<Decision>, StoreError> {
         let epoch = prior.epoch.number;
         let keys = EpochKeys(epoch);
         if !context.lead.still() {
@@ -102,7 +109,7 @@ impl Store {
         if prior.decisions.done.contains(&shard) {
             let doomed = prior.decisions.doomed.get(&shard).cloned().unwrap_or_default();
             context.take(1);
-            return Ok(Some((doomed, self.revived(epoch, shard)?)));
+            return Ok(Some(Decision { doomed, alive: self.revived(epoch, shard)? }));
         }
         let of_term = to_json(&json!({"term": context.lead.term()}));
         let doom = || {
@@ -142,13 +149,13 @@ impl Store {
             sweep.unsettled = sweep.unsettled.max(Some(until));
         }
         let removed = self.remove_subjects(context, prior, shard.kind, &subjects, sweep)?;
-        if removed == Progress::LostLead || self.settle(context, sweep)? == Progress::LostLead {
+        if removed == Progress::LostLead || self.settle(context, sweep) == Progress::LostLead {
             return Ok(None);
         }
         context.take(1);
         self.create_register(&keys.done(shard), b"{}")?;
         failpoint("gc.done")?;
-        Ok(Some((doomed, alive)))
+        Ok(Some(Decision { doomed, alive }))
     }
 
     /// Removes keys of a shared storage. A removal that comes late, after another leader has ended the shard, is
@@ -192,17 +199,17 @@ impl Store {
     }
 
     /// Waits until no removal of unknown outcome can come any more.
-    fn settle(&self, context: &Context<'_>, sweep: &mut Sweep) -> Result<Progress, StoreError> {
+    fn settle(&self, context: &Context<'_>, sweep: &mut Sweep) -> Progress {
         while let Some(until) = sweep.unsettled.filter(|_| self.has(Safeguard::Fence)) {
             if !context.lead.still() {
-                return Ok(Progress::LostLead);
+                return Progress::LostLead;
             }
             match until.duration_since(self.storage().now()) {
                 Ok(left) if !left.is_zero() => (self.0.collector.wait)(left.min(REMOVAL_PAUSE)),
                 _ => sweep.unsettled = None,
             }
         }
-        if context.lead.still() { Ok(Progress::Complete) } else { Ok(Progress::LostLead) }
+        if context.lead.still() { Progress::Complete } else { Progress::LostLead }
     }
 
     /// Creates the register that says that the epoch is swept.

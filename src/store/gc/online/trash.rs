@@ -62,7 +62,7 @@ impl Store {
         self.scan_slowly(context, &trash(), |key, meta| {
             match key.beneath(&trash()) {
                 Some((epoch, "moved")) => {
-                    times.extend(epoch.parse::<u64>().ok().map(|epoch| (epoch, meta.modified)))
+                    times.extend(epoch.parse::<u64>().ok().map(|epoch| (epoch, meta.modified)));
                 }
                 Some((_, hex)) => {
                     found.extend(ContentId::of_hex(hex).map(|content| (key.clone(), content.digest())));

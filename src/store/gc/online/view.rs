@@ -216,7 +216,9 @@ pub(super) fn write_view(hashes: &[Vec<SubjectHash>; 3]) -> Vec<u8> {
     let mut bytes = Vec::new();
     for kind in hashes {
         bytes.extend(u32::try_from(kind.len()).unwrap_or(u32::MAX).to_le_bytes());
-        kind.iter().for_each(|hash| bytes.extend(hash.short()));
+        for hash in kind {
+            bytes.extend(hash.short());
+        }
     }
     bytes
 }
