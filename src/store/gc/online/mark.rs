@@ -272,6 +272,7 @@ impl Store {
         (kind, revived): (SubjectKind, &[(Arc<RepositoryName>, ContentId)]),
         kept: &mut HashSet<SubjectHash>,
     ) -> Result<(), StoreError> {
+        let mut visited = HashSet::new();
         for (name, id) in revived {
             let mut open = vec![id.digest()];
             while let Some(digest) = open.pop() {
@@ -281,7 +282,9 @@ impl Store {
                     kept.insert(Subject::link(name, &digest).hash());
                     continue;
                 }
-                if !kept.insert(Subject::revision(name, &digest).hash()) {
+                let hash = Subject::revision(name, &digest).hash();
+                kept.insert(hash);
+                if !visited.insert(hash) {
                     continue;
                 }
                 for part in self.parts_of(context, name, &digest)? {

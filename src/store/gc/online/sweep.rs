@@ -152,6 +152,9 @@ impl Store {
         if removed == Progress::LostLead || self.settle(context, sweep) == Progress::LostLead {
             return Ok(None);
         }
+        for subject in subjects {
+            record_removal(shard.kind, subject);
+        }
         context.take(1);
         self.create_register(&keys.done(shard), b"{}")?;
         failpoint("gc.done")?;
@@ -218,4 +221,11 @@ impl Store {
         self.create_register(&EpochKeys(prior.epoch.number).swept(), b"{}")?;
         failpoint("gc.swept")
     }
+}
+
+/// Records that a subject was removed. A leader that goes on where another one stopped may record it again.
+fn record_removal(kind: SubjectKind, subject: &Condemned) {
+    let (digest, length) = (subject.content.digest(), subject.length);
+    let repository = subject.repository.as_ref().map(|name| name.as_str());
+    tracing::debug!(?kind, repository, %digest, length, "content collected");
 }

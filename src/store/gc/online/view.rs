@@ -107,6 +107,15 @@ impl Store {
         self.refresh_view()
     }
 
+    /// Refreshes the view, unless another thread has done so in the meantime.
+    fn refresh_old_view(&self) -> Result<(), StoreError> {
+        let _turn = self.0.collector.refreshing.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.is_fresh(&self.0.collector.view(), self.0.collector.clock.now()) {
+            return Ok(());
+        }
+        self.refresh_view()
+    }
+
     fn refresh_view(&self) -> Result<(), StoreError> {
         // Before any request: their way takes time that belongs to the lifetime.
         let asked = self.0.collector.clock.now();
@@ -187,7 +196,7 @@ impl Store {
         if self.is_fresh(&view, self.0.collector.clock.now()) {
             return Ok(Some(view));
         }
-        match self.refresh_gc_view() {
+        match self.refresh_old_view() {
             Ok(()) => {}
             // A storage that turned out to be for reading only.
             Err(StoreError::Storage(StorageError::ReadOnly)) => return Ok(None),
