@@ -1,8 +1,9 @@
 //! Mark: finds what is live, by flat scans of the repositories, then of the bytes.
 //!
-//! A manifest that stays in this cycle keeps all that it refers to, whether it is live or not: what the mark finds live
-//! stays, and so do a manifest that is not live and was not condemned, and one that was revived. Candidates for the
-//! next epoch are chosen in an order in which no manifest is condemned before all that refer to it.
+//! A manifest that stays in this cycle keeps all that it refers to, whether it is live or not: what the mark
+//! finds live stays, and so do a manifest that is not live and was not condemned, and one that was revived.
+//! Candidates for the next epoch are chosen in an order in which no manifest is condemned before all that
+//! refer to it.
 
 use std::collections::{BinaryHeap, HashSet};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -124,8 +125,8 @@ impl Mark {
         }
     }
 
-    /// Returns the number of manifests and links for which there is still place. A third is kept for bytes, which would
-    /// otherwise never have their turn while more links than an epoch takes become garbage.
+    /// Returns the number of manifests and links for which there is still place. A third is kept for bytes,
+    /// which would otherwise never have their turn while more links than an epoch takes become garbage.
     pub(super) fn places(&self, options: &GcOptions) -> usize {
         let places = options.max_condemned - options.max_condemned / 3;
         places.saturating_sub(self.candidates.len())
@@ -203,8 +204,8 @@ impl Store {
         Ok(is_complete.then(|| mark.into_inner().unwrap_or_else(PoisonError::into_inner)))
     }
 
-    /// Marks the bytes, after all links and manifests that are removed in this cycle are known. Returns the oldest of
-    /// those that nothing needs, at most as many as there is place for.
+    /// Marks the bytes, after all links and manifests that are removed in this cycle are known. Returns the
+    /// oldest of those that nothing needs, at most as many as there is place for.
     pub(super) fn mark_bytes(
         &self,
         context: &Context<'_>,
@@ -262,8 +263,8 @@ impl Store {
         Ok(Some((candidates.collect(), has_more)))
     }
 
-    /// Makes late revivals count: a manifest that was revived keeps all that it refers to, at any depth, and a link its
-    /// bytes. Returns the hashes of what is not condemned next because of them.
+    /// Makes late revivals count: a manifest that was revived keeps all that it refers to, at any depth, and
+    /// a link its bytes. Returns the hashes of what is not condemned next because of them.
     pub(super) fn keep_revived(
         &self,
         context: &Context<'_>,
@@ -304,8 +305,8 @@ impl Store {
         Ok(())
     }
 
-    /// Returns the SHA-256 of each part of a manifest. An error if the manifest cannot be read: what it needs would be
-    /// removed.
+    /// Returns the SHA-256 of each part of a manifest. An error if the manifest cannot be read: what it needs
+    /// would be removed.
     fn parts_of(
         &self,
         context: &Context<'_>,

@@ -52,7 +52,8 @@ struct RepositoryMark<'a> {
 }
 
 impl Store {
-    /// Marks a repository: adds the bytes that it needs to the filter, and what is not live to the candidates.
+    /// Marks a repository: adds the bytes that it needs to the filter, and what is not live to the
+    /// candidates.
     pub(super) fn mark_repository(
         &self,
         context: &Context<'_>,
@@ -237,8 +238,8 @@ impl RepositoryMark<'_> {
         Some((prior.position(SubjectKind::Revision, hash)?, hash))
     }
 
-    /// Returns true if a condemned manifest stays in this cycle: it was revived or decided upon before, or written
-    /// since it was condemned.
+    /// Returns true if a condemned manifest stays in this cycle: it was revived or decided upon before, or
+    /// written since it was condemned.
     fn is_settled(&self, content: ContentId, modified: SystemTime) -> bool {
         let (Some(prior), Some((at, _))) = (&self.context.prior, self.prior_revision(content)) else {
             return false;
@@ -246,8 +247,8 @@ impl RepositoryMark<'_> {
         prior.is_settled(SubjectKind::Revision, at) || prior.is_written_since(modified)
     }
 
-    /// Notes which condemned manifests can be removed. Returns the content that other manifests need which are not live
-    /// and stay all the same.
+    /// Notes which condemned manifests can be removed. Returns the content that other manifests need which
+    /// are not live and stay all the same.
     fn decide_revisions(
         &self,
         revisions: &Revisions,

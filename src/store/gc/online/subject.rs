@@ -81,7 +81,8 @@ impl SubjectHash {
     }
 }
 
-/// Subject of collection. Revisions and links are named by the SHA-256 of their bytes, whatever they were pushed by.
+/// Subject of collection. Revisions and links are named by the SHA-256 of their bytes, also if they were
+/// pushed by another.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Subject<'a> {
     pub(super) kind: SubjectKind,

@@ -1,8 +1,9 @@
-//! Sweep: removes the condemned subjects of an epoch that the mark found to be removable and no client has revived.
+//! Sweep: removes the condemned subjects of an epoch that the mark found to be removable and no client has
+//! revived.
 //!
-//! Manifests go first, then links, then bytes, so that what a crash leaves is whole. A shard is decided by registers:
-//! `doom`, then a list of the revivals, then `doomed` with the subjects that are removed, and `done` behind the last
-//! removal. Any leader goes on where another one stopped.
+//! Manifests go first, then links, then bytes, so that what a crash leaves is whole. A shard is decided by
+//! registers: `doom`, then a list of the revivals, then `doomed` with the subjects that are removed, and
+//! `done` behind the last removal. Any leader goes on where another one stopped.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -24,9 +25,9 @@ use crate::{Key, Store, StoreError};
 /// Greatest error of times of a storage, which are whole seconds.
 const TIME_ERROR: Duration = Duration::from_secs(2);
 
-/// Time since the begin of a cycle from which on no removal of an earlier one can come: 35 s after the last renewal of
-/// a former leader, whose term must be 30 s old before another one begins, and 10 s after an earlier attempt of this
-/// process.
+/// Time since the begin of a cycle from which on no removal of an earlier one can come: 35 s after the last
+/// renewal of a former leader, whose term must be 30 s old before another one begins, and 10 s after an
+/// earlier attempt of this process.
 const FORMER_REMOVALS: Duration = Duration::from_secs(15);
 
 /// Attempts to remove keys by new fences.
@@ -92,8 +93,8 @@ impl Store {
         Ok(Progress::Complete)
     }
 
-    /// Decides a shard, unless that was done before, and removes its doomed subjects. Returns these, and those that
-    /// were revived; `None` if the lead was lost.
+    /// Decides a shard, unless that was done before, and removes its doomed subjects. Returns these, and
+    /// those that were revived; `None` if the lead was lost.
     fn sweep_shard(
         &self,
         context: &Context<'_>,
@@ -161,8 +162,8 @@ impl Store {
         Ok(Some(Decision { doomed, alive }))
     }
 
-    /// Removes keys of a shared storage. A removal that comes late, after another leader has ended the shard, is
-    /// refused by the storage: the fence is read before the lead is checked.
+    /// Removes keys of a shared storage. A removal that comes late, after another leader has ended the shard,
+    /// is refused by the storage: the fence is read before the lead is checked.
     pub(super) fn remove_keys(
         &self,
         context: &Context<'_>,

@@ -1,8 +1,9 @@
 //! Touches: acts of clients that keep condemned subjects from being removed.
 //!
-//! A subject that is not in the view costs nothing: no request, and with an empty view no hash. A condemned one is
-//! revived: the toucher creates `alive`, and then looks whether the collector has begun to decide on the shard. The
-//! collector begins by `doom`, and then lists `alive`. Of two that write first and then read, one sees the other.
+//! A subject that is not in the view costs nothing: no request, and with an empty view no hash. A condemned
+//! one is revived: the toucher creates `alive`, and then looks whether the collector has begun to decide on
+//! the shard. The collector begins by `doom`, and then lists `alive`. Of two that write first and then read,
+//! one sees the other.
 
 mod needed;
 mod nested;
@@ -76,8 +77,9 @@ struct Hold {
 impl Store {
     /// Runs a change that links content: all subjects are held before it, and still so when it returns.
     ///
-    /// Fails with [`StoreError::Missing`] if parts are being removed, and with [`StoreError::Unvouched`] if they may
-    /// have been removed during the change, or if their removal takes too long: the client then repeats the request.
+    /// Fails with [`StoreError::Missing`] if parts are being removed, and with [`StoreError::Unvouched`] if
+    /// they may have been removed during the change, or if their removal takes too long: the client then
+    /// repeats the request.
     pub(crate) fn touching<T>(
         &self,
         needed: &Needed<'_>,
@@ -104,8 +106,8 @@ impl Store {
         if self.still_holds(&hold) { Ok(changed) } else { Err(StoreError::Unvouched) }
     }
 
-    /// Returns the result of a look at the storage, which holds what it found: content of this answer is not removed
-    /// for almost the grace of collection.
+    /// Returns the result of a look at the storage, which holds what it found: content of this answer is not
+    /// removed for almost the grace of collection.
     fn holding<T>(
         &self,
         subjects: &[Subject<'_>],
@@ -143,8 +145,8 @@ impl Store {
         self.holding(&subjects, || StoreError::BlobUnknown, look_up)
     }
 
-    /// Answers HEAD of a manifest by digest by `look_up`: a manifest that is found stays, with all that it refers to,
-    /// for almost the grace of collection.
+    /// Answers HEAD of a manifest by digest by `look_up`: a manifest that is found stays, with all that it
+    /// refers to, for almost the grace of collection.
     pub fn holding_manifest<T>(
         &self,
         name: &RepositoryName,
@@ -158,8 +160,8 @@ impl Store {
         self.holding(&[Subject::revision(name, &canonical)], || StoreError::ManifestUnknown, look_up)
     }
 
-    /// Holds what a client pulls, as far as that takes no more than a few requests: a pull does not fail because of
-    /// collection.
+    /// Holds what a client pulls, as far as that takes no more than a few requests: a pull does not fail
+    /// because of collection.
     pub(crate) fn touch_for_pull(&self, subjects: &[Subject<'_>]) {
         let view = self.0.collector.view();
         let is_condemned = |subject: &Subject<'_>| {
@@ -251,8 +253,8 @@ impl Store {
         !self.has(Safeguard::FreshnessCheck) || passed <= self.0.collector.view_lifetime
     }
 
-    /// Touches subjects, and of a manifest all manifests that it refers to first. Returns the positions of those that
-    /// are being removed.
+    /// Touches subjects, and of a manifest all manifests that it refers to first. Returns the positions of
+    /// those that are being removed.
     fn touch_all(&self, subjects: &[Subject<'_>], cause: Cause) -> Result<(Hold, Vec<usize>), StoreError> {
         self.touch_by(subjects, |view, subject| match subject.repository {
             Some(name) if subject.kind == SubjectKind::Revision && self.has(Safeguard::DeepTouch) => {
@@ -341,7 +343,8 @@ impl Store {
         Ok(if is_over { Touched::Held } else { Touched::Gone })
     }
 
-    /// Returns the doomed subjects of a shard on which the collector decides at this moment; `None` if it has stopped.
+    /// Returns the doomed subjects of a shard on which the collector decides at this moment; `None` if it has
+    /// stopped.
     fn await_decision(&self, keys: EpochKeys, shard: Shard) -> Result<Option<Bytes>, StoreError> {
         for look in 0..=MAX_DECISION_LOOKS {
             if let Some(doomed) = self.register(&keys.doomed(shard))? {

@@ -104,8 +104,8 @@ fn a_head_of_an_index_holds_its_manifests_and_their_layers() {
     assert!(!without, "the test would find what is missing");
 }
 
-/// Asks by HEAD for a condemned index of an index, before the mark or between the mark and the decision. Returns true if
-/// all that it refers to stays.
+/// Asks by HEAD for a condemned index of an index, before the mark or between the mark and the decision.
+/// Returns true if all that it refers to stays.
 fn holds_what_an_index_refers_to(removed: Option<Safeguard>, is_late: bool) -> bool {
     let scene = Scene::new();
     let view = scene.storage.view();
@@ -152,7 +152,7 @@ fn holds_a_blob_right_before_the_decision(removed: Option<Safeguard>) -> bool {
     let digest = push_blob(&store, NAME, b"layer").unwrap();
     scene.cycle(&store);
     view.before_create("/doom/l-0", move || {
-        head_blob(&other, &name(NAME), &Digest::sha256(b"layer")).unwrap()
+        head_blob(&other, &name(NAME), &Digest::sha256(b"layer")).unwrap();
     });
     scene.cycle(&store);
     has_link(&store, &digest) && has_bytes(&store, b"layer")
@@ -183,8 +183,8 @@ fn a_head_under_a_view_of_before_the_seal_holds_for_the_grace() {
     }
 }
 
-/// Prepares a storage whose leader is about to remove the blob `layer` and its link, and calls `during` while the
-/// removal of a shard is on its way.
+/// Prepares a storage whose leader is about to remove the blob `layer` and its link, and calls `during` while
+/// the removal of a shard is on its way.
 fn while_removing(
     scene: &Scene,
     before: impl FnOnce(&Store),
@@ -262,8 +262,8 @@ fn an_upload_of_doomed_content_waits_for_the_removal_and_writes_it_again() {
     assert!(has_bytes(&other, b"layer") && has_link(&other, &digest));
 }
 
-/// Runs an act with a number of cycles of another replica before its request of a number, and then checks what was
-/// acknowledged. Returns the faults found, over all requests.
+/// Runs an act with a number of cycles of another replica before its request of a number, and then checks
+/// what was acknowledged. Returns the faults found, over all requests.
 fn faults_of(
     removed: &[Safeguard],
     before: usize,

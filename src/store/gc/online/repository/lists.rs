@@ -117,7 +117,8 @@ impl RepositoryMark<'_> {
         Ok(())
     }
 
-    /// Returns the manifests that tags refer to, and notes the index entries that go with condemned manifests.
+    /// Returns the manifests that tags refer to, and notes the index entries that go with condemned
+    /// manifests.
     pub(super) fn tagged(&self, revisions: &mut Revisions) -> Result<HashSet<ContentId>, StoreError> {
         let folder = self.keys.tags();
         let mut links = Vec::new();

@@ -15,7 +15,8 @@ impl RepositoryMark<'_> {
             return Ok(());
         };
         let folder = self.keys.uploads();
-        // The session of the last key, whether it has a record of ours, and the begin of one that another made.
+        // The session of the last key, whether it has a record of ours, and the begin of one that another
+        // made.
         let mut current: Option<(String, bool, bool)> = None;
         let mut foreign = None;
         let is_shared = self.store.is_shared();

@@ -17,13 +17,14 @@ pub(crate) struct Needed<'a> {
     pub(crate) others: Vec<Subject<'a>>,
 }
 
-/// Parts of a manifest, each by the digest that names it, its SHA-256, and whether it may be a manifest; then the
-/// manifest that it is about.
+/// Parts of a manifest, each by the digest that names it, its SHA-256, and whether it may be a manifest; then
+/// the manifest that it is about.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct ManifestParts(Vec<(Digest, Digest, bool)>, Option<Digest>);
 
 impl Store {
-    /// Returns the subjects of a manifest that is pushed: itself, its parts, and the manifest that it is about.
+    /// Returns the subjects of a manifest that is pushed: itself, its parts, and the manifest that it is
+    /// about.
     pub(crate) fn needed_by<'a>(
         &self,
         name: &'a RepositoryName,

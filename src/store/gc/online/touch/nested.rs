@@ -12,8 +12,8 @@ use crate::{Store, StoreError};
 const MAX_NESTED_MANIFESTS: usize = 10_000;
 
 impl Store {
-    /// Touches a condemned manifest after the condemned manifests that it refers to, at any depth: one that stays must
-    /// not lose what it needs.
+    /// Touches a condemned manifest after the condemned manifests that it refers to, at any depth: one that
+    /// stays must not lose what it needs.
     pub(super) fn touch_nested(
         &self,
         view: &View,
