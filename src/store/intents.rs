@@ -219,7 +219,7 @@ impl Store {
 }
 
 impl Store {
-    /// Tags a manifest that a collector does not remove meanwhile; one that is being removed is not tagged.
+    /// Tags a manifest that a collector does not remove at the same time; one that is being removed is not tagged.
     fn tagging_held(
         &self,
         name: &RepositoryName,

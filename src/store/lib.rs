@@ -2,8 +2,8 @@
 //!
 //! The store knows repositories, blobs, manifests, tags, referrers and upload sessions, and nothing of HTTP.
 //! A change that returned `Ok` is durable, bytes are returned only under a digest that they have, and no
-//! change by the store leaves a tag that refers to incomplete content. Calls block. Called by `registry`;
-//! `gc` is called by the command line, while no registry runs.
+//! change by the store leaves a tag that refers to incomplete content. Calls block. Called by `registry`.
+//! Collection (`gc`) removes what nothing needs: of a storage that no registry uses, or while registries run.
 //!
 //! A manifest is committed in two steps, the first durable before the second: first its bytes, revision,
 //! referrers and tag index; then the tag. Visible content is therefore complete after an interruption at any

@@ -1,39 +1,42 @@
 //! Collection while registries serve the storage and take pushes.
 //!
-//! A cycle condemns what nothing live needs, and removes what the cycle before has condemned, the grace *G* later, if
-//! nothing needs it by then and no client has touched it. There is no lock between a push and a collector. Everything
-//! is decided by registers in the storage itself ([`epoch`]), so that any process can go on where another one stopped.
-//! Subjects are manifests of a repository, links of a repository to blobs, and bytes ([`subject`]).
+//! A cycle condemns what nothing live needs, and removes what the cycle before has condemned, the grace *G*
+//! later, if nothing needs it by then and no client has touched it. There is no lock between a push and a
+//! collector. Everything is decided by registers in the storage itself ([`epoch`]), so that any process can
+//! go on where another one stopped. Subjects are manifests of a repository, links of a repository to blobs,
+//! and bytes ([`subject`]).
 //!
 //! # Why nothing in use is removed
 //!
-//! Given are keys and lists that show each change at once, and registers, which the first writer decides. A process
-//! touches the parts of a manifest by a [`view`] that it asked for at *d*, and commits at *c*; [`Store::touching`] sees
-//! to it that *c − d* is less than the lifetime of a view, which is less than half of *G* ([`Store::collect_online`]
-//! refuses a shorter one).
+//! Given are keys and lists that show each change at once, and registers, which the first writer decides. A
+//! process touches the parts of a manifest by a [`view`] that it asked for at *d*, and commits at *c*;
+//! [`Store::touching`] sees to it that *c − d* is less than the lifetime of a view, which is less than half
+//! of *G* ([`Store::collect_online`] refuses a shorter one).
 //!
-//! 1. *A part is not in the view.* Any epoch that condemns the part is sealed after *d*. The mark by which it is swept
-//!    begins *G* after the seal or later ([`Store::collect_online`] waits), and so after *c*: the mark finds the
-//!    manifest, and the part is live ([`repository`]).
-//! 2. *A part is in the view.* The toucher creates `alive`, then looks for `doom` ([`touch`]). The sweep creates `doom`,
-//!    then lists `alive` ([`sweep`]). One sees the other: the part is revived, or it is gone and the client is told so.
-//!    `doomed` is a register: no second sweep adds to it, and removals follow it alone. Earlier epochs were swept whole
-//!    before this one was sealed ([`Store::collect_online`] condemns last). Later ones fall under 1.
-//! 3. *HEAD was answered, and no manifest has come yet.* By 1 and 2 nothing is removed until *G* less the lifetime of a
-//!    view has passed since the answer ([`Store::holding_blob`]).
-//! 4. *Bytes without a link* are young, or were touched by the commit that will link them ([`Store::commit`]).
-//! 5. *Content is pushed again after it was doomed.* The push waits for `done` ([`Store::touching`]). A removal that was
-//!    held up is refused by the storage: `remove_keys` reads the fence, then checks the lead, then removes, and `done`
-//!    waits for removals of unknown outcome ([`sweep`]).
-//! 6. *A manifest stays, and what it refers to must stay.* A manifest is touched after the condemned manifests that it
-//!    refers to ([`touch`]). What stays in a cycle for any reason keeps its parts ([`repository`], `keep_revived`), and
-//!    no manifest is condemned before all that refer to it: otherwise a new index could name one that is not condemned,
-//!    and has lost its layers.
+//! 1. *A part is not in the view.* Any epoch that condemns the part is sealed after *d*. The mark by which it
+//!    is swept begins *G* after the seal or later ([`Store::collect_online`] waits), and so after *c*: the
+//!    mark finds the manifest, and the part is live ([`repository`]).
+//! 2. *A part is in the view.* The toucher creates `alive`, then looks for `doom` ([`touch`]). The sweep
+//!    creates `doom`, then lists `alive` ([`sweep`]). One sees the other: the part is revived, or it is gone
+//!    and the client is told so. `doomed` is a register: no second sweep adds to it, and removals follow it
+//!    alone. Earlier epochs were swept whole before this one was sealed ([`Store::collect_online`] condemns
+//!    last). Later ones fall under 1.
+//! 3. *HEAD was answered, and no manifest has come yet.* By 1 and 2 nothing is removed until *G* less the
+//!    lifetime of a view has passed since the answer ([`Store::holding_blob`]).
+//! 4. *Bytes without a link* are young, or were touched by the commit that will link them
+//!    ([`Store::commit`]).
+//! 5. *Content is pushed again after it was doomed.* The push waits for `done` ([`Store::touching`]). A
+//!    removal that was held up is refused by the storage: `remove_keys` reads the fence, then checks the
+//!    lead, then removes, and `done` waits for removals of unknown outcome ([`sweep`]).
+//! 6. *A manifest stays, and what it refers to must stay.* A manifest is touched after the condemned
+//!    manifests that it refers to ([`touch`]). What stays in a cycle for any reason keeps its parts
+//!    ([`repository`], `keep_revived`), and no manifest is condemned before all that refer to it: otherwise a
+//!    new index could name one that is not condemned, and has lost its layers.
 //!
 //! A change that was held up for longer than the lifetime of a view looks at the storage again before it is
-//! acknowledged, because a sweep may have begun and ended meanwhile.
+//! acknowledged, because a sweep may have begun and ended in between.
 //!
-//! What a crash leaves:
+//! A crash leaves:
 //!
 //! | cut off after | left | then |
 //! |---|---|---|
@@ -105,8 +108,8 @@ pub struct GcOptions {
     pub memory: u64,
     /// Programs that write to the storage.
     pub writers: Writers,
-    /// Time for which removed bytes stay in the trash; `None` to remove them at once. Where other programs write,
-    /// 48 hours at least.
+    /// Time for which removed bytes stay in the trash; `None` to remove them at once. Where other programs
+    /// write, 48 hours at least.
     pub trash: Option<Duration>,
     /// Treatment of damaged manifests.
     pub damaged: DamagedManifests,
@@ -135,6 +138,7 @@ pub enum DamagedManifests {
 }
 
 /// Outcome of a call for a cycle.
+#[expect(clippy::large_enum_variant, reason = "there is one in hours")]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Cycle {
     /// The grace of the last epoch has not passed.
@@ -177,8 +181,9 @@ impl GcOptions {
 }
 
 impl Store {
-    /// Runs one cycle of collection, if the grace of the last epoch has passed: marks, sweeps what was condemned, and
-    /// condemns. Call as the leader; a process that has lost the lead stops, and another one goes on.
+    /// Runs one cycle of collection, if the grace of the last epoch has passed: marks, sweeps what was
+    /// condemned, and condemns. Call as the leader; a process that has lost the lead stops, and another one
+    /// goes on.
     pub fn collect_online(
         &self,
         options: &GcOptions,

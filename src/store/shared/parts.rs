@@ -140,7 +140,7 @@ impl Store {
         let Some(shared) = &self.0.shared else { return Ok(vec![None; parts.len()]) };
         let kinds: &[LinkKind] =
             if may_be_manifest { &[LinkKind::Manifest, LinkKind::Blob] } else { &[LinkKind::Blob] };
-        // The clock of the cache stands still in suspension, and a collector may have come meanwhile.
+        // The clock of the cache stands still in suspension, in which a collector may have come.
         let (now, lifetime) = (shared.clock.now(), self.0.collector.view_lifetime());
         let recent = |part: &Digest| {
             let known = kinds.iter().find_map(|kind| shared.recent_links.get(name, &(*kind, part.clone())));

@@ -50,7 +50,8 @@ impl Selection {
 }
 
 impl Store {
-    /// Writes the lists of an epoch and its report, and seals it. Returns `LostLead` if another leader has closed it.
+    /// Writes the lists of an epoch and its report, and seals it. Returns `LostLead` if another leader has
+    /// closed it.
     pub(super) fn condemn(
         &self,
         context: &Context<'_>,
@@ -83,8 +84,8 @@ impl Store {
         let subjects = [0, 1, 2].map(|kind: usize| selection.kinds[kind].len() as u64);
         let seal =
             Seal { nonce: nonce.to_owned(), abandoned: false, subjects, bytes: selection.bytes, resume };
-        // Of a process that has the storage to itself, the view counts from the moment of the seal on: a touch in
-        // between looks at the former view, and is safe by the time that the next mark waits.
+        // Of a process that has the storage to itself, the view counts from the moment of the seal on: a
+        // touch in between looks at the former view, and is safe by the time that the next mark waits.
         if !self.create_register(&keys.sealed(), &to_json(&seal))? {
             return Ok(Progress::LostLead);
         }

@@ -1,7 +1,8 @@
 //! Edges of a repository: the content that each of its manifests refers to.
 //!
-//! The bytes under a digest never change, so that each manifest is read and hashed once in its life. The rest of a
-//! mark is lists. A file of edges that is lost or torn costs the reading of the manifests that it does not name.
+//! The bytes under a digest never change, so that each manifest is read and hashed once in its life. The rest
+//! of a mark is lists. A file of edges that is lost or torn costs the reading of the manifests that it does
+//! not name.
 
 use std::collections::HashMap;
 

@@ -1,7 +1,8 @@
 //! Epochs and their registers in the storage.
 //!
-//! A register is a key that is only ever created, so that the first writer decides. Numbers of epochs only grow: an
-//! owner lists the epochs after it has created its own, because a deleted register forgets that there was one.
+//! A register is a key that is only ever created, so that the first writer decides. Numbers of epochs only
+//! grow: an owner lists the epochs after it has created its own, because a deleted register forgets that
+//! there was one.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::time::SystemTime;
@@ -97,8 +98,8 @@ impl Epochs {
 }
 
 impl Store {
-    /// Creates a register. Returns true if its bytes are those of this call: also if an earlier attempt of the same
-    /// call was answered late, for the bytes have a nonce.
+    /// Creates a register. Returns true if its bytes are those of this call: also if an earlier attempt of
+    /// the same call was answered late, for the bytes have a nonce.
     pub(super) fn create_register(&self, key: &Key, bytes: &[u8]) -> Result<bool, StoreError> {
         Ok(match self.storage().create(key, bytes)? {
             Created::New => true,
@@ -150,7 +151,8 @@ impl Store {
                 None => open.insert(0, *number),
                 Some(seal) if seal.abandoned => {}
                 Some(seal) => {
-                    // Cleared in between only if a later one was sealed, which the caller's own list then finds.
+                    // Cleared in between only if a later one was sealed, which the caller's own list then
+                    // finds.
                     let meta = self.storage().head(&EpochKeys(*number).sealed())?;
                     last = meta.map(|meta| SealedEpoch { number: *number, seal, sealed: meta.modified });
                     break;

@@ -1,8 +1,8 @@
 //! Filter of live bytes: a set that answers with errors to the safe side.
 //!
-//! A Bloom filter says of some absent members that they are there. Bytes that are garbage then stay for one more
-//! cycle; the next one has another seed. Layers are added as the set grows, because the number of bytes is not known
-//! before the mark has seen all repositories.
+//! A Bloom filter says of some absent members that they are there. Bytes that are garbage then stay for one
+//! more cycle; the next one has another seed. Layers are added as the set grows, because the number of bytes
+//! is not known before the mark has seen all repositories.
 
 use std::hash::{BuildHasher as _, RandomState};
 

@@ -1,8 +1,9 @@
 //! Mark: finds what is live, by flat scans of the repositories, then of the bytes.
 //!
-//! A manifest that stays in this cycle keeps all that it refers to, whether it is live or not: what the mark finds live
-//! stays, and so do a manifest that is not live and was not condemned, and one that was revived. Candidates for the
-//! next epoch are chosen in an order in which no manifest is condemned before all that refer to it.
+//! A manifest that stays in this cycle keeps all that it refers to, whether it is live or not: what the mark
+//! finds live stays, and so do a manifest that is not live and was not condemned, and one that was revived.
+//! Candidates for the next epoch are chosen in an order in which no manifest is condemned before all that
+//! refer to it.
 
 use std::collections::{BinaryHeap, HashSet};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -124,8 +125,8 @@ impl Mark {
         }
     }
 
-    /// Returns the number of manifests and links for which there is still place. A third is kept for bytes, which would
-    /// otherwise never have their turn while more links than an epoch takes become garbage.
+    /// Returns the number of manifests and links for which there is still place. A third is kept for bytes,
+    /// which would otherwise never have their turn while more links than an epoch takes become garbage.
     pub(super) fn places(&self, options: &GcOptions) -> usize {
         let places = options.max_condemned - options.max_condemned / 3;
         places.saturating_sub(self.candidates.len())
@@ -161,12 +162,11 @@ impl Store {
         let mark = Mutex::new(Mark::new(expected_blobs, context.options.memory));
         let mut names = Vec::new();
         for name in self.folders_with(&["_manifests", "_layers"])? {
-            match name.parse::<RepositoryName>() {
-                Ok(name) => names.push(name),
-                Err(_) => {
-                    context.damaged(StoreError::Foreign(name))?;
-                    lock(&mark).keeps_all_bytes = true;
-                }
+            if let Ok(name) = name.parse::<RepositoryName>() {
+                names.push(name);
+            } else {
+                context.damaged(StoreError::Foreign(name))?;
+                lock(&mark).keeps_all_bytes = true;
             }
         }
         // Each mark begins where there was no place left in the last one.
@@ -204,8 +204,8 @@ impl Store {
         Ok(is_complete.then(|| mark.into_inner().unwrap_or_else(PoisonError::into_inner)))
     }
 
-    /// Marks the bytes, after all links and manifests that are removed in this cycle are known. Returns the oldest of
-    /// those that nothing needs, at most as many as there is place for.
+    /// Marks the bytes, after all links and manifests that are removed in this cycle are known. Returns the
+    /// oldest of those that nothing needs, at most as many as there is place for.
     pub(super) fn mark_bytes(
         &self,
         context: &Context<'_>,
@@ -218,13 +218,13 @@ impl Store {
         let folder = blobs();
         self.scan_slowly(context, &folder, |key, meta| {
             has_lead &= context.lead.still();
-            let Some(content) = content_digest(key.as_str()).as_ref().and_then(ContentId::of) else {
+            let Some(id) = content_digest(key.as_str()).as_ref().and_then(ContentId::of) else {
                 return Ok(());
             };
             mark.found.subjects[SubjectKind::Bytes as usize] += 1;
-            let is_needed = mark.keeps_all_bytes || mark.filter.contains(content);
+            let is_needed = mark.keeps_all_bytes || mark.filter.contains(id);
             if let Some(prior) = context.prior.as_ref().filter(|prior| prior.len(SubjectKind::Bytes) > 0) {
-                let hash = Subject::bytes(&content.digest()).hash();
+                let hash = Subject::bytes(&id.digest()).hash();
                 if let Some(at) = prior.position(SubjectKind::Bytes, hash) {
                     let is_written = prior.is_written_since(meta.modified);
                     let state = if is_needed || is_written || prior.is_settled(SubjectKind::Bytes, at) {
@@ -243,7 +243,7 @@ impl Store {
             if is_needed || context.is_young(meta.modified) {
                 return Ok(());
             }
-            oldest.push((meta.modified, content, meta.length));
+            oldest.push((meta.modified, id, meta.length));
             if oldest.len() > places {
                 oldest.pop();
                 has_more = true;
@@ -253,18 +253,18 @@ impl Store {
         if !has_lead && !context.lead.still() {
             return Ok(None);
         }
-        let candidates = oldest.into_iter().map(|(modified, content, length)| Candidate {
+        let candidates = oldest.into_iter().map(|(modified, id, length)| Candidate {
             kind: SubjectKind::Bytes,
             repository: None,
-            content,
+            content: id,
             length,
             modified,
         });
         Ok(Some((candidates.collect(), has_more)))
     }
 
-    /// Makes late revivals count: a manifest that was revived keeps all that it refers to, at any depth, and a link its
-    /// bytes. Returns the hashes of what is not condemned next because of them.
+    /// Makes late revivals count: a manifest that was revived keeps all that it refers to, at any depth, and
+    /// a link its bytes. Returns the hashes of what is not condemned next because of them.
     pub(super) fn keep_revived(
         &self,
         context: &Context<'_>,
@@ -273,21 +273,24 @@ impl Store {
         (kind, revived): (SubjectKind, &[(Arc<RepositoryName>, ContentId)]),
         kept: &mut HashSet<SubjectHash>,
     ) -> Result<(), StoreError> {
-        for (name, content) in revived {
-            let mut open = vec![content.digest()];
+        let mut visited = HashSet::new();
+        for (name, id) in revived {
+            let mut open = vec![id.digest()];
             while let Some(digest) = open.pop() {
-                let Some(content) = ContentId::of(&digest) else { continue };
-                mark.filter.insert(content);
+                let Some(id) = ContentId::of(&digest) else { continue };
+                mark.filter.insert(id);
                 if kind == SubjectKind::Link {
                     kept.insert(Subject::link(name, &digest).hash());
                     continue;
                 }
-                if !kept.insert(Subject::revision(name, &digest).hash()) {
+                let hash = Subject::revision(name, &digest).hash();
+                kept.insert(hash);
+                if !visited.insert(hash) {
                     continue;
                 }
                 for part in self.parts_of(context, name, &digest)? {
-                    let Some(content) = ContentId::of(&part) else { continue };
-                    mark.filter.insert(content);
+                    let Some(id) = ContentId::of(&part) else { continue };
+                    mark.filter.insert(id);
                     let link = Subject::link(name, &part).hash();
                     kept.insert(link);
                     if let Some(at) = prior.position(SubjectKind::Link, link) {
@@ -302,8 +305,8 @@ impl Store {
         Ok(())
     }
 
-    /// Returns the SHA-256 of each part of a manifest. An error if the manifest cannot be read: what it needs would be
-    /// removed.
+    /// Returns the SHA-256 of each part of a manifest. An error if the manifest cannot be read: what it needs
+    /// would be removed.
     fn parts_of(
         &self,
         context: &Context<'_>,

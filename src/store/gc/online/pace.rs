@@ -51,7 +51,7 @@ mod tests {
         let clock = LocalClock::of(move || *clock.lock().unwrap());
         let wait = Arc::new(move |by: Duration| *waits.lock().unwrap() += by);
         let pace = Pace::new(clock, wait, NonZeroU32::new(10).unwrap());
-        let passed = || *now.lock().unwrap() - Duration::from_secs(100);
+        let passed = || now.lock().unwrap().saturating_sub(Duration::from_secs(100));
         (0..5).for_each(|_| pace.take(1));
         assert_eq!(passed(), Duration::from_millis(500));
         pace.take(20);

@@ -119,8 +119,8 @@ impl Prior {
         self.states[kind as usize][at].store(state as u8, Ordering::Relaxed);
     }
 
-    /// Returns true if a subject was revived so far, or if its shard is decided and does not doom it: it stays in this
-    /// cycle, so that what it needs must stay as well.
+    /// Returns true if a subject was revived so far, or if its shard is decided and does not doom it: it
+    /// stays in this cycle, so that what it needs must stay as well.
     pub(super) fn is_settled(&self, kind: SubjectKind, at: usize) -> bool {
         let shard = Shard { kind, number: at / Shard::LENGTH };
         let hash = &self.kinds[kind as usize][at].hash;

@@ -57,7 +57,8 @@ impl Store {
         removed
     }
 
-    /// Leaves out subjects that another program has written again since the mark: it does not wait for a removal.
+    /// Leaves out subjects that another program has written again since the mark: it does not wait for a
+    /// removal.
     fn unchanged<'a>(
         &self,
         context: &Context<'_>,

@@ -33,7 +33,8 @@ pub struct CycleReport {
     pub unknown: Vec<UnknownNeeds>,
     /// Blobs that were put back from the trash.
     pub restored: u64,
-    /// More was to be condemned than one epoch takes: the next cycle may follow as soon as the grace has passed.
+    /// More was to be condemned than one epoch takes: the next cycle may follow as soon as the grace has
+    /// passed.
     pub has_more: bool,
 }
 

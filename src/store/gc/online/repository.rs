@@ -1,25 +1,24 @@
 //! Mark of one repository.
 
+mod lists;
+mod order;
+mod sessions;
+
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
-use quinistry_oci::{Digest, RepositoryName, Tag};
+use quinistry_oci::{Digest, RepositoryName};
 
-use super::edges::{Edge, Edges, Part, ReadEdge};
+use self::order::parents_first;
+use super::edges::{Edge, Edges, Part};
 use super::mark::{Candidate, Context, Mark, lock};
 use super::prior::State;
 use super::report::UnknownNeeds;
 use super::subject::{ContentId, Subject, SubjectHash, SubjectKind};
 use crate::gc::rules::LooseRevision;
-use crate::layout::{Key, RepositoryKeys, TAG_LINK};
-use crate::{MAX_LINK_BYTES, Store, StoreError};
-
-/// Number of links that are read at once.
-const LINKS_AT_ONCE: usize = 32;
-
-/// Time by which our own session has a record beside its begin: longer than any request takes.
-const RECORD_DELAY: Duration = Duration::from_mins(2);
+use crate::layout::{Key, RepositoryKeys};
+use crate::{Store, StoreError};
 
 /// Manifest of a repository.
 #[derive(Debug)]
@@ -53,7 +52,8 @@ struct RepositoryMark<'a> {
 }
 
 impl Store {
-    /// Marks a repository: adds the bytes that it needs to the filter, and what is not live to the candidates.
+    /// Marks a repository: adds the bytes that it needs to the filter, and what is not live to the
+    /// candidates.
     pub(super) fn mark_repository(
         &self,
         context: &Context<'_>,
@@ -62,6 +62,18 @@ impl Store {
     ) -> Result<(), StoreError> {
         let keys = RepositoryKeys(name);
         RepositoryMark { store: self, context, name, keys, unknown: Vec::new() }.run(mark)
+    }
+}
+
+// === impl Revisions ===
+
+impl Revisions {
+    /// Returns the content of a part, if its name tells it, or a manifest has that name.
+    fn content_of(&self, part: &Part) -> Option<ContentId> {
+        match part {
+            Part::Content(content) => Some(*content),
+            Part::Named(digest) => self.others.get(digest).copied(),
+        }
     }
 }
 
@@ -98,7 +110,9 @@ impl RepositoryMark<'_> {
             let mut mark = lock(mark);
             mark.found.subjects[SubjectKind::Revision as usize] += revisions.found.len() as u64;
             mark.keeps_all_bytes |= revisions.is_damaged;
-            needed.iter().for_each(|content| mark.filter.insert(*content));
+            for content in &needed {
+                mark.filter.insert(*content);
+            }
             let places = mark.places(self.context.options).min(gone.len());
             let taken = gone[..places].iter();
             let taken = taken.map(|of| candidate(SubjectKind::Revision, *of, revisions.found[of].modified));
@@ -142,156 +156,6 @@ impl RepositoryMark<'_> {
         Ok(())
     }
 
-    /// Lists the manifests.
-    fn revisions(&mut self) -> Result<Revisions, StoreError> {
-        let folder = self.keys.all_revisions();
-        let mut revisions = Revisions::default();
-        let mut others = Vec::new();
-        self.store.scan_slowly(self.context, &folder, |key, meta| {
-            let Some((digest, file)) = split_digest(&key, &folder) else { return Ok(()) };
-            match (ContentId::of(&digest), file) {
-                // A torn link names its content by its place, and keeps it.
-                (Some(content), "link") => {
-                    let revision = Revision { modified: meta.modified, keys: Vec::new(), is_noted: false };
-                    revisions.found.insert(content, revision);
-                }
-                // Behind the link, in the order of keys.
-                (Some(content), "mediatype") => {
-                    if let Some(revision) = revisions.found.get_mut(&content) {
-                        revision.is_noted = true;
-                        revision.keys.push(key);
-                    }
-                }
-                (None, "link" | "mediatype") => others.push((digest, key, meta.modified)),
-                _ => {}
-            }
-            Ok(())
-        })?;
-        for (digest, key, modified) in others {
-            let content = match revisions.others.get(&digest) {
-                Some(content) => Some(*content),
-                None => {
-                    self.context.take(1);
-                    self.store.revision(self.name, &digest)?.as_ref().and_then(ContentId::of)
-                }
-            };
-            let Some(content) = content else {
-                self.context.damaged(StoreError::Torn(key))?;
-                revisions.is_damaged = true;
-                continue;
-            };
-            revisions.others.insert(digest, content);
-            let new = || Revision { modified, keys: Vec::new(), is_noted: false };
-            revisions.found.entry(content).or_insert_with(new).keys.push(key);
-        }
-        Ok(revisions)
-    }
-
-    /// Reads the manifests whose edges are not known, and saves the edges.
-    fn read_new(&mut self, revisions: &mut Revisions) -> Result<(), StoreError> {
-        self.context.take(1);
-        let mut saved = self.store.saved_edges(self.name)?;
-        let before = saved.len();
-        let mut new: Vec<(ContentId, Option<&'static str>)> = Vec::new();
-        for (content, revision) in &revisions.found {
-            let noted = if revision.is_noted {
-                self.context.take(1);
-                self.store.pushed_as(self.name, &content.digest())?
-            } else {
-                None
-            };
-            match saved.remove(content) {
-                Some(edge) if edge.noted == noted => drop(revisions.edges.insert(*content, edge)),
-                _ => new.push((*content, noted)),
-            }
-        }
-        let read = self.store.read_edges(&new, &|requests| self.context.take(requests))?;
-        let has_new = !new.is_empty();
-        for ((content, _), read) in new.into_iter().zip(read) {
-            match read {
-                ReadEdge::Known(edge) => drop(revisions.edges.insert(content, edge)),
-                // Its parts cannot be needed any more.
-                ReadEdge::Absent => {}
-                ReadEdge::Damaged => self.note_damaged(content, revisions)?,
-            }
-        }
-        for (content, _) in revisions.edges.iter().filter(|(_, edge)| !edge.is_understood) {
-            self.unknown.push(UnknownNeeds {
-                repository: self.name.clone(),
-                digest: content.digest(),
-                is_damaged: false,
-            });
-        }
-        if !self.context.options.dry_run && (has_new || before != revisions.edges.len()) {
-            self.context.take(1);
-            self.store.save_edges(self.name, &revisions.edges)?;
-        }
-        Ok(())
-    }
-
-    fn note_damaged(&mut self, content: ContentId, revisions: &mut Revisions) -> Result<(), StoreError> {
-        let (repository, digest) = (self.name.clone(), content.digest());
-        let tags = self.store.tags_of(self.name, &digest)?;
-        let tags = tags.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
-        let tags = if tags.is_empty() { "no tag".to_owned() } else { tags };
-        self.context.damaged(StoreError::DamagedIn {
-            repository: repository.clone(),
-            digest: digest.clone(),
-            tags,
-        })?;
-        self.unknown.push(UnknownNeeds { repository, digest, is_damaged: true });
-        revisions.is_damaged = true;
-        Ok(())
-    }
-
-    /// Returns the manifests that tags refer to, and notes the index entries that go with condemned manifests.
-    fn tagged(&self, revisions: &mut Revisions) -> Result<HashSet<ContentId>, StoreError> {
-        let folder = self.keys.tags();
-        let mut links = Vec::new();
-        let mut index = Vec::new();
-        self.store.scan_slowly(self.context, &folder, |key, _| {
-            let Some((tag, rest)) = key.beneath(&folder) else { return Ok(()) };
-            if rest == TAG_LINK && tag.parse::<Tag>().is_ok() {
-                links.push(key);
-            } else if let Some(path) = rest.strip_prefix("index/")
-                && let Some(digest) = digest_of_path(path.strip_suffix("/link").unwrap_or_default())
-            {
-                let content = ContentId::of(&digest).or_else(|| revisions.others.get(&digest).copied());
-                index.extend(content.map(|content| (content, key)));
-            }
-            Ok(())
-        })?;
-        for (content, key) in index {
-            if self.prior_revision(content).is_some()
-                && let Some(revision) = revisions.found.get_mut(&content)
-            {
-                revision.keys.push(key);
-            }
-        }
-        let mut tagged = HashSet::new();
-        for batch in links.chunks(LINKS_AT_ONCE) {
-            self.context.take(batch.len());
-            let read = self.store.storage().read_all(batch, MAX_LINK_BYTES)?;
-            for (key, link) in batch.iter().zip(read) {
-                let text = link.as_ref().map(|link| std::str::from_utf8(link).unwrap_or_default().trim());
-                match text.map(str::parse::<Digest>) {
-                    Some(Ok(digest)) => {
-                        let content =
-                            ContentId::of(&digest).or_else(|| revisions.others.get(&digest).copied());
-                        tagged.extend(content);
-                    }
-                    // Torn by a crash of another program, or removed since it was listed.
-                    _ if self.store.storage().head(key)?.is_none() => {}
-                    _ => {
-                        self.context.damaged(StoreError::Torn(key.clone()))?;
-                        revisions.is_damaged = true;
-                    }
-                }
-            }
-        }
-        Ok(tagged)
-    }
-
     /// Returns the live manifests: those that tags, rules or settled decisions keep, and all that these hold.
     fn live(
         &self,
@@ -306,7 +170,7 @@ impl RepositoryMark<'_> {
         let keeps_referrers = rules.keeps_referrers(self.name);
         let mut referrers: HashMap<ContentId, Vec<ContentId>> = HashMap::new();
         for (content, edge) in &revisions.edges {
-            let subject = edge.subject.as_ref().and_then(|part| self.known_content(revisions, part));
+            let subject = edge.subject.as_ref().and_then(|part| revisions.content_of(part));
             if let Some(subject) = subject {
                 referrers.entry(subject).or_default().push(*content);
             }
@@ -321,14 +185,14 @@ impl RepositoryMark<'_> {
         };
         let roots: Vec<ContentId> =
             revisions.found.iter().filter(is_root).map(|(content, _)| *content).collect();
-        self.reach(revisions, &referrers, roots, &mut live);
+        Self::reach(revisions, &referrers, roots, &mut live);
 
         let gone = || revisions.found.keys().filter(|content| !live.contains(content));
         let mut held: HashSet<ContentId> = HashSet::new();
         for content in gone() {
             let Some(edge) = revisions.edges.get(content) else { continue };
-            held.extend(edge.children.iter().filter_map(|part| self.known_content(revisions, part)));
-            let subject = edge.subject.as_ref().and_then(|part| self.known_content(revisions, part));
+            held.extend(edge.children.iter().filter_map(|part| revisions.content_of(part)));
+            let subject = edge.subject.as_ref().and_then(|part| revisions.content_of(part));
             if subject.is_some_and(|subject| revisions.found.contains_key(&subject)) {
                 held.insert(*content);
             }
@@ -343,14 +207,13 @@ impl RepositoryMark<'_> {
         if !loose.is_empty() {
             let kept = rules.kept(self.name, &loose);
             let kept = kept.iter().filter_map(ContentId::of).collect();
-            self.reach(revisions, &referrers, kept, &mut live);
+            Self::reach(revisions, &referrers, kept, &mut live);
         }
         live
     }
 
     /// Adds manifests, their children, and the referrers of these. Each is visited once.
     fn reach(
-        &self,
         revisions: &Revisions,
         referrers: &HashMap<ContentId, Vec<ContentId>>,
         mut open: Vec<ContentId>,
@@ -361,15 +224,8 @@ impl RepositoryMark<'_> {
                 continue;
             }
             let children = revisions.edges.get(&content).map(|edge| &edge.children[..]).unwrap_or_default();
-            open.extend(children.iter().filter_map(|part| self.known_content(revisions, part)));
+            open.extend(children.iter().filter_map(|part| revisions.content_of(part)));
             open.extend(referrers.get(&content).into_iter().flatten());
-        }
-    }
-
-    fn known_content(&self, revisions: &Revisions, part: &Part) -> Option<ContentId> {
-        match part {
-            Part::Content(content) => Some(*content),
-            Part::Named(digest) => revisions.others.get(digest).copied(),
         }
     }
 
@@ -382,8 +238,8 @@ impl RepositoryMark<'_> {
         Some((prior.position(SubjectKind::Revision, hash)?, hash))
     }
 
-    /// Returns true if a condemned manifest stays in this cycle: it was revived or decided upon before, or written
-    /// since it was condemned.
+    /// Returns true if a condemned manifest stays in this cycle: it was revived or decided upon before, or
+    /// written since it was condemned.
     fn is_settled(&self, content: ContentId, modified: SystemTime) -> bool {
         let (Some(prior), Some((at, _))) = (&self.context.prior, self.prior_revision(content)) else {
             return false;
@@ -391,8 +247,8 @@ impl RepositoryMark<'_> {
         prior.is_settled(SubjectKind::Revision, at) || prior.is_written_since(modified)
     }
 
-    /// Notes which condemned manifests can be removed. Returns the content that other manifests need which are not live
-    /// and stay all the same.
+    /// Notes which condemned manifests can be removed. Returns the content that other manifests need which
+    /// are not live and stay all the same.
     fn decide_revisions(
         &self,
         revisions: &Revisions,
@@ -428,7 +284,9 @@ impl RepositoryMark<'_> {
                 None => {}
             }
         }
-        needed.iter().for_each(|content| prior.hold_bytes(*content));
+        for content in &needed {
+            prior.hold_bytes(*content);
+        }
         Ok(needed)
     }
 
@@ -448,35 +306,6 @@ impl RepositoryMark<'_> {
                     let found = self.store.part(self.name, digest)?;
                     needed.extend(found.as_ref().and_then(ContentId::of));
                 }
-            }
-        }
-        Ok(())
-    }
-
-    /// Calls `visit` with each link to a blob. Links by other hashes belong to those by the SHA-256.
-    fn visit_links(&self, mut visit: impl FnMut(ContentId, SystemTime)) -> Result<(), StoreError> {
-        let folder = self.keys.all_layers();
-        let mut others = Vec::new();
-        self.store.scan_slowly(self.context, &folder, |key, meta| {
-            let Some((digest, "link")) = split_digest(&key, &folder) else { return Ok(()) };
-            match ContentId::of(&digest) {
-                Some(content) => visit(content, meta.modified),
-                None => others.push((digest, key, meta.modified)),
-            }
-            Ok(())
-        })?;
-        for (digest, key, modified) in others {
-            self.context.take(2);
-            let Some(canonical) = self.store.linked(self.name, &digest)? else { continue };
-            let Some(content) = ContentId::of(&canonical) else { continue };
-            // A blob with other names is also linked by its SHA-256, unless a push was cut off.
-            if self.store.storage().head(&self.keys.layer_link(&canonical))?.is_none() {
-                visit(content, modified);
-            }
-            let Some(prior) = &self.context.prior else { continue };
-            let hash = Subject::link(self.name, &canonical).hash();
-            if prior.position(SubjectKind::Link, hash).is_some() {
-                prior.add_extras(hash, [key]);
             }
         }
         Ok(())
@@ -516,87 +345,4 @@ impl RepositoryMark<'_> {
         prior.set(SubjectKind::Link, at, state);
         is_live
     }
-
-    /// Returns an error if another program has pushed since the last mark, though only this one is said to.
-    fn check_sessions(&self) -> Result<(), StoreError> {
-        let Some(prior) = self.context.prior.as_ref().filter(|_| self.context.is_alone()) else {
-            return Ok(());
-        };
-        let folder = self.keys.uploads();
-        // The session of the last key, whether it has a record of ours, and the begin of one that another made.
-        let mut current: Option<(String, bool, bool)> = None;
-        let mut foreign = None;
-        let is_shared = self.store.is_shared();
-        let mut close = |session: Option<(String, bool, bool)>| {
-            if let Some((id, is_ours, is_new)) = session
-                && is_new
-                && !is_ours
-            {
-                foreign.get_or_insert(folder.child(&id));
-            }
-        };
-        self.store.scan_slowly(self.context, &folder, |key, meta| {
-            let Some((id, rest)) = key.beneath(&folder) else { return Ok(()) };
-            if current.as_ref().is_none_or(|(current, ..)| current != id) {
-                close(current.take());
-            }
-            let (_, is_ours, is_new) = current.get_or_insert_with(|| (id.to_owned(), false, false));
-            // Our own record may come a moment after the begin of a session.
-            let is_begun = is_shared && rest == "startedat" && self.context.age(meta.modified) > RECORD_DELAY;
-            let is_sign = is_begun || rest.starts_with("hashstates/");
-            *is_new |= is_sign && prior.is_written_since(meta.modified);
-            *is_ours |= is_shared && rest.starts_with("s.");
-            Ok(())
-        })?;
-        close(current);
-        match foreign {
-            Some(session) => Err(StoreError::ForeignSession { repository: self.name.clone(), session }),
-            None => Ok(()),
-        }
-    }
-}
-
-/// Orders manifests so that each stands behind all that refer to it.
-fn parents_first(revisions: &Revisions, of: impl Iterator<Item = ContentId>) -> Vec<ContentId> {
-    let all: HashSet<ContentId> = of.collect();
-    let children = |content: &ContentId| {
-        let edge = revisions.edges.get(content);
-        let children = edge.map(|edge| &edge.children[..]).unwrap_or_default().iter();
-        children.filter_map(|part| match part {
-            Part::Content(content) => Some(*content),
-            Part::Named(digest) => revisions.others.get(digest).copied(),
-        })
-    };
-    let mut parents: HashMap<ContentId, usize> = HashMap::new();
-    for child in all.iter().flat_map(children).filter(|child| all.contains(child)) {
-        *parents.entry(child).or_default() += 1;
-    }
-    let mut open: Vec<ContentId> =
-        all.iter().filter(|content| !parents.contains_key(content)).copied().collect();
-    open.sort_unstable();
-    let mut ordered = Vec::with_capacity(all.len());
-    while let Some(content) = open.pop() {
-        ordered.push(content);
-        for child in children(&content) {
-            if let Some(left) = parents.get_mut(&child) {
-                *left -= 1;
-                if *left == 0 {
-                    open.push(child);
-                }
-            }
-        }
-    }
-    ordered
-}
-
-/// Splits a key `<algorithm>/<hex>/<file>` beneath a folder.
-fn split_digest<'a>(key: &'a Key, folder: &Key) -> Option<(Digest, &'a str)> {
-    let (algorithm, rest) = key.beneath(folder)?;
-    let (hex, file) = rest.split_once('/')?;
-    Some((format!("{algorithm}:{hex}").parse().ok()?, file))
-}
-
-fn digest_of_path(path: &str) -> Option<Digest> {
-    let (algorithm, hex) = path.split_once('/')?;
-    format!("{algorithm}:{hex}").parse().ok()
 }

@@ -81,7 +81,8 @@ impl SubjectHash {
     }
 }
 
-/// Subject of collection. Revisions and links are named by the SHA-256 of their bytes, whatever they were pushed by.
+/// Subject of collection. Revisions and links are named by the SHA-256 of their bytes, also if they were
+/// pushed by another.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Subject<'a> {
     pub(super) kind: SubjectKind,
@@ -152,7 +153,10 @@ impl fmt::Display for Shard {
 fn decode(hex: &str) -> [u8; 32] {
     let mut bytes = [0; 32];
     for (byte, digits) in bytes.iter_mut().zip(hex.as_bytes().chunks(2)) {
-        let digit = |at: usize| char::from(digits[at]).to_digit(16).unwrap_or_default() as u8;
+        let digit = |at: usize| {
+            let digit = char::from(digits[at]).to_digit(16);
+            digit.and_then(|digit| u8::try_from(digit).ok()).unwrap_or_default()
+        };
         *byte = digit(0) << 4 | digit(1);
     }
     bytes

@@ -1,8 +1,9 @@
-//! Sweep: removes the condemned subjects of an epoch that the mark found to be removable and no client has revived.
+//! Sweep: removes the condemned subjects of an epoch that the mark found to be removable and no client has
+//! revived.
 //!
-//! Manifests go first, then links, then bytes, so that what a crash leaves is whole. A shard is decided by registers:
-//! `doom`, then a list of the revivals, then `doomed` with the subjects that are removed, and `done` behind the last
-//! removal. Any leader goes on where another one stopped.
+//! Manifests go first, then links, then bytes, so that what a crash leaves is whole. A shard is decided by
+//! registers: `doom`, then a list of the revivals, then `doomed` with the subjects that are removed, and
+//! `done` behind the last removal. Any leader goes on where another one stopped.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -24,9 +25,9 @@ use crate::{Key, Store, StoreError};
 /// Greatest error of times of a storage, which are whole seconds.
 const TIME_ERROR: Duration = Duration::from_secs(2);
 
-/// Time since the begin of a cycle from which on no removal of an earlier one can come: 35 s after the last renewal of
-/// a former leader, whose term must be 30 s old before another one begins, and 10 s after an earlier attempt of this
-/// process.
+/// Time since the begin of a cycle from which on no removal of an earlier one can come: 35 s after the last
+/// renewal of a former leader, whose term must be 30 s old before another one begins, and 10 s after an
+/// earlier attempt of this process.
 const FORMER_REMOVALS: Duration = Duration::from_secs(15);
 
 /// Attempts to remove keys by new fences.
@@ -44,6 +45,13 @@ pub(super) struct Sweep {
     pub(super) kept: HashSet<SubjectHash>,
     /// Time of the storage until which a removal of unknown outcome may still come.
     unsettled: Option<SystemTime>,
+}
+
+/// Decision on a shard.
+struct Decision {
+    doomed: HashSet<SubjectHash>,
+    /// Subjects that were revived, also those that were revived too late.
+    alive: HashSet<SubjectHash>,
 }
 
 /// Progress of a step that needs the lead.
@@ -64,7 +72,7 @@ impl Store {
     ) -> Result<Progress, StoreError> {
         let mut revived: Vec<(Arc<RepositoryName>, ContentId)> = Vec::new();
         for shard in prior.epoch.seal.shards(kind) {
-            let Some((doomed, alive)) = self.sweep_shard(context, prior, shard, sweep)? else {
+            let Some(Decision { doomed, alive }) = self.sweep_shard(context, prior, shard, sweep)? else {
                 return Ok(Progress::LostLead);
             };
             for (at, subject) in prior.of_shard(shard) {
@@ -85,15 +93,15 @@ impl Store {
         Ok(Progress::Complete)
     }
 
-    /// Decides a shard, unless that was done before, and removes its doomed subjects. Returns these, and those that
-    /// were revived; `None` if the lead was lost.
+    /// Decides a shard, unless that was done before, and removes its doomed subjects. Returns these, and
+    /// those that were revived; `None` if the lead was lost.
     fn sweep_shard(
         &self,
         context: &Context<'_>,
         prior: &Prior,
         shard: Shard,
         sweep: &mut Sweep,
-    ) -> Result<Option<(HashSet<SubjectHash>, HashSet<SubjectHash>)>, StoreError> {
+    ) -> Result<Option<Decision>, StoreError> {
         let epoch = prior.epoch.number;
         let keys = EpochKeys(epoch);
         if !context.lead.still() {
@@ -102,7 +110,7 @@ impl Store {
         if prior.decisions.done.contains(&shard) {
             let doomed = prior.decisions.doomed.get(&shard).cloned().unwrap_or_default();
             context.take(1);
-            return Ok(Some((doomed, self.revived(epoch, shard)?)));
+            return Ok(Some(Decision { doomed, alive: self.revived(epoch, shard)? }));
         }
         let of_term = to_json(&json!({"term": context.lead.term()}));
         let doom = || {
@@ -142,17 +150,20 @@ impl Store {
             sweep.unsettled = sweep.unsettled.max(Some(until));
         }
         let removed = self.remove_subjects(context, prior, shard.kind, &subjects, sweep)?;
-        if removed == Progress::LostLead || self.settle(context, sweep)? == Progress::LostLead {
+        if removed == Progress::LostLead || self.settle(context, sweep) == Progress::LostLead {
             return Ok(None);
+        }
+        for subject in subjects {
+            record_removal(shard.kind, subject);
         }
         context.take(1);
         self.create_register(&keys.done(shard), b"{}")?;
         failpoint("gc.done")?;
-        Ok(Some((doomed, alive)))
+        Ok(Some(Decision { doomed, alive }))
     }
 
-    /// Removes keys of a shared storage. A removal that comes late, after another leader has ended the shard, is
-    /// refused by the storage: the fence is read before the lead is checked.
+    /// Removes keys of a shared storage. A removal that comes late, after another leader has ended the shard,
+    /// is refused by the storage: the fence is read before the lead is checked.
     pub(super) fn remove_keys(
         &self,
         context: &Context<'_>,
@@ -192,17 +203,17 @@ impl Store {
     }
 
     /// Waits until no removal of unknown outcome can come any more.
-    fn settle(&self, context: &Context<'_>, sweep: &mut Sweep) -> Result<Progress, StoreError> {
+    fn settle(&self, context: &Context<'_>, sweep: &mut Sweep) -> Progress {
         while let Some(until) = sweep.unsettled.filter(|_| self.has(Safeguard::Fence)) {
             if !context.lead.still() {
-                return Ok(Progress::LostLead);
+                return Progress::LostLead;
             }
             match until.duration_since(self.storage().now()) {
                 Ok(left) if !left.is_zero() => (self.0.collector.wait)(left.min(REMOVAL_PAUSE)),
                 _ => sweep.unsettled = None,
             }
         }
-        if context.lead.still() { Ok(Progress::Complete) } else { Ok(Progress::LostLead) }
+        if context.lead.still() { Progress::Complete } else { Progress::LostLead }
     }
 
     /// Creates the register that says that the epoch is swept.
@@ -211,4 +222,11 @@ impl Store {
         self.create_register(&EpochKeys(prior.epoch.number).swept(), b"{}")?;
         failpoint("gc.swept")
     }
+}
+
+/// Records that a subject was removed. A leader that goes on where another one stopped may record it again.
+fn record_removal(kind: SubjectKind, subject: &Condemned) {
+    let (digest, length) = (subject.content.digest(), subject.length);
+    let repository = subject.repository.as_ref().map(|name| name.as_str());
+    tracing::debug!(?kind, repository, %digest, length, "content collected");
 }

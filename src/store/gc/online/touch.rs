@@ -1,14 +1,18 @@
 //! Touches: acts of clients that keep condemned subjects from being removed.
 //!
-//! A subject that is not in the view costs nothing: no request, and with an empty view no hash. A condemned one is
-//! revived: the toucher creates `alive`, and then looks whether the collector has begun to decide on the shard. The
-//! collector begins by `doom`, and then lists `alive`. Of two that write first and then read, one sees the other.
+//! A subject that is not in the view costs nothing: no request, and with an empty view no hash. A condemned
+//! one is revived: the toucher creates `alive`, and then looks whether the collector has begun to decide on
+//! the shard. The collector begins by `doom`, and then lists `alive`. Of two that write first and then read,
+//! one sees the other.
+
+mod needed;
+mod nested;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use quinistry_oci::{Algorithm, Digest, Manifest, RepositoryName, WithCauses, to_json};
+use quinistry_oci::{Algorithm, Digest, RepositoryName, WithCauses, to_json};
 use serde::Serialize;
 use uuid::Uuid;
 
@@ -16,11 +20,11 @@ use super::epoch::parse_hashes;
 use super::safeguard::Safeguard;
 use super::subject::{Shard, Subject, SubjectHash, SubjectKind};
 use super::view::View;
-use crate::gc::needs::needs_of;
 use crate::layout::collection::EpochKeys;
-use crate::manifests::MAX_MISSING_PARTS;
 use crate::storage::StorageError;
 use crate::{Store, StoreError};
+
+pub(crate) use self::needed::Needed;
 
 /// Time between two looks at a shard on which the collector decides, or whose subjects it removes.
 const WAIT_STEP: Duration = Duration::from_millis(250);
@@ -33,9 +37,6 @@ const MAX_REMOVAL_LOOKS: usize = 80;
 
 /// Attempts to touch subjects while the view grows old.
 const MAX_TOUCHES: usize = 3;
-
-/// Greatest number of manifests that one touch of an index reads. One with more is pushed again.
-const MAX_NESTED_MANIFESTS: usize = 10_000;
 
 /// Cause of a touch, for the report.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -59,7 +60,7 @@ struct Revival<'a> {
 
 /// Outcome of the touch of a subject.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Touched {
+pub(super) enum Touched {
     /// No collector removes the subject before the grace has passed since the view. It may be absent.
     Held,
     /// A collector removes the subject at this moment.
@@ -73,22 +74,12 @@ struct Hold {
     at: Duration,
 }
 
-/// Subjects of a change that links content.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Needed<'a> {
-    /// Subjects that the change writes. Their removal is waited for.
-    pub(crate) own: Vec<Subject<'a>>,
-    /// Subjects that must be there, each with the digest by which the client named it.
-    pub(crate) parts: Vec<(Subject<'a>, &'a Digest)>,
-    /// Subjects that may be absent.
-    pub(crate) others: Vec<Subject<'a>>,
-}
-
 impl Store {
     /// Runs a change that links content: all subjects are held before it, and still so when it returns.
     ///
-    /// Fails with [`StoreError::Missing`] if parts are being removed, and with [`StoreError::Unvouched`] if they may
-    /// have been removed during the change, or if their removal takes too long: the client then repeats the request.
+    /// Fails with [`StoreError::Missing`] if parts are being removed, and with [`StoreError::Unvouched`] if
+    /// they may have been removed during the change, or if their removal takes too long: the client then
+    /// repeats the request.
     pub(crate) fn touching<T>(
         &self,
         needed: &Needed<'_>,
@@ -115,8 +106,8 @@ impl Store {
         if self.still_holds(&hold) { Ok(changed) } else { Err(StoreError::Unvouched) }
     }
 
-    /// Returns the result of a look at the storage, which holds what it found: content of this answer is not removed
-    /// for almost the grace of collection.
+    /// Returns the result of a look at the storage, which holds what it found: content of this answer is not
+    /// removed for almost the grace of collection.
     fn holding<T>(
         &self,
         subjects: &[Subject<'_>],
@@ -154,8 +145,8 @@ impl Store {
         self.holding(&subjects, || StoreError::BlobUnknown, look_up)
     }
 
-    /// Answers HEAD of a manifest by digest by `look_up`: a manifest that is found stays, with all that it refers to,
-    /// for almost the grace of collection.
+    /// Answers HEAD of a manifest by digest by `look_up`: a manifest that is found stays, with all that it
+    /// refers to, for almost the grace of collection.
     pub fn holding_manifest<T>(
         &self,
         name: &RepositoryName,
@@ -169,8 +160,8 @@ impl Store {
         self.holding(&[Subject::revision(name, &canonical)], || StoreError::ManifestUnknown, look_up)
     }
 
-    /// Holds what a client pulls, as far as that takes no more than a few requests: a pull does not fail because of
-    /// collection.
+    /// Holds what a client pulls, as far as that takes no more than a few requests: a pull does not fail
+    /// because of collection.
     pub(crate) fn touch_for_pull(&self, subjects: &[Subject<'_>]) {
         let view = self.0.collector.view();
         let is_condemned = |subject: &Subject<'_>| {
@@ -262,8 +253,8 @@ impl Store {
         !self.has(Safeguard::FreshnessCheck) || passed <= self.0.collector.view_lifetime
     }
 
-    /// Touches subjects, and of a manifest all manifests that it refers to first. Returns the positions of those that
-    /// are being removed.
+    /// Touches subjects, and of a manifest all manifests that it refers to first. Returns the positions of
+    /// those that are being removed.
     fn touch_all(&self, subjects: &[Subject<'_>], cause: Cause) -> Result<(Hold, Vec<usize>), StoreError> {
         self.touch_by(subjects, |view, subject| match subject.repository {
             Some(name) if subject.kind == SubjectKind::Revision && self.has(Safeguard::DeepTouch) => {
@@ -306,63 +297,13 @@ impl Store {
         Err(StoreError::Unvouched)
     }
 
-    /// Touches a condemned manifest after the condemned manifests that it refers to, at any depth: one that stays must
-    /// not lose what it needs.
-    fn touch_nested(
+    /// Touches one subject (C.2 of the storage's specification).
+    pub(super) fn touch(
         &self,
         view: &View,
-        name: &RepositoryName,
-        canonical: &Digest,
+        subject: &Subject<'_>,
         cause: Cause,
     ) -> Result<Touched, StoreError> {
-        let is_open = |digest: &Digest| {
-            let hash = Subject::revision(name, digest).hash();
-            view.shard(SubjectKind::Revision, hash).is_some() && !view.is_known_alive(hash)
-        };
-        // Each manifest, and whether those that it refers to stand before it already.
-        let mut open = vec![(canonical.clone(), false)];
-        let mut read = 0;
-        while let Some((digest, is_expanded)) = open.pop() {
-            if is_expanded {
-                if self.touch(view, &Subject::revision(name, &digest), cause)? == Touched::Gone {
-                    return Ok(Touched::Gone);
-                }
-                continue;
-            }
-            if !is_open(&digest) {
-                continue;
-            }
-            read += 1;
-            if read > MAX_NESTED_MANIFESTS {
-                return Ok(Touched::Gone);
-            }
-            open.push((digest.clone(), true));
-            for child in self.children_of(name, &digest)? {
-                open.extend(self.canonical_child(name, &child)?.map(|child| (child, false)));
-            }
-        }
-        Ok(Touched::Held)
-    }
-
-    /// Returns the manifests that a manifest refers to; none if the manifest is absent, or unreadable.
-    fn children_of(&self, name: &RepositoryName, canonical: &Digest) -> Result<Vec<Digest>, StoreError> {
-        let known = match self.content(canonical) {
-            Err(StoreError::ManifestUnknown | StoreError::Damaged(_)) => return Ok(Vec::new()),
-            known => known?,
-        };
-        let pushed = if known.declares_type { None } else { self.pushed_as(name, canonical)? };
-        Ok(needs_of(&known.bytes, pushed).children().cloned().collect())
-    }
-
-    fn canonical_child(&self, name: &RepositoryName, child: &Digest) -> Result<Option<Digest>, StoreError> {
-        match child.algorithm() {
-            Algorithm::Sha256 => Ok(Some(child.clone())),
-            Algorithm::Sha512 => self.revision(name, child),
-        }
-    }
-
-    /// Touches one subject (C.2 of the storage's specification).
-    fn touch(&self, view: &View, subject: &Subject<'_>, cause: Cause) -> Result<Touched, StoreError> {
         let hash = subject.hash();
         let Some(shard) = view.shard(subject.kind, hash) else { return Ok(Touched::Held) };
         if view.is_known_alive(hash) {
@@ -402,7 +343,8 @@ impl Store {
         Ok(if is_over { Touched::Held } else { Touched::Gone })
     }
 
-    /// Returns the doomed subjects of a shard on which the collector decides at this moment; `None` if it has stopped.
+    /// Returns the doomed subjects of a shard on which the collector decides at this moment; `None` if it has
+    /// stopped.
     fn await_decision(&self, keys: EpochKeys, shard: Shard) -> Result<Option<Bytes>, StoreError> {
         for look in 0..=MAX_DECISION_LOOKS {
             if let Some(doomed) = self.register(&keys.doomed(shard))? {
@@ -414,65 +356,4 @@ impl Store {
         }
         Ok(None)
     }
-
-    /// Returns the subjects of a manifest that is pushed: itself, its parts, and the manifest that it is about.
-    pub(crate) fn needed_by<'a>(
-        &self,
-        name: &'a RepositoryName,
-        canonical: &'a Digest,
-        parts: &'a ManifestParts,
-    ) -> Needed<'a> {
-        let own = vec![Subject::revision(name, canonical), Subject::bytes(canonical)];
-        let mut needed = Needed { own, ..Needed::default() };
-        for (named, part, is_child) in &parts.0 {
-            let kinds = [
-                is_child.then(|| Subject::revision(name, part)),
-                Some(Subject::link(name, part)),
-                Some(Subject::bytes(part)),
-            ];
-            for subject in kinds.into_iter().flatten() {
-                // A sparse manifest is accepted without its parts.
-                if self.0.allows_sparse {
-                    needed.others.push(subject);
-                } else {
-                    needed.parts.push((subject, named));
-                }
-            }
-        }
-        needed.others.extend(parts.1.iter().map(|subject| Subject::revision(name, subject)));
-        needed
-    }
-
-    /// Finds the SHA-256 of each part of a manifest, unless nothing is condemned.
-    pub(crate) fn parts_to_touch(
-        &self,
-        name: &RepositoryName,
-        manifest: &Manifest,
-    ) -> Result<ManifestParts, StoreError> {
-        let mut found = ManifestParts::default();
-        let all = manifest.blobs.iter().map(|part| (part, false));
-        let all = all.chain(manifest.manifests.iter().map(|part| (part, true)));
-        let mut unknown = 0;
-        for (part, is_child) in all {
-            // The check of the parts then ends as early.
-            if unknown >= MAX_MISSING_PARTS {
-                break;
-            }
-            let canonical = match part.digest.algorithm() {
-                Algorithm::Sha256 => Some(part.digest.clone()),
-                Algorithm::Sha512 => self.part(name, &part.digest)?,
-            };
-            unknown += usize::from(canonical.is_none());
-            found.0.extend(canonical.map(|canonical| (part.digest.clone(), canonical, is_child)));
-        }
-        if let Some(subject) = &manifest.subject {
-            found.1 = self.canonical_child(name, subject)?;
-        }
-        Ok(found)
-    }
 }
-
-/// Parts of a manifest, each by the digest that names it, its SHA-256, and whether it may be a manifest; then the
-/// manifest that it is about.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct ManifestParts(Vec<(Digest, Digest, bool)>, Option<Digest>);

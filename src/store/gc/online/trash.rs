@@ -1,7 +1,8 @@
 //! Trash: removed bytes that can be put back for some time.
 //!
-//! Another program that writes to the storage touches nothing, so that it may have found bytes just before they were
-//! removed. A link whose bytes are in the trash gets them back: at the next mark, or when they are asked for.
+//! Another program that writes to the storage touches nothing, so that it may have found bytes just before
+//! they were removed. A link whose bytes are in the trash gets them back: at the next mark, or when they are
+//! asked for.
 
 use std::time::Duration;
 
@@ -62,7 +63,7 @@ impl Store {
         self.scan_slowly(context, &trash(), |key, meta| {
             match key.beneath(&trash()) {
                 Some((epoch, "moved")) => {
-                    times.extend(epoch.parse::<u64>().ok().map(|epoch| (epoch, meta.modified)))
+                    times.extend(epoch.parse::<u64>().ok().map(|epoch| (epoch, meta.modified)));
                 }
                 Some((_, hex)) => {
                     found.extend(ContentId::of_hex(hex).map(|content| (key.clone(), content.digest())));

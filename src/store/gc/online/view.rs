@@ -1,9 +1,10 @@
 //! View of a process: the subjects that the last sealed epoch has condemned.
 //!
-//! A view counts for [`VIEW_LIFETIME`] since before it was asked for, by a local clock that goes on in suspension.
-//! While it counts, one read tells whether the next epoch was sealed. A view that grew too old is made again from a
-//! list of all epochs: the next one may have been sealed, swept and cleared in the meantime. A process that has the
-//! storage to itself replaces its view when it seals an epoch, and the view never grows old.
+//! A view counts for [`VIEW_LIFETIME`] since before it was asked for, by a local clock that goes on in
+//! suspension. While it counts, one read tells whether the next epoch was sealed. A view that grew too old is
+//! made again from a list of all epochs: the next one may have been sealed, swept and cleared in the
+//! meantime. A process that has the storage to itself replaces its view when it seals an epoch, and the view
+//! never grows old.
 
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -23,7 +24,7 @@ pub(crate) const VIEW_LIFETIME: Duration = Duration::from_mins(1);
 /// Time between two refreshments of a view: two may fail before it is too old.
 const REFRESH_INTERVAL: Duration = Duration::from_secs(20);
 
-/// Attempts to read the hashes of an epoch that others clear meanwhile.
+/// Attempts to read the hashes of an epoch that others clear at the same time.
 const MAX_LOADS: usize = 4;
 
 /// Longest file of hashes that is read, in bytes: four million subjects.
@@ -88,22 +89,31 @@ impl View {
 }
 
 impl Store {
-    /// Returns the time after which [`refresh_gc_view`](Self::refresh_gc_view) must be called again; `None` if no
-    /// other process collects, or the storage can only be read. A later call does no harm but to the requests that
-    /// then wait for it.
+    /// Returns the time after which [`refresh_gc_view`](Self::refresh_gc_view) must be called again; `None`
+    /// if no other process collects, or the storage can only be read. A later call does no harm but to the
+    /// requests that then wait for it.
     #[must_use]
     pub fn gc_view_interval(&self) -> Option<Duration> {
         (self.is_shared() && !self.is_reader())
             .then(|| REFRESH_INTERVAL.min(self.0.collector.view_lifetime / 3))
     }
 
-    /// Reads which subjects were condemned since the last call. Changes and HEADs of a process whose view is older
-    /// than a minute do it themselves.
+    /// Reads which subjects were condemned since the last call. Changes and HEADs of a process whose view is
+    /// older than a minute do it themselves.
     pub fn refresh_gc_view(&self) -> Result<(), StoreError> {
         if !self.is_shared() || self.is_reader() {
             return Ok(());
         }
         let _turn = self.0.collector.refreshing.lock().unwrap_or_else(PoisonError::into_inner);
+        self.refresh_view()
+    }
+
+    /// Refreshes the view, unless another thread has done so in the meantime.
+    fn refresh_old_view(&self) -> Result<(), StoreError> {
+        let _turn = self.0.collector.refreshing.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.is_fresh(&self.0.collector.view(), self.0.collector.clock.now()) {
+            return Ok(());
+        }
         self.refresh_view()
     }
 
@@ -177,8 +187,8 @@ impl Store {
         parse_view(&bytes).map(Some).ok_or(StoreError::CollectionUnknown(key))
     }
 
-    /// Returns the view if it counts at this moment, or a refreshed one; `None` if the process holds nothing, because
-    /// it can only read the storage.
+    /// Returns the view if it counts at this moment, or a refreshed one; `None` if the process holds nothing,
+    /// because it can only read the storage.
     pub(super) fn fresh_view(&self) -> Result<Option<Arc<View>>, StoreError> {
         if self.is_reader() {
             return Ok(None);
@@ -187,7 +197,7 @@ impl Store {
         if self.is_fresh(&view, self.0.collector.clock.now()) {
             return Ok(Some(view));
         }
-        match self.refresh_gc_view() {
+        match self.refresh_old_view() {
             Ok(()) => {}
             // A storage that turned out to be for reading only.
             Err(StoreError::Storage(StorageError::ReadOnly)) => return Ok(None),
@@ -210,13 +220,15 @@ impl Store {
     }
 }
 
-/// Returns the file of all condemned subjects: of each kind their number, 4 bytes in little-endian order, and their
-/// short hashes in order.
+/// Returns the file of all condemned subjects: of each kind their number, 4 bytes in little-endian order, and
+/// their short hashes in order.
 pub(super) fn write_view(hashes: &[Vec<SubjectHash>; 3]) -> Vec<u8> {
     let mut bytes = Vec::new();
     for kind in hashes {
         bytes.extend(u32::try_from(kind.len()).unwrap_or(u32::MAX).to_le_bytes());
-        kind.iter().for_each(|hash| bytes.extend(hash.short()));
+        for hash in kind {
+            bytes.extend(hash.short());
+        }
     }
     bytes
 }

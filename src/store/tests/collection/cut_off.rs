@@ -130,8 +130,8 @@ fn a_leader_whose_epoch_was_abandoned_seals_nothing() {
     assert_eq!(second.last_collection().unwrap().unwrap().epoch, 2);
 }
 
-/// Holds a leader's removal up until another leader has ended the sweep and a client has pushed the content again.
-/// Returns true if the content is still there after the removal.
+/// Holds a leader's removal up until another leader has ended the sweep and a client has pushed the content
+/// again. Returns true if the content is still there after the removal.
 fn survives_a_zombie(removed: Option<Safeguard>) -> bool {
     let scene = std::sync::Arc::new(Scene::new());
     let view = scene.storage.view();

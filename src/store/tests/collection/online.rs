@@ -170,8 +170,8 @@ fn fill(store: &Store) -> Vec<String> {
     put(store, NAME, &child, &[]).unwrap();
     put(store, NAME, &index_of(&[&child]), &["all"]).unwrap();
     let keys = content_keys(store.storage());
-    // A manifest whose tag was moved, a blob without a manifest, a referrer of garbage, bytes without a link, and a blob
-    // with a second name.
+    // A manifest whose tag was moved, a blob without a manifest, a referrer of garbage, bytes without a link,
+    // and a blob with a second name.
     push(store, b"garbage", "old", &["moved"]).unwrap();
     put(store, NAME, &manifest(b"kept", "kept"), &["moved"]).unwrap();
     push_blob(store, NAME, b"alone").unwrap();
@@ -360,7 +360,7 @@ fn one_epoch_takes_a_number_of_subjects_and_the_next_ones_the_others() {
 
 #[test]
 fn a_manifest_is_never_condemned_before_an_index_that_refers_to_it() {
-    // With place for one, the index goes first, whatever the order of their digests.
+    // With place for one, the index goes first, in any order of their digests.
     for number in 0..8 {
         let scene = Scene::new();
         let store = scene.replica();

@@ -114,7 +114,7 @@ fn a_push_of_another_program_stops_the_sweep_if_only_ours_is_said_to_write() {
         write(file);
         run(&scene, &store, &options()).unwrap();
         write(file);
-        beside.iter().for_each(|file| write(file));
+        beside.into_iter().for_each(write);
         let ended = run(&scene, &store, &options());
         if stops {
             let error = ended.unwrap_err();

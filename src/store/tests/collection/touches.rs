@@ -97,8 +97,22 @@ fn a_tag_that_comes_back_keeps_a_condemned_manifest() {
 
 #[test]
 fn a_head_of_an_index_holds_its_manifests_and_their_layers() {
+    for is_late in [false, true] {
+        assert!(holds_what_an_index_refers_to(None, is_late), "{is_late}");
+    }
+    let without = holds_what_an_index_refers_to(Some(Safeguard::DeepTouch), true);
+    assert!(!without, "the test would find what is missing");
+}
+
+/// Asks by HEAD for a condemned index of an index, before the mark or between the mark and the decision.
+/// Returns true if all that it refers to stays.
+fn holds_what_an_index_refers_to(removed: Option<Safeguard>, is_late: bool) -> bool {
     let scene = Scene::new();
-    let (store, other) = (scene.replica(), scene.replica());
+    let view = scene.storage.view();
+    let (store, mut other) = (scene.replica_on(view.clone(), |_| {}), scene.replica());
+    if let Some(removed) = removed {
+        other = other.without_safeguard(removed);
+    }
     let child = manifest(b"layer", "child");
     push(&store, b"layer", "child", &[]).unwrap();
     let inner = index_of(&[&child]);
@@ -106,10 +120,17 @@ fn a_head_of_an_index_holds_its_manifests_and_their_layers() {
     let outer = index_of(&[&inner]);
     put(&store, NAME, &outer, &[]).unwrap();
     scene.cycle(&store);
-    head_manifest(&other, &Digest::sha256(&outer)).unwrap();
+    let (client, digest) = (other.clone(), Digest::sha256(&outer));
+    let head = move || head_manifest(&client, &digest).unwrap();
+    if is_late {
+        view.before_create("/doom/r-0", head);
+    } else {
+        head();
+    }
     scene.cycle(&store);
-    for bytes in [&outer, &inner, &child] {
-        assert!(has_revision(&store, &Digest::sha256(bytes)));
+    assert!(has_revision(&store, &Digest::sha256(&outer)));
+    if ![&inner, &child].iter().all(|bytes| has_revision(&store, &Digest::sha256(bytes))) {
+        return false;
     }
     assert!(has_bytes(&store, b"layer") && has_link(&store, &Digest::sha256(b"layer")));
     // A new index of the held one is whole.
@@ -117,11 +138,53 @@ fn a_head_of_an_index_holds_its_manifests_and_their_layers() {
     for _ in 0..3 {
         scene.cycle(&store);
     }
-    assert!(has_bytes(&store, b"layer") && has_revision(&store, &Digest::sha256(&child)));
+    has_bytes(&store, b"layer") && has_revision(&store, &Digest::sha256(&child))
 }
 
-/// Prepares a storage whose leader is about to remove the blob `layer` and its link, and calls `during` while the
-/// removal of a shard is on its way.
+/// Asks by HEAD for a blob right before its shard is decided. Returns true if the blob stays.
+fn holds_a_blob_right_before_the_decision(removed: Option<Safeguard>) -> bool {
+    let scene = Scene::new();
+    let view = scene.storage.view();
+    let (mut store, other) = (scene.replica_on(view.clone(), |_| {}), scene.replica());
+    if let Some(removed) = removed {
+        store = store.without_safeguard(removed);
+    }
+    let digest = push_blob(&store, NAME, b"layer").unwrap();
+    scene.cycle(&store);
+    view.before_create("/doom/l-0", move || {
+        head_blob(&other, &name(NAME), &Digest::sha256(b"layer")).unwrap();
+    });
+    scene.cycle(&store);
+    has_link(&store, &digest) && has_bytes(&store, b"layer")
+}
+
+#[test]
+fn of_a_revival_and_a_decision_one_sees_the_other() {
+    assert!(holds_a_blob_right_before_the_decision(None));
+    assert!(!holds_a_blob_right_before_the_decision(Some(Safeguard::DoomBeforeList)));
+}
+
+#[test]
+fn a_head_under_a_view_of_before_the_seal_holds_for_the_grace() {
+    for removed in [None, Some(Safeguard::MarkAfterGrace)] {
+        let scene = Scene::new();
+        let (mut store, other) = (scene.replica(), scene.replica());
+        if let Some(removed) = removed {
+            store = store.without_safeguard(removed);
+        }
+        let digest = push_blob(&store, NAME, b"layer").unwrap();
+        scene.advance(GRACE);
+        let lead = scene.lead(&store);
+        other.refresh_gc_view().unwrap();
+        assert!(matches!(store.collect_online(&options(), &KeepTagged, &lead), Ok(Cycle::Done(_))));
+        head_blob(&other, &name(NAME), &digest).unwrap();
+        drop(store.collect_online(&options(), &KeepTagged, &lead).unwrap());
+        assert_eq!(has_bytes(&store, b"layer"), removed.is_none());
+    }
+}
+
+/// Prepares a storage whose leader is about to remove the blob `layer` and its link, and calls `during` while
+/// the removal of a shard is on its way.
 fn while_removing(
     scene: &Scene,
     before: impl FnOnce(&Store),
@@ -199,8 +262,8 @@ fn an_upload_of_doomed_content_waits_for_the_removal_and_writes_it_again() {
     assert!(has_bytes(&other, b"layer") && has_link(&other, &digest));
 }
 
-/// Runs an act with a number of cycles of another replica before its request of a number, and then checks what was
-/// acknowledged. Returns the faults found, over all requests.
+/// Runs an act with a number of cycles of another replica before its request of a number, and then checks
+/// what was acknowledged. Returns the faults found, over all requests.
 fn faults_of(
     removed: &[Safeguard],
     before: usize,
