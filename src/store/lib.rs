@@ -34,6 +34,7 @@ mod statistics;
 mod storage;
 mod uploads;
 mod verified;
+mod waiting;
 mod walk;
 
 #[cfg(test)]

@@ -104,13 +104,13 @@ impl Store {
         if !self.is_shared() || self.is_reader() {
             return Ok(());
         }
-        let _turn = self.0.collector.refreshing.lock().unwrap_or_else(PoisonError::into_inner);
+        let _turn = crate::waiting::lock(&self.0.collector.refreshing);
         self.refresh_view()
     }
 
     /// Refreshes the view, unless another thread has done so in the meantime.
     fn refresh_old_view(&self) -> Result<(), StoreError> {
-        let _turn = self.0.collector.refreshing.lock().unwrap_or_else(PoisonError::into_inner);
+        let _turn = crate::waiting::lock(&self.0.collector.refreshing);
         if self.is_fresh(&self.0.collector.view(), self.0.collector.clock.now()) {
             return Ok(());
         }
