@@ -66,7 +66,6 @@ mod trash;
 mod view;
 
 use std::num::NonZeroU32;
-use std::sync::PoisonError;
 use std::time::{Duration, SystemTime};
 
 use quinistry_oci::{WithCauses, to_json};
@@ -190,7 +189,7 @@ impl Store {
         rules: &dyn RevisionRules,
         lead: &Lead,
     ) -> Result<Cycle, StoreError> {
-        let _turn = self.0.collector.running.lock().unwrap_or_else(PoisonError::into_inner);
+        let _turn = crate::waiting::lock(&self.0.collector.running);
         if !lead.still() {
             return Ok(Cycle::LostLead);
         }
@@ -219,7 +218,12 @@ impl Store {
         let pace = Pace::new(self.0.collector.clock.clone(), self.0.collector.wait.clone(), options.rate);
         let begun = self.storage().now();
         let prior = epochs.last.clone().map(|last| self.prior(last, &|requests| pace.take(requests)));
-        let context = Context { options, rules, lead, pace, begun, prior: prior.transpose()? };
+        let prior = match prior.transpose() {
+            // A later leader has swept the epoch and cleared its lists, while this process was stopped.
+            Err(StoreError::CollectionUnknown(_)) if !lead.still() => return Ok(Cycle::LostLead),
+            prior => prior?,
+        };
+        let context = Context { options, rules, lead, pace, begun, prior };
         let ended = self.run(&context, number, &nonce)?;
         let Some(report) = ended else { return Ok(Cycle::LostLead) };
         if let (Some(last), false) = (&epochs.last, options.dry_run)

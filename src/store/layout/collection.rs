@@ -106,6 +106,16 @@ impl EpochKeys {
         self.key(format_args!("done/{shard}"))
     }
 
+    /// The folder of the terms of leaders that repeat the removals of a shard.
+    pub(crate) fn again(self, shard: impl fmt::Display) -> Key {
+        self.key(format_args!("again/{shard}"))
+    }
+
+    /// The register that says that the leader of a term has repeated the removals of a shard.
+    pub(crate) fn ended(self, shard: impl fmt::Display, term: &str) -> Key {
+        self.key(format_args!("ended/{shard}/{term}"))
+    }
+
     /// The register that says that all shards are done.
     pub(crate) fn swept(self) -> Key {
         self.key("swept")

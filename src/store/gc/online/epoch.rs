@@ -174,6 +174,8 @@ impl Store {
         let keys = EpochKeys(number);
         let mut found = Decisions::default();
         let mut doomed = Vec::new();
+        let mut again: BTreeMap<Shard, String> = BTreeMap::new();
+        let mut ended: BTreeSet<(Shard, String)> = BTreeSet::new();
         self.scan(&keys.folder(), |key, _| {
             let Some((kind, rest)) = key.beneath(&keys.folder()) else { return Ok(()) };
             let (shard, rest) = rest.split_once('/').unwrap_or((rest, ""));
@@ -184,16 +186,53 @@ impl Store {
                 ("doom", Some(shard), _) => drop(found.begun.insert(shard)),
                 ("doomed", Some(shard), _) => doomed.push(shard),
                 ("done", Some(shard), _) => drop(found.done.insert(shard)),
+                // In the order of keys, so that the highest term comes last.
+                ("again", Some(shard), _) => drop(again.insert(shard, rest.to_owned())),
+                ("ended", Some(shard), _) => drop(ended.insert((shard, rest.to_owned()))),
                 _ => {}
             }
             Ok(())
         })?;
+        for last in again {
+            if !ended.contains(&last) {
+                found.done.remove(&last.0);
+            }
+        }
         for shard in doomed {
             if let Some(bytes) = self.register(&keys.doomed(shard))? {
                 found.doomed.insert(shard, parse_hashes(&bytes));
             }
         }
         Ok(found)
+    }
+
+    /// Returns true if no leader removes subjects of a shard any more, but for the one of the term `own`, if there is
+    /// one.
+    ///
+    /// A leader that was stopped right before it creates `done` creates it while its successor repeats the removals. So
+    /// the successor announces itself before it looks for `done`, and who waits for the end looks for `done` before it
+    /// looks for announcements: of two that write first and then read, one sees the other.
+    pub(super) fn is_shard_over(
+        &self,
+        number: u64,
+        shard: Shard,
+        own: Option<&str>,
+    ) -> Result<bool, StoreError> {
+        let keys = EpochKeys(number);
+        if self.register(&keys.done(shard))?.is_none() {
+            return Ok(false);
+        }
+        let folder = keys.again(shard);
+        let mut last: Option<String> = None;
+        self.scan(&folder, |key, _| {
+            let term = key.beneath(&folder).map(|(term, _)| term);
+            last = term.filter(|term| Some(*term) != own).map(str::to_owned).or_else(|| last.take());
+            Ok(())
+        })?;
+        match last {
+            None => Ok(true),
+            Some(term) => Ok(self.register(&keys.ended(shard, &term))?.is_some()),
+        }
     }
 
     /// Returns the subjects of a shard that were revived.

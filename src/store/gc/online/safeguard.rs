@@ -33,12 +33,14 @@ pub enum Safeguard {
     LeadCheck,
     /// The storage is asked for the subjects of a commit whose view grew too old.
     Recheck,
+    /// A leader that repeats the removals of another one says so before it looks for their end.
+    RepeatNotice,
 }
 
 impl Safeguard {
     /// All safeguards.
     #[cfg(any(test, feature = "testing"))]
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::Fence,
         Self::DoomBeforeList,
         Self::MarkAfterGrace,
@@ -53,6 +55,7 @@ impl Safeguard {
         Self::DeepTouch,
         Self::LeadCheck,
         Self::Recheck,
+        Self::RepeatNotice,
     ];
 }
 

@@ -144,7 +144,15 @@ impl Store {
             .filter(|(_, subject)| doomed.contains(&subject.hash))
             .map(|(_, subject)| subject)
             .collect();
-        if prior.decisions.begun.contains(&shard) && !subjects.is_empty() && self.is_shared() {
+        let is_repeated = prior.decisions.begun.contains(&shard) && !subjects.is_empty() && self.is_shared();
+        let term = is_repeated.then(|| format!("{:020}", context.lead.term().unwrap_or_default()));
+        if let Some(term) = &term {
+            context.take(3);
+            self.create_register(&keys.again(shard).child(term), b"{}")?;
+            if self.has(Safeguard::RepeatNotice) && self.is_shard_over(epoch, shard, Some(term))? {
+                self.create_register(&keys.ended(shard, term), b"{}")?;
+                return Ok(Some(Decision { doomed, alive }));
+            }
             // Another leader, or an attempt that failed, may have sent removals.
             let until = context.begun + FORMER_REMOVALS;
             sweep.unsettled = sweep.unsettled.max(Some(until));
@@ -158,6 +166,9 @@ impl Store {
         }
         context.take(1);
         self.create_register(&keys.done(shard), b"{}")?;
+        if let Some(term) = &term {
+            self.create_register(&keys.ended(shard, term), b"{}")?;
+        }
         failpoint("gc.done")?;
         Ok(Some(Decision { doomed, alive }))
     }

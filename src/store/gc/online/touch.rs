@@ -339,7 +339,11 @@ impl Store {
             return Ok(Touched::Held);
         }
         // After the removal, the storage tells whether the subject is there.
-        let is_over = self.register(&keys.done(shard))?.is_some();
+        let is_over = if self.has(Safeguard::RepeatNotice) {
+            self.is_shard_over(keys.0, shard, None)?
+        } else {
+            self.register(&keys.done(shard))?.is_some()
+        };
         Ok(if is_over { Touched::Held } else { Touched::Gone })
     }
 
