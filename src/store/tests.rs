@@ -4,6 +4,7 @@ mod collection;
 mod contract;
 mod failures;
 mod integrity;
+mod model;
 mod referrers;
 mod replay;
 mod shared;
