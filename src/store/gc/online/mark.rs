@@ -191,7 +191,11 @@ impl Store {
             }
             Ok(true)
         };
-        let workers = if self.is_shared() && !crate::waiting::is_scheduled() { REPOSITORIES_AT_ONCE.min(names.len()) } else { 1 };
+        let workers = if self.is_shared() && !crate::waiting::is_scheduled() {
+            REPOSITORIES_AT_ONCE.min(names.len())
+        } else {
+            1
+        };
         let is_complete = if workers < 2 {
             work()?
         } else {
