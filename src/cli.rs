@@ -31,6 +31,7 @@ mod crd;
 mod delete;
 mod down;
 mod exit;
+mod fsck;
 mod garbage_collect;
 mod gc;
 mod help;
@@ -42,6 +43,7 @@ mod listen;
 mod login;
 mod logout;
 mod man;
+mod migrate;
 mod operator;
 mod output;
 mod own;
@@ -55,6 +57,7 @@ mod pull;
 mod push;
 mod referrers;
 mod remote;
+mod retention;
 mod serve;
 mod status;
 mod storage;
@@ -138,8 +141,14 @@ enum Command {
     Storage(storage_command::Args),
     /// Remove from a storage folder what no manifest needs, while no registry serves it
     Gc(gc::Args),
+    /// Name the damage of a storage folder or bucket, and repair what has exactly one answer
+    Fsck(fsck::Args),
+    /// Copy a registry from one storage to another: folders and buckets, also of distribution
+    Migrate(migrate::Args),
     /// Do as distribution's command of this name does, with the storage of a configuration file
     GarbageCollect(garbage_collect::Args),
+    /// Show which tags the policies of a configuration keep, and delete the others
+    Retention(retention::Args),
     /// Check distribution's configuration, and list its keys
     Config(config::Args),
     /// Add, remove and list users of a password file
@@ -250,7 +259,10 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Some(Command::Logout(args)) => args.run().map(done),
         Some(Command::Storage(args)) => args.run().map(done),
         Some(Command::Gc(args)) => args.run().map(done),
+        Some(Command::Fsck(args)) => args.run(),
+        Some(Command::Migrate(args)) => args.run(),
         Some(Command::GarbageCollect(args)) => args.run(),
+        Some(Command::Retention(args)) => args.run(),
         Some(Command::Config(args)) => args.run(),
         Some(Command::User(args)) => args.run().map(done),
         Some(Command::Access(args)) => args.run(),

@@ -201,6 +201,10 @@ impl Governed {
         signed_at: Option<StoreTime>,
     ) -> Result<(), ObjectError> {
         let attempt = || self.objects().delete(key, condition, signed_at);
+        if signed_at.is_some() {
+            // Sent once: the caller must know of every attempt whose outcome is unknown, and repeats with a new fence.
+            return self.once(points::DELETE, Deadline::SMALL, &attempt, &self.inner.limit).await;
+        }
         let failed = match self.repeat(points::DELETE, Deadline::SMALL, attempt).await {
             Ok(()) => return Ok(()),
             Err(failed) => failed,
@@ -288,6 +292,13 @@ impl Objects for Governed {
 
     fn head<'a>(&'a self, key: &'a str) -> RequestFuture<'a, ObjectMeta> {
         Box::pin(self.metadata(key))
+    }
+
+    fn kept_sha256<'a>(&'a self, key: &'a str) -> RequestFuture<'a, Option<Digest>> {
+        Box::pin(async move {
+            let attempt = || self.objects().kept_sha256(key);
+            Ok(self.repeat(points::HEAD, Deadline::SMALL, attempt).await?)
+        })
     }
 
     fn sends_sha256(&self) -> bool {

@@ -39,6 +39,13 @@ pub trait Objects: fmt::Debug + Send + Sync + 'static {
     /// Returns the metadata of an object.
     fn head<'a>(&'a self, key: &'a str) -> RequestFuture<'a, ObjectMeta>;
 
+    /// Returns the SHA-256 of all bytes of an object that its store computed when they were written, if the store tells
+    /// one.
+    fn kept_sha256<'a>(&'a self, key: &'a str) -> RequestFuture<'a, Option<Digest>> {
+        let _ = key;
+        Box::pin(std::future::ready(Ok(None)))
+    }
+
     /// Writes an object. Where the condition does not hold: [`ObjectErrorKind::Precondition`], and nothing is
     /// changed.
     fn put<'a>(&'a self, key: &'a str, body: Payload, condition: Condition<'a>) -> RequestFuture<'a, Put> {

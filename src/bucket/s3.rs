@@ -16,6 +16,7 @@ mod removal;
 mod settings;
 mod sign;
 
+use std::fmt::Write as _;
 use std::ops::Range;
 use std::time::{Duration, SystemTime};
 
@@ -137,6 +138,15 @@ impl S3 {
         metadata(&answer.headers, &self.dialect.version_header(), what).map(|(meta, _)| meta)
     }
 
+    async fn look_up_sha256(&self, key: &str) -> Result<Option<Digest>, ObjectError> {
+        if !self.dialect.is_amazon() {
+            return Ok(None);
+        }
+        let mut request = self.request(Method::HEAD, key, &[]);
+        request.headers.insert(CHECKSUM_MODE, HeaderValue::from_static("ENABLED"));
+        Ok(full_sha256(&self.send(request, What("HEAD", key)).await?.headers))
+    }
+
     async fn write(
         &self,
         key: &str,
@@ -213,6 +223,25 @@ fn checksum(sha256: &Digest) -> String {
     BASE64_STANDARD.encode(bytes.expect("the text of a digest is hexadecimal"))
 }
 
+/// Header that asks for the checksums of an object.
+const CHECKSUM_MODE: HeaderName = HeaderName::from_static("x-amz-checksum-mode");
+
+/// Header that tells whether a checksum is that of all bytes, or of the checksums of parts.
+const CHECKSUM_TYPE: HeaderName = HeaderName::from_static("x-amz-checksum-type");
+
+/// Returns the SHA-256 of all bytes of an object. That of an object in parts is a hash of hashes, which a store tells by
+/// its type, or by the number of parts behind it.
+fn full_sha256(headers: &HeaderMap) -> Option<Digest> {
+    let text = |name| headers.get(name).and_then(|value: &HeaderValue| value.to_str().ok());
+    if text(CHECKSUM_TYPE).is_some_and(|kind| kind != "FULL_OBJECT") {
+        return None;
+    }
+    let bytes = BASE64_STANDARD.decode(text(CHECKSUM)?).ok()?;
+    let mut digest = String::from("sha256:");
+    bytes.iter().try_for_each(|byte| write!(digest, "{byte:02x}")).expect("a string can be written to");
+    digest.parse().ok()
+}
+
 /// Longest validity of a signed URL that stores accept (AWS, "Authenticating Requests: Using Query Parameters").
 const MAX_EXPIRY: Duration = Duration::from_hours(7 * 24);
 
@@ -243,6 +272,10 @@ impl Objects for S3 {
 
     fn head<'a>(&'a self, key: &'a str) -> RequestFuture<'a, ObjectMeta> {
         Box::pin(self.look_up(key))
+    }
+
+    fn kept_sha256<'a>(&'a self, key: &'a str) -> RequestFuture<'a, Option<Digest>> {
+        Box::pin(self.look_up_sha256(key))
     }
 
     fn sends_sha256(&self) -> bool {
@@ -336,6 +369,24 @@ mod tests {
     fn a_checksum_is_the_hash_in_base64() {
         // Of no bytes, as `openssl dgst -sha256 -binary /dev/null | base64` prints it.
         assert_eq!(checksum(&Digest::sha256(b"")), "47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=");
+    }
+
+    #[test]
+    fn a_checksum_of_all_bytes_is_their_hash_and_one_of_parts_is_none() {
+        let digest = Digest::sha256(b"bytes");
+        let (whole, of_parts) = (checksum(&digest), format!("{}-2", checksum(&digest)));
+        for (value, kind, expected) in [
+            (Some(&whole), Some("FULL_OBJECT"), Some(&digest)),
+            (Some(&whole), None, Some(&digest)),
+            (Some(&whole), Some("COMPOSITE"), None),
+            (Some(&of_parts), None, None),
+            (None, Some("FULL_OBJECT"), None),
+        ] {
+            let mut headers = HeaderMap::new();
+            headers.extend(value.map(|value| (CHECKSUM, value.parse().unwrap())));
+            headers.extend(kind.map(|kind| (CHECKSUM_TYPE, kind.parse().unwrap())));
+            assert_eq!(full_sha256(&headers).as_ref(), expected, "{value:?} {kind:?}");
+        }
     }
 
     #[test]

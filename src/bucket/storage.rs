@@ -17,10 +17,10 @@ use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use futures_util::TryStreamExt as _;
-use quinistry_oci::Content;
+use quinistry_oci::{Content, Digest};
 use quinistry_store::{
-    Abilities, Created, Entry, Key, LookedUp, Meta, ObjectTag, Removed, ScanPage, Storage, StorageError,
-    Uploads,
+    Abilities, Created, Entry, Fence, Key, LookedUp, Meta, ObjectTag, Removed, ScanPage, Storage,
+    StorageError, Uploads,
 };
 use tokio::runtime::Handle;
 
@@ -151,6 +151,13 @@ impl Storage for Bucket {
         })
     }
 
+    fn kept_sha256(&self, key: &Key) -> Result<Option<Digest>, StorageError> {
+        self.wait(async {
+            let found = present(self.objects().kept_sha256(key.as_str()).await);
+            Ok(found.map_err(failed("look up", key))?.flatten())
+        })
+    }
+
     fn look_up(&self, pairs: &[(Key, Key)], max_bytes: u64) -> Result<Vec<LookedUp>, StorageError> {
         self.wait(self.look_up_pairs(pairs, max_bytes))
     }
@@ -181,6 +188,18 @@ impl Storage for Bucket {
 
     fn remove_if(&self, key: &Key, tag: &ObjectTag) -> Result<Removed, StorageError> {
         self.wait(self.remove_version(key, tag))
+    }
+
+    fn fence(&self) -> Option<Fence> {
+        self.0.abilities.fences_removals.then(|| Fence(self.now()))
+    }
+
+    fn remove_fenced(&self, keys: &[Key], fence: Fence) -> Result<Vec<Key>, StorageError> {
+        self.wait(self.remove_fenced_objects(keys, fence))
+    }
+
+    fn copy(&self, from: &Key, to: &Key) -> Result<bool, StorageError> {
+        self.wait(self.copy_object(from, to))
     }
 
     fn clear(&self, folder: &Key) -> Result<bool, StorageError> {

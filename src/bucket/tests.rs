@@ -7,6 +7,7 @@ mod contradictions;
 mod empty_pages;
 mod expiry;
 mod federation;
+mod fences;
 mod foreign_keys;
 mod gateway;
 mod hashes;

@@ -30,7 +30,10 @@ impl Exit {
             Self::Failure => {
                 "failed, or what was examined is not as it must be; one line on standard error says why"
             }
-            Self::Usage => "the command line makes no sense, for example a malformed reference or digest",
+            Self::Usage => {
+                "the command line makes no sense, for example a malformed reference or digest; `fsck`: the storage could not be \
+                 examined"
+            }
             Self::Deviates => "`serve --expect-digest`: the image of this executable has another digest",
         }
     }

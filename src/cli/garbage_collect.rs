@@ -9,10 +9,11 @@ use clap::ValueHint;
 
 use super::configuration::Configuration;
 use super::exit::{Exit, UsageError};
-use super::gc;
+use super::gc::{self, CycleOptions};
 use super::output::{self, Report as _};
-use crate::registry::config::StorageLocation;
-use crate::store::Collection;
+use super::storage::bucket;
+use crate::registry::config::{BucketConfig, StorageLocation};
+use crate::store::{Collection, DamagedManifests};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -34,8 +35,8 @@ pub(super) struct Args {
 }
 
 impl Args {
-    pub(super) fn run(self) -> anyhow::Result<ExitCode> {
-        let configuration = Configuration::find(self.config).ok_or_else(|| {
+    pub(super) fn run(mut self) -> anyhow::Result<ExitCode> {
+        let configuration = Configuration::find(self.config.take()).ok_or_else(|| {
             UsageError("garbage-collect needs CONFIG, or REGISTRY_CONFIGURATION_PATH to name it".into())
         })?;
         let (storage, remarks) = match configuration.read()?.accept_storage() {
@@ -51,21 +52,45 @@ impl Args {
             StorageLocation::Memory => {
                 anyhow::bail!("{configuration} keeps content in memory, which ends with the registry")
             }
-            StorageLocation::Bucket(_) => anyhow::bail!(
-                "{configuration} keeps content in a bucket, whose collection is not supported yet; stop all replicas, \
-                 and use the command of distribution"
-            ),
+            StorageLocation::Bucket(bucket) => return self.collect_bucket(&configuration, &bucket),
         };
         let wanted = Collection {
+            damaged: DamagedManifests::Stop,
             // Distribution spares nothing either. No registry of ours can be writing, since the folder is locked.
             grace: Duration::ZERO,
             untagged: self.delete_untagged,
             dry_run: self.dry_run,
         };
-        let report = gc::collect(&folder, &wanted)
+        let report = gc::collect_folder(&folder, &wanted)
             .with_context(|| format!("failed to collect {}", folder.display()))?;
         if !self.quiet {
             output::print(report.text())?;
+        }
+        Ok(Exit::Success.into())
+    }
+
+    /// Leads one cycle of collection of a bucket, as `quinistry.gc` of the configuration says.
+    fn collect_bucket(self, configuration: &Configuration, place: &BucketConfig) -> anyhow::Result<ExitCode> {
+        let place = bucket::options(place)?;
+        // The storage alone does not say which programs write to it.
+        let (config, _) = match configuration.read()?.check_files().accept() {
+            Ok(accepted) => accepted,
+            Err(refused) => {
+                refused.report();
+                return Ok(Exit::Failure.into());
+            }
+        };
+        let settings = config.collection.with_context(|| {
+            format!(
+                "{configuration} does not say which programs write to the bucket; set quinistry.gc.writers to ours if only \
+                 quinistry does, else to foreign"
+            )
+        })?;
+        let mut options = CycleOptions { settings, untagged: self.delete_untagged };
+        options.settings.dry_run |= self.dry_run;
+        let result = gc::collect_bucket(&place, &options)?;
+        if !self.quiet {
+            output::print(result.text())?;
         }
         Ok(Exit::Success.into())
     }

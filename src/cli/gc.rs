@@ -1,197 +1,200 @@
-//! `quinistry gc`: removes content that no manifest needs from a folder that no registry serves.
+//! `quinistry gc`: removes content that no manifest needs, from a folder that no registry serves, or from a
+//! bucket by one cycle of the collection that registries make while they serve.
 
-use std::fmt::Write as _;
-use std::path::{Path, PathBuf};
+mod cycle;
+mod offline;
+mod report;
+mod rules;
+mod status;
+
+use std::fmt;
+use std::num::NonZeroU32;
+use std::path::PathBuf;
+use std::str::FromStr;
 use std::time::Duration;
 
-use anyhow::Context as _;
-use clap::ValueHint;
-use serde::Serialize;
+use clap::{Subcommand, ValueEnum};
 
-use super::count;
-use super::output::{self, OutputArgs};
-use super::storage::open_folder;
-use crate::oci::{Digest, RepositoryName};
-use crate::store::{Access, Collected, Collection, FilesystemKind, Locking, NotUnderstood, Store};
+use self::status::StatusArgs;
+use super::exit::UsageError;
+use super::output::OutputArgs;
+use crate::bucket::{BucketOptions, InvalidBucketUrl};
+use crate::store::{Collection, DamagedManifests, Writers};
+
+pub(super) use self::cycle::{CycleOptions, collect_bucket};
+pub(super) use self::offline::{collect as collect_folder, ensure_store, warn_of_other_machines};
+
+/// Time of grace of a folder that no registry serves, in minutes.
+const FOLDER_GRACE_MINUTES: u64 = 60;
 
 #[derive(Debug, clap::Args)]
+#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
 pub(super) struct Args {
-    /// Folder of `serve --storage`, or distribution's root directory
-    #[arg(value_name = "DIR", value_hint = ValueHint::DirPath)]
-    folder: PathBuf,
+    #[command(subcommand)]
+    command: Option<GcCommand>,
+
+    #[arg(
+        value_name = "DIR|URL",
+        value_hint = clap::ValueHint::DirPath,
+        required = true,
+        help = "Folder of `serve --storage`, or distribution's root directory; or a bucket: s3://BUCKET/PREFIX, \
+                gs://BUCKET/PREFIX or az://ACCOUNT/CONTAINER/PREFIX"
+    )]
+    place: Option<GcPlace>,
 
     /// Show what would be removed, and remove nothing
     #[arg(long)]
     dry_run: bool,
 
-    /// Leave content that is younger than this, because a push may be about to refer to it
-    #[arg(long, value_name = "MINUTES", default_value_t = 60)]
-    grace: u64,
+    /// Leave content that is younger than this, because a push may be about to refer to it [default: 60]; of
+    /// a bucket: wait that long after the cycle before [default: 720, or 1440 beside other programs]
+    #[arg(long, value_name = "MINUTES")]
+    grace: Option<u64>,
 
     /// Also remove manifests that no tag and no index refers to, unless their subject stays
     #[arg(long)]
     delete_untagged: bool,
 
+    /// On a manifest whose parts cannot be read: stop, or leave alone its repository and all bytes
+    #[arg(long, value_name = "ACTION", value_enum, default_value = "stop")]
+    damaged: DamagedArg,
+
+    /// Programs that write to the bucket: only this one, or others too, such as distribution. Needed for a
+    /// bucket
+    #[arg(long, value_name = "WRITERS", value_enum)]
+    writers: Option<WritersArg>,
+
+    /// Requests to a bucket per second
+    #[arg(long, value_name = "NUMBER", default_value = "100")]
+    rate: NonZeroU32,
+
     #[command(flatten)]
     output: OutputArgs,
 }
 
-/// Result of a collection.
-#[derive(Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub(super) struct GcReport {
-    dry_run: bool,
-    manifests: Vec<RemovedLink>,
-    links: Vec<RemovedLink>,
-    blobs: Vec<FreedBlob>,
-    bytes: u64,
-    kept: usize,
-    /// Manifests that cannot be parsed, kept with all digests that they mention.
-    not_understood: Vec<Unread>,
+#[derive(Debug, Subcommand)]
+enum GcCommand {
+    /// Show what the last cycle of collection did, and what the next one will free
+    Status(StatusArgs),
 }
 
-#[derive(Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
-struct Unread {
-    repository: String,
-    digest: Digest,
-    tags: Vec<String>,
+/// Place of content that is collected.
+#[derive(Clone, Debug)]
+enum GcPlace {
+    Folder(PathBuf),
+    Bucket(Box<BucketOptions>),
 }
 
-/// Link that is removed from a repository.
-#[derive(Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
-struct RemovedLink {
-    repository: String,
-    digest: Digest,
+/// Value of `--damaged`.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum DamagedArg {
+    /// Remove nothing
+    Stop,
+    /// Go on with the other repositories
+    KeepRepository,
 }
 
-#[derive(Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
-struct FreedBlob {
-    digest: Digest,
-    size: u64,
+/// Value of `--writers`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum WritersArg {
+    /// Only this program
+    Ours,
+    /// Other programs too
+    Foreign,
 }
 
-/// Folder below the root in which every registry of this layout keeps its data from the first start on.
-const STORE_FOLDER: &str = "docker/registry/v2";
+// === impl GcPlace ===
+
+impl FromStr for GcPlace {
+    type Err = InvalidBucketUrl;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Ok(if BucketOptions::is_url(text) {
+            Self::Bucket(Box::new(text.parse()?))
+        } else {
+            Self::Folder(text.into())
+        })
+    }
+}
+
+impl fmt::Display for GcPlace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Folder(folder) => folder.display().fmt(f),
+            Self::Bucket(bucket) => bucket.fmt(f),
+        }
+    }
+}
+
+// === impl DamagedArg ===
+
+impl From<DamagedArg> for DamagedManifests {
+    fn from(argument: DamagedArg) -> Self {
+        match argument {
+            DamagedArg::Stop => Self::Stop,
+            DamagedArg::KeepRepository => Self::KeepRepository,
+        }
+    }
+}
+
+// === impl WritersArg ===
+
+impl From<WritersArg> for Writers {
+    fn from(argument: WritersArg) -> Self {
+        match argument {
+            WritersArg::Ours => Self::Ours,
+            WritersArg::Foreign => Self::Foreign,
+        }
+    }
+}
+
+// === impl Args ===
 
 impl Args {
     pub(super) fn run(self) -> anyhow::Result<()> {
-        let wanted = Collection {
-            grace: Duration::from_secs(self.grace.saturating_mul(60)),
-            untagged: self.delete_untagged,
-            dry_run: self.dry_run,
-        };
-        self.output.print(&collect(&self.folder, &wanted)?)
-    }
-}
-
-/// Removes from a storage folder what no manifest needs.
-pub(super) fn collect(folder: &Path, wanted: &Collection) -> anyhow::Result<GcReport> {
-    ensure_store(folder)?;
-    // Opened for a dry run too: content that another program changes at the same time looks like content
-    // that is not needed.
-    warn_of_other_machines(folder);
-    let storage = open_folder(folder, Access::Write)?;
-    let store = Store::open(storage, false).context("failed to finish what a crash had cut off")?;
-    Ok(GcReport::new(wanted.dry_run, store.collect(wanted)?))
-}
-
-/// Warns where the lock of the folder may not keep a registry on another machine from writing.
-fn warn_of_other_machines(folder: &Path) {
-    if let Ok(FilesystemKind { name, locking: Locking::Unsound | Locking::Unknown }) =
-        FilesystemKind::of_folder(folder)
-    {
-        tracing::warn!(
-            folder = %folder.display(),
-            kind = name,
-            "the lock of the folder may hold on this machine alone: stop the registries of all machines first"
-        );
-    }
-}
-
-/// Fails unless a registry has kept its content in the folder: a wrong path must not become a store.
-fn ensure_store(folder: &Path) -> anyhow::Result<()> {
-    let shown = folder.display();
-    anyhow::ensure!(folder.is_dir(), "there is no folder {shown}");
-    if folder.join(STORE_FOLDER).is_dir() {
-        return Ok(());
-    }
-    let inside = folder.canonicalize().unwrap_or_else(|_| folder.into());
-    let above = inside.ancestors().skip(1).find(|above| above.join(STORE_FOLDER).is_dir());
-    let hint = above
-        .filter(|above| inside.starts_with(above.join("docker")))
-        .map(|above| format!("; did you mean {}?", above.display()))
-        .unwrap_or_default();
-    anyhow::bail!(
-        "{shown} is not the storage of a registry (no {STORE_FOLDER} in it); nothing was changed{hint}"
-    )
-}
-
-// === impl GcReport ===
-
-impl GcReport {
-    fn new(dry_run: bool, collected: Collected) -> Self {
-        let removed_link = |(repository, digest): (RepositoryName, Digest)| RemovedLink {
-            repository: repository.to_string(),
-            digest,
-        };
-        Self {
-            dry_run,
-            bytes: collected.blobs.iter().map(|(_, length)| length).sum(),
-            manifests: collected.manifests.into_iter().map(removed_link).collect(),
-            links: collected.links.into_iter().map(removed_link).collect(),
-            blobs: collected.blobs.into_iter().map(|(digest, size)| FreedBlob { digest, size }).collect(),
-            kept: collected.kept,
-            not_understood: collected.not_understood.into_iter().map(Unread::from).collect(),
+        match (&self.command, &self.place) {
+            (Some(GcCommand::Status(args)), _) => args.run(),
+            (None, Some(GcPlace::Folder(folder))) => {
+                if self.writers.is_some() {
+                    let message =
+                        "--writers is of a bucket; a folder is collected while no registry serves it";
+                    return Err(UsageError(message.into()).into());
+                }
+                let wanted = Collection {
+                    grace: minutes(self.grace.unwrap_or(FOLDER_GRACE_MINUTES)),
+                    untagged: self.delete_untagged,
+                    dry_run: self.dry_run,
+                    damaged: self.damaged.into(),
+                };
+                self.output.print(&collect_folder(folder, &wanted)?)
+            }
+            (None, Some(GcPlace::Bucket(bucket))) => {
+                self.output.print(&collect_bucket(bucket, &self.cycle_options()?)?)
+            }
+            (None, None) => Err(UsageError("gc needs a folder or the URL of a bucket".into()).into()),
         }
     }
-}
 
-impl From<NotUnderstood> for Unread {
-    fn from(NotUnderstood { repository, digest, tags }: NotUnderstood) -> Self {
-        let tags = tags.iter().map(ToString::to_string).collect();
-        Self { repository: repository.to_string(), digest, tags }
-    }
-}
-
-impl output::Report for GcReport {
-    fn text(&self) -> String {
-        let mut text = String::new();
-        let mut line = |line: std::fmt::Arguments<'_>| {
-            writeln!(text, "{line}").expect("writing to a string does not fail");
-        };
-        for RemovedLink { repository, digest } in &self.manifests {
-            line(format_args!("manifest {repository}@{digest}"));
-        }
-        for RemovedLink { repository, digest } in &self.links {
-            line(format_args!("link     {repository}@{digest}"));
-        }
-        for FreedBlob { digest, size } in &self.blobs {
-            line(format_args!("blob     {digest}  {}", super::format_bytes(*size)));
-        }
-        for Unread { repository, digest, tags } in &self.not_understood {
-            let tags = tags.iter().fold(String::new(), |text, tag| text + " :" + tag);
-            line(format_args!(
-                "kept     {repository}@{digest}{tags}  (not understood: kept with all that it mentions)"
+    fn cycle_options(&self) -> Result<CycleOptions, UsageError> {
+        let Some(writers) = self.writers else {
+            return Err(UsageError(
+                "a bucket needs --writers ours if only quinistry writes to it, or --writers foreign if distribution or \
+                 another program does; a wrong answer loses content"
+                    .into(),
             ));
+        };
+        let mut options = CycleOptions::of(writers.into());
+        options.untagged = self.delete_untagged;
+        options.settings.dry_run = self.dry_run;
+        options.settings.damaged = self.damaged.into();
+        options.settings.rate = self.rate;
+        if let Some(grace) = self.grace.map(minutes) {
+            options.set_grace(grace).map_err(UsageError)?;
         }
-        line(format_args!(
-            "{}, {} and {} of {} {}; {} {}",
-            count(self.manifests.len(), "manifest"),
-            count(self.links.len(), "link"),
-            count(self.blobs.len(), "blob"),
-            super::format_bytes(self.bytes),
-            if self.dry_run { "would be removed" } else { "removed" },
-            count(self.kept, "blob"),
-            if self.kept == 1 { "stays" } else { "stay" }
-        ));
-        text
+        Ok(options)
     }
+}
 
-    /// Returns the digests whose bytes are freed.
-    fn essence(&self) -> String {
-        output::lines(self.blobs.iter().map(|blob| &blob.digest))
-    }
+fn minutes(number: u64) -> Duration {
+    Duration::from_secs(number.saturating_mul(60))
 }

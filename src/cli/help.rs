@@ -26,6 +26,8 @@ const GROUPS: &[Group] = &[
             "tls",
             "storage",
             "gc",
+            "fsck",
+            "migrate",
             "garbage-collect",
             "bootstrap",
             "image",

@@ -14,6 +14,44 @@ pub(super) fn bars(quiet: bool) -> Arc<dyn Progress> {
     if stderr().is_terminal() && !quiet { Arc::new(Bars::default()) } else { Arc::new(()) }
 }
 
+/// Line on standard error that counts, if that is a terminal.
+pub(super) struct Counter(Option<ProgressBar>);
+
+impl Counter {
+    /// Creates a counter that shows nothing with `quiet`.
+    pub(super) fn new(quiet: bool) -> Self {
+        if quiet || !stderr().is_terminal() {
+            return Self(None);
+        }
+        let style = ProgressStyle::with_template("{spinner} {msg} ({elapsed})").expect("a constant template");
+        Self(Some(ProgressBar::new_spinner().with_style(style)))
+    }
+
+    /// Shows a text.
+    pub(super) fn set(&self, text: impl FnOnce() -> String) {
+        if let Some(bar) = &self.0 {
+            bar.set_message(text());
+            bar.tick();
+        }
+    }
+
+    /// Hides the line while other output is written.
+    pub(super) fn suspend<T>(&self, write: impl FnOnce() -> T) -> T {
+        match &self.0 {
+            Some(bar) => bar.suspend(write),
+            None => write(),
+        }
+    }
+}
+
+impl Drop for Counter {
+    fn drop(&mut self) {
+        if let Some(bar) = &self.0 {
+            bar.finish_and_clear();
+        }
+    }
+}
+
 #[derive(Default)]
 struct Bars {
     all: MultiProgress,

@@ -4,7 +4,8 @@ mod announce;
 mod expected_digest;
 mod exposure;
 mod files;
-mod opened_bucket;
+mod heal_sources;
+pub(super) mod opened_bucket;
 mod opened_storage;
 pub(super) mod plan;
 pub(super) mod process;
@@ -16,6 +17,7 @@ mod tls_args;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::ValueHint;
@@ -33,6 +35,9 @@ use crate::quine::{Executable, Quine};
 use crate::registry::config::{self, ListenAddress};
 use crate::shutdown::Signals;
 use crate::telemetry::LogFormat;
+
+/// Longest time for background work, such as a cycle of collection, to end after the last request.
+const BACKGROUND_TIMEOUT: Duration = Duration::from_secs(3);
 
 #[derive(Clone, Debug, clap::Args)]
 pub(super) struct Args {
@@ -90,7 +95,7 @@ pub(super) struct CommandArgs {
     #[arg(
         value_name = "CONFIG",
         value_hint = ValueHint::FilePath,
-        conflicts_with_all = ["storage", "memory_limit", "upload_timeout", "allow_sparse", "exclusive", "tls_cert"]
+        conflicts_with_all = ["storage", "memory_limit", "upload_timeout", "allow_sparse", "gc", "exclusive", "tls_cert"]
     )]
     config: Option<PathBuf>,
 
@@ -142,7 +147,10 @@ impl Args {
             }
         };
         process::lift_file_limit();
-        runtime.block_on(serve(&quine, &plan, signals))?;
+        let served = runtime.block_on(serve(&quine, &plan, signals));
+        // Requests have ended. Work of the leader may take minutes to notice, and can be cut off anywhere.
+        runtime.shutdown_timeout(BACKGROUND_TIMEOUT);
+        served?;
         Ok(ExitCode::SUCCESS)
     }
 }

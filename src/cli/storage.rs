@@ -50,6 +50,10 @@ pub(super) struct StorageArgs {
     #[arg(long, requires = "storage")]
     allow_sparse: bool,
 
+    /// Collect garbage while serving; only quinistry writes to the storage
+    #[arg(long, requires = "storage", conflicts_with = "read_only")]
+    pub(super) gc: bool,
+
     /// No other process writes to the storage: permits NFS, and object stores without atomic creation
     #[arg(long, requires = "storage")]
     exclusive: bool,

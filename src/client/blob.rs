@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use quinistry_oci::{Descriptor, Digest, Hasher, ImageReference};
-use reqwest::header::{CONTENT_RANGE, HeaderValue, RANGE};
+use reqwest::header::{CONTENT_LENGTH, CONTENT_RANGE, HeaderValue, RANGE};
 use reqwest::{Method, Response, StatusCode};
 
 use super::bounds::Throughput;
@@ -62,6 +62,33 @@ impl Client {
         stream.connect().await?;
         self.remember(image, &blob.digest);
         Ok(stream)
+    }
+
+    /// Looks up a blob of the image's repository; `None` if the registry does not have it there.
+    pub async fn find_blob(
+        &self,
+        image: &ImageReference,
+        digest: &Digest,
+    ) -> Result<Option<Descriptor>, ClientError> {
+        let endpoint = self.endpoint(image.host())?;
+        let repository = endpoint.repository(image);
+        let what = format!("look up blob {digest} at {}/{repository}", image.host());
+        let url = endpoint.url(&format!("/v2/{repository}/blobs/{digest}"));
+        let call = Call::new(&what, &endpoint, Method::HEAD, url).scope(&repository, "pull");
+        let answer = self.send(&call).await?;
+        match answer.status() {
+            StatusCode::NOT_FOUND => Ok(None),
+            StatusCode::OK => {
+                let length = super::manifest::text(answer.headers(), CONTENT_LENGTH.as_str());
+                let size = length.and_then(|length| length.parse().ok());
+                let reason = || "the answer does not tell the length of the blob".to_owned();
+                let size =
+                    size.ok_or_else(|| ClientError::Protocol { what: what.clone(), reason: reason() })?;
+                let blob = Descriptor::of("application/octet-stream", b"");
+                Ok(Some(Descriptor { digest: digest.clone(), size, ..blob }))
+            }
+            _ => Err(request::failure(&what, answer).await),
+        }
     }
 
     /// Fetches a small blob, such as a configuration, into memory.

@@ -124,6 +124,12 @@ impl Content {
         Self::new(FileSource::new(file, length))
     }
 
+    /// Creates content from the first `length` bytes of a file that another program may change. Reads fail from then on
+    /// ([`io::ErrorKind::InvalidData`]). A file that is replaced or removed can be read to its end.
+    pub fn of_guarded_file(file: File, length: u64) -> io::Result<Self> {
+        Ok(Self::new(FileSource::guarded(file, length)?))
+    }
+
     /// Returns the length in bytes.
     #[must_use]
     pub fn len(&self) -> u64 {
@@ -288,6 +294,29 @@ mod tests {
     fn a_file_that_is_shorter_than_it_was_is_an_error_and_not_an_end() {
         let short = Content::of_file(tempfile::tempfile().unwrap(), 1);
         assert_eq!(short.to_bytes().unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
+    }
+
+    #[test]
+    fn a_guarded_file_cannot_be_read_after_a_write_and_can_after_its_removal() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("data");
+        std::fs::write(&path, b"abc").unwrap();
+        // The clock of files moves in steps, so that a write right after this one might have its time.
+        let past = std::time::SystemTime::UNIX_EPOCH;
+        let open = || {
+            let file = File::open(&path).unwrap();
+            file.set_modified(past).unwrap();
+            Content::of_guarded_file(file, 3).unwrap()
+        };
+        let removed = open();
+        std::fs::remove_file(&path).unwrap();
+        assert_eq!(removed.to_bytes().unwrap(), "abc");
+        std::fs::write(&path, b"abc").unwrap();
+        let changed = open();
+        let mut chunks = changed.chunks();
+        std::fs::write(&path, b"abd").unwrap();
+        assert!(matches!(chunks.try_next(), Poll::Pending));
+        assert_eq!(chunks.next().unwrap().unwrap_err().kind(), io::ErrorKind::InvalidData);
     }
 
     #[test]

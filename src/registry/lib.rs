@@ -10,8 +10,10 @@ mod api;
 pub mod auth;
 mod builtin;
 mod client_address;
+mod collection;
 pub mod config;
 pub mod debug;
+mod deletion_events;
 pub mod health;
 mod keyed_queue;
 mod maintenance;
@@ -19,7 +21,13 @@ mod memory_budgets;
 pub mod metrics;
 mod observer;
 mod prefix;
+mod quota_policies;
+mod records;
+mod repository_set;
+pub mod retention;
+mod scrub;
 mod settings;
+mod tag_policies;
 #[cfg(test)]
 mod tests;
 mod upload_expiry;
@@ -35,13 +43,14 @@ use axum::extract::Request;
 use axum::response::Response;
 use quinistry_oci::{Digest, RepositoryName};
 use quinistry_quine::Quine;
-use quinistry_store::{Store, StoreError};
+use quinistry_store::{HealSource, Store, StoreError};
 use ring::rand::{SecureRandom as _, SystemRandom};
 use tokio::sync::{OnceCell, Semaphore};
 use tower_service::Service;
 
 use self::api::response::error::Error;
 use self::builtin::Builtin;
+use self::deletion_events::DeletionEvents;
 use self::health::Health;
 use self::keyed_queue::KeyedQueue;
 use self::settings::SettingsCell;
@@ -49,11 +58,14 @@ use self::settings::SettingsCell;
 pub use quinistry_http::{Limits, serve};
 
 pub use self::api::upload_state::UploadSecret;
+pub use self::collection::{CollectionHooks, CollectionSettings, DailyWindow, DailyWindowError, LeaderWork};
 pub use self::observer::Observer;
 pub use self::prefix::{PathPrefix, PathPrefixError};
+pub use self::repository_set::RepositorySet;
 pub use self::settings::{
-    Audit, ExtraHeaders, ExtraHeadersError, PageLimits, Redirects, RepositoryClass, RequiredEntries,
-    RequiredPlatform, Settings, UploadExpiry, UrlRules, Validation,
+    Audit, ExtraHeaders, ExtraHeadersError, PageLimits, PullRecording, PullingClient, QuotaPolicies,
+    QuotaPolicy, Redirects, RepositoryClass, RequiredEntries, RequiredPlatform, Scrub, Settings, TagPolicies,
+    TagPolicy, UploadExpiry, UrlRules, Validation,
 };
 
 /// Most manifests that are read from the storage at once: each may be long, and is in memory while it is
@@ -131,13 +143,18 @@ impl State {
         let mut inner = Arc::unwrap_or_clone(self.0);
         inner.stored = Some(LimitedStore::new(store));
         inner.settings = SettingsCell::new(settings);
+        inner.observe_deletions();
+        inner.limit_store(None);
         Self(Arc::new(inner))
     }
 
     /// Serves all paths below `prefix`, and nothing outside of it. Call before the state is cloned.
     #[must_use]
     pub fn with_prefix(self, prefix: PathPrefix) -> Self {
-        Self(Arc::new(Inner { prefix, ..Arc::unwrap_or_clone(self.0) }))
+        let inner = Inner { prefix, ..Arc::unwrap_or_clone(self.0) };
+        // The cell of the settings may be another one.
+        inner.observe_deletions();
+        Self(Arc::new(inner))
     }
 
     /// Replaces the settings while the registry runs, for this state and its clones. Requests that began before
@@ -155,7 +172,9 @@ impl State {
     /// # Ok::<(), quinistry_store::StoreError>(())
     /// ```
     pub fn replace_settings(&self, settings: Settings) {
+        let former = self.0.settings.current();
         self.0.settings.replace(settings);
+        self.0.limit_store(Some(&former));
     }
 
     /// Returns the health checks that gate the requests, if there are any.
@@ -204,6 +223,19 @@ impl State {
 }
 
 impl State {
+    /// Returns a task that checks the stored content as [`Settings::scrub`] says, for as long as the registry runs, and
+    /// replaces damaged content from `sources`. Spawn it beside [`serve`]; without it, damage is found only by clients,
+    /// and stays until the content is pushed again.
+    pub fn scrub(&self, sources: Vec<Arc<dyn HealSource>>) -> impl Future<Output = ()> + Send + use<> {
+        let stored = self.0.stored.as_ref().map(|stored| stored.store.clone());
+        let settings = self.0.settings.subscribe();
+        async move {
+            if let Some(store) = stored {
+                scrub::run(store, sources, settings).await;
+            }
+        }
+    }
+
     /// Returns a task that maintains a storage which several registries share, for as long as the registry runs. Spawn
     /// it beside [`serve`]; without it, the other registries count this one as stopped after five minutes, and finish
     /// its changes.
@@ -213,6 +245,65 @@ impl State {
             if let Some(store) = stored {
                 maintenance::run(store).await;
             }
+        }
+    }
+}
+
+impl Inner {
+    /// Gives the store the rules of the current settings, as far as these differ from the former ones.
+    fn limit_store(&self, former: Option<&Settings>) {
+        let Some(LimitedStore { store, .. }) = &self.stored else { return };
+        let current = self.settings.current();
+        store.set_tag_rules(current.tags.clone().map(|tags| tags as _));
+        // Other quotas mean that the usage is found again.
+        if former.is_none_or(|former| former.quotas != current.quotas) {
+            store.set_quotas(current.quotas.as_ref().map(|quotas| quotas.quotas()).unwrap_or_default());
+        }
+    }
+
+    /// Has the audit log of the current settings receive the deletions that the registry makes by itself.
+    fn observe_deletions(&self) {
+        if let Some(stored) = &self.stored {
+            stored.store.observe_deletions(Arc::new(DeletionEvents(self.settings.subscribe())));
+        }
+    }
+}
+
+impl State {
+    /// Returns a task that collects garbage as [`Settings::collection`] says, and refreshes the view of what other
+    /// replicas have condemned, for as long as the registry runs. Spawn it beside [`serve`]; without it, nothing is
+    /// collected, and each push to a shared storage refreshes the view when it is older than a minute.
+    pub fn collect_garbage(
+        &self,
+        hooks: CollectionHooks,
+        metrics: Arc<metrics::CollectionMetrics>,
+    ) -> impl Future<Output = ()> + Send + use<> {
+        let stored = self.0.stored.as_ref().map(|stored| stored.store.clone());
+        let settings = self.0.settings.subscribe();
+        async move {
+            if let Some(store) = stored {
+                collection::run(store, settings, hooks, metrics).await;
+            }
+        }
+    }
+
+    /// Returns a task that writes records now and then: pulls, deletions by the registry itself, and the usage of quotas,
+    /// for as long as the registry runs. Spawn it beside [`serve`], and call [`flush_records`](Self::flush_records) at
+    /// the end.
+    pub fn write_records(&self) -> impl Future<Output = ()> + Send + use<> {
+        let stored = self.0.stored.as_ref().map(|stored| stored.store.clone());
+        let settings = self.0.settings.subscribe();
+        async move {
+            if let Some(store) = stored {
+                records::run(store, settings).await;
+            }
+        }
+    }
+
+    /// Writes the records that wait in memory.
+    pub async fn flush_records(&self) {
+        if let Some(stored) = &self.0.stored {
+            records::flush(&stored.store).await;
         }
     }
 }

@@ -6,9 +6,11 @@
 
 mod audit_log;
 mod auth;
+mod collection;
 mod file_reloads;
 mod labels;
 mod page;
+mod scrub;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -26,6 +28,7 @@ use self::labels::ActionLabel;
 
 pub(crate) use self::auth::CacheResult;
 pub use self::auth::{AuthMethod, AuthMetrics};
+pub use self::collection::CollectionMetrics;
 pub use self::labels::Driver;
 pub(crate) use self::labels::{Code, EndpointLabel, MethodLabel};
 
@@ -65,6 +68,7 @@ pub struct RegistryMetrics {
     audit_log: AuditLogMetrics,
     reloads: OnceLock<ReloadMetrics>,
     auth: OnceLock<Arc<AuthMetrics>>,
+    collection: OnceLock<Arc<CollectionMetrics>>,
     file_reload_failures: FileReloadFailures,
     tls: OnceLock<Arc<TlsServer>>,
 }
@@ -126,6 +130,7 @@ impl Default for RegistryMetrics {
             audit_log: AuditLogMetrics::default(),
             reloads: OnceLock::new(),
             auth: OnceLock::new(),
+            collection: OnceLock::new(),
             file_reload_failures: FileReloadFailures::default(),
             tls: OnceLock::new(),
         }
@@ -166,6 +171,11 @@ impl RegistryMetrics {
     /// Shows the numbers of credentials. A second value is ignored.
     pub fn watch_auth(&self, auth: Arc<AuthMetrics>) {
         let _ = self.auth.set(auth);
+    }
+
+    /// Shows the numbers of collection. A second value is ignored.
+    pub fn watch_collection(&self, collection: Arc<CollectionMetrics>) {
+        let _ = self.collection.set(collection);
     }
 
     /// Shows the certificate and the handshakes of a listener. A second one is ignored.

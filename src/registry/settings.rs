@@ -10,11 +10,17 @@ use tokio::sync::watch;
 
 use crate::api::upload_state::UploadSecret;
 use crate::auth::AccessControl;
+use crate::collection::CollectionSettings;
 use crate::observer::Observer;
+use crate::retention::Retention;
 
 pub use crate::api::response::extra_headers::{ExtraHeaders, ExtraHeadersError};
 pub use crate::api::trail::Audit;
 pub use crate::api::validation::{RepositoryClass, RequiredEntries, RequiredPlatform, UrlRules, Validation};
+pub use crate::quota_policies::{QuotaPolicies, QuotaPolicy};
+pub use crate::records::{PullRecording, PullingClient};
+pub use crate::scrub::Scrub;
+pub use crate::tag_policies::{TagPolicies, TagPolicy};
 pub use crate::upload_expiry::UploadExpiry;
 
 /// Settings of a registry, which [`State::replace_settings`](crate::State::replace_settings) exchanges while it
@@ -41,12 +47,25 @@ pub struct Settings {
     pub answers_root: bool,
     /// Expiry of upload sessions, which [`State::expire_uploads`](crate::State::expire_uploads) carries out.
     pub upload_expiry: UploadExpiry,
+    /// Scrub of the stored content, which [`State::scrub`](crate::State::scrub) carries out.
+    pub scrub: Scrub,
+    /// Collection of garbage, which [`State::collect_garbage`](crate::State::collect_garbage) carries out; `None` if
+    /// nothing is collected while the registry serves.
+    pub collection: Option<CollectionSettings>,
     /// Redirects of pulls to the storage; `None` if this registry sends all content itself.
     pub redirects: Option<Redirects>,
     /// Secret by which replicas on one storage recognise upload sessions; `None` if the storage holds it.
     pub upload_secret: Option<UploadSecret>,
     /// Users and rules; `None` if each client may do what the other settings permit.
     pub access: Option<Arc<AccessControl>>,
+    /// Immutable and protected tags, if there are any.
+    pub tags: Option<Arc<TagPolicies>>,
+    /// Quotas of repositories, if there are any.
+    pub quotas: Option<Arc<QuotaPolicies>>,
+    /// Recording of pulls, if rules of retention need it.
+    pub pulls: Option<PullRecording>,
+    /// Retention of tags before each collection, if there is one.
+    pub retention: Option<Arc<Retention>>,
     /// Log of writes, refusals and failed logins, if there is one.
     pub audit: Option<Audit>,
     /// Observer that measures, logs and gates the requests, if there is one.
@@ -66,9 +85,15 @@ impl Default for Settings {
             classes: Vec::new(),
             answers_root: false,
             upload_expiry: UploadExpiry::default(),
+            scrub: Scrub::default(),
+            collection: None,
             redirects: Some(Redirects::default()),
             upload_secret: None,
             access: None,
+            tags: None,
+            quotas: None,
+            pulls: None,
+            retention: None,
             audit: None,
             observer: None,
         }

@@ -5,11 +5,13 @@ use std::ops::ControlFlow;
 use bytes::Bytes;
 use quinistry_oci::{Algorithm, Content, Digest, RepositoryName};
 
+use super::gc::online::subject::{Subject, SubjectKind};
+use super::gc::online::touch::{Cause, Needed};
 use super::layout::{Key, RepositoryKeys, alias, blob};
 use super::shared::LinkKind;
 use super::storage::{Entry, StorageError};
 use super::verified::is_damage;
-use super::{Inner, RemoteAnswer, RemoteBlob, Store, StoreError};
+use super::{Inner, RemoteAnswer, RemoteBlob, Store, StoreError, Usage};
 
 /// Longest blob, in bytes, that is read and hashed as a whole when it is looked up; a longer one is sent in
 /// chunks, and hashed once for each tag of its bytes.
@@ -38,8 +40,12 @@ impl Store {
         }
         let begun = self.0.blob_cache.begin();
         let canonical = self.linked(name, digest)?.ok_or(StoreError::BlobUnknown)?;
+        self.touch_for_pull(&[Subject::link(name, &canonical), Subject::bytes(&canonical)]);
         // Another program's collection leaves links without bytes.
-        let opened = self.storage().open(&blob(&canonical))?;
+        let mut opened = self.storage().open(&blob(&canonical))?;
+        if opened.is_none() && self.restore_from_trash(&canonical)? {
+            opened = self.storage().open(&blob(&canonical))?;
+        }
         let (content, tag) = opened.ok_or(StoreError::BlobUnknown)?;
         let (content, weight) = if content.len() > MAX_SHORT_BLOB_BYTES {
             if !self.is_sound(digest, &content, tag)? {
@@ -47,7 +53,10 @@ impl Store {
             }
             (content, OPEN_FILE_WEIGHT)
         } else {
-            let bytes = read_short(digest, &content)?.ok_or(StoreError::BlobUnknown)?;
+            let Some(bytes) = read_short(digest, &content)? else {
+                self.suspect(digest);
+                return Err(StoreError::BlobUnknown);
+            };
             let weight = ENTRY_OVERHEAD_BYTES + bytes.len();
             ([bytes].into(), weight)
         };
@@ -55,11 +64,13 @@ impl Store {
         Ok(content)
     }
 
-    /// Returns a blob's content if the cache holds it. Never waits for the storage, though reading the
-    /// content may.
+    /// Returns a blob's content if the cache holds it, and a collector does not remove it for long. Never waits for
+    /// the storage, though reading the content may.
     #[must_use]
     pub fn cached_blob(&self, name: &RepositoryName, digest: &Digest) -> Option<Content> {
-        self.0.blob_cache.get(name, digest)
+        let content = self.0.blob_cache.get(name, digest)?;
+        let kinds = [SubjectKind::Link, SubjectKind::Bytes];
+        kinds.iter().all(|kind| self.may_answer_from_cache(*kind, name, digest)).then_some(content)
     }
 
     /// Removes a blob from a repository. Other repositories may have its bytes.
@@ -67,15 +78,19 @@ impl Store {
         let Inner { locks, blob_cache, .. } = &*self.0;
         locks.with(name, || {
             blob_cache.invalidate_during(name, || {
-                let canonical = self.linked(name, digest)?.ok_or(StoreError::BlobUnknown)?;
-                self.forget_linked_during(name, || {
-                    self.remove_links(&canonical, || self.unlink_blob(name, &canonical))
+                self.freeing_quota(name, || {
+                    let canonical = self.linked(name, digest)?.ok_or(StoreError::BlobUnknown)?;
+                    let bytes = self.quota_bytes(name, &canonical)?;
+                    self.forget_linked_during(name, || {
+                        self.remove_links(&canonical, || self.unlink_blob(name, &canonical))
+                    })?;
+                    Ok(((), Usage { bytes, tags: 0 }))
                 })
             })
         })
     }
 
-    fn unlink_blob(&self, name: &RepositoryName, canonical: &Digest) -> Result<(), StoreError> {
+    pub(super) fn unlink_blob(&self, name: &RepositoryName, canonical: &Digest) -> Result<(), StoreError> {
         let place = RepositoryKeys(name);
         // All names of the blob are removed; it rarely has two.
         let others = place.layers(Algorithm::Sha512);
@@ -105,26 +120,48 @@ impl Store {
             None => self.canonical(&alias(digest), digest)?,
         };
         let Some(canonical) = canonical else { return Ok(false) };
+        let subjects = [Subject::bytes(&canonical), Subject::link(name, &canonical)];
+        // A blob that is being removed is uploaded instead.
+        let parts = subjects.iter().map(|subject| (*subject, digest)).collect();
+        let needed = Needed { parts, ..Needed::default() };
+        match self.touching(&needed, Cause::Mount, || self.mount_held(name, digest, &canonical, from)) {
+            Err(StoreError::Missing(_)) => Ok(false),
+            mounted => mounted,
+        }
+    }
+
+    fn mount_held(
+        &self,
+        name: &RepositoryName,
+        digest: &Digest,
+        canonical: &Digest,
+        from: Option<&RepositoryName>,
+    ) -> Result<bool, StoreError> {
         let begun = self.begin_link();
-        let length = self.add_links(&canonical, || {
+        let link = || {
             // Stored bytes may belong to no repository any more, and damaged ones must be pushed again.
-            let Some(length) = self.sound(&canonical, digest)? else { return Ok(None) };
+            let Some(length) = self.sound(canonical, digest)? else { return Ok(None) };
             let link = match from {
                 Some(from) => Some(RepositoryKeys(from).layer_link(digest)),
                 // Each repository would be a request to a shared storage, where bytes alone are enough.
                 None if self.is_shared() => None,
-                None => match self.any_link(name, &canonical)? {
+                None => match self.any_link(name, canonical)? {
                     Some(link) => Some(link),
                     None => return Ok(None),
                 },
             };
-            let parents: Vec<Key> = link.into_iter().chain([blob(&canonical)]).collect();
+            let parents: Vec<Key> = link.into_iter().chain([blob(canonical)]).collect();
             self.storage().sync_parents(&parents)?;
             let register: Vec<Entry<'_>> = self.missing_register(name).into_iter().collect();
-            let links = blob_links(name, digest, &canonical);
+            let links = blob_links(name, digest, canonical);
             let stages: [&[Entry<'_>]; 2] = [&register, &links];
             self.storage().write(&stages[usize::from(register.is_empty())..])?;
             Ok(Some(length))
+        };
+        let cost = || self.blob_cost(name, canonical, None);
+        let length = self.within_quota(name, Some(canonical), cost, || {
+            let length = self.add_links(canonical, link)?;
+            Ok((length, length.is_some()))
         })?;
         if let Some(length) = length {
             self.note_registered(name);

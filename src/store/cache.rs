@@ -120,6 +120,14 @@ impl<K: Eq + Hash, V: Clone> ExpiringCache<K, V> {
         change()
     }
 
+    /// Removes all entries. The results of reads that have begun are not cached.
+    pub(super) fn clear(&self) {
+        let mut inner = self.inner();
+        inner.changes += 1;
+        inner.entries.clear();
+        inner.weight = 0;
+    }
+
     fn invalidate(&self, name: &RepositoryName) {
         let mut inner = self.inner();
         inner.changes += 1;

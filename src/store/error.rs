@@ -19,6 +19,20 @@ pub enum StoreError {
     /// The tag refers to another manifest, and must not be moved.
     #[error("tag {0} exists, and refers to another manifest")]
     TagExists(Tag),
+    /// The tag keeps its first manifest, and cannot be deleted.
+    #[error("tag {tag} is immutable here: it means {digest}")]
+    TagImmutable {
+        /// Tag.
+        tag: Tag,
+        /// Digest that the tag refers to.
+        digest: Digest,
+    },
+    /// The tag cannot be deleted, nor its manifest.
+    #[error("tag {0} is protected here: neither the tag nor its manifest can be deleted")]
+    TagProtected(Tag),
+    /// The change would exceed a quota.
+    #[error(transparent)]
+    QuotaExceeded(#[from] super::QuotaExceeded),
     /// The manifest exists with another media type, by which its tags are served.
     #[error("manifest exists as {0}, and its bytes do not tell the type")]
     TypeExists(&'static str),
@@ -89,6 +103,39 @@ pub enum StoreError {
         key: super::Key,
         /// Version of the layout.
         format: u32,
+    },
+    /// The process does not know what a collector removes at this moment, or waited for it in vain.
+    #[error("content of this request may be about to be collected; try again in a few seconds")]
+    Unvouched,
+    /// A record of collection cannot be read.
+    #[error(
+        "{0} is not a record of collection; stop all registries, remove the folder _quinistry/gc, and start them"
+    )]
+    CollectionUnknown(super::Key),
+    /// The storage carries out removals at any time after they were sent.
+    #[error(
+        "the store does not refuse late removals (expired signatures), so that content cannot be collected while \
+         registries run; run quinistry storage probe"
+    )]
+    Unfenced,
+    /// The grace of collection is not longer than what processes may know late.
+    #[error("the grace of collection is {grace:?}, and must be longer than {least:?}")]
+    GraceTooShort {
+        /// Grace that was asked for.
+        grace: std::time::Duration,
+        /// Least grace.
+        least: std::time::Duration,
+    },
+    /// Another program pushes to the storage, though only this program is said to.
+    #[error(
+        "upload session {session} of repository {repository} is of another program, which does not hold what it finds: \
+         set quinistry.gc.writers to foreign, or stop the program and remove the session"
+    )]
+    ForeignSession {
+        /// Repository of the session.
+        repository: RepositoryName,
+        /// Key of the session's folder.
+        session: super::Key,
     },
     /// The storage failed.
     #[error(transparent)]

@@ -7,6 +7,8 @@ use std::time::SystemTime;
 use quinistry_oci::{Digest, RepositoryName, Tag, WithCauses, to_json};
 use serde::{Deserialize, Serialize};
 
+use super::gc::online::subject::Subject;
+use super::gc::online::touch::{Cause, Needed};
 use super::layout::{Key, RepositoryKeys, intent, intents};
 use super::storage::{Meta, StorageError};
 use super::{Store, StoreError};
@@ -19,8 +21,14 @@ const MAX_INTENT_BYTES: u64 = 64 * 1024 * 1024;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", rename_all_fields = "camelCase", tag = "do")]
 pub(super) enum Intent {
-    /// Moves tags to a manifest.
-    Tag { repository: RepositoryName, digest: Digest, tags: Vec<Tag> },
+    /// Moves tags to a manifest, and gives it those that are immutable unless they refer to another one.
+    Tag {
+        repository: RepositoryName,
+        digest: Digest,
+        tags: Vec<Tag>,
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        immutable: Vec<Tag>,
+    },
     /// Gives a manifest tags that are absent. Written on shared storages alone.
     Create { repository: RepositoryName, digest: Digest, tags: Vec<Tag> },
     /// Removes tags, and a manifest by all of its digests.
@@ -28,7 +36,7 @@ pub(super) enum Intent {
 }
 
 impl Intent {
-    fn repository(&self) -> &RepositoryName {
+    pub(super) fn repository(&self) -> &RepositoryName {
         let (Self::Tag { repository, .. }
         | Self::Create { repository, .. }
         | Self::Delete { repository, .. }) = self;
@@ -109,11 +117,11 @@ impl Store {
     /// Carries out the missing steps. A crash may have come after any step, and another program may have
     /// changed the repository since: missing files are skipped, and tags that refer to another manifest by
     /// now stay. On a shared storage, an intent that another replica wrote at `begun` leaves what was written since.
-    fn perform(&self, wanted: &Intent, begun: Option<SystemTime>) -> Result<(), StoreError> {
+    pub(super) fn perform(&self, wanted: &Intent, begun: Option<SystemTime>) -> Result<(), StoreError> {
         match wanted {
-            Intent::Tag { repository, digest, tags } => {
+            Intent::Tag { repository, digest, tags, immutable } => {
                 if let Some(begun) = begun {
-                    let is_left = |link: &Meta| link.modified >= begun;
+                    let is_left = |tag: &Tag, link: &Meta| link.modified >= begun || immutable.contains(tag);
                     return self.finish_shared_tags(repository, digest, tags, &is_left);
                 }
                 if self.revision(repository, digest)?.is_none() {
@@ -121,14 +129,25 @@ impl Store {
                     return Ok(());
                 }
                 self.index_tags(repository, tags, digest)?;
-                self.put_tags(repository, tags, digest)?;
+                let mut movable = Vec::new();
+                for tag in tags {
+                    let is_free = !immutable.contains(tag)
+                        || !self.is_shared()
+                            && self.link(&RepositoryKeys(repository).tag_link(tag))?.is_none();
+                    movable.extend(is_free.then(|| tag.clone()));
+                }
+                if self.is_shared() {
+                    // Before the others, so that a refusal moves none.
+                    self.create_shared_tags(repository, digest, immutable)?;
+                }
+                self.put_tags(repository, &movable, digest)?;
             }
             Intent::Create { repository, digest, tags } if begun.is_none() => {
                 self.index_tags(repository, tags, digest)?;
                 self.create_shared_tags(repository, digest, tags)?;
             }
             Intent::Create { repository, digest, tags } => {
-                self.finish_shared_tags(repository, digest, tags, &|_| true)?;
+                self.finish_shared_tags(repository, digest, tags, &|_, _| true)?;
             }
             Intent::Delete { repository, digests, tags } if self.is_shared() => {
                 self.perform_shared_delete(repository, digests, tags, begun)?;
@@ -200,12 +219,42 @@ impl Store {
         match serde_json::from_slice::<Intent>(&bytes) {
             Ok(wanted) => {
                 tracing::info!(%key, ?wanted, "finishing interrupted change");
-                self.changing_manifests_at_once(wanted.repository(), || self.perform(&wanted, begun))?;
+                let finish =
+                    || self.changing_manifests_at_once(wanted.repository(), || self.perform(&wanted, begun));
+                match &wanted {
+                    Intent::Tag { repository, digest, .. } | Intent::Create { repository, digest, .. } => {
+                        self.tagging_held(repository, digest, finish)?;
+                    }
+                    Intent::Delete { .. } => finish()?,
+                }
             }
             Err(error) => tracing::error!(%key, %error, "removing invalid intent"),
         }
         self.storage().remove(key)?;
         Ok(())
+    }
+}
+
+impl Store {
+    /// Tags a manifest that a collector does not remove at the same time; one that is being removed is not tagged.
+    fn tagging_held(
+        &self,
+        name: &RepositoryName,
+        digest: &Digest,
+        tag: impl FnOnce() -> Result<(), StoreError>,
+    ) -> Result<(), StoreError> {
+        let Some(canonical) = self.revision(name, digest)? else {
+            ignore_intent_to_tag(name, digest);
+            return Ok(());
+        };
+        let parts = vec![(Subject::revision(name, &canonical), digest)];
+        match self.touching(&Needed { parts, ..Needed::default() }, Cause::Tag, tag) {
+            Err(StoreError::Missing(_)) => {
+                ignore_intent_to_tag(name, digest);
+                Ok(())
+            }
+            tagged => tagged,
+        }
     }
 }
 
@@ -244,7 +293,8 @@ mod tests {
         };
         let store = Store::open(memory.clone(), false).unwrap();
         let old = put(&store, 1, &[]).unwrap();
-        let wanted = Intent::Tag { repository: name.clone(), digest: old, tags: tags.to_vec() };
+        let wanted =
+            Intent::Tag { repository: name.clone(), digest: old, tags: tags.to_vec(), immutable: Vec::new() };
         memory.write(&[&[(intent("cut-off"), &to_json(&wanted))]]).unwrap();
         let filler = scratch().child("filler");
         let longest =

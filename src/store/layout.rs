@@ -6,6 +6,9 @@
 //!
 //! Source: the path specifications of distribution 3.1, `registry/storage/paths.go`.
 
+pub(super) mod collection;
+pub(crate) mod kinds;
+
 use std::fmt;
 
 use quinistry_oci::{Algorithm, Digest, RepositoryName, Tag};
@@ -69,6 +72,12 @@ pub(super) fn root() -> Key {
     Key(ROOT.into())
 }
 
+/// Returns the folder at the root of the storage in which everything lies.
+pub(super) fn top() -> Key {
+    let (top, _) = ROOT.split_once('/').expect("a constant with a slash");
+    Key(top.into())
+}
+
 /// Returns the key of the bytes of a blob or manifest. Content is stored once, under its SHA-256, also if it
 /// was pushed by another digest.
 pub(super) fn blob(canonical: &Digest) -> Key {
@@ -102,6 +111,16 @@ pub(super) fn repositories() -> Key {
 /// A key that lies before all repositories which begin with a character, and behind those which sort before it.
 pub(super) fn repositories_from(begin: char) -> Key {
     Key(format!("{ROOT}/repositories/{begin}"))
+}
+
+/// The folder of a repository, in which other repositories may lie.
+pub(super) fn repository(name: &RepositoryName) -> Key {
+    Key(format!("{ROOT}/repositories/{name}"))
+}
+
+/// A key that lies before all keys of a repository's own folders, whose names begin with `_`.
+pub(super) fn before_repository(name: &str) -> Key {
+    Key(format!("{ROOT}/repositories/{name}/_"))
 }
 
 /// A key that lies behind all keys of a repository's own folders: `` ` `` follows `_`.
@@ -139,6 +158,11 @@ pub(super) fn leaders() -> Key {
     Key(format!("{ROOT}/_quinistry/leader"))
 }
 
+/// The hash of the retention policies that the last run applied.
+pub(super) fn retention_policies() -> Key {
+    Key(format!("{ROOT}/_quinistry/retention/policies"))
+}
+
 /// The versions of this layout that programs must understand.
 pub(super) fn format() -> Key {
     Key(format!("{ROOT}/_quinistry/format"))
@@ -168,8 +192,13 @@ const REGISTERED: [(char, char); 3] = [('-', '!'), ('.', '-'), ('/', '.')];
 /// Returns the name of the repository whose register has a key; `None` if the key is none of a register.
 pub(super) fn registered_name(key: &Key) -> Option<String> {
     let (register, rest) = key.beneath(&registers())?;
+    rest.is_empty().then(|| registered_plain(register))
+}
+
+/// Returns the text that is written as the name of a register.
+fn registered_plain(register: &str) -> String {
     let plain = |c| REGISTERED.iter().find(|(_, written)| *written == c).map_or(c, |(plain, _)| *plain);
-    rest.is_empty().then(|| register.chars().map(plain).collect())
+    register.chars().map(plain).collect()
 }
 
 /// The mark of a storage on which each repository has a register.
@@ -185,9 +214,34 @@ pub(super) fn before_register(name: &str) -> Option<Key> {
     Key::of_path(format!("{}/{}", registers(), registered(&begin)))
 }
 
+/// The note of the registry that a storage is a copy of.
+pub(super) fn migration_origin() -> Key {
+    Key(format!("{ROOT}/_quinistry/migrate/origin"))
+}
+
+/// Returns the key of the times at which tags of a repository were pushed before they were copied.
+pub(super) fn pushed_times(name: &RepositoryName) -> Key {
+    Key(format!("{ROOT}/_quinistry/pushed/{}", registered(name.as_str())))
+}
+
+/// The folders of the times of pulls and of the records of deletions, whose files are copied as they are.
+pub(super) fn records() -> [Key; 2] {
+    ["pulls", "audit"].map(|folder| Key(format!("{ROOT}/_quinistry/{folder}")))
+}
+
 /// The folder of files that are not complete yet.
 pub(super) fn scratch() -> Key {
     Key(format!("{ROOT}/_quinistry/tmp"))
+}
+
+/// The position of the scrub.
+pub(super) fn scrub_position() -> Key {
+    Key(format!("{ROOT}/_quinistry/scrub/position"))
+}
+
+/// The folder of damaged bytes.
+pub(super) fn quarantine() -> Key {
+    Key(format!("{ROOT}/_quinistry/quarantine"))
 }
 
 /// The file that a writing process locks.
@@ -198,6 +252,56 @@ pub(super) fn lock() -> Key {
 /// The key that all processes of a shared storage agree on, by which they recognise each other's sessions.
 pub(super) fn secret() -> Key {
     Key(format!("{ROOT}/_quinistry/secret"))
+}
+
+/// Returns the folder of the records of one day's deletions. The date is in the form of RFC 3339.
+pub(super) fn audit_of(date: &str) -> Key {
+    Key(format!("{ROOT}/_quinistry/audit/{date}"))
+}
+
+/// Returns the folder of pulls that one day's objects record.
+pub(super) fn pulls_of(date: &str) -> Key {
+    pull_logs().child(date)
+}
+
+/// The folder of recorded pulls; beneath it dates, then objects.
+pub(super) fn pull_logs() -> Key {
+    Key(format!("{ROOT}/_quinistry/pulls/log"))
+}
+
+/// Returns the key of the last pulls of the repositories whose names hash to two hexadecimal digits.
+pub(super) fn pull_snapshot(shard: u8) -> Key {
+    Key(format!("{ROOT}/_quinistry/pulls/{shard:02x}"))
+}
+
+/// Returns the part of all repositories that a repository belongs to, of 256 of equal size.
+pub(super) fn name_shard(name: &RepositoryName) -> u8 {
+    u8::from_str_radix(&Digest::sha256(name.as_str().as_bytes()).hex()[..2], 16).unwrap_or_default()
+}
+
+/// The time of which all pulls are known.
+pub(super) fn pulls_since() -> Key {
+    Key(format!("{ROOT}/_quinistry/pulls/since"))
+}
+
+/// Returns the key of the usage of the repositories whose names hash to two hexadecimal digits.
+pub(super) fn usage_base(shard: u8) -> Key {
+    Key(format!("{ROOT}/_quinistry/usage/{shard:02x}"))
+}
+
+/// The time of the mark that found the usage of all repositories.
+pub(super) fn usage_marked() -> Key {
+    Key(format!("{ROOT}/_quinistry/usage/marked"))
+}
+
+/// The folder of the changes of usage since the last mark; beneath it replicas.
+pub(super) fn usage_deltas() -> Key {
+    Key(format!("{ROOT}/_quinistry/usage/delta"))
+}
+
+/// Returns the key of a numbered object of one writer in the folder of a day.
+pub(super) fn dated(folder: &Key, writer: &str, number: u64, ending: &str) -> Key {
+    folder.child(&format!("{writer}-{number:06}{ending}"))
 }
 
 /// Returns the SHA-256 that the bytes under a key have by their place; `None` for bytes of another kind.
@@ -352,6 +456,11 @@ impl RepositoryKeys<'_> {
     /// The descriptors of all manifests that name a subject.
     pub(super) fn referrers(self, subject: &Digest) -> Key {
         self.key(format_args!("_referrers/{}", path(subject)))
+    }
+
+    /// The descriptors of all referrers.
+    pub(super) fn all_referrers(self) -> Key {
+        self.key("_referrers")
     }
 
     /// The descriptor of one manifest that names a subject.

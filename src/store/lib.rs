@@ -2,8 +2,8 @@
 //!
 //! The store knows repositories, blobs, manifests, tags, referrers and upload sessions, and nothing of HTTP.
 //! A change that returned `Ok` is durable, bytes are returned only under a digest that they have, and no
-//! change by the store leaves a tag that refers to incomplete content. Calls block. Called by `registry`;
-//! `gc` is called by the command line, while no registry runs.
+//! change by the store leaves a tag that refers to incomplete content. Calls block. Called by `registry`.
+//! Collection (`gc`) removes what nothing needs: of a storage that no registry uses, or while registries run.
 //!
 //! A manifest is committed in two steps, the first durable before the second: first its bytes, revision,
 //! referrers and tag index; then the tag. Visible content is therefore complete after an interruption at any
@@ -16,9 +16,11 @@ mod cache;
 mod coherence;
 #[cfg(any(test, feature = "testing"))]
 pub mod contract;
+mod deletions;
 mod error;
 pub mod failpoint;
 mod filesystem;
+pub mod fsck;
 mod gc;
 mod intents;
 mod layout;
@@ -26,14 +28,21 @@ mod listings;
 mod locks;
 mod manifests;
 mod memory;
+mod migrate;
 mod observed;
+mod pulls;
+mod quotas;
 mod read_only;
 mod referrers;
+pub mod retention;
+mod scrub;
 mod shared;
 mod statistics;
 mod storage;
+mod tag_rules;
 mod uploads;
 mod verified;
+mod waiting;
 mod walk;
 
 #[cfg(test)]
@@ -47,37 +56,61 @@ use quinistry_oci::{Algorithm, Content, Digest, Reference, RepositoryName, Tag};
 use self::artifact_types::ArtifactTypes;
 use self::cache::ExpiringCache;
 use self::cache::manifests::ManifestCache;
+use self::deletions::Deletions;
 use self::gc::link_guard::LinkGuard;
+use self::gc::online::Collector;
 use self::intents::PendingIntents;
 use self::locks::RepositoryLocks;
 use self::manifests::ResolvedReference;
+use self::pulls::PullRecorder;
+use self::quotas::Quotas;
 use self::referrers::{ReferrersQuery, UnsavedReferrers};
+use self::scrub::{ScrubCounts, Suspects};
 use self::shared::Shared;
 use self::storage::SCAN_PAGE_SIZE;
+use self::tag_rules::CurrentTagRules;
 use self::uploads::Sessions;
 use self::verified::VerificationCache;
 use self::walk::ListingCache;
 
 pub use boottime::{LocalClock, time_since_boot};
 pub use coherence::{Coherence, StoreOptions};
+pub use deletions::{DeletedSubject, Deletion, DeletionActor, DeletionObserver};
 pub use error::StoreError;
 pub use filesystem::{Access, Filesystem, FilesystemKind, Locking, OpenError};
-pub use gc::{Collected, Collection, NotUnderstood};
+#[cfg(any(test, feature = "testing"))]
+pub use gc::Safeguard;
+pub use gc::{
+    Collected, Collection, Cycle, CycleReport, DamagedManifest, DamagedManifests, GcOptions, KeepAll,
+    KindReport, LooseRevision, NotUnderstood, RepositoryReport, RevisionRules, UnknownNeeds, Writers,
+};
 pub use layout::{
     Key, content_digest, content_folder, repositories_folder, scratch_folder, upload_folder, uploads_folder,
 };
 pub use listings::{ListWalk, Page, TagPage};
 pub use manifests::{StoredManifest, Tagged};
 pub use memory::Memory;
+pub use migrate::{
+    Migrated, Migration, MigrationFault, MigrationObserver, Origin, PushedTimes, TargetRole, migrate,
+    running_replicas,
+};
 pub use observed::{ObservedStorage, StorageAction, StorageObserver};
+pub use pulls::{LastPull, Pulls};
+pub use quotas::{Quota, QuotaExceeded, RepositoryMatcher, Usage};
 pub use read_only::ReadOnlyStorage;
 pub use referrers::Referrers;
+pub use scrub::{
+    ContentKind, HealError, HealSource, Holder, Quarantined, ScrubClock, ScrubOptions, ScrubStatistics,
+    ScrubStep, StorageSource,
+};
 pub use shared::{Lead, LeadGains, RemoteAnswer, RemoteBlob};
 pub use statistics::{CacheUses, Statistics};
 pub use storage::{
-    Abilities, Created, Entry, Leftover, ListingVersion, LookedUp, MAX_CREATED_BYTES, Meta, NextRequest,
-    ObjectTag, Removed, RoomFuture, ScanPage, Space, Storage, StorageError, Upload, UploadStart, Uploads,
+    Abilities, Created, Entry, FENCE_LIFETIME, Fence, Leftover, ListingVersion, LookedUp, MAX_CREATED_BYTES,
+    Meta, NextRequest, ObjectTag, Removed, RoomFuture, ScanPage, Space, Storage, StorageError, Upload,
+    UploadStart, Uploads,
 };
+pub use tag_rules::TagRules;
 pub use uploads::{Claimed, IdleUpload, Receiver, Session, SharedSession, UploadId};
 
 /// Greatest number of open upload sessions: each holds a buffer or a file.
@@ -108,6 +141,8 @@ struct Inner {
     /// Locks of repositories, held while content of one is changed in more than one step.
     locks: RepositoryLocks,
     link_guard: LinkGuard,
+    /// State of collection while the store is used.
+    collector: Collector,
     sessions: Sessions,
     resolved_references: ExpiringCache<Reference, ResolvedReference>,
     blob_cache: ExpiringCache<Digest, Content>,
@@ -119,6 +154,12 @@ struct Inner {
     unsaved_referrers: UnsavedReferrers,
     artifact_types: ArtifactTypes,
     pending_intents: PendingIntents,
+    deletions: Deletions,
+    pulls: PullRecorder,
+    tag_rules: CurrentTagRules,
+    quotas: Quotas,
+    suspects: Suspects,
+    scrub_counts: ScrubCounts,
     /// State that a storage of several processes needs.
     shared: Option<Shared>,
     coherence: Coherence,
@@ -136,29 +177,44 @@ impl Store {
 
     /// Opens the store on a storage, with options. First finishes interrupted changes, if the storage can be written.
     pub fn open_with(storage: impl Storage, options: StoreOptions) -> Result<Self, StoreError> {
-        Self::open_by(storage, options, LocalClock::boot)
+        Self::open_by(storage, options, Collector::new(LocalClock::boot()))
     }
 
     /// Opens the store as one replica of several in a test, which moves the clock of the replica's machine.
     #[cfg(any(test, feature = "testing"))]
     pub fn open_replica(storage: impl Storage, clock: LocalClock) -> Result<Self, StoreError> {
-        Self::open_by(storage, StoreOptions::default(), || clock)
+        Self::open_by(storage, StoreOptions::default(), Collector::new(clock))
+    }
+
+    /// Opens the store as one replica of several in a test of collection: with the lifetime of a view in place of a
+    /// minute, and with a way to wait.
+    #[cfg(any(test, feature = "testing"))]
+    pub fn open_collected(
+        storage: impl Storage,
+        options: StoreOptions,
+        clock: LocalClock,
+        view_lifetime: std::time::Duration,
+        wait: impl Fn(std::time::Duration) + Send + Sync + 'static,
+    ) -> Result<Self, StoreError> {
+        Self::open_by(storage, options, Collector::new(clock).with(view_lifetime, wait))
     }
 
     fn open_by(
         storage: impl Storage,
         options: StoreOptions,
-        clock: impl FnOnce() -> LocalClock,
+        collector: Collector,
     ) -> Result<Self, StoreError> {
         let StoreOptions { allows_sparse, coherence } = options;
         let is_shared = storage.abilities().is_shared;
         let usual = if is_shared { Coherence::Strict } else { Coherence::Relaxed };
         let coherence = coherence.unwrap_or(usual);
         let lifetime = coherence.lifetime();
+        let clock = collector.clock().clone();
         let inner = Inner {
             storage: Arc::new(storage),
             locks: RepositoryLocks::default(),
             link_guard: LinkGuard::default(),
+            collector,
             sessions: Sessions::new(MAX_SESSIONS),
             resolved_references: ExpiringCache::new(REFERENCE_CACHE_CAPACITY, lifetime),
             blob_cache: ExpiringCache::new(BLOB_CACHE_BYTES, lifetime),
@@ -170,12 +226,25 @@ impl Store {
             unsaved_referrers: UnsavedReferrers::default(),
             artifact_types: ArtifactTypes::default(),
             pending_intents: PendingIntents::default(),
-            shared: is_shared.then(|| Shared::new(clock())),
+            deletions: Deletions::default(),
+            pulls: PullRecorder::default(),
+            tag_rules: CurrentTagRules::default(),
+            quotas: Quotas::default(),
+            suspects: Suspects::default(),
+            scrub_counts: ScrubCounts::default(),
+            shared: is_shared.then(|| Shared::new(clock)),
             coherence,
             allows_sparse,
         };
         let store = Self(Arc::new(inner));
+        // Before the intents of a crash, which link content. Where others collect, an intent reads the view itself.
+        if !is_shared {
+            store.open_view()?;
+        }
         store.finish_intents()?;
+        if is_shared {
+            store.open_view()?;
+        }
         Ok(store)
     }
 

@@ -5,6 +5,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use quinistry_oci::RepositoryName;
 
+use super::waiting;
+
 /// One lock per repository.
 #[derive(Debug, Default)]
 pub(super) struct RepositoryLocks(Mutex<HashMap<RepositoryName, Arc<Mutex<()>>>>);
@@ -12,11 +14,10 @@ pub(super) struct RepositoryLocks(Mutex<HashMap<RepositoryName, Arc<Mutex<()>>>>
 impl RepositoryLocks {
     /// Runs `change` while it holds the repository's lock.
     pub(super) fn with<T>(&self, name: &RepositoryName, change: impl FnOnce() -> T) -> T {
-        // The locks guard no memory, so that a panic under one leaves nothing behind that a crash would not.
         let lock =
             self.0.lock().unwrap_or_else(PoisonError::into_inner).entry(name.clone()).or_default().clone();
         let result = {
-            let _guard = lock.lock().unwrap_or_else(PoisonError::into_inner);
+            let _guard = waiting::lock(&lock);
             change()
         };
         drop(lock);

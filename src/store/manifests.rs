@@ -8,6 +8,7 @@ use bytes::Bytes;
 use quinistry_oci::{Algorithm, Content, Digest, Manifest, Reference, RepositoryName, media_type};
 
 use super::cache::manifests::{CachedManifest, CheckedManifest, MAX_CACHED_MANIFEST_BYTES};
+use super::gc::online::subject::{Subject, SubjectKind};
 use super::layout::{RepositoryKeys, blob};
 use super::storage::StorageError;
 use super::verified::is_damage;
@@ -91,7 +92,15 @@ impl Store {
                 None => None,
             };
         };
-        let content = self.content_to_send(&canonical)?;
+        if matches!(reference, Reference::Digest(_)) {
+            self.touch_for_pull(&[Subject::revision(name, &canonical)]);
+        }
+        let content = match self.content_to_send(&canonical) {
+            Err(StoreError::ManifestUnknown) if self.restore_from_trash(&canonical)? => {
+                self.content_to_send(&canonical)?
+            }
+            content => content?,
+        };
         if digest != canonical
             && !content.content.digest(digest.algorithm()).is_ok_and(|found| found == digest)
         {
@@ -104,10 +113,16 @@ impl Store {
         Ok(manifest)
     }
 
-    /// Returns a manifest by tag or digest if the caches hold it. Never waits for the storage.
+    /// Returns a manifest by tag or digest if the caches hold it, and, by digest, a collector does not remove it for
+    /// long. Never waits for the storage.
     #[must_use]
     pub fn cached_manifest(&self, name: &RepositoryName, reference: &Reference) -> Option<StoredManifest> {
         let resolved = self.0.resolved_references.get(name, reference)?;
+        if let Reference::Digest(digest) = reference
+            && !self.may_answer_from_cache(SubjectKind::Revision, name, digest)
+        {
+            return None;
+        }
         let content = self.checked(&resolved.canonical)?;
         Some(StoredManifest::of(&resolved, content))
     }
@@ -206,6 +221,7 @@ impl Store {
             read => read?.ok_or(StoreError::ManifestUnknown)?,
         };
         if !canonical.matches(&bytes) {
+            self.suspect(canonical);
             return Err(StoreError::Damaged(canonical.clone()));
         }
         Ok(self.remember_manifest(canonical, bytes))

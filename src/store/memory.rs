@@ -128,7 +128,7 @@ impl Storage for Memory {
     fn space(&self) -> Result<Space, StorageError> {
         let inner = self.inner();
         let free = inner.capacity_bytes.saturating_sub(inner.used_bytes);
-        Ok(Space { used_bytes: Some(inner.used_bytes), free_bytes: Some(free) })
+        Ok(Space { used_bytes: Some(inner.used_bytes), free_bytes: Some(free), total_bytes: None })
     }
 
     fn abilities(&self) -> Abilities {
@@ -244,6 +244,13 @@ impl Storage for Memory {
     fn listing_version(&self, _: &Key) -> Result<ListingVersion, StorageError> {
         // No other program can change the memory.
         Ok(ListingVersion { text: "memory".into(), modified: None })
+    }
+
+    fn set_modified(&self, key: &Key, modified: SystemTime) -> Result<bool, StorageError> {
+        let mut inner = self.inner();
+        let Some(object) = inner.objects.get_mut(key.as_str()) else { return Ok(false) };
+        object.modified = modified;
+        Ok(true)
     }
 
     fn uploads(&self) -> &dyn Uploads {

@@ -8,12 +8,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
-use quinistry_oci::Content;
+use quinistry_oci::{Content, Digest};
 
 use super::layout::Key;
 use super::storage::{
-    Abilities, Created, Entry, ListingVersion, LookedUp, Meta, ObjectTag, Removed, ScanPage, Space, Storage,
-    StorageError, Uploads,
+    Abilities, Created, Entry, Fence, ListingVersion, LookedUp, Meta, ObjectTag, Removed, ScanPage, Space,
+    Storage, StorageError, Uploads,
 };
 
 /// Kind of a call, by the names that distribution's storage drivers have for it.
@@ -113,6 +113,14 @@ impl<S: Storage> Storage for ObservedStorage<S> {
         self.measured(StorageAction::Reader, |storage| storage.open(key))
     }
 
+    fn open_uncached(&self, key: &Key) -> Result<Option<(Content, ObjectTag)>, StorageError> {
+        self.measured(StorageAction::Reader, |storage| storage.open_uncached(key))
+    }
+
+    fn kept_sha256(&self, key: &Key) -> Result<Option<Digest>, StorageError> {
+        self.measured(StorageAction::Stat, |storage| storage.kept_sha256(key))
+    }
+
     fn read(&self, key: &Key, max_bytes: u64) -> Result<Option<Bytes>, StorageError> {
         self.measured(StorageAction::GetContent, |storage| storage.read(key, max_bytes))
     }
@@ -157,6 +165,18 @@ impl<S: Storage> Storage for ObservedStorage<S> {
         self.measured(StorageAction::Delete, |storage| storage.remove_if(key, tag))
     }
 
+    fn fence(&self) -> Option<Fence> {
+        self.storage.fence()
+    }
+
+    fn remove_fenced(&self, keys: &[Key], fence: Fence) -> Result<Vec<Key>, StorageError> {
+        self.measured(StorageAction::Delete, |storage| storage.remove_fenced(keys, fence))
+    }
+
+    fn copy(&self, from: &Key, to: &Key) -> Result<bool, StorageError> {
+        self.measured(StorageAction::Move, |storage| storage.copy(from, to))
+    }
+
     fn clear(&self, folder: &Key) -> Result<bool, StorageError> {
         self.measured(StorageAction::Delete, |storage| storage.clear(folder))
     }
@@ -190,6 +210,10 @@ impl<S: Storage> Storage for ObservedStorage<S> {
         self.measured(StorageAction::Stat, |storage| storage.listing_version(folder))
     }
 
+    fn set_modified(&self, key: &Key, modified: SystemTime) -> Result<bool, StorageError> {
+        self.storage.set_modified(key, modified)
+    }
+
     fn sync_parents(&self, keys: &[Key]) -> Result<(), StorageError> {
         self.storage.sync_parents(keys)
     }
@@ -218,8 +242,6 @@ impl<S: Storage> Storage for ObservedStorage<S> {
 #[cfg(test)]
 mod tests {
     use std::sync::Mutex;
-
-    use quinistry_oci::Digest;
 
     use super::*;
     use crate::failpoint::once::failing;

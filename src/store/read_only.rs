@@ -3,12 +3,12 @@
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
-use quinistry_oci::{Content, RepositoryName};
+use quinistry_oci::{Content, Digest, RepositoryName};
 
 use super::layout::Key;
 use super::storage::{
-    Abilities, Created, Entry, Leftover, ListingVersion, LookedUp, Meta, ObjectTag, Removed, ScanPage, Space,
-    Storage, StorageError, Upload, UploadStart, Uploads,
+    Abilities, Created, Entry, Fence, Leftover, ListingVersion, LookedUp, Meta, ObjectTag, Removed, ScanPage,
+    Space, Storage, StorageError, Upload, UploadStart, Uploads,
 };
 use super::uploads::UploadId;
 
@@ -30,6 +30,14 @@ impl<S: Storage> Storage for ReadOnlyStorage<S> {
 
     fn open(&self, key: &Key) -> Result<Option<(Content, ObjectTag)>, StorageError> {
         self.0.open(key)
+    }
+
+    fn open_uncached(&self, key: &Key) -> Result<Option<(Content, ObjectTag)>, StorageError> {
+        self.0.open_uncached(key)
+    }
+
+    fn kept_sha256(&self, key: &Key) -> Result<Option<Digest>, StorageError> {
+        self.0.kept_sha256(key)
     }
 
     fn read(&self, key: &Key, max_bytes: u64) -> Result<Option<Bytes>, StorageError> {
@@ -70,6 +78,11 @@ impl<S: Storage> Storage for ReadOnlyStorage<S> {
 
     fn remove_if(&self, _: &Key, _: &ObjectTag) -> Result<Removed, StorageError> {
         Err(StorageError::ReadOnly)
+    }
+
+    fn fence(&self) -> Option<Fence> {
+        // Asked before a dry run, which removes nothing.
+        self.0.fence()
     }
 
     fn clear(&self, _: &Key) -> Result<bool, StorageError> {
@@ -146,7 +159,6 @@ impl<S: Storage> Uploads for ReadOnlyStorage<S> {
 
 #[cfg(test)]
 mod tests {
-    use quinistry_oci::Digest;
 
     use super::*;
     use crate::tests::{name, push_blob};

@@ -11,7 +11,7 @@ mod format;
 mod lead;
 mod manifests;
 mod parts;
-mod referrers;
+pub(crate) mod referrers;
 mod replicas;
 mod tags;
 
@@ -26,6 +26,7 @@ use crate::Store;
 use crate::boottime::LocalClock;
 use crate::cache::ExpiringCache;
 
+pub(crate) use self::format::FORMAT;
 use self::lead::Leadership;
 pub use self::lead::{Lead, LeadGains};
 pub(super) use self::parts::LinkKind;
@@ -52,15 +53,17 @@ pub(super) struct Shared {
     next_walk: Mutex<Option<SystemTime>>,
     /// The storage gives equal bytes the same tag. Seen at the first push of a tag.
     has_content_tags: OnceLock<bool>,
-    /// Lengths of blobs and manifests that this process has linked.
-    recent_links: ExpiringCache<(LinkKind, Digest), u64>,
+    /// Lengths of blobs and manifests that this process has linked, and the times of it by the local clock.
+    recent_links: ExpiringCache<(LinkKind, Digest), (u64, Duration)>,
+    clock: LocalClock,
 }
 
 impl Shared {
     pub(super) fn new(clock: LocalClock) -> Self {
         Self {
             replica: Replica::new(),
-            leadership: Leadership::new(clock),
+            leadership: Leadership::new(clock.clone()),
+            clock,
             registered: Mutex::default(),
             has_all_registers: AtomicBool::new(false),
             next_walk: Mutex::default(),

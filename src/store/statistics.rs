@@ -3,6 +3,12 @@
 use super::Store;
 use super::storage::{Space, StorageError};
 
+/// Part of a backend that new content leaves free: a fiftieth.
+const RESERVED_PART: u64 = 50;
+
+/// Most room that new content leaves free, in bytes.
+const MAX_RESERVED_BYTES: u64 = 10 << 30;
+
 /// Uses of a cache since the store was opened.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct CacheUses {
@@ -42,9 +48,21 @@ impl Store {
         Statistics { caches, open_uploads: inner.sessions.open().len() }
     }
 
+    /// Returns true if the content outlives this process.
+    #[must_use]
+    pub fn outlives_process(&self) -> bool {
+        self.is_persistent()
+    }
+
     /// Returns the room in the storage. Reads the storage's state, so that it may block.
     pub fn space(&self) -> Result<Space, StorageError> {
         self.storage().space()
+    }
+
+    /// Fails if so little room is left that new content must not take it: deletions, and other programs, need some.
+    /// Cheap, though it asks the storage.
+    pub fn check_room(&self) -> Result<(), StorageError> {
+        if is_scarce(self.storage().space()?) { Err(StorageError::Full) } else { Ok(()) }
     }
 
     /// Returns an error if the storage cannot be used, or refuses writes after a failed flush. May block.
@@ -53,10 +71,33 @@ impl Store {
     }
 }
 
+/// Returns true if new content must not take the room that is left.
+fn is_scarce(Space { free_bytes, total_bytes, .. }: Space) -> bool {
+    let reserved = total_bytes.map_or(0, |total| (total / RESERVED_PART).min(MAX_RESERVED_BYTES));
+    free_bytes.is_some_and(|free| free < reserved)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::Memory;
+
+    #[test]
+    fn a_fiftieth_of_a_disk_is_left_to_others_and_at_most_ten_gibibytes() {
+        const GIB: u64 = 1 << 30;
+        let cases = [
+            (Some(0), None, false),
+            (None, Some(100), false),
+            (Some(2 * GIB), Some(100 * GIB), false),
+            (Some(2 * GIB - 1), Some(100 * GIB), true),
+            (Some(10 * GIB), Some(4000 * GIB), false),
+            (Some(10 * GIB - 1), Some(4000 * GIB), true),
+        ];
+        for (free_bytes, total_bytes, expected) in cases {
+            let space = Space { used_bytes: None, free_bytes, total_bytes };
+            assert_eq!(is_scarce(space), expected, "{space:?}");
+        }
+    }
 
     #[test]
     fn statistics_count_sessions_and_the_uses_of_caches() {
@@ -75,7 +116,10 @@ mod tests {
     #[test]
     fn memory_knows_its_room() {
         let store = Store::open(Memory::new(1000), false).unwrap();
-        assert_eq!(store.space().unwrap(), Space { used_bytes: Some(0), free_bytes: Some(1000) });
+        assert_eq!(
+            store.space().unwrap(),
+            Space { used_bytes: Some(0), free_bytes: Some(1000), total_bytes: None }
+        );
         store.check().unwrap();
     }
 }

@@ -38,6 +38,19 @@ pub trait Storage: fmt::Debug + Send + Sync + 'static {
     /// change while the content lives; reads fail where the backend cannot keep bytes that were replaced.
     fn open(&self, key: &Key) -> Result<Option<(Content, ObjectTag)>, StorageError>;
 
+    /// Opens the bytes under a key as [`open`](Self::open) does, such that they are read from where they are kept for
+    /// good, as far as the backend can: neither from a cache of this machine, nor by a connection in use.
+    fn open_uncached(&self, key: &Key) -> Result<Option<(Content, ObjectTag)>, StorageError> {
+        self.open(key)
+    }
+
+    /// Returns the SHA-256 of the bytes under a key that the backend has computed and keeps beside them, without reading
+    /// them; `None` if there are no bytes, or the backend tells none.
+    fn kept_sha256(&self, key: &Key) -> Result<Option<Digest>, StorageError> {
+        let _ = key;
+        Ok(None)
+    }
+
     /// Reads the bytes under a key as a whole; `None` if there are none. More than `max_bytes` are an error.
     fn read(&self, key: &Key, max_bytes: u64) -> Result<Option<Bytes>, StorageError> {
         let Some((content, _)) = self.open(key)? else { return Ok(None) };
@@ -104,6 +117,33 @@ pub trait Storage: fmt::Debug + Send + Sync + 'static {
     /// Removes the bytes under a key if they have this tag. No write to the key comes between the comparison
     /// and the removal.
     fn remove_if(&self, key: &Key, tag: &ObjectTag) -> Result<Removed, StorageError>;
+
+    /// Returns a fence for removals that begin now; `None` if the backend is shared and cannot refuse late removals.
+    fn fence(&self) -> Option<Fence> {
+        (!self.abilities().is_shared).then(|| Fence(self.now()))
+    }
+
+    /// Removes keys, and none beneath them, in any order. Returns those that may still be there: the removal failed,
+    /// or its outcome is unknown. A shared backend removes nothing later than [`FENCE_LIFETIME`] after the time of the
+    /// fence, also if a request is held up on its way.
+    fn remove_fenced(&self, keys: &[Key], fence: Fence) -> Result<Vec<Key>, StorageError> {
+        let _ = fence;
+        for key in keys {
+            self.remove(key)?;
+        }
+        Ok(Vec::new())
+    }
+
+    /// Copies the bytes under a key to another one, whose own bytes may stay if there are any. Returns false if there
+    /// are none to copy.
+    fn copy(&self, from: &Key, to: &Key) -> Result<bool, StorageError> {
+        let Some((content, _)) = self.open(from)? else { return Ok(false) };
+        let bytes = content.to_bytes();
+        let bytes =
+            bytes.map_err(|source| StorageError::Io { what: "read", key: from.to_string(), source })?;
+        self.write(&[&[(to.clone(), &bytes)]])?;
+        Ok(true)
+    }
 
     /// Removes all keys beneath a folder, in any order. May leave some of them after an error, unless the
     /// backend can remove a tree at once. Returns true if anything was removed.
@@ -183,6 +223,13 @@ pub trait Storage: fmt::Debug + Send + Sync + 'static {
     fn listing_version(&self, folder: &Key) -> Result<ListingVersion, StorageError> {
         let names = self.list(folder)?.unwrap_or_default().join("/");
         Ok(ListingVersion { text: Digest::sha256(names.as_bytes()).to_string(), modified: None })
+    }
+
+    /// Sets the time of the last change of the bytes under a key, where a backend can. A power failure may undo this.
+    /// Returns false if the backend keeps times of its own, or if there are no bytes.
+    fn set_modified(&self, key: &Key, modified: SystemTime) -> Result<bool, StorageError> {
+        let _ = (key, modified);
+        Ok(false)
     }
 
     /// Makes the names of `keys` durable whose writers have not done so yet. Call before acknowledging
@@ -281,6 +328,8 @@ pub struct Space {
     pub used_bytes: Option<u64>,
     /// Bytes that can still be written.
     pub free_bytes: Option<u64>,
+    /// Bytes of the whole backend, if other programs can fill it, too.
+    pub total_bytes: Option<u64>,
 }
 
 /// Version of a list of names.
@@ -303,6 +352,14 @@ pub enum Created {
 
 /// Longest bytes of an existing key that [`Storage::create`] returns; longer ones are an error.
 pub const MAX_CREATED_BYTES: u64 = 16 * 1024 * 1024;
+
+/// Time of the storage from which the lifetime of removals is counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fence(pub SystemTime);
+
+/// Time after that of its fence from which a removal is refused: longer than a request takes, and shorter than the
+/// rest of a leader's term.
+pub const FENCE_LIFETIME: Duration = Duration::from_secs(10);
 
 /// Outcome of [`Storage::remove_if`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

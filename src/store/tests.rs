@@ -3,10 +3,16 @@
 mod collection;
 mod contract;
 mod failures;
+mod fsck;
 mod integrity;
+mod migrate;
+mod model;
 mod referrers;
 mod replay;
-mod shared;
+mod retention;
+mod scrub;
+pub(crate) mod shared;
+mod tag_rules;
 
 use std::fs;
 use std::path::{Path, PathBuf};

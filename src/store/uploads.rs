@@ -18,6 +18,8 @@ use std::time::{Duration, SystemTime};
 use quinistry_oci::{Algorithm, Digest, RepositoryName, WithCauses};
 
 use super::blobs::{MAX_SHORT_BLOB_BYTES, blob_links};
+use super::gc::online::subject::Subject;
+use super::gc::online::touch::{Cause, Needed};
 use super::layout::{Key, blob};
 use super::shared::LinkKind;
 use super::storage::{Entry, StorageError, UploadStart};
@@ -46,6 +48,7 @@ impl Store {
         if self.0.sessions.open().len() >= self.0.sessions.capacity && !self.end_empty_sessions() {
             return Err(StoreError::TooManyUploads);
         }
+        self.check_room()?;
         let id = UploadId::random();
         let upload = self.storage().uploads().begin(UploadStart::Session {
             repository: name,
@@ -119,6 +122,7 @@ impl Store {
     /// Creates a receiver for a blob that one request brings, with the number of bytes if the client has
     /// declared it.
     pub fn receive(&self, digest: &Digest, length: Option<u64>) -> Result<Receiver, StoreError> {
+        self.check_room()?;
         let key = known_key(digest);
         let start = UploadStart::Whole { digest, length, key: key.as_ref() };
         let upload = self.storage().uploads().begin(start)?;
@@ -140,22 +144,37 @@ impl Store {
             Algorithm::Sha256 => found,
             Algorithm::Sha512 => receiver.digest(Algorithm::Sha256)?,
         };
+        // Right before the bytes become visible, also where equal ones seemed to be there: they may be about to go.
+        let own = vec![Subject::link(name, &canonical), Subject::bytes(&canonical)];
+        let needed = Needed { own, ..Needed::default() };
+        self.touching(&needed, Cause::Blob, || self.commit_held(name, receiver, wanted, &canonical))
+    }
+
+    fn commit_held(
+        &self,
+        name: &RepositoryName,
+        receiver: &mut Receiver,
+        wanted: &Digest,
+        canonical: &Digest,
+    ) -> Result<(), StoreError> {
         let length = receiver.len();
         let begun = self.begin_link();
         let register: Vec<Entry<'_>> = self.missing_register(name).into_iter().collect();
         // Existing bytes are replaced: another program's crash may have torn them.
-        self.0.blob_cache.invalidate_during(name, || {
-            self.add_links(&canonical, || {
-                let links = blob_links(name, wanted, &canonical);
+        let write = || {
+            self.add_links(canonical, || {
+                let links = blob_links(name, wanted, canonical);
                 let stages: [&[Entry<'_>]; 2] = [&register, &links];
-                receiver.upload.finish(&blob(&canonical), &stages[usize::from(register.is_empty())..])?;
+                receiver.upload.finish(&blob(canonical), &stages[usize::from(register.is_empty())..])?;
                 // A shorter blob is hashed whenever it is read, and one of a shared storage never.
                 if length > MAX_SHORT_BLOB_BYTES && !self.is_shared() {
-                    self.note_sound(&canonical, wanted);
+                    self.note_sound(canonical, wanted);
                 }
-                Ok(())
+                Ok(((), true))
             })
-        })?;
+        };
+        let cost = || self.blob_cost(name, canonical, Some(length));
+        self.within_quota(name, Some(canonical), cost, || self.0.blob_cache.invalidate_during(name, write))?;
         self.note_registered(name);
         self.note_linked(begun, LinkKind::Blob, name, (wanted, length));
         Ok(())
@@ -190,7 +209,7 @@ impl Store {
     pub fn finish(&self, session: &Session, mut claimed: Claimed, wanted: &Digest) -> Result<(), StoreError> {
         let receiver = claimed.receiver_mut().ok_or(StoreError::UploadUnknown)?;
         let committed = self.commit(&session.name, receiver, wanted);
-        let may_retry = matches!(committed, Err(StoreError::Storage(_)));
+        let may_retry = matches!(committed, Err(StoreError::Storage(_) | StoreError::Unvouched));
         if may_retry && !receiver.upload.is_spent() {
             if self.has_shared_sessions() {
                 session.offset.store(receiver.len(), Ordering::Release);

@@ -45,7 +45,7 @@ impl VerificationCache {
         inner.known.get(&prefix(digest)).filter(|(known, _)| known == tag).map(|(_, is_sound)| *is_sound)
     }
 
-    fn put(&self, digest: &Digest, tag: ObjectTag, is_sound: bool) {
+    pub(super) fn put(&self, digest: &Digest, tag: ObjectTag, is_sound: bool) {
         let prefix = prefix(digest);
         let mut inner = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if inner.known.insert(prefix, (tag, is_sound)).is_some() {
@@ -56,6 +56,15 @@ impl VerificationCache {
             && let Some(oldest) = inner.order.pop_front()
         {
             inner.known.remove(&oldest);
+        }
+    }
+
+    /// Removes the result for a digest.
+    pub(super) fn remove(&self, digest: &Digest) {
+        let mut inner = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let prefix = prefix(digest);
+        if inner.known.remove(&prefix).is_some() {
+            inner.order.retain(|other| *other != prefix);
         }
     }
 }
@@ -93,6 +102,7 @@ impl Store {
         let is_sound = found.as_ref() == Some(digest);
         if !is_sound {
             tracing::warn!(%digest, length = content.len(), "blob damaged, treating it as absent");
+            self.suspect(digest);
         }
         // A disk may return at the next attempt what it failed to read, and the tag stays.
         if found.is_some() {

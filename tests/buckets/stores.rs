@@ -90,17 +90,21 @@ fn configuration(section: &str, settings: ReplicaSettings<'_>) -> String {
 }
 
 /// Returns true for requests that no operation of a client waits for, but for a page of the catalog. Heartbeats and looks
-/// for uploads that were left behind come at any time, a walk for repositories of another program half a minute after a
+/// for uploads that were left behind come at any time, the position of the scrub is read after a start, a walk for repositories of another program half a minute after a
 /// start, and sessions that have ended are cleared after the answer.
 pub(crate) fn is_background(request: &SentRequest) -> bool {
     let key = &request.key;
     match request.kind {
         RequestKind::ListUploads => true,
-        RequestKind::List => ["/repositories/", "/_uploads/", "/_quinistry/repos/", "/_quinistry/tmp/"]
-            .iter()
-            .any(|folder| key.ends_with(folder)),
+        RequestKind::List => {
+            ["/repositories/", "/_uploads/", "/_quinistry/repos/", "/_quinistry/tmp/", "/_quinistry/gc/"]
+                .iter()
+                .any(|folder| key.ends_with(folder))
+        }
         RequestKind::DeleteMany => key.contains("/_uploads/"),
-        _ => ["replicas", "leader", "repos-complete"]
+        // Looks for what another replica condemns.
+        RequestKind::Get if key.contains("/_quinistry/gc/") => key.ends_with("/sealed"),
+        _ => ["replicas", "leader", "repos-complete", "scrub"]
             .iter()
             .any(|part| key.contains(&format!("/_quinistry/{part}"))),
     }

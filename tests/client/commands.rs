@@ -2,10 +2,12 @@
 
 mod config;
 mod fields;
+mod fsck;
 mod output;
 mod push;
 mod refusals;
 mod registries;
+mod retention;
 mod serve;
 mod status;
 

@@ -7,6 +7,7 @@
 mod support;
 
 mod access;
+mod collection;
 mod exchanges;
 mod login_times;
 mod pages;

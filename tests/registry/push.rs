@@ -4,6 +4,7 @@
 mod collection;
 mod commands;
 mod conformance;
+mod damage;
 mod deletes;
 mod distribution;
 mod durability;

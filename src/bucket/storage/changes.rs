@@ -4,14 +4,15 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
+use quinistry_oci::WithCauses;
 use quinistry_store::{
-    Created, Entry, Key, MAX_CREATED_BYTES, ObjectTag, Removed, StorageError, content_digest,
+    Created, Entry, Fence, Key, MAX_CREATED_BYTES, ObjectTag, Removed, StorageError, content_digest,
 };
 
 use super::{Bucket, REQUESTS_AT_ONCE, collect, failed, tag};
 use crate::governed::Repetition;
 use crate::objects::present;
-use crate::{Condition, ObjectError, ObjectErrorKind, Payload, RepetitionPolicy};
+use crate::{Condition, ObjectError, ObjectErrorKind, Payload, RepetitionPolicy, StoreTime};
 
 /// Greatest number of keys that are removed by one request.
 const REMOVALS_AT_ONCE: usize = 1000;
@@ -90,6 +91,44 @@ impl Bucket {
             }
             Err(error) => Err(failed("remove", key)(error)),
         }
+    }
+
+    /// Removes objects by requests that the store refuses ten seconds after the time of the fence. Returns the keys of
+    /// those whose removal failed, or whose outcome is unknown.
+    pub(super) async fn remove_fenced_objects(
+        &self,
+        keys: &[Key],
+        Fence(at): Fence,
+    ) -> Result<Vec<Key>, StorageError> {
+        let remove = |key: &Key| {
+            let key = key.clone();
+            async move {
+                let removed =
+                    self.objects().delete(key.as_str(), Condition::Always, Some(StoreTime(at))).await;
+                match removed {
+                    Ok(()) => None,
+                    Err(error) if error.kind == ObjectErrorKind::NotFound => None,
+                    Err(error) => {
+                        tracing::debug!(error = %WithCauses(&error), %key, "cannot remove object within its fence");
+                        Some(key)
+                    }
+                }
+            }
+        };
+        let removals = keys.iter().map(remove);
+        let left: Vec<Option<Key>> =
+            stream::iter(removals).buffer_unordered(REQUESTS_AT_ONCE).collect().await;
+        Ok(left.into_iter().flatten().collect())
+    }
+
+    /// Copies an object within the store.
+    pub(super) async fn copy_object(&self, from: &Key, to: &Key) -> Result<bool, StorageError> {
+        let found = present(self.objects().head(from.as_str()).await).map_err(failed("look up", from))?;
+        if found.is_none() {
+            return Ok(false);
+        }
+        let copied = present(self.objects().copy(from.as_str(), to.as_str()).await);
+        Ok(copied.map_err(failed("copy", from))?.is_some())
     }
 
     /// Removes all objects beneath a folder, a page at a time.

@@ -5,9 +5,10 @@ use std::sync::Arc;
 use quinistry_oci::Digest;
 use quinistry_store::{Key, Storage as _, StorageError, UploadStart};
 
-use super::able_bucket;
+use super::gateway::Gateway;
+use super::{RUNTIME, able_bucket};
 use crate::testing::Mem;
-use crate::{Bucket, StoreAbilities};
+use crate::{Bucket, Condition, ObjectErrorKind, Objects as _, StoreAbilities};
 
 fn key_of(digest: &Digest) -> Key {
     let hex = digest.hex();
@@ -40,4 +41,20 @@ fn a_store_that_verifies_hashes_refuses_content_that_was_changed_on_its_way() {
         let unable = StoreAbilities { verifies_sha256: false, ..StoreAbilities::ALL };
         send(&able_bucket(mem, unable)).unwrap();
     }
+}
+
+#[test]
+fn a_store_tells_the_hash_with_which_an_object_was_written() {
+    let Some(gateway) = Gateway::start() else { return };
+    let bucket = gateway.bucket();
+    RUNTIME.block_on(async {
+        let digest = Digest::sha256(b"bytes");
+        let body = || bytes::Bytes::from_static(b"bytes").into();
+        bucket.put_hashed("hashed", body(), Condition::Always, Some(&digest)).await.unwrap();
+        assert_eq!(bucket.kept_sha256("hashed").await.unwrap(), Some(digest.clone()));
+        bucket.put("unhashed", body(), Condition::Always).await.unwrap();
+        assert!(bucket.kept_sha256("unhashed").await.unwrap().is_none_or(|found| found == digest));
+        let absent = bucket.kept_sha256("absent").await.unwrap_err();
+        assert_eq!(absent.kind, ObjectErrorKind::NotFound);
+    });
 }

@@ -125,7 +125,8 @@ fn kind(status: StatusCode, code: &str) -> ObjectErrorKind {
         "RequestTimeTooSkewed" | "RequestTimeout" | "InternalError" | "OperationAborted" => {
             return Kind::Unknown;
         }
-        "NoSuchBucket" | "ContainerNotFound" => return Kind::Refused,
+        // The last one: Azure does not put a block blob in the place of an append blob.
+        "NoSuchBucket" | "ContainerNotFound" | "InvalidBlobType" => return Kind::Refused,
         // Amazon says so with 400 or 403.
         "ExpiredToken" | "ExpiredTokenException" | "TokenRefreshRequired" => return Kind::Expired,
         // The parts, or the blocks, that the end of an upload names are not there.
@@ -204,6 +205,7 @@ mod tests {
         for (status, code, expected) in [
             (409, "ConditionalRequestConflict", ObjectErrorKind::Conflict),
             (409, "BlobAlreadyExists", ObjectErrorKind::Precondition),
+            (409, "InvalidBlobType", ObjectErrorKind::Refused),
             (412, "PreconditionFailed", ObjectErrorKind::Precondition),
             (404, "NoSuchBucket", ObjectErrorKind::Refused),
             (404, "NoSuchUpload", ObjectErrorKind::NotFound),

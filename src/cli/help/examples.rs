@@ -57,13 +57,60 @@ pub(super) const EXAMPLES: &[(&str, &[&str])] = &[
         ],
     ),
     (
+        "retention plan",
+        &[
+            "quinistry retention plan /srv/registry --config config.yml",
+            "quinistry retention plan s3://images/team --config config.yml -o json",
+        ],
+    ),
+    (
+        "retention run",
+        &[
+            "quinistry retention run /srv/registry --config config.yml",
+            "quinistry retention run --config config.yml --now --max-delete 60%",
+        ],
+    ),
+    (
         "storage probe",
         &[
             "quinistry storage probe 's3://bucket/registry?region=eu-west-1'",
             "quinistry storage probe 's3://bucket?endpoint=http://localhost:9000&pathstyle=true' -o json",
         ],
     ),
-    ("gc", &["quinistry gc /srv/registry --dry-run", "quinistry gc /srv/registry --delete-untagged -o json"]),
+    (
+        "gc",
+        &[
+            "quinistry gc /srv/registry --dry-run",
+            "quinistry gc /srv/registry --delete-untagged -o json",
+            "quinistry gc 's3://bucket/registry?region=eu-west-1' --writers ours",
+        ],
+    ),
+    (
+        "gc status",
+        &["quinistry gc status /srv/registry", "quinistry gc status 's3://bucket?region=eu-west-1' -o json"],
+    ),
+    (
+        "fsck",
+        &[
+            "quinistry fsck /srv/registry --hash",
+            "quinistry fsck 's3://bucket/registry?region=eu-west-1' --repair -o json",
+        ],
+    ),
+    (
+        "migrate",
+        &[
+            "quinistry migrate /var/lib/registry 's3://bucket/registry?region=eu-west-1' --follow",
+            "quinistry migrate /var/lib/registry 's3://bucket/registry?region=eu-west-1' --final",
+            "quinistry migrate gs://bucket /srv/registry --dry-run -o json",
+        ],
+    ),
+    (
+        "fsck",
+        &[
+            "quinistry fsck /srv/registry --hash",
+            "quinistry fsck 's3://bucket/registry?region=eu-west-1' --repair -o json",
+        ],
+    ),
     (
         "garbage-collect",
         &[

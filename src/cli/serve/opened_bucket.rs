@@ -19,15 +19,15 @@ const USER_AGENT: &str = concat!("quinistry/", env!("CARGO_PKG_VERSION"));
 
 /// Bucket that is ready to be used, and whether it may be written.
 #[derive(Debug)]
-pub(super) struct OpenedBucket {
-    pub(super) bucket: Bucket,
+pub(in crate::cli) struct OpenedBucket {
+    pub(in crate::cli) bucket: Bucket,
     pub(super) is_writable: bool,
     /// Result of a probe that was just made, to keep for the next start.
     pub(super) probe: Option<KeptProbe>,
 }
 
 /// Opens a bucket. Blocks; must be called within a runtime of several threads.
-pub(super) fn open(options: &BucketOptions, access: FolderAccess) -> anyhow::Result<OpenedBucket> {
+pub(in crate::cli) fn open(options: &BucketOptions, access: FolderAccess) -> anyhow::Result<OpenedBucket> {
     tokio::task::block_in_place(|| {
         open_within(options, access, &Handle::current())
             .with_context(|| format!("failed to open storage {options}"))

@@ -16,14 +16,14 @@ use crate::store::{
 
 /// Store, and whether its storage was opened for writing.
 #[derive(Debug)]
-pub(super) struct OpenedStorage {
-    pub(super) store: Store,
-    pub(super) is_writable: bool,
+pub(in crate::cli) struct OpenedStorage {
+    pub(in crate::cli) store: Store,
+    pub(in crate::cli) is_writable: bool,
 }
 
 impl StoragePlan {
     /// Opens the storage; `metrics` observe its calls.
-    pub(super) fn open(&self, metrics: Option<&RegistryMetrics>) -> anyhow::Result<OpenedStorage> {
+    pub(in crate::cli) fn open(&self, metrics: Option<&RegistryMetrics>) -> anyhow::Result<OpenedStorage> {
         let (store, is_writable) = match &self.place {
             StoragePlace::Memory { bytes } => {
                 (self.store(Memory::new(*bytes), Driver::InMemory, metrics), true)

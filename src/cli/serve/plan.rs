@@ -3,6 +3,7 @@
 //! Flags beside a configuration override the listener, and else only restrict further.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use super::Flags;
 use crate::bucket::BucketOptions;
@@ -16,11 +17,12 @@ use crate::http::tls::{LoadedTls, TlsSettings};
 use crate::registry::auth::load::{self, LoadedAccess, UserState};
 use crate::registry::config::{
     AuditConfig, CoherenceConfig, Config, Debug as DebugListener, HealthCheck, ListenAddress, ListenHost,
-    StorageLocation,
+    StorageLocation, Writers,
 };
+use crate::registry::retention::Retention;
 use crate::registry::{
-    ExtraHeaders, PageLimits, PathPrefix, Redirects, Settings, UploadExpiry, UploadSecret, UrlRules,
-    Validation,
+    CollectionSettings, ExtraHeaders, PageLimits, PathPrefix, QuotaPolicies, Redirects, Settings,
+    TagPolicies, UploadExpiry, UploadSecret, UrlRules, Validation,
 };
 use crate::store::Coherence;
 use crate::telemetry;
@@ -134,6 +136,7 @@ impl ServePlan {
                         interval: args.storage.upload_timeout().min(UploadExpiry::default().interval),
                         ..UploadExpiry::default()
                     },
+                    collection: args.storage.gc.then(|| CollectionSettings::of(Writers::Ours)),
                     ..Settings::default()
                 },
                 access_log: args.access_log.then(|| access_log_format(log.format)),
@@ -281,6 +284,7 @@ impl Live {
         for (name, value) in &config.http.headers {
             headers.append(name.clone(), value.clone())?;
         }
+        let retention = config.retention.as_ref().map(Retention::new).transpose()?.map(Arc::new);
         Ok(Self {
             settings: Settings {
                 read_only: config.storage.is_read_only,
@@ -294,11 +298,17 @@ impl Live {
                 classes: config.policy_classes.clone().unwrap_or_default(),
                 answers_root: true,
                 upload_expiry: config.storage.upload_purging,
+                scrub: config.scrub.scrub,
+                collection: config.collection,
                 redirects: config
                     .storage
                     .redirect
                     .map(|redirect| Redirects { lifetime: redirect.expiry, min_bytes: redirect.min_bytes }),
                 upload_secret: upload_secret(config),
+                tags: tag_policies(config)?,
+                quotas: quota_policies(config)?,
+                pulls: retention.as_ref().and_then(|retention| retention.recording()),
+                retention,
                 ..Settings::default()
             },
             access_log: config.log.access_log.then(|| access_log_format(log.format)),
@@ -309,6 +319,16 @@ impl Live {
             log,
         })
     }
+}
+
+fn tag_policies(config: &Config) -> anyhow::Result<Option<Arc<TagPolicies>>> {
+    let policies = TagPolicies::new(&config.limits.immutable_tags, &config.limits.protected_tags)?;
+    Ok((!policies.are_absent()).then(|| Arc::new(policies)))
+}
+
+fn quota_policies(config: &Config) -> anyhow::Result<Option<Arc<QuotaPolicies>>> {
+    let quotas = &config.limits.quotas;
+    Ok(if quotas.is_empty() { None } else { Some(Arc::new(QuotaPolicies::new(quotas)?)) })
 }
 
 fn upload_secret(config: &Config) -> Option<UploadSecret> {

@@ -11,6 +11,7 @@ use axum::Router;
 use super::announce;
 use super::exposure::Exposure;
 use super::files::{FileValues, FileWatcher, WatchedFiles};
+use super::heal_sources;
 use super::opened_storage::OpenedStorage;
 use super::plan::{Listen, Live, ServePlan};
 use super::reload::Reloads;
@@ -28,8 +29,9 @@ use crate::registry::auth::load::UserState;
 use crate::registry::config::{AuditConfig, AuditPath, Config, HealthCheck, HealthCheckKind};
 use crate::registry::debug::{self, DebugOptions};
 use crate::registry::health::{Check, Health, HttpProbe, Probe, ProbeTls};
-use crate::registry::metrics::RegistryMetrics;
-use crate::registry::{Audit, Observer, Settings, State};
+use crate::registry::metrics::{CollectionMetrics, RegistryMetrics};
+use crate::registry::{Audit, CollectionHooks, Observer, Settings, State};
+use crate::store::HealSource;
 
 /// Longest time to write the last lines of a log at the end.
 const LOG_FLUSH_TIMEOUT: Duration = Duration::from_secs(2);
@@ -44,6 +46,8 @@ pub(super) struct RunningRegistry {
     state: State,
     parts: Parts,
     file_watcher: FileWatcher,
+    /// Sources of content that replaces damaged one.
+    heal_sources: Vec<Arc<dyn HealSource>>,
 }
 
 /// Parts of a running registry that outlive its settings.
@@ -66,6 +70,8 @@ pub(super) struct Parts {
     transport: Transport,
     /// True if clients without credentials can write.
     exposure: Exposure,
+    /// Numbers of the collection of garbage, which outlive its settings.
+    collection: Arc<CollectionMetrics>,
     /// Configuration of the start, if there was one.
     config: Option<Config>,
 }
@@ -95,11 +101,13 @@ impl RunningRegistry {
         let metrics_path = plan.debug.as_ref().and_then(|debug| debug.metrics_path.clone());
         let metrics = metrics_path.as_ref().map(|_| Arc::new(RegistryMetrics::default()));
         let mut state = State::new(quine).with_prefix(plan.prefix.clone());
+        let collection = Arc::<CollectionMetrics>::default();
         let opened = plan.storage.as_ref().map(|storage| storage.open(metrics.as_deref())).transpose()?;
         if let Some(OpenedStorage { store, .. }) = &opened {
             state = state.with_store(store.clone(), Settings::default());
             if let Some(metrics) = &metrics {
                 metrics.watch_store(store.clone());
+                metrics.watch_collection(collection.clone());
             }
         }
         let access_log = Arc::default();
@@ -122,8 +130,11 @@ impl RunningRegistry {
             users,
             transport,
             exposure: Exposure::new(&listener.local_address()?),
+            collection,
             config,
         };
+        let heal_from = plan.config.as_ref().map(|config| &config.scrub.heal_from[..]);
+        let heal_sources = heal_sources::sources(heal_from.unwrap_or_default())?;
         let access = plan.load_access(&parts.users)?;
         if let Some(user) = &access.created_user {
             announce::created_user(user, plan.config.as_ref());
@@ -147,12 +158,13 @@ impl RunningRegistry {
             };
             (listener, debug::router(options))
         });
-        Ok(Self { listener, debug, is_stopping, limits: plan.limits, state, parts, file_watcher })
+        let limits = plan.limits;
+        Ok(Self { listener, debug, is_stopping, limits, state, parts, file_watcher, heal_sources })
     }
 
     /// Serves until `stop` resolves, and exchanges the settings when a reload asks for it.
     pub(super) async fn serve(self, reloads: Option<Reloads>, stop: impl Future<Output = ()>) {
-        let Self { listener, debug, is_stopping, limits, state, parts, file_watcher } = self;
+        let Self { listener, debug, is_stopping, limits, state, parts, file_watcher, heal_sources } = self;
         let stop = async move {
             stop.await;
             is_stopping.store(true, Ordering::Relaxed);
@@ -160,10 +172,14 @@ impl RunningRegistry {
         let (access_log, audit) = (parts.access_log.clone(), parts.audit.clone());
         // Only an access log and users look at the peer, and a reload may switch them on.
         let looks_at_peers = reloads.is_some() || access_log.get().is_some() || state.has_users();
-        let mut tasks = vec![tokio::spawn(state.expire_uploads())];
+        let mut tasks = vec![tokio::spawn(state.expire_uploads()), tokio::spawn(state.write_records())];
+        if parts.opened.as_ref().is_some_and(|opened| opened.store.outlives_process()) {
+            tasks.push(tokio::spawn(state.scrub(heal_sources)));
+        }
         if parts.opened.as_ref().is_some_and(|opened| opened.store.is_shared()) {
             tasks.push(tokio::spawn(state.maintain_storage()));
         }
+        tasks.push(tokio::spawn(state.collect_garbage(CollectionHooks::default(), parts.collection.clone())));
         if let Some((listener, router)) = debug {
             tasks.push(tokio::spawn(serve(listener, router, limits, std::future::pending())));
         }
@@ -174,6 +190,7 @@ impl RunningRegistry {
         if let Some(reloads) = reloads {
             tasks.push(tokio::spawn(reloads.run(state.clone(), parts)));
         }
+        let stored = state.clone();
         if looks_at_peers {
             serve_each(listener, move |peer| WithPeer::new(state.clone(), peer), limits, stop).await;
         } else {
@@ -181,6 +198,9 @@ impl RunningRegistry {
         }
         for task in tasks {
             task.abort();
+        }
+        if tokio::time::timeout(LOG_FLUSH_TIMEOUT, stored.flush_records()).await.is_err() {
+            tracing::warn!("storage too slow, records of the last minutes not written");
         }
         if let Some(log) = access_log.get() {
             log.flush(LOG_FLUSH_TIMEOUT);

@@ -36,6 +36,8 @@ pub struct AuditEntry<'a> {
     pub identity: Option<&'a str>,
     /// Evidence of the name.
     pub how: &'a str,
+    /// Part of the registry that acted by itself, such as `retention`; `None` for the action of a client.
+    pub actor: Option<&'a str>,
     /// Identifier of the API key, which is no secret.
     pub key: Option<&'a str>,
     /// Action, such as `push`.
@@ -48,7 +50,7 @@ pub struct AuditEntry<'a> {
     pub digest: Option<&'a str>,
     /// Decision.
     pub decision: AuditDecision,
-    /// Place of the rule that granted the action.
+    /// Place of the rule that granted the action, or of the policy that asked for it.
     pub rule: Option<&'a str>,
     /// Status of the response, if there is one.
     pub status: Option<u16>,
@@ -80,6 +82,7 @@ impl<'a> AuditEntry<'a> {
             process: None,
             identity: None,
             how: "signal",
+            actor: None,
             key: None,
             action: "reload",
             repository: None,
@@ -110,6 +113,7 @@ impl<'a> AuditEntry<'a> {
         }
         line.optional("identity", self.identity.map(without_secret));
         line.field("how", self.how);
+        line.optional("actor", self.actor);
         line.optional("key", cut(self.key).as_deref());
         line.field("action", self.action);
         line.optional("repository", cut(self.repository).as_deref());

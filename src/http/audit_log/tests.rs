@@ -16,6 +16,7 @@ fn entry<'a>() -> AuditEntry<'a> {
         process: None,
         identity: Some("alice"),
         how: "password",
+        actor: None,
         key: None,
         action: "push",
         repository: Some("team/app"),
@@ -42,6 +43,12 @@ fn a_line_is_one_json_object() {
          \"identity\":\"alice\",\"how\":\"password\",\"action\":\"push\",\"repository\":\"team/app\",\
          \"reference\":\"v1\",\"decision\":\"granted\",\"rule\":\"config.yml:7:5\",\"status\":201}\n"
     );
+}
+
+#[test]
+fn an_action_of_the_registry_itself_names_the_part_that_acted() {
+    let line = line(&AuditEntry { actor: Some("retention"), client: None, ..entry() });
+    assert!(line.contains(r#""how":"password","actor":"retention","action""#), "{line}");
 }
 
 #[test]

@@ -6,6 +6,7 @@ use std::ops::Range;
 
 use bytes::Bytes;
 use rustix::buffer::spare_capacity;
+use rustix::fs::{Stat, fstat};
 use rustix::io::{Errno, ReadWriteFlags, preadv2};
 
 use super::ReadAt;
@@ -15,11 +16,36 @@ use super::ReadAt;
 pub(super) struct FileSource {
     file: File,
     length: u64,
+    /// Version that the file must still have after each read, if it is guarded.
+    version: Option<FileVersion>,
+}
+
+/// Length, and time of the last write in seconds and nanoseconds. The time of the last change of attributes is no part
+/// of it: that time changes when the file loses its name, though readers may go on.
+type FileVersion = (i64, i64, i64);
+
+fn version(stat: &Stat) -> FileVersion {
+    let nanoseconds = i64::try_from(stat.st_mtime_nsec).unwrap_or(i64::MAX);
+    (stat.st_size, stat.st_mtime, nanoseconds)
 }
 
 impl FileSource {
     pub(super) fn new(file: File, length: u64) -> Self {
-        Self { file, length }
+        Self { file, length, version: None }
+    }
+
+    /// Makes reads fail after the file was written to.
+    pub(super) fn guarded(file: File, length: u64) -> io::Result<Self> {
+        let version = Some(version(&fstat(&file)?));
+        Ok(Self { file, length, version })
+    }
+
+    /// Returns an error if a guarded file was written to.
+    fn check_unchanged(&self) -> io::Result<()> {
+        if self.version.is_none() || self.version == Some(version(&fstat(&self.file)?)) {
+            return Ok(());
+        }
+        Err(io::Error::new(io::ErrorKind::InvalidData, "the file was written to while it was read"))
     }
 }
 
@@ -42,6 +68,7 @@ impl ReadAt for FileSource {
         }
         // The allocation may be larger than the range, and the file longer.
         chunk.truncate(length);
+        self.check_unchanged()?;
         Ok(chunk.into())
     }
 
@@ -52,7 +79,8 @@ impl ReadAt for FileSource {
         let into = &mut [IoSliceMut::new(&mut chunk)];
         let read = preadv2(&self.file, into, range.start, ReadWriteFlags::NOWAIT).ok()?;
         chunk.truncate(read);
-        (read > 0).then(|| chunk.into())
+        // The error is that of the read that may block.
+        (read > 0 && self.check_unchanged().is_ok()).then(|| chunk.into())
     }
 }
 

@@ -234,7 +234,7 @@ async fn handle_stored(
         }
         (Route::Tags { name }, Method::Read) => listing::tags(stored, name, query, settings.pages).await,
         (Route::Manifest { name, reference }, Method::Read) => {
-            manifests::get(stored, name, &reference, request).await
+            manifests::get(stored, (settings, caller), name, &reference, request).await
         }
         (Route::Manifest { name, reference }, Method::Put) => {
             manifests::put(stored, (settings, caller), name, &reference, request, body).await

@@ -228,6 +228,7 @@ impl Record {
                 None => identity.and_then(|identity| identity.name.as_deref()),
             },
             how,
+            actor: None,
             key,
             action: if failed.is_some() {
                 "login"

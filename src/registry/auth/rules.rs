@@ -14,7 +14,7 @@ use std::sync::Arc;
 use quinistry_oci::RepositoryName;
 
 pub use self::groups::{Group, Groups};
-use self::patterns::PatternIndex;
+pub(crate) use self::patterns::PatternIndex;
 pub use self::patterns::{MAX_PATTERN_BYTES, PatternError, check_pattern};
 use super::identity::{Identity, IdentityProof};
 use super::right::{Right, Rights};

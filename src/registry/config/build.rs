@@ -2,6 +2,10 @@
 
 mod access;
 mod bucket;
+mod gc;
+mod limits;
+mod retention;
+mod scrub;
 mod tls;
 mod tokens;
 mod users;
@@ -49,8 +53,12 @@ pub(super) fn build(tree: &ConfigNode) -> Config {
         max_tags: page(root.integer("tags.maxtags")),
         users: users::users(root),
         access: access::access(root),
+        limits: limits::limits(root),
         token_server: tokens::server(root),
         tokens: tokens::own(root),
+        scrub: scrub::scrub(root),
+        retention: retention::retention(root),
+        collection: gc::collection(root),
     }
 }
 

@@ -5,6 +5,10 @@
 
 mod access;
 mod drivers;
+mod gc;
+mod limits;
+pub(super) mod retention;
+mod scrub;
 mod tls;
 mod tokens;
 mod users;
@@ -33,10 +37,14 @@ pub fn all() -> impl Iterator<Item = &'static ConfigKey> {
         users::NOTIFICATIONS,
         OWN,
         drivers::OWN,
+        gc::GC,
         access::ACCESS,
         tokens::TOKENS,
         users::KEYS,
         tls::OWN,
+        scrub::SCRUB,
+        retention::RETENTION,
+        limits::LIMITS,
     ];
     tables.into_iter().flatten()
 }
@@ -192,14 +200,6 @@ const OWN: &[ConfigKey] = &[
     ),
     planned("quinistry.oidc", "OpenID Connect is not supported yet; remove it"),
     planned("quinistry.upstreams", "pulling through from other registries is not supported yet; remove it"),
-    planned(
-        "quinistry.retention",
-        "removal by rules is not supported yet; remove it, and use `quinistry delete`",
-    ),
-    planned(
-        "quinistry.gc",
-        "collection while serving is not supported yet; remove it, and use `quinistry gc`",
-    ),
     planned("quinistry.page", "the web page is not supported yet; remove it"),
     planned("quinistry.limits", "limits cannot be set yet; remove it"),
     planned("quinistry.events", "events are not supported yet; remove it"),

@@ -4,6 +4,10 @@
 
 mod access;
 mod bucket;
+mod gc;
+mod limits;
+mod retention;
+mod scrub;
 mod tokens;
 mod users;
 
@@ -25,6 +29,10 @@ pub use self::bucket::{
 };
 
 pub use self::access::{AccessConfig, AccessRule, AuditConfig, AuditPath, Grantee, Group};
+pub use self::gc::{CollectionSettings, DailyWindow, DamagedManifests, Writers};
+pub use self::limits::{LimitsConfig, QuotaPolicy, TagPolicy};
+pub use self::retention::{KeepTagsConfig, RetentionConfig, RetentionPolicyConfig};
+pub use self::scrub::{HealFrom, ScrubConfig};
 pub use self::tokens::{AllowedAlgorithms, KeyFiles, OwnTokens, SecretText, TokenServer};
 pub use self::users::{HtpasswdConfig, UsersConfig};
 pub use crate::auth::certificate::CertificateField;
@@ -54,10 +62,18 @@ pub struct Config {
     pub users: UsersConfig,
     /// Rules of access, groups and the audit log.
     pub access: AccessConfig,
+    /// Immutable and protected tags, and quotas.
+    pub limits: LimitsConfig,
     /// Server whose tokens are accepted.
     pub token_server: Option<TokenServer>,
     /// Tokens that this registry issues.
     pub tokens: OwnTokens,
+    /// Scrub of the stored content.
+    pub scrub: ScrubConfig,
+    /// Retention of tags, if there is one.
+    pub retention: Option<RetentionConfig>,
+    /// Collection of garbage while the registry serves, if it is asked for.
+    pub collection: Option<CollectionSettings>,
 }
 
 /// Logs.
@@ -221,6 +237,7 @@ impl Config {
             ("storage", self.storage.location != new.storage.location),
             ("quinistry.exclusive", self.storage.is_exclusive != new.storage.is_exclusive),
             ("quinistry.coherence", self.storage.coherence != new.storage.coherence),
+            ("quinistry.scrub.healfrom", self.scrub.heal_from != new.scrub.heal_from),
             ("http.addr", http.listen != other.listen),
             ("http.net", http.listen.is_unix() != other.listen.is_unix()),
             ("http.prefix", http.prefix != other.prefix),

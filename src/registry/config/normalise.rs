@@ -1,7 +1,9 @@
 //! Short forms of sections into their long forms.
 
+use std::sync::Arc;
+
 use super::scalar;
-use super::tree::{ConfigNode, TreeEntry};
+use super::tree::{ConfigNode, NodeKind, TreeEntry};
 
 /// Writes `storage: inmemory`, `auth: none` and `readonly: true` as sections, and `s3aws` by its other name.
 pub(super) fn normalise(tree: &mut ConfigNode) {
@@ -23,6 +25,40 @@ pub(super) fn normalise(tree: &mut ConfigNode) {
     }
     if let Some(auth) = section(tree, "auth") {
         from_name(auth);
+    }
+    if let Some(retention) = section(tree, "quinistry").and_then(|own| section(own, "retention")) {
+        to_lower_case(retention);
+        keep_untagged(retention);
+    }
+}
+
+/// Writes the keys of a tree in lower case, so that those of zot are known. Of two keys that would become one, the
+/// second keeps its form, which is not known.
+fn to_lower_case(node: &mut ConfigNode) {
+    match &mut node.kind {
+        NodeKind::Map(entries) => {
+            for at in 0..entries.len() {
+                let lower: Arc<str> = entries[at].key.to_ascii_lowercase().into();
+                if !entries.iter().any(|entry| entry.key == lower) {
+                    entries[at].key = lower;
+                }
+                to_lower_case(&mut entries[at].value);
+            }
+        }
+        NodeKind::List(items) => items.iter_mut().for_each(to_lower_case),
+        NodeKind::Scalar { .. } => {}
+    }
+}
+
+/// Takes `untagged: keep` as the absence of rules for manifests without a tag.
+fn keep_untagged(retention: &mut ConfigNode) {
+    let Some(NodeKind::List(policies)) = section(retention, "policies").map(|node| &mut node.kind) else {
+        return;
+    };
+    for policy in policies {
+        if let Some(untagged) = section(policy, "untagged").filter(|node| node.as_text() == Some("keep")) {
+            *untagged = ConfigNode::null(untagged.origin.clone());
+        }
     }
 }
 

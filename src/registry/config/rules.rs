@@ -3,6 +3,10 @@
 pub(super) mod access;
 mod audit;
 pub(super) mod bucket;
+pub(super) mod gc;
+mod limits;
+pub(super) mod retention;
+pub(super) mod scrub;
 mod tls;
 pub(super) mod tokens;
 mod users;
@@ -57,12 +61,16 @@ pub(super) fn check(tree: &ConfigNode, findings: &mut Findings) {
     deletion(tree, findings);
     purging(tree, findings);
     bucket::check(tree, findings);
+    gc::check(tree, findings);
     indexes(tree, findings);
     users::check(tree, findings);
     access::check(tree, findings);
     audit::check(tree, findings);
+    limits::check(tree, findings);
     tokens::check(tree, findings);
     tls::check(tree, findings);
+    scrub::check(tree, findings);
+    retention::check(tree, findings);
     if tree.at("http.draintimeout").is_some_and(is_zero) {
         note(tree, "http.draintimeout", "0 stands for 10 seconds, and not for an end at once", findings);
     }

@@ -30,8 +30,15 @@ pub(super) fn show(tree: &ConfigNode) -> String {
 
 fn add_defaults(tree: &mut ConfigNode) {
     // Sections whose presence asks for something.
-    let absent = ["storage.filesystem.", "storage.s3.", "storage.gcs.", "storage.azure.", "auth.token."]
-        .map(|section| (section, tree.at(section.trim_end_matches('.')).is_none()));
+    let absent = [
+        "storage.filesystem.",
+        "storage.s3.",
+        "storage.gcs.",
+        "storage.azure.",
+        "auth.token.",
+        "quinistry.retention.",
+    ]
+    .map(|section| (section, tree.at(section.trim_end_matches('.')).is_none()));
     let implemented =
         keys::all().filter(|key| key.outcome == KeyTreatment::Implement && !key.default.is_empty());
     for key in implemented {

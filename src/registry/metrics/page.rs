@@ -6,7 +6,7 @@ use quinistry_http::connections;
 use quinistry_http::memory_budget::{MemoryBudget, READ_BUFFERS, RESPONSES};
 use quinistry_http::metrics::{Exposition, LabelValue as _};
 use quinistry_http::tls::{HANDSHAKES, TLS_READS, TLS_WRITES, TlsServer};
-use quinistry_store::Store;
+use quinistry_store::{Quota, Store, Usage};
 
 use super::{HttpMetrics, RegistryMetrics, ReloadMetrics, StorageMetrics};
 use crate::memory_budgets::{MANIFEST_BEGINNINGS, MANIFEST_REMAINDERS, UPLOAD_BATCHES};
@@ -65,6 +65,9 @@ impl RegistryMetrics {
         }
         if let Some(auth) = self.auth.get() {
             auth.write(&mut page);
+        }
+        if let Some(collection) = self.collection.get() {
+            collection.write(&mut page);
         }
         if let Some(reloads) = self.reloads.get() {
             reloads.write(&mut page);
@@ -176,6 +179,7 @@ fn write_store(page: &mut Exposition, store: &Store) {
         "Upload sessions that are open.",
         statistics.open_uploads as u64,
     );
+    super::scrub::write(page, &store.scrub_statistics());
     let caches = statistics.caches;
     page.counter_series(
         "quinistry_store_cache_hits_total",
@@ -187,6 +191,7 @@ fn write_store(page: &mut Exposition, store: &Store) {
         "Reads of the storage, because a cache had no entry.",
         caches.iter().map(|(name, uses)| ([("cache", *name)], uses.misses)),
     );
+    write_quotas(page, store);
     match store.space() {
         Ok(space) => {
             if let Some(bytes) = space.used_bytes {
@@ -197,6 +202,36 @@ fn write_store(page: &mut Exposition, store: &Store) {
             }
         }
         Err(error) => tracing::debug!(%error, "cannot read the room in the storage"),
+    }
+}
+
+/// Writes the quotas, and their usage once it is known.
+fn write_quotas(page: &mut Exposition, store: &Store) {
+    let quotas = store.quota_usage();
+    let series = |value: fn(&Quota, Option<Usage>) -> Option<u64>| {
+        let value = move |(quota, usage): &(Quota, Option<Usage>)| {
+            value(quota, *usage).map(|value| ([("quota", quota.name.clone())], value))
+        };
+        quotas.iter().filter_map(value).collect::<Vec<_>>()
+    };
+    for (name, help, values) in [
+        ("quinistry_quota_bytes", "Most bytes of a quota.", series(|quota, _| quota.bytes)),
+        (
+            "quinistry_quota_used_bytes",
+            "Bytes that the repositories of a quota have.",
+            series(|_, usage| usage.map(|usage| usage.bytes)),
+        ),
+        ("quinistry_quota_tags", "Most tags of a quota.", series(|quota, _| quota.tags)),
+        (
+            "quinistry_quota_used_tags",
+            "Tags that the repositories of a quota have.",
+            series(|_, usage| usage.map(|usage| usage.tags)),
+        ),
+    ] {
+        if !values.is_empty() {
+            let values = values.iter().map(|([(label, quota)], value)| ([(*label, &**quota)], *value));
+            page.gauges(name, help, values);
+        }
     }
 }
 

@@ -75,6 +75,15 @@ impl ManifestCache {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).uses
     }
 
+    /// Removes a manifest, because its stored bytes are damaged.
+    pub(crate) fn remove(&self, canonical: &Digest) {
+        let mut inner = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let removed = inner.known.remove(canonical).map_or(0, |known| known.bytes.len());
+        inner.used_bytes -= removed;
+        inner.order.retain(|digest| digest != canonical);
+        inner.long.retain(|(digest, _)| digest != canonical);
+    }
+
     pub(crate) fn put_long(&self, canonical: &Digest, long: CheckedManifest) {
         let mut inner = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         inner.long.retain(|(digest, _)| digest != canonical);

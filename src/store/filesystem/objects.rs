@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use quinistry_oci::Content;
-use rustix::fs::{FileType, Stat};
+use rustix::fs::{Advice, FileType, Stat};
 
 use super::folders::{Folders, MAX_CREATE_ATTEMPTS};
 use super::placing::dispose;
@@ -84,7 +84,17 @@ impl Storage for Filesystem {
 
     fn open(&self, key: &Key) -> Result<Option<(Content, ObjectTag)>, StorageError> {
         let Some((file, stat)) = self.file(key)? else { return Ok(None) };
-        Ok(Some((Content::of_file(file, length(&stat)), tag(&stat))))
+        let content = Content::of_guarded_file(file, length(&stat));
+        let content = content.map_err(|error| failed("look at", &self.0.path(key), error))?;
+        Ok(Some((content, tag(&stat))))
+    }
+
+    fn open_uncached(&self, key: &Key) -> Result<Option<(Content, ObjectTag)>, StorageError> {
+        if let Some((file, _)) = self.file(key)? {
+            // Pages that were written stay if they are in use; the bytes are then those that clients read.
+            let _ = rustix::fs::fadvise(&file, 0, None, Advice::DontNeed);
+        }
+        self.open(key)
     }
 
     fn read(&self, key: &Key, max_bytes: u64) -> Result<Option<Bytes>, StorageError> {
@@ -172,6 +182,15 @@ impl Storage for Filesystem {
         Ok(removed.map_or(kept, |()| Removed::Removed))
     }
 
+    /// Gives the file a second name. No file is changed in place, so that both keep their bytes.
+    fn copy(&self, from: &Key, to: &Key) -> Result<bool, StorageError> {
+        if self.head(from)?.is_none() {
+            return Ok(false);
+        }
+        self.0.link(&self.0.path(from), &self.0.path(to))?;
+        Ok(true)
+    }
+
     fn clear(&self, folder: &Key) -> Result<bool, StorageError> {
         let mut moved = None;
         let removed = self.remove_durably(folder, |path| {
@@ -220,6 +239,13 @@ impl Storage for Filesystem {
         Ok(ListingVersion { text, modified: stat.as_ref().map(modified) })
     }
 
+    fn set_modified(&self, key: &Key, modified: SystemTime) -> Result<bool, StorageError> {
+        self.0.check_writable()?;
+        let Some((file, _)) = self.file(key)? else { return Ok(false) };
+        file.set_modified(modified).map_err(|error| failed("set the time of", &self.0.path(key), error))?;
+        Ok(true)
+    }
+
     fn sync_parents(&self, keys: &[Key]) -> Result<(), StorageError> {
         self.0.check_writable()?;
         let mut pending = BTreeSet::new();
@@ -253,7 +279,8 @@ impl Storage for Filesystem {
         let found = rustix::fs::statvfs(path).map_err(|error| failed("look at", path, error.into()))?;
         // The share of root alone is not counted.
         let free = found.f_bavail.saturating_mul(found.f_frsize);
-        Ok(Space { used_bytes: None, free_bytes: Some(free) })
+        let total = found.f_blocks.saturating_mul(found.f_frsize);
+        Ok(Space { used_bytes: None, free_bytes: Some(free), total_bytes: Some(total) })
     }
 
     fn uploads(&self) -> &dyn Uploads {

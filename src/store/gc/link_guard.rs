@@ -17,6 +17,14 @@ use crate::{Store, StoreError};
 #[derive(Debug, Default)]
 pub(crate) struct LinkGuard(RwLock<()>);
 
+impl LinkGuard {
+    /// Runs a change while no writer of this process links bytes.
+    pub(crate) fn exclusively<T>(&self, change: impl FnOnce() -> T) -> T {
+        let _exclusive = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        change()
+    }
+}
+
 impl Store {
     /// Adds links to bytes: `link` finds or stores the bytes, which are not freed until it returns.
     pub(crate) fn add_links<T>(

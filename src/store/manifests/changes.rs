@@ -4,11 +4,12 @@ use bytes::Bytes;
 use quinistry_oci::{Descriptor, Digest, Manifest, RepositoryName, Tag, to_json};
 
 use crate::blobs::link_to;
+use crate::gc::online::touch::Cause;
 use crate::intents::Intent;
 use crate::layout::{Key, RepositoryKeys, blob};
 use crate::shared::LinkKind;
 use crate::storage::Entry;
-use crate::{Inner, Store, StoreError};
+use crate::{Inner, Store, StoreError, Usage};
 
 /// Greatest number of missing parts that an error names; the search for others ends there.
 pub(crate) const MAX_MISSING_PARTS: usize = 64;
@@ -55,8 +56,37 @@ impl Store {
         may_overwrite: bool,
     ) -> Result<(), StoreError> {
         let canonical = Digest::sha256(bytes);
+        let parts = self.parts_to_touch(name, manifest)?;
+        let needed = self.needed_by(name, &canonical, &parts);
+        // Outside of the repository's lock, which a collector takes to remove what a push may wait for.
+        self.touching(&needed, Cause::Manifest, || {
+            self.put_held_manifest(name, bytes, manifest, tagged, may_overwrite)
+        })
+    }
+
+    fn put_held_manifest(
+        &self,
+        name: &RepositoryName,
+        bytes: &Bytes,
+        manifest: &Manifest,
+        tagged: Tagged<'_>,
+        may_overwrite: bool,
+    ) -> Result<(), StoreError> {
+        let canonical = Digest::sha256(bytes);
         let begun = self.begin_link();
+        let immutable = self.immutable_tags(name, tagged.tags);
+        self.check_room()?;
         self.changing_manifests(name, || {
+            let mut tags = tagged.tags.to_vec();
+            if !immutable.is_empty() {
+                let checked = Tagged { digest: tagged.digest, tags: &immutable };
+                let existing = self.check_immutable(name, bytes, checked)?;
+                if !self.is_shared() {
+                    // A tag of the same bytes keeps the digest that the tag was pushed with.
+                    tags.retain(|tag| !existing.contains(tag));
+                }
+            }
+            let tagged = Tagged { digest: tagged.digest, tags: &tags };
             if !may_overwrite {
                 self.check_unmoved(name, bytes, tagged)?;
                 self.check_same_type(name, bytes, manifest, tagged)?;
@@ -92,30 +122,36 @@ impl Store {
             let is_single_tag = tagged.tags.len() == 1;
             let index: Vec<_> = tag_indexes(name, tagged.tags, tagged.digest).collect();
             let with_links = if is_single_tag { &index[..] } else { &[] };
-            self.add_links(&canonical, || Ok(self.storage().write(&[&targets, &links, with_links])?))?;
-            self.note_registered(name);
-            self.update_descriptor_version(name, before)?;
-            // The bytes stay without a link.
-            let keep = || self.keep_revision(&targets[1..], &links, &index);
-            let Tagged { digest, tags } = tagged;
-            // Another replica may have created a tag since the check.
-            let must_be_absent = !may_overwrite && self.is_shared();
-            match tags {
-                [] => Ok(()),
-                _ if is_single_tag && must_be_absent => {
-                    self.create_shared_tags(name, digest, tags).and_then(|()| keep())
-                }
-                _ if is_single_tag => self.put_tags(name, tags, digest).and_then(|()| keep()),
-                _ => {
-                    let (repository, digest, tags) = (name.clone(), digest.clone(), tags.to_vec());
-                    let wanted = if must_be_absent {
-                        Intent::Create { repository, digest, tags }
-                    } else {
-                        Intent::Tag { repository, digest, tags }
-                    };
-                    self.carry_out(&wanted, keep)
-                }
-            }
+            let cost = || self.manifest_cost(name, (&canonical, bytes.len()), tagged.tags);
+            self.within_quota(name, None, cost, || {
+                self.add_links(&canonical, || Ok(self.storage().write(&[&targets, &links, with_links])?))?;
+                self.note_registered(name);
+                self.update_descriptor_version(name, before)?;
+                // The bytes stay without a link.
+                let keep = || self.keep_revision(&targets[1..], &links, &index);
+                let Tagged { digest, tags } = tagged;
+                // Another replica may have created a tag since the check.
+                let must_be_absent = !may_overwrite && self.is_shared();
+                let is_created = must_be_absent || self.is_shared() && !immutable.is_empty();
+                let tagged = match tags {
+                    [] => Ok(()),
+                    _ if is_single_tag && is_created => {
+                        self.create_shared_tags(name, digest, tags).and_then(|()| keep())
+                    }
+                    _ if is_single_tag => self.put_tags(name, tags, digest).and_then(|()| keep()),
+                    _ => {
+                        let (repository, digest, tags) = (name.clone(), digest.clone(), tags.to_vec());
+                        let wanted = if must_be_absent {
+                            Intent::Create { repository, digest, tags }
+                        } else {
+                            Intent::Tag { repository, digest, tags, immutable: immutable.clone() }
+                        };
+                        self.carry_out(&wanted, keep)
+                    }
+                };
+                tagged.map_err(|error| self.explain_existing(name, &immutable, error))?;
+                Ok(((), true))
+            })
         })?;
         self.note_linked(begun, LinkKind::Manifest, name, (&canonical, bytes.len() as u64));
         Ok(())
@@ -162,38 +198,59 @@ impl Store {
     /// Removes a tag from a repository; its manifest stays.
     pub fn delete_tag(&self, name: &RepositoryName, tag: &Tag) -> Result<(), StoreError> {
         self.changing_manifests(name, || {
-            if self.is_shared() {
-                let was_there = self.remove_shared_tag(name, tag)?;
-                return if was_there { Ok(()) } else { Err(StoreError::ManifestUnknown) };
-            }
-            if self.link(&RepositoryKeys(name).tag_link(tag))?.is_none() {
-                return Err(StoreError::ManifestUnknown);
-            }
-            self.remove_tag(name, tag)
+            self.check_deletable(name, std::slice::from_ref(tag))?;
+            self.freeing_quota(name, || {
+                let was_there = if self.is_shared() {
+                    self.remove_shared_tag(name, tag)?
+                } else {
+                    let was_there = self.link(&RepositoryKeys(name).tag_link(tag))?.is_some();
+                    if was_there {
+                        self.remove_tag(name, tag)?;
+                    }
+                    was_there
+                };
+                if was_there {
+                    Ok(((), Usage { bytes: 0, tags: 1 }))
+                } else {
+                    Err(StoreError::ManifestUnknown)
+                }
+            })
         })
     }
 
     /// Removes a manifest from a repository, with all of its tags.
     pub fn delete_manifest(&self, name: &RepositoryName, digest: &Digest) -> Result<(), StoreError> {
         self.changing_manifests(name, || {
-            if self.is_shared() {
-                return self.forget_linked_during(name, || self.delete_shared_manifest(name, digest));
-            }
-            let digests = self.names_of(name, digest)?;
-            let mut tags = Vec::new();
-            for tag in self.storage().list(&RepositoryKeys(name).tags())?.unwrap_or_default() {
-                let Ok(tag) = tag.parse::<Tag>() else { continue };
-                if self
-                    .link(&RepositoryKeys(name).tag_link(&tag))?
-                    .is_some_and(|target| digests.contains(&target))
-                {
-                    tags.push(tag);
-                }
-            }
-            let canonical = digests[0].clone();
-            let all = Intent::Delete { repository: name.clone(), digests, tags };
-            self.remove_links(&canonical, || self.carry_out(&all, || Ok(())))
+            self.freeing_quota(name, || {
+                let freed = if self.is_shared() {
+                    self.forget_linked_during(name, || self.delete_shared_manifest(name, digest))?
+                } else {
+                    self.delete_own_manifest(name, digest)?
+                };
+                Ok(((), freed))
+            })
         })
+    }
+
+    /// Removes a manifest with all of its tags from a storage of this process alone. Returns the usage that this freed.
+    fn delete_own_manifest(&self, name: &RepositoryName, digest: &Digest) -> Result<Usage, StoreError> {
+        let digests = self.names_of(name, digest)?;
+        let mut tags = Vec::new();
+        for tag in self.storage().list(&RepositoryKeys(name).tags())?.unwrap_or_default() {
+            let Ok(tag) = tag.parse::<Tag>() else { continue };
+            if self
+                .link(&RepositoryKeys(name).tag_link(&tag))?
+                .is_some_and(|target| digests.contains(&target))
+            {
+                tags.push(tag);
+            }
+        }
+        self.check_deletable(name, &tags)?;
+        let canonical = digests[0].clone();
+        let freed = Usage { bytes: self.quota_bytes(name, &canonical)?, tags: tags.len() as u64 };
+        let all = Intent::Delete { repository: name.clone(), digests, tags };
+        self.remove_links(&canonical, || self.carry_out(&all, || Ok(())))?;
+        Ok(freed)
     }
 
     /// Runs a change of a repository's manifests or tags, under the repository's lock.

@@ -15,6 +15,7 @@ use quinistry_oci::RepositoryName;
 
 use crate::layout::{self, before_register, register, registers, registers_complete};
 use crate::storage::{Entry, SCAN_PAGE_SIZE, StorageError};
+use crate::waiting;
 use crate::{Lead, Store, StoreError};
 
 /// Folders that make a name a repository.
@@ -101,11 +102,14 @@ impl Store {
             }
             Ok(names)
         };
-        let mut names = thread::scope(|scope| {
-            let scans: Vec<_> = (0..SCANS_AT_ONCE).map(|_| scope.spawn(scan)).collect();
-            let names = scans.into_iter().map(|scan| scan.join().expect("a scan does not panic"));
-            names.collect::<Result<Vec<_>, _>>().map(|names| names.concat())
-        })?;
+        let scan_at_once = || {
+            thread::scope(|scope| {
+                let scans: Vec<_> = (0..SCANS_AT_ONCE).map(|_| scope.spawn(scan)).collect();
+                let names = scans.into_iter().map(|scan| scan.join().expect("a scan does not panic"));
+                names.collect::<Result<Vec<_>, _>>().map(|names| names.concat())
+            })
+        };
+        let mut names = if waiting::is_scheduled() { scan()? } else { scan_at_once()? };
         names.sort_unstable();
         names.dedup();
         Ok(names)

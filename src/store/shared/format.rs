@@ -10,7 +10,7 @@ use crate::storage::{Created, StorageError};
 use crate::{Store, StoreError};
 
 /// Version of the layout that this program writes.
-pub(super) const FORMAT: u32 = 1;
+pub(crate) const FORMAT: u32 = 1;
 
 /// Versions of the layout.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

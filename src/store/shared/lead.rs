@@ -16,7 +16,7 @@
 //! Numbers only grow, since the highest register is never removed: a writer that was held up cannot create a number that
 //! was forgotten, and believe it has won, without finding a higher one in the list that follows.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
@@ -48,7 +48,12 @@ const TIME_ERROR: Duration = Duration::from_secs(2);
 /// Right of this process to do the work of one replica. Check [`still`](Self::still) right before each step of the
 /// work: the right ends by itself.
 #[derive(Clone, Debug)]
-pub struct Lead(Option<Arc<Term>>);
+pub struct Lead {
+    /// Term of the leader; `None` if the process has the storage to itself.
+    term: Option<Arc<Term>>,
+    /// Set to end the work early.
+    stop: Option<Arc<AtomicBool>>,
+}
 
 /// Term of a leader that this process has created.
 #[derive(Debug)]
@@ -107,21 +112,43 @@ impl Lead {
     /// Returns true if this process may act as the leader at this moment.
     #[must_use]
     pub fn still(&self) -> bool {
-        self.0.as_ref().is_none_or(|term| term.clock.now() < term.end())
+        let is_stopped = self.stop.as_ref().is_some_and(|stop| stop.load(Ordering::Relaxed));
+        !is_stopped && self.term.as_ref().is_none_or(|term| term.clock.now() < term.end())
+    }
+
+    /// Returns the same right, which also ends once `stop` is set: long work ends with the process that does it.
+    #[must_use]
+    pub fn until(&self, stop: Arc<AtomicBool>) -> Self {
+        Self { term: self.term.clone(), stop: Some(stop) }
+    }
+
+    /// Returns the right to do work that changes nothing, such as a dry run of a collection beside a leading replica.
+    #[must_use]
+    pub const fn of_reader() -> Self {
+        Self::alone()
+    }
+
+    /// Returns the right of a process that has the storage to itself.
+    const fn alone() -> Self {
+        Self { term: None, stop: None }
+    }
+
+    fn of(term: &Arc<Term>) -> Self {
+        Self { term: Some(term.clone()), stop: None }
     }
 
     /// Returns the time since boot at which the right to act ends, unless it is renewed; `None` if the process has the
     /// storage to itself.
     #[must_use]
     pub fn deadline(&self) -> Option<Duration> {
-        self.0.as_ref().map(|term| term.end())
+        self.term.as_ref().map(|term| term.end())
     }
 
     /// Returns the number of the term, which is greater than those of all former leaders; `None` if the process has the
     /// storage to itself.
     #[must_use]
     pub fn term(&self) -> Option<u64> {
-        self.0.as_ref().map(|term| term.number)
+        self.term.as_ref().map(|term| term.number)
     }
 }
 
@@ -146,7 +173,7 @@ impl Leadership {
 
     /// Logs a change of the lead, and wakes those that wait for it.
     fn announce(&self, own: Option<&OwnTerm>) {
-        let lead = own.map(|own| Lead(Some(own.term.clone()))).filter(Lead::still);
+        let lead = own.map(|own| Lead::of(&own.term)).filter(Lead::still);
         let term = lead.as_ref().and_then(Lead::term);
         let former = self.current.borrow().as_ref().and_then(Lead::term);
         if term == former {
@@ -223,7 +250,7 @@ impl Store {
     #[must_use]
     pub fn lead(&self) -> Option<Lead> {
         match &self.0.shared {
-            None => Some(Lead(None)),
+            None => Some(Lead::alone()),
             Some(shared) => shared.leadership.current.borrow().clone().filter(Lead::still),
         }
     }

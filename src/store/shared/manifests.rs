@@ -10,11 +10,12 @@ use std::time::SystemTime;
 use quinistry_oci::{Algorithm, Digest, Manifest, RepositoryName, Tag, to_json};
 
 use crate::blobs::link_to;
+use crate::gc::online::safeguard::Safeguard;
 use crate::intents::{Intent, ignore_intent_to_tag};
 use crate::layout::{Key, RepositoryKeys, blob};
 use crate::manifests::{MAX_STORED_MANIFEST_BYTES, tag_indexes};
 use crate::storage::{Entry, Meta, ObjectTag};
-use crate::{MAX_LINK_BYTES, Store, StoreError};
+use crate::{MAX_LINK_BYTES, Store, StoreError, Usage};
 
 /// Attempts to put a revision back that removals take away again and again.
 const MAX_REPAIRS: usize = 8;
@@ -37,15 +38,18 @@ impl Remains {
 }
 
 impl Store {
-    /// Removes a manifest with all of its tags.
+    /// Removes a manifest with all of its tags. Returns the usage that this freed.
     pub(crate) fn delete_shared_manifest(
         &self,
         name: &RepositoryName,
         digest: &Digest,
-    ) -> Result<(), StoreError> {
+    ) -> Result<Usage, StoreError> {
         let digests = self.names_of(name, digest)?;
         let tags = self.tags_referring_to(name, &digests, &self.link_tags(name, &digests)?)?;
-        self.carry_out(&Intent::Delete { repository: name.clone(), digests, tags }, || Ok(()))
+        self.check_deletable(name, &tags)?;
+        let freed = Usage { bytes: self.quota_bytes(name, &digests[0])?, tags: tags.len() as u64 };
+        self.carry_out(&Intent::Delete { repository: name.clone(), digests, tags }, || Ok(()))?;
+        Ok(freed)
     }
 
     /// Finishes the tagging of a manifest that another replica began, but for the existing tags that are left: those
@@ -59,7 +63,7 @@ impl Store {
         name: &RepositoryName,
         digest: &Digest,
         tags: &[Tag],
-        is_left: &dyn Fn(&Meta) -> bool,
+        is_left: &dyn Fn(&Tag, &Meta) -> bool,
     ) -> Result<(), StoreError> {
         let digests = match self.names_of(name, digest) {
             Err(StoreError::ManifestUnknown) => Vec::new(),
@@ -77,7 +81,7 @@ impl Store {
             let key = place.tag_link(tag);
             match self.storage().head(&key)? {
                 None => drop(self.storage().create(&key, digest.as_str().as_bytes())?),
-                Some(link) if is_left(&link) => {}
+                Some(link) if is_left(tag, &link) => {}
                 Some(_) => self.put_tags(name, std::slice::from_ref(tag), digest)?,
             }
         }
@@ -192,7 +196,7 @@ impl Store {
         links: &[Entry<'_>],
         index: &[Entry<'_>],
     ) -> Result<(), StoreError> {
-        if !self.is_shared() {
+        if !self.is_shared() || !self.has(Safeguard::CreateStageFive) {
             return Ok(());
         }
         for _ in 0..MAX_REPAIRS {

@@ -5,6 +5,7 @@ use std::time::Duration;
 use quinistry_oci::{Algorithm, Content, Descriptor, Digest, Manifest, RepositoryName};
 
 use crate::cache::ReadStart;
+use crate::gc::online::subject::Subject;
 use crate::layout::{Key, RepositoryKeys, blob};
 use crate::manifests::MAX_MISSING_PARTS;
 use crate::storage::{LookedUp, Meta};
@@ -61,6 +62,7 @@ impl Store {
         answer: RemoteAnswer,
     ) -> Result<RemoteBlob, StoreError> {
         let (canonical, meta) = self.find_blob(name, digest)?.ok_or(StoreError::BlobUnknown)?;
+        self.touch_for_pull(&[Subject::link(name, &canonical), Subject::bytes(&canonical)]);
         let key = blob(&canonical);
         let redirect = answer.redirect.filter(|(least, _)| meta.length >= *least);
         let url = redirect.and_then(|(_, lifetime)| self.storage().redirect(&key, lifetime));
@@ -89,6 +91,9 @@ impl Store {
         let mut found = find()?;
         // Where a bucket is copied to another region, the bytes may come after their link.
         if found.as_ref().is_some_and(|found| found.target.is_none()) {
+            found = find()?;
+        }
+        if found.as_ref().is_some_and(|found| found.target.is_none()) && self.restore_from_trash(digest)? {
             found = find()?;
         }
         Ok(found.and_then(|found| found.target).map(|meta| (digest.clone(), meta)))
@@ -135,8 +140,11 @@ impl Store {
         let Some(shared) = &self.0.shared else { return Ok(vec![None; parts.len()]) };
         let kinds: &[LinkKind] =
             if may_be_manifest { &[LinkKind::Manifest, LinkKind::Blob] } else { &[LinkKind::Blob] };
+        // The clock of the cache stands still in suspension, in which a collector may have come.
+        let (now, lifetime) = (shared.clock.now(), self.0.collector.view_lifetime());
         let recent = |part: &Digest| {
-            kinds.iter().find_map(|kind| shared.recent_links.get(name, &(*kind, part.clone())))
+            let known = kinds.iter().find_map(|kind| shared.recent_links.get(name, &(*kind, part.clone())));
+            known.filter(|(_, at)| now.saturating_sub(*at) <= lifetime).map(|(length, _)| length)
         };
         let mut lengths: Vec<Option<u64>> = parts.iter().map(|part| recent(part)).collect();
         for kind in kinds {
@@ -177,7 +185,15 @@ impl Store {
         (digest, length): (&Digest, u64),
     ) {
         if let (Some(shared), Some(LinkStart(begun))) = (&self.0.shared, begun) {
-            shared.recent_links.insert(begun, name, (kind, digest.clone()), length, 1);
+            let at = shared.clock.now();
+            shared.recent_links.insert(begun, name, (kind, digest.clone()), (length, at), 1);
+        }
+    }
+
+    /// Forgets all links that were made a moment ago, because bytes were removed.
+    pub(crate) fn forget_recent_links(&self) {
+        if let Some(shared) = &self.0.shared {
+            shared.recent_links.clear();
         }
     }
 

@@ -22,7 +22,7 @@ const STAMP_HEAD: &str = "digests 1";
 const STAMP_DIGITS: usize = 32;
 
 /// Longest stamp that is read, in bytes.
-const MAX_STAMP_BYTES: u64 = 128 * 1024;
+pub(crate) const MAX_STAMP_BYTES: u64 = 128 * 1024;
 
 /// Number of descriptors or manifests that are read at once.
 const READ_AT_ONCE: usize = 64;
@@ -173,10 +173,7 @@ impl Store {
         let key = RepositoryKeys(name).referrers_version();
         let stamp = self.read_note(&key, MAX_STAMP_BYTES)?.unwrap_or_default();
         let stamp = std::str::from_utf8(&stamp).unwrap_or_default();
-        let known: HashSet<&str> = match stamp.split_once('\n') {
-            Some((STAMP_HEAD, digests)) => digests.lines().collect(),
-            _ => HashSet::new(),
-        };
+        let known = stamped(stamp);
         let new: Vec<&Digest> = revisions.keys().filter(|digest| !known.contains(short(digest))).collect();
         if new.is_empty() && known.len() == revisions.len() {
             return Ok(Vec::new());
@@ -271,7 +268,15 @@ fn batch_length(lengths: impl Iterator<Item = u64>) -> usize {
     fits.count().max(1)
 }
 
+/// Returns the digests that a stamp names as those whose descriptors exist, each by its first digits.
+pub(crate) fn stamped(stamp: &str) -> HashSet<&str> {
+    match stamp.split_once('\n') {
+        Some((STAMP_HEAD, digests)) => digests.lines().collect(),
+        _ => HashSet::new(),
+    }
+}
+
 /// Returns the digits by which a stamp names a digest.
-fn short(digest: &Digest) -> &str {
+pub(crate) fn short(digest: &Digest) -> &str {
     &digest.hex()[..STAMP_DIGITS]
 }

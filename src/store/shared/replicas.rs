@@ -62,12 +62,12 @@ impl Replica {
         Self { id: uuid::Uuid::new_v4().to_string(), is_reader: AtomicBool::new(false) }
     }
 
-    pub(super) fn id(&self) -> &str {
+    pub(crate) fn id(&self) -> &str {
         &self.id
     }
 
     /// Returns true if the storage can only be read.
-    pub(super) fn is_reader(&self) -> bool {
+    pub(crate) fn is_reader(&self) -> bool {
         self.is_reader.load(Ordering::Relaxed)
     }
 

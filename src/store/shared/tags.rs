@@ -211,6 +211,24 @@ impl Store {
         Ok(true)
     }
 
+    /// Removes a tag if its link has this metadata. Returns false if it was written or removed since.
+    pub(crate) fn remove_shared_tag_if(
+        &self,
+        name: &RepositoryName,
+        tag: &Tag,
+        judged: &Meta,
+    ) -> Result<bool, StoreError> {
+        let Some(keys) = self.keys_of_tag(name, tag)?.filter(|keys| keys.link == *judged) else {
+            return Ok(false);
+        };
+        let is_removed =
+            self.storage().remove_if(&RepositoryKeys(name).tag_link(tag), &judged.tag)? == Removed::Removed;
+        if is_removed {
+            self.remove_index(name, tag, &keys)?;
+        }
+        Ok(is_removed)
+    }
+
     /// Removes a tag if it refers to one of `digests`, and was not written since `begun`.
     pub(crate) fn remove_shared_tag_of(
         &self,

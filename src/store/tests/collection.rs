@@ -1,10 +1,15 @@
 //! Tests of collection over manifests that another program accepted, and this one would refuse.
 
+mod cut_off;
+mod online;
+mod refusals;
+mod touches;
+
 use std::time::Duration;
 
 use super::*;
-use crate::Collection;
 use crate::layout::RepositoryKeys;
+use crate::{Collection, DamagedManifest, DamagedManifests};
 
 /// Puts any bytes where another program would put a manifest.
 fn place(store: &Store, repository: &str, bytes: &[u8], tag: Option<&str>) -> Digest {
@@ -57,7 +62,12 @@ fn a_manifest_that_is_not_understood_stays_with_all_that_it_mentions_and_stops_n
             push_blob(&store, "other", b"more garbage").unwrap();
             put(&store, "a/b", &manifest(b"layer", "child"), &[]).unwrap();
             let digest = place(&store, "a/b", document.as_bytes(), Some("v1"));
-            let wanted = Collection { grace: Duration::ZERO, untagged, dry_run: false };
+            let wanted = Collection {
+                grace: Duration::ZERO,
+                untagged,
+                dry_run: false,
+                damaged: DamagedManifests::Stop,
+            };
             let collected = store.collect(&wanted).unwrap_or_else(|error| panic!("{document}: {error}"));
             for gone in [&b"garbage"[..], b"more garbage"] {
                 assert!(collected.blobs.iter().any(|(blob, _)| *blob == Digest::sha256(gone)), "{document}");
@@ -83,8 +93,14 @@ fn without_a_tag_it_stays_too() {
     push_blob(&store, "a", b"layer").unwrap();
     let document = odd(&Digest::sha256(b"layer"), &Digest::sha256(b"")).swap_remove(2);
     let digest = place(&store, "a", document.as_bytes(), None);
-    let collected =
-        store.collect(&Collection { grace: Duration::ZERO, untagged: true, dry_run: false }).unwrap();
+    let collected = store
+        .collect(&Collection {
+            grace: Duration::ZERO,
+            untagged: true,
+            dry_run: false,
+            damaged: DamagedManifests::Stop,
+        })
+        .unwrap();
     assert_eq!((collected.manifests.len(), collected.blobs.len(), collected.kept), (0, 0, 2));
     assert_eq!(collected.not_understood.len(), 1);
     assert!(store.manifest(&name("a"), &Reference::Digest(digest)).is_ok());
@@ -99,7 +115,43 @@ fn a_damaged_manifest_is_named_by_repository_and_tag() {
     let digest = put(&store, "a/b", &manifest(b"layer", "x"), &["v1", "v2"]).unwrap();
     drop(store);
     damage(folder.path(), &digest, b"torn");
-    let wanted = Collection { grace: Duration::ZERO, untagged: true, dry_run: false };
+    let wanted =
+        Collection { grace: Duration::ZERO, untagged: true, dry_run: false, damaged: DamagedManifests::Stop };
     let error = open(folder.path()).collect(&wanted).unwrap_err().to_string();
     assert!(error.contains(&format!("a/b@{digest} (v1, v2)")), "{error}");
+}
+
+#[test]
+fn beside_a_damaged_manifest_other_repositories_are_collected_and_all_bytes_stay() {
+    let folder = folder();
+    let store = open(folder.path());
+    for repository in ["a/b", "other"] {
+        for bytes in [&b"{}"[..], b"layer", b"garbage"] {
+            push_blob(&store, repository, bytes).unwrap();
+        }
+    }
+    let damaged = put(&store, "a/b", &manifest(b"layer", "x"), &["v1", "v2"]).unwrap();
+    let untagged = put(&store, "a/b", &manifest(b"layer", "y"), &[]).unwrap();
+    let elsewhere = put(&store, "other", &manifest(b"layer", "z"), &[]).unwrap();
+    drop(store);
+    damage(folder.path(), &damaged, b"torn");
+    let store = open(folder.path());
+    let damaged_manifests = DamagedManifests::KeepRepository;
+    let wanted =
+        Collection { grace: Duration::ZERO, untagged: true, dry_run: false, damaged: damaged_manifests };
+    let collected = store.collect(&wanted).unwrap();
+    let told = DamagedManifest { repository: name("a/b"), digest: damaged, tags: tags(&["v1", "v2"]) };
+    assert_eq!(collected.damaged, [told]);
+    assert_eq!(collected.manifests, [(name("other"), elsewhere)]);
+    assert!(collected.links.iter().all(|(repository, _)| *repository == name("other")));
+    assert_eq!(collected.links.len(), 3);
+    assert!(collected.blobs.is_empty(), "{:?}", collected.blobs);
+    let store = open_again(store, folder.path());
+    assert!(store.manifest(&name("a/b"), &Reference::Digest(untagged)).is_ok());
+    assert!(store.blob(&name("a/b"), &Digest::sha256(b"garbage")).is_ok());
+    // Pushed again, the manifest is no longer damaged, and the rest is collected.
+    put(&store, "a/b", &manifest(b"layer", "x"), &["v1"]).unwrap();
+    let collected = store.collect(&wanted).unwrap();
+    assert!(collected.damaged.is_empty());
+    assert!(collected.blobs.iter().any(|(blob, _)| *blob == Digest::sha256(b"garbage")));
 }

@@ -5,9 +5,9 @@ use std::time::Duration;
 use quinistry_oci::Algorithm;
 
 use super::*;
-use crate::Collection;
 use crate::intents::Intent;
 use crate::layout::{RepositoryKeys, intent};
+use crate::{Collection, DamagedManifests};
 
 /// Creates a store with one manifest, pushed by its SHA-512 and tagged.
 fn filled(folder: &Path) -> (Store, Bytes, Digest, Digest) {
@@ -67,7 +67,8 @@ fn a_manifest_that_is_gone_gets_no_tags() {
     let folder = folder();
     let (store, _, short, long) = filled(folder.path());
     store.delete_manifest(&name("a"), &short).unwrap();
-    let wanted = Intent::Tag { repository: name("a"), digest: long, tags: tags(&["v1"]) };
+    let wanted =
+        Intent::Tag { repository: name("a"), digest: long, tags: tags(&["v1"]), immutable: Vec::new() };
     leave(&store, &wanted);
     drop(store);
     let store = open(folder.path());
@@ -78,7 +79,8 @@ fn a_manifest_that_is_gone_gets_no_tags() {
 
 #[test]
 fn a_collection_that_was_cut_off_between_two_names_of_a_manifest_goes_on() {
-    let collection = Collection { grace: Duration::ZERO, untagged: true, dry_run: false };
+    let collection =
+        Collection { grace: Duration::ZERO, untagged: true, dry_run: false, damaged: DamagedManifests::Stop };
     for removed in 0..2 {
         let folder = folder();
         let (store, _, short, long) = filled(folder.path());

@@ -7,13 +7,14 @@ mod lead;
 mod referrers;
 mod replicas;
 mod requests;
-mod storage;
+mod retention;
+pub(crate) mod storage;
 mod tags;
 
 use bytes::Bytes;
 use quinistry_oci::{Digest, Reference};
 
-use self::storage::SharedMemory;
+pub(super) use self::storage::SharedMemory;
 use super::{manifest, name, push_blob, put};
 use crate::{Store, StoreError};
 

@@ -14,7 +14,7 @@ use crate::support::scripted_registry::{Answer, ScriptedRegistry};
 const MAPS: &[&str] = &["annotations", "referrers[].annotations"];
 
 /// Returns the documented fields, by command.
-fn documented() -> BTreeMap<String, BTreeSet<String>> {
+pub(super) fn documented() -> BTreeMap<String, BTreeSet<String>> {
     let text = include_str!("../../../docs/commands.md");
     let (_, text) = text.split_once("## JSON fields").unwrap();
     let mut fields: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
@@ -33,7 +33,7 @@ fn documented() -> BTreeMap<String, BTreeSet<String>> {
 }
 
 /// Collects the paths of all values in a document.
-fn paths(value: &Value, path: &str, found: &mut BTreeSet<String>) {
+pub(super) fn paths(value: &Value, path: &str, found: &mut BTreeSet<String>) {
     match value {
         Value::Object(object) if !MAPS.contains(&path) => {
             for (key, value) in object {
@@ -112,6 +112,9 @@ fn every_document_has_the_fields_that_are_documented() {
     assert_eq!(failed.status.code(), Some(1));
     record("bootstrap", stdout(&failed));
     record("gc", &collected(folder.path()));
+    let examined = super::run(&["fsck", folder.path().join("store").to_str().unwrap(), "-o", "json"]);
+    assert_eq!(examined.status.code(), Some(1), "the odd manifest is a warning");
+    record("fsck", stdout(&examined));
     let config = folder.path().join("config.yml");
     std::fs::write(&config, "version: 0.1\nstorage: inmemory\nloglevel: info\nport: 1\n").unwrap();
     record("config check", &json(&["config", "check", config.to_str().unwrap()]));

@@ -4,13 +4,13 @@ use std::time::Duration;
 
 use quinistry::oci::Digest;
 use quinistry::registry::Settings;
-use quinistry::store::{Access, Collection, Filesystem, OpenError, Store};
+use quinistry::store::{Access, Collection, DamagedManifests, Filesystem, OpenError, Store};
 use serde_json::json;
 
 use crate::push::registry::{INDEX, MANIFEST, Registry, on_each, store_in, store_once_free};
 
 fn collection(untagged: bool) -> Collection {
-    Collection { grace: Duration::ZERO, untagged, dry_run: false }
+    Collection { grace: Duration::ZERO, untagged, dry_run: false, damaged: DamagedManifests::Stop }
 }
 
 /// A registry on a folder that may be opened again, and its folder.

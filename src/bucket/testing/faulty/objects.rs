@@ -28,6 +28,11 @@ impl<O: Objects> Objects for Faulty<O> {
         Box::pin(self.spoil(request, self.inner.head(key)))
     }
 
+    fn kept_sha256<'a>(&'a self, key: &'a str) -> RequestFuture<'a, Option<Digest>> {
+        let request = sent(RequestKind::Head, key, Condition::Always);
+        Box::pin(self.spoil(request, self.inner.kept_sha256(key)))
+    }
+
     fn sends_sha256(&self) -> bool {
         self.inner.sends_sha256()
     }

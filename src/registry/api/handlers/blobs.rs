@@ -3,8 +3,8 @@
 use std::ops::ControlFlow;
 
 use axum::response::Response;
-use http::StatusCode;
 use http::request::Parts;
+use http::{Method, StatusCode};
 use quinistry_oci::Content;
 use quinistry_oci::{Digest, RepositoryName};
 
@@ -31,7 +31,7 @@ pub(crate) async fn get(
     loop {
         let content = match stored.store.cached_blob(&name, &digest) {
             Some(content) => content,
-            None => look_up(stored, name.clone(), digest.clone()).await?,
+            None => look_up(stored, name.clone(), digest.clone(), request.method == Method::HEAD).await?,
         };
         let served = ServedContent::blob(&digest, &content).with_blocking_reads();
         // Freed before the request waits for a permit.
@@ -43,8 +43,14 @@ pub(crate) async fn get(
     }
 }
 
-/// Looks up a blob. If it must be hashed first, only one of the requests for it does so.
-async fn look_up(stored: &LimitedStore, name: RepositoryName, digest: Digest) -> Result<Content, Error> {
+/// Looks up a blob. If it must be hashed first, only one of the requests for it does so. A client that asks by HEAD may
+/// skip the upload, so that the blob is held against collection.
+async fn look_up(
+    stored: &LimitedStore,
+    name: RepositoryName,
+    digest: Digest,
+    is_held: bool,
+) -> Result<Content, Error> {
     let turn = stored.blob_queue.wait(&digest).await;
     if let Some(content) = stored.store.cached_blob(&name, &digest) {
         return Ok(content);
@@ -53,7 +59,8 @@ async fn look_up(stored: &LimitedStore, name: RepositoryName, digest: Digest) ->
     stored
         .run(move |store| {
             let _held = (turn, permit);
-            store.blob(&name, &digest)
+            let look_up = || store.blob(&name, &digest);
+            if is_held { store.holding_blob(&name, &digest, look_up) } else { look_up() }
         })
         .await
 }

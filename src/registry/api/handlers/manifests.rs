@@ -8,10 +8,10 @@ use axum::response::Response;
 use bytes::{Bytes, BytesMut};
 use http::header::{CONTENT_TYPE, LOCATION};
 use http::request::Parts;
-use http::{HeaderName, StatusCode};
+use http::{HeaderName, Method, StatusCode};
 use quinistry_http::memory_budget::{MemoryBudget, PERMIT_TIMEOUT, Permit, UNBUDGETED_BYTES};
 use quinistry_oci::{Algorithm, Digest, Manifest, Reference, ReferenceError, RepositoryName, Tag};
-use quinistry_store::{StoreError, Tagged};
+use quinistry_store::{Store, StoreError, Tagged};
 use tokio::time::Instant;
 
 use crate::api::authorization::unless_permitted;
@@ -43,6 +43,7 @@ const MAX_INLINE_CHECK_BYTES: usize = 16 * 1024;
 /// Answers GET and HEAD.
 pub(crate) async fn get(
     stored: &LimitedStore,
+    (settings, caller): (&Settings, &Caller),
     name: RepositoryName,
     reference: &str,
     request: &Parts,
@@ -50,28 +51,47 @@ pub(crate) async fn get(
     let reference = references::reference(reference)?.ok_or(Error::ManifestUnknown)?;
     let mut permit = None;
     loop {
-        let served = load(stored, &name, &reference).await?;
+        let (digest, served) = load(stored, &name, &reference, request.method == Method::HEAD).await?;
         match served.respond_within_budget(request, permit)? {
-            ControlFlow::Break(response) => return Ok(response),
+            ControlFlow::Break(response) => {
+                if settings.pulls.as_ref().is_some_and(|pulls| pulls.counts(request, caller)) {
+                    let tag = match &reference {
+                        Reference::Tag(tag) => Some(tag),
+                        Reference::Digest(_) => None,
+                    };
+                    stored.store.note_pull(&name, &digest, tag);
+                }
+                return Ok(response);
+            }
             ControlFlow::Continue(wait) => permit = Some(wait.permit().await?),
         }
     }
 }
 
+/// Loads a manifest. A client that asks for a digest by HEAD may skip the push, so that the manifest is held against
+/// collection.
 async fn load(
     stored: &LimitedStore,
     name: &RepositoryName,
     reference: &Reference,
-) -> Result<ServedContent, Error> {
+    is_held: bool,
+) -> Result<(Digest, ServedContent), Error> {
     let manifest = if let Some(manifest) = stored.store.cached_manifest(name, reference) {
         manifest
     } else {
         let _permit = stored.manifest_read_permits.acquire().await.expect("the semaphore is never closed");
         let (name, reference) = (name.clone(), reference.clone());
-        stored.run(move |store| store.manifest(&name, &reference)).await?
+        let look_up = move |store: &Store| {
+            let look_up = || store.manifest(&name, &reference);
+            match &reference {
+                Reference::Digest(digest) if is_held => store.holding_manifest(&name, digest, look_up),
+                _ => look_up(),
+            }
+        };
+        stored.run(look_up).await?
     };
-    Ok(ServedContent::manifest(&manifest.digest, manifest.media_type, &manifest.content)
-        .with_blocking_reads())
+    let served = ServedContent::manifest(&manifest.digest, manifest.media_type, &manifest.content);
+    Ok((manifest.digest, served.with_blocking_reads()))
 }
 
 /// Answers PUT, by tag or digest, with further tags in the query.
@@ -267,7 +287,7 @@ fn strip_parameters(value: &[u8]) -> Option<&str> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use quinistry_store::{Memory, Store};
+    use quinistry_store::Memory;
 
     async fn push(stored: &LimitedStore, length: usize) -> StatusCode {
         let index = r#"{"schemaVersion":2,"manifests":[]}"#;

@@ -6,7 +6,7 @@ use http::header::LOCATION;
 use http::request::Parts;
 use http::{HeaderValue, Method, StatusCode};
 use quinistry_oci::{Digest, RepositoryName};
-use quinistry_store::{RemoteAnswer, RemoteBlob};
+use quinistry_store::{RemoteAnswer, RemoteBlob, Store};
 
 use crate::api::response::body;
 use crate::api::response::error::Error;
@@ -15,7 +15,7 @@ use crate::auth::challenge::is_protected;
 use crate::{LimitedStore, Redirects};
 
 /// Answers GET and HEAD. A client that asks for the bytes of a long blob is redirected, if `redirects` says so; HEAD is
-/// answered here, with digest and length.
+/// answered here, with digest and length, and holds the blob against collection.
 pub(super) async fn get(
     stored: &LimitedStore,
     redirects: Option<Redirects>,
@@ -29,7 +29,12 @@ pub(super) async fn get(
         is_protected: is_protected(request),
     };
     let wanted = digest.clone();
-    match stored.run(move |store| store.remote_blob(&name, &wanted, answer)).await? {
+    let is_held = request.method == Method::HEAD;
+    let look_up = move |store: &Store| {
+        let look_up = || store.remote_blob(&name, &wanted, answer);
+        if is_held { store.holding_blob(&name, &wanted, look_up) } else { look_up() }
+    };
+    match stored.run(look_up).await? {
         RemoteBlob::Redirect(url) => {
             let mut response = body::empty(StatusCode::TEMPORARY_REDIRECT);
             let location = HeaderValue::try_from(url).expect("a URL is ASCII");
@@ -37,8 +42,9 @@ pub(super) async fn get(
             response.headers_mut().insert(DIGEST, ascii(digest.to_string()));
             Ok(response)
         }
-        RemoteBlob::Content(content) => {
-            ServedContent::blob(&digest, &content).with_blocking_reads().verified(digest).respond(request)
-        }
+        RemoteBlob::Content(content) => ServedContent::blob(&digest, &content)
+            .with_blocking_reads()
+            .verified(digest, stored.store.clone())
+            .respond(request),
     }
 }

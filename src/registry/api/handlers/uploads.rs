@@ -55,7 +55,13 @@ pub(crate) async fn post(
         }
     }
     let announced = query.algorithm()?;
-    if let Some(digest) = query.digest()? {
+    let digest = query.digest()?;
+    if stored.store.has_quota(&name) {
+        let length = digest.as_ref().and_then(|_| content_length(request));
+        let of = name.clone();
+        stored.run(move |store| store.check_quota(&of, length)).await?;
+    }
+    if let Some(digest) = digest {
         return upload_whole_blob(stored, settings, name, digest, request, body).await;
     }
     if stored.store.has_shared_sessions() {
@@ -147,7 +153,11 @@ pub(crate) async fn patch(
     let session = find(stored, settings, &name, id, request).await?;
     let (mut claimed, expected) =
         claim_at_offset(stored, &name, &session, request, session.try_claim(), None).await?;
-    let claimed = stored.run(move |_| claimed.persist().map(|()| claimed)).await?;
+    let persist = move |store: &Store| {
+        store.check_room()?;
+        claimed.persist().map(|()| claimed)
+    };
+    let claimed = stored.run(persist).await?;
     let mut request_body = RequestBody::new(body, settings);
     let (claimed, received) = receive_body(&mut request_body, claimed, Some(&session), expected).await;
     // Bytes that were received before an error are kept, and the client learns of them when it queries the

@@ -234,7 +234,11 @@ fn of_store(error: &StoreError) -> (StatusCode, ErrorCode) {
             (S::RANGE_NOT_SATISFIABLE, C::BlobUploadInvalid)
         }
         // Handlers answer it by what the client may do.
-        StoreError::TagExists(_) | StoreError::TypeExists(_) => (S::FORBIDDEN, C::Denied),
+        StoreError::TagExists(_)
+        | StoreError::TypeExists(_)
+        | StoreError::TagImmutable { .. }
+        | StoreError::TagProtected(_)
+        | StoreError::QuotaExceeded(_) => (S::FORBIDDEN, C::Denied),
         StoreError::TooManyUploads => (S::TOO_MANY_REQUESTS, C::TooManyRequests),
         StoreError::Differs { .. } => (S::BAD_REQUEST, C::DigestInvalid),
         StoreError::Missing(_) => (S::BAD_REQUEST, C::ManifestBlobUnknown),
@@ -245,12 +249,17 @@ fn of_store(error: &StoreError) -> (StatusCode, ErrorCode) {
         StoreError::Storage(StorageError::TooManyParts { .. }) => (S::PAYLOAD_TOO_LARGE, C::SizeInvalid),
         StoreError::Storage(StorageError::ReadOnly) => (S::METHOD_NOT_ALLOWED, C::Unsupported),
         StoreError::Storage(error) if error.is_temporary() => (S::SERVICE_UNAVAILABLE, C::Unavailable),
-        // Only garbage collection meets the first three.
+        StoreError::Unvouched => (S::SERVICE_UNAVAILABLE, C::Unavailable),
+        // Only garbage collection meets the first three, and the last four.
         StoreError::DamagedIn { .. }
         | StoreError::Torn(_)
         | StoreError::Foreign(_)
         | StoreError::FormatUnknown(_)
         | StoreError::FormatTooNew { .. }
+        | StoreError::CollectionUnknown(_)
+        | StoreError::Unfenced
+        | StoreError::GraceTooShort { .. }
+        | StoreError::ForeignSession { .. }
         | StoreError::Storage(_) => (S::INTERNAL_SERVER_ERROR, C::Unsupported),
     }
 }

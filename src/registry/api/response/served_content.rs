@@ -13,6 +13,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use quinistry_http::memory_budget::{PERMIT_TIMEOUT, Permit, RESPONSES, UNBUDGETED_BYTES, with_permit};
 use quinistry_oci::Content;
 use quinistry_oci::Digest;
+use quinistry_store::Store;
 
 use super::body;
 use super::error::Error;
@@ -42,8 +43,8 @@ pub(crate) struct ServedContent {
     content: Content,
     read_cost: body::ReadCost,
     length: u64,
-    /// Digest that the content must have, if nothing has hashed it yet.
-    unverified: Option<Digest>,
+    /// Digest that the content must have, if nothing has hashed it yet, and the store that hears of damage.
+    unverified: Option<(Digest, Store)>,
     /// Digest, type, length, entity tag and the others: equal for every response, so made once.
     headers: HeaderMap,
 }
@@ -66,9 +67,10 @@ impl ServedContent {
         Self { read_cost: body::ReadCost::MayBlock, ..self }
     }
 
-    /// Returns the content as content that is hashed on its way to a client that reads all of it.
-    pub(crate) fn verified(self, digest: Digest) -> Self {
-        Self { unverified: Some(digest), ..self }
+    /// Returns the content as content that is hashed on its way to a client that reads all of it. The store hears
+    /// of damage.
+    pub(crate) fn verified(self, digest: Digest, store: Store) -> Self {
+        Self { unverified: Some((digest, store)), ..self }
     }
 
     /// Responds as [`Self::respond`] does if the budget of responses permits the copy that the response holds
@@ -151,8 +153,8 @@ impl ServedContent {
     fn whole(&self) -> Body {
         let body = body::content(&self.content, self.read_cost);
         match &self.unverified {
-            Some(digest) if self.length > 0 => {
-                Body::new(VerifiedBody::new(body, self.length, digest.clone()))
+            Some((digest, store)) if self.length > 0 => {
+                Body::new(VerifiedBody::new(body, self.length, digest.clone(), store.clone()))
             }
             _ => body,
         }

@@ -10,6 +10,7 @@ use axum::body::Body;
 use bytes::Bytes;
 use http_body::{Frame, SizeHint};
 use quinistry_oci::{Digest, Hasher};
+use quinistry_store::Store;
 
 pub(super) struct VerifiedBody {
     inner: Body,
@@ -17,12 +18,14 @@ pub(super) struct VerifiedBody {
     left: u64,
     hasher: Option<Hasher>,
     digest: Digest,
+    /// Store that hears of damage.
+    store: Store,
 }
 
 impl VerifiedBody {
-    /// Makes a body of `length` bytes that must have a digest.
-    pub(super) fn new(inner: Body, length: u64, digest: Digest) -> Self {
-        Self { inner, left: length, hasher: Some(Hasher::new(digest.algorithm())), digest }
+    /// Makes a body of `length` bytes of a store that must have a digest.
+    pub(super) fn new(inner: Body, length: u64, digest: Digest, store: Store) -> Self {
+        Self { inner, left: length, hasher: Some(Hasher::new(digest.algorithm())), digest, store }
     }
 
     /// Hashes the next bytes, and fails if they are the last ones and the whole does not have its digest.
@@ -38,6 +41,7 @@ impl VerifiedBody {
             return Ok(());
         }
         tracing::error!(digest = %self.digest, "blob damaged, response cut off");
+        self.store.suspect(&self.digest);
         Err(io::Error::new(io::ErrorKind::InvalidData, "the content does not have its digest"))
     }
 }
@@ -71,21 +75,28 @@ impl http_body::Body for VerifiedBody {
 
 #[cfg(test)]
 mod tests {
+    use futures_util::FutureExt as _;
     use http_body_util::BodyExt as _;
+    use quinistry_store::Memory;
 
     use super::*;
 
-    async fn read(bytes: &'static [u8], digest: Digest) -> Result<Bytes, axum::Error> {
+    /// Reads a body, and returns true with the result if the store has heard of damage.
+    async fn read(bytes: &'static [u8], digest: Digest) -> (Result<Bytes, axum::Error>, bool) {
+        let store = Store::open(Memory::new(1 << 20), false).unwrap();
         let stream =
             futures_util::stream::iter(bytes.chunks(3).map(|chunk| Ok::<_, io::Error>(Bytes::from(chunk))));
-        let body = VerifiedBody::new(Body::from_stream(stream), bytes.len() as u64, digest);
-        body.collect().await.map(http_body_util::Collected::to_bytes)
+        let body = VerifiedBody::new(Body::from_stream(stream), bytes.len() as u64, digest, store.clone());
+        let read = body.collect().await.map(http_body_util::Collected::to_bytes);
+        (read, store.suspected().now_or_never().is_some())
     }
 
     #[tokio::test]
     async fn only_content_that_has_its_digest_comes_to_its_end() {
         let bytes = b"a whole blob";
-        assert_eq!(read(bytes, Digest::sha256(bytes)).await.unwrap(), &bytes[..]);
-        assert!(read(bytes, Digest::sha256(b"another blob")).await.is_err());
+        let (whole, is_suspect) = read(bytes, Digest::sha256(bytes)).await;
+        assert_eq!((&whole.unwrap()[..], is_suspect), (&bytes[..], false));
+        let (wrong, is_suspect) = read(bytes, Digest::sha256(b"another blob")).await;
+        assert!(wrong.is_err() && is_suspect);
     }
 }

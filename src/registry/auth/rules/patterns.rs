@@ -32,7 +32,7 @@ pub enum PatternError {
 /// Patterns, each with the index of its owner, by the plain text at their beginning: of thousands of
 /// patterns, few begin as a name does.
 #[derive(Debug, Default)]
-pub(super) struct PatternIndex {
+pub(crate) struct PatternIndex {
     patterns: HashMap<String, Vec<(Glob, usize)>>,
     /// Lengths of those texts, in bytes.
     lengths: BTreeSet<usize>,
@@ -86,7 +86,7 @@ fn unmatchable(pattern: &str) -> Option<&'static str> {
 
 impl PatternIndex {
     /// Compiles patterns with the indexes of their owners.
-    pub(super) fn new(patterns: &[(&str, usize)], has_components: bool) -> Result<Self, PatternError> {
+    pub(crate) fn new(patterns: &[(&str, usize)], has_components: bool) -> Result<Self, PatternError> {
         let mut index = Self::default();
         for (pattern, owner) in patterns {
             let (plain, glob) = compile(pattern, has_components)?;
@@ -97,7 +97,7 @@ impl PatternIndex {
     }
 
     /// Returns the owners of the patterns that match a name, sorted, each once.
-    pub(super) fn find(&self, name: &str) -> Vec<usize> {
+    pub(crate) fn find(&self, name: &str) -> Vec<usize> {
         let mut owners = Vec::new();
         for length in &self.lengths {
             let Some((plain, rest)) = name.split_at_checked(*length) else { continue };

@@ -72,12 +72,12 @@ fn names(map: &ConfigNode) -> BTreeSet<&str> {
 }
 
 /// Returns the elements of a list of texts; `None` if the key is absent or has another form.
-fn texts<'a>(node: &'a ConfigNode, key: &str) -> Option<Vec<(&'a ConfigNode, &'a str)>> {
+pub(super) fn texts<'a>(node: &'a ConfigNode, key: &str) -> Option<Vec<(&'a ConfigNode, &'a str)>> {
     let items = node.entry(key)?.value.as_list()?;
     items.iter().map(|item| Some((item, item.as_text()?))).collect()
 }
 
-fn repositories(rule: &ConfigNode, path: &str, findings: &mut Findings) {
+pub(super) fn repositories(rule: &ConfigNode, path: &str, findings: &mut Findings) {
     let Some(patterns) = texts(rule, "repositories") else { return };
     for (node, text) in &patterns {
         let pattern = text.strip_prefix('!').unwrap_or(text);

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{Loaded, SMALLEST, accepted, environment, load_variables, tokens};
+use super::{Loaded, SMALLEST, accepted, environment, load_variables, retention, tokens};
 use crate::config::{KeyTreatment, Kind, Source, all_keys, load};
 
 /// Each implemented key with a configuration without it, and one in which it has another value.
@@ -57,6 +57,9 @@ const CHANGES: &[(&str, &str, &str)] = &[
         "http: {tls: {certificate: /c, key: /k, clientcas: [/a]}}",
         "http: {tls: {certificate: /c, key: /k, clientcas: [/a]}}\nquinistry: {clientcerts: {user: [email]}}",
     ),
+    ("quinistry.scrub.interval", "", "quinistry: {scrub: {interval: 24h}}"),
+    ("quinistry.scrub.rate", "", "quinistry: {scrub: {rate: 1MiB}}"),
+    ("quinistry.scrub.healfrom", "", "quinistry: {scrub: {healfrom: [/srv/copy]}}"),
     ("http.debug.addr", "", "http: {debug: {addr: ':1'}}"),
     (
         "http.debug.prometheus.enabled",
@@ -145,7 +148,45 @@ const CHANGES: &[(&str, &str, &str)] = &[
     ),
     ("quinistry.access[].who", RULE, "quinistry: {access: [{repositories: [a], who: [b], can: [pull]}]}"),
     ("quinistry.access[].can", RULE, "quinistry: {access: [{repositories: [a], who: [a], can: [push]}]}"),
+    ("quinistry.gc.writers", "", OURS),
+    ("quinistry.gc.interval", OURS, "quinistry: {gc: {writers: ours, interval: 1h}}"),
+    ("quinistry.gc.grace", OURS, "quinistry: {gc: {writers: ours, grace: 1h}}"),
+    ("quinistry.gc.rate", OURS, "quinistry: {gc: {writers: ours, rate: 1}}"),
+    ("quinistry.gc.window", OURS, "quinistry: {gc: {writers: ours, window: '01:00-06:00'}}"),
+    ("quinistry.gc.memory", OURS, "quinistry: {gc: {writers: ours, memory: 64MiB}}"),
+    ("quinistry.gc.trash", OURS, "quinistry: {gc: {writers: ours, trash: 48h}}"),
+    ("quinistry.gc.damaged", OURS, "quinistry: {gc: {writers: ours, damaged: keep-repository}}"),
+    ("quinistry.gc.dryrun", OURS, "quinistry: {gc: {writers: ours, dryrun: true}}"),
     ("quinistry.groups", "", "quinistry: {groups: {a: [b]}}"),
+    (
+        "quinistry.immutability[].repositories",
+        IMMUTABLE,
+        "quinistry: {immutability: [{repositories: [b], tags: [v]}]}",
+    ),
+    (
+        "quinistry.immutability[].tags",
+        IMMUTABLE,
+        "quinistry: {immutability: [{repositories: [a], tags: [w]}]}",
+    ),
+    (
+        "quinistry.immutability[].except",
+        IMMUTABLE,
+        "quinistry: {immutability: [{repositories: [a], tags: [v], except: [w]}]}",
+    ),
+    ("quinistry.protect[].repositories", PROTECTED, "quinistry: {protect: [{repositories: [b], tags: [v]}]}"),
+    ("quinistry.protect[].tags", PROTECTED, "quinistry: {protect: [{repositories: [a], tags: [w]}]}"),
+    (
+        "quinistry.protect[].except",
+        PROTECTED,
+        "quinistry: {protect: [{repositories: [a], tags: [v], except: [w]}]}",
+    ),
+    (
+        "quinistry.quotas[].repositories",
+        QUOTA,
+        "quinistry: {quotas: [{repositories: [b], bytes: 1, tags: 1}]}",
+    ),
+    ("quinistry.quotas[].bytes", QUOTA, "quinistry: {quotas: [{repositories: [a], bytes: 2, tags: 1}]}"),
+    ("quinistry.quotas[].tags", QUOTA, "quinistry: {quotas: [{repositories: [a], bytes: 1, tags: 2}]}"),
     ("quinistry.builtin.anonymous", "", "quinistry: {builtin: {anonymous: false}}"),
     ("quinistry.audit.path", "", "quinistry: {audit: {path: stdout}}"),
     (
@@ -213,6 +254,14 @@ const TOKEN: &str = "auth: {token: {realm: 'https://a', service: a, issuer: a, j
 const TOKEN_WITH_BUNDLE: &str = "auth: {token: {realm: 'https://a', service: a, issuer: a, jwks: /jwks.json, rootcertbundle: /bundle.pem}}";
 const TOKEN_OF_OWN_HOST: &str =
     "auth: {token: {realm: 'https://a', service: a, issuer: a, jwks: /jwks.json, autoredirect: true}}";
+
+/// Section by which garbage is collected.
+const OURS: &str = "quinistry: {gc: {writers: ours}}";
+const IMMUTABLE: &str = "quinistry: {immutability: [{repositories: [a], tags: [v]}]}";
+
+const PROTECTED: &str = "quinistry: {protect: [{repositories: [a], tags: [v]}]}";
+
+const QUOTA: &str = "quinistry: {quotas: [{repositories: [a], bytes: 1, tags: 1}]}";
 
 /// Configuration of one rule, which the changes below differ from in one key.
 const RULE: &str = "quinistry: {access: [{repositories: [a], who: [a], can: [pull]}]}";
@@ -469,6 +518,18 @@ fn every_implemented_key_changes_the_configuration() {
     let storage = STORAGE_CHANGES.iter().map(|(key, before, after)| {
         (*key, format!("version: 0.1\nstorage: {before}\n"), format!("version: 0.1\nstorage: {after}\n"))
     });
+    let retention = retention::CHANGES.iter().map(|(key, before, after)| {
+        let text = |retention| format!("{SMALLEST}quinistry: {{retention: {{{retention}}}}}\n");
+        (*key, text(before), text(after))
+    });
+    for (key, before, after) in retention {
+        let [before, after] = [before, after].map(|text| accepted(&load_with_files(&text)).clone());
+        assert_ne!(before, after, "{key}");
+        let path = all_keys()
+            .map(|row| row.path)
+            .find(|path| path.strip_prefix("quinistry.retention.") == Some(key));
+        assert!(seen.insert(path.expect("a row of the table")), "{key} is given twice");
+    }
     for (key, before, after) in texts.chain(storage) {
         let [before, after] = [before, after].map(|text| accepted(&load_with_files(&text)).clone());
         assert_ne!(before, after, "{key}");

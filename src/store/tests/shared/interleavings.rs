@@ -136,7 +136,7 @@ fn no_tag_is_left_without_its_manifest_by_a_change_within_another() {
 fn no_tag_is_left_without_its_manifest_by_a_change_within_a_replay() {
     let tags: Vec<Tag> = ["v1", "v2"].map(|tag| tag.parse().unwrap()).to_vec();
     let intents_left = [
-        Intent::Tag { repository: name(NAME), digest: pushed(), tags: tags.clone() },
+        Intent::Tag { repository: name(NAME), digest: pushed(), tags: tags.clone(), immutable: Vec::new() },
         Intent::Create { repository: name(NAME), digest: pushed(), tags: tags.clone() },
         Intent::Delete { repository: name(NAME), digests: vec![pushed()], tags },
     ];

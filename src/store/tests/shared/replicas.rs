@@ -16,7 +16,7 @@ const STOPPED: Duration = Duration::from_mins(6);
 
 fn intent_to_tag(storage: &SharedMemory, replica: &str, digest: Digest, tags: &[&str]) {
     let tags: Vec<Tag> = tags.iter().map(|tag| tag.parse().unwrap()).collect();
-    let intent = Intent::Tag { repository: name(NAME), digest, tags };
+    let intent = Intent::Tag { repository: name(NAME), digest, tags, immutable: Vec::new() };
     let key = intents_of(replica).child("0");
     storage.bytes().write(&[&[(key, &to_json(&intent))]]).unwrap();
     storage.bytes().write(&[&[(layout::replicas().child(replica), b"{}")]]).unwrap();
@@ -75,7 +75,12 @@ fn a_change_that_is_finished_late_leaves_what_was_written_in_the_second_of_its_b
     let tags: Vec<Tag> = ["v1", "v2"].map(|tag| tag.parse().unwrap()).to_vec();
     leave_intent(
         &storage,
-        &Intent::Tag { repository: name(NAME), digest: first.clone(), tags: tags.clone() },
+        &Intent::Tag {
+            repository: name(NAME),
+            digest: first.clone(),
+            tags: tags.clone(),
+            immutable: Vec::new(),
+        },
     );
     put(&store, NAME, &super::manifest(b"layer", "second"), &["v1"]).unwrap();
     storage.advance(STOPPED);

@@ -10,23 +10,23 @@ use bytes::Bytes;
 use quinistry_oci::{Algorithm, Content, Digest, RepositoryName};
 
 use crate::storage::{
-    Abilities, Created, Entry, LookedUp, Meta, ObjectTag, Removed, ScanPage, Storage, StorageError, Upload,
-    UploadStart, Uploads,
+    Abilities, Created, Entry, FENCE_LIFETIME, Fence, LookedUp, Meta, ObjectTag, Removed, ScanPage, Storage,
+    StorageError, Upload, UploadStart, Uploads,
 };
 use crate::{Key, Memory, UploadId};
 
 /// Requests of an operation, and how many of them had to wait for one another.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Requests {
-    pub(super) all: usize,
-    pub(super) rounds: usize,
+pub(crate) struct Requests {
+    pub(crate) all: usize,
+    pub(crate) rounds: usize,
 }
 
 type Hook = Box<dyn FnOnce() + Send>;
 
 /// A view of one storage; clones have the same bytes and the same counts.
 #[derive(Clone)]
-pub(super) struct SharedMemory {
+pub(crate) struct SharedMemory {
     memory: Memory,
     state: Arc<State>,
     /// Ages by which keys are older than they are, of all views.
@@ -51,6 +51,11 @@ struct State {
     hook: Mutex<Option<(usize, Hook)>>,
     /// Call after a write of a key that contains this text.
     after_write: Mutex<Option<(&'static str, Hook)>>,
+    /// Call after a fenced removal was sent, before it arrives.
+    before_removal: Mutex<Option<Hook>>,
+    /// Call before the creation, or the removal, of a key that ends with this text.
+    before_change: Mutex<Option<(String, Hook)>>,
+    is_unfenced: AtomicBool,
     is_read_only: AtomicBool,
     redirects: AtomicBool,
     /// Most bytes that one call has read.
@@ -68,7 +73,7 @@ impl fmt::Debug for SharedMemory {
 }
 
 impl SharedMemory {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self {
             memory: Memory::new(1 << 30),
             state: Arc::default(),
@@ -79,26 +84,26 @@ impl SharedMemory {
     }
 
     /// Returns a storage whose tags are hashes of the bytes, as those of S3 without encryption by keys of its own.
-    pub(super) fn with_content_tags() -> Self {
+    pub(crate) fn with_content_tags() -> Self {
         Self { has_content_tags: true, ..Self::new() }
     }
 
-    pub(super) fn has_content_tags(&self) -> bool {
+    pub(crate) fn has_content_tags(&self) -> bool {
         self.has_content_tags
     }
 
     /// Returns a view of the same bytes with counts of its own.
-    pub(super) fn view(&self) -> Self {
+    pub(crate) fn view(&self) -> Self {
         Self { state: Arc::default(), ..self.clone() }
     }
 
     /// Stops the clock of the storage.
-    pub(super) fn stop_clock(&self) {
+    pub(crate) fn stop_clock(&self) {
         lock(&self.clock).stopped_at = Some(SystemTime::UNIX_EPOCH + Duration::from_hours(24));
     }
 
     /// Moves the stopped clock forward.
-    pub(super) fn advance(&self, by: Duration) {
+    pub(crate) fn advance(&self, by: Duration) {
         let mut clock = lock(&self.clock);
         clock.stopped_at = clock.stopped_at.map(|at| at + by);
     }
@@ -112,54 +117,83 @@ impl SharedMemory {
         }
     }
 
-    pub(super) fn read_only_view(&self) -> Self {
+    pub(crate) fn read_only_view(&self) -> Self {
         let view = self.view();
         view.set_read_only(true);
         view
     }
 
-    pub(super) fn set_read_only(&self, is_read_only: bool) {
+    pub(crate) fn set_read_only(&self, is_read_only: bool) {
         self.state.is_read_only.store(is_read_only, Ordering::Relaxed);
     }
 
-    pub(super) fn redirecting_view(&self) -> Self {
+    pub(crate) fn redirecting_view(&self) -> Self {
         let view = self.view();
         view.state.redirects.store(true, Ordering::Relaxed);
         view
     }
 
     /// Returns the bytes, to write and read as another program does.
-    pub(super) fn bytes(&self) -> &Memory {
+    pub(crate) fn bytes(&self) -> &Memory {
         &self.memory
     }
 
     /// Returns the requests since the last call.
-    pub(super) fn take_requests(&self) -> Requests {
+    pub(crate) fn take_requests(&self) -> Requests {
         std::mem::take(&mut lock(&self.state.requests))
     }
 
     /// Returns the most bytes that one call has read.
-    pub(super) fn most_bytes(&self) -> usize {
+    pub(crate) fn most_bytes(&self) -> usize {
         self.state.most_bytes.load(Ordering::Relaxed)
     }
 
     /// Calls `hook` before the round of a number, from 0.
-    pub(super) fn before_round(&self, number: usize, hook: impl FnOnce() + Send + 'static) {
+    pub(crate) fn before_round(&self, number: usize, hook: impl FnOnce() + Send + 'static) {
         *lock(&self.state.hook) = Some((number, Box::new(hook)));
     }
 
     /// Calls `hook` right after the next write of a key that contains a text.
-    pub(super) fn after_write(&self, part: &'static str, hook: impl FnOnce() + Send + 'static) {
+    pub(crate) fn after_write(&self, part: &'static str, hook: impl FnOnce() + Send + 'static) {
         *lock(&self.state.after_write) = Some((part, Box::new(hook)));
     }
 
+    /// Calls `hook` while the next fenced removal is on its way.
+    pub(in crate::tests) fn before_removal(&self, hook: impl FnOnce() + Send + 'static) {
+        *lock(&self.state.before_removal) = Some(Box::new(hook));
+    }
+
+    /// Calls `hook` before the next creation of a key that ends with a text.
+    pub(in crate::tests) fn before_create(&self, end: &str, hook: impl FnOnce() + Send + 'static) {
+        *lock(&self.state.before_change) = Some((end.to_owned(), Box::new(hook)));
+    }
+
+    /// Calls `hook` before the next removal of a key.
+    pub(in crate::tests) fn before_remove(&self, key: &Key, hook: impl FnOnce() + Send + 'static) {
+        self.before_create(key.as_str(), hook);
+    }
+
+    fn call_before_change(&self, key: &Key) {
+        let hook = lock(&self.state.before_change).take_if(|(end, _)| key.as_str().ends_with(end.as_str()));
+        if let Some((_, hook)) = hook {
+            hook();
+        }
+    }
+
+    /// Returns a view of the same bytes that cannot refuse late removals.
+    pub(in crate::tests) fn unfenced_view(&self) -> Self {
+        let view = self.view();
+        view.state.is_unfenced.store(true, Ordering::Relaxed);
+        view
+    }
+
     /// Returns true if a hook was not called yet, and forgets it.
-    pub(super) fn forget_hook(&self) -> bool {
+    pub(crate) fn forget_hook(&self) -> bool {
         lock(&self.state.hook).take().is_some()
     }
 
     /// Makes the bytes under all present keys that contain a text older.
-    pub(super) fn age(&self, part: &str, by: Duration) {
+    pub(crate) fn age(&self, part: &str, by: Duration) {
         let mut after = None;
         loop {
             let page = self.memory.scan(&crate::layout::root(), after.as_ref(), 1000).unwrap();
@@ -240,7 +274,10 @@ impl Storage for SharedMemory {
 
     fn open(&self, key: &Key) -> Result<Option<(Content, ObjectTag)>, StorageError> {
         self.count(1);
-        self.memory.open(key)
+        let Some((content, tag)) = self.memory.open(key)? else { return Ok(None) };
+        let content_tag = || ObjectTag::of_version(content.digest(Algorithm::Sha256).unwrap().as_str());
+        let tag = if self.has_content_tags { content_tag() } else { tag };
+        Ok(Some((content, tag)))
     }
 
     fn head(&self, key: &Key) -> Result<Option<Meta>, StorageError> {
@@ -280,6 +317,7 @@ impl Storage for SharedMemory {
     }
 
     fn create(&self, key: &Key, bytes: &[u8]) -> Result<Created, StorageError> {
+        self.call_before_change(key);
         self.count(1);
         self.check_writable()?;
         let created = self.memory.create(key, bytes)?;
@@ -290,6 +328,7 @@ impl Storage for SharedMemory {
     }
 
     fn remove(&self, key: &Key) -> Result<bool, StorageError> {
+        self.call_before_change(key);
         self.count(1);
         self.check_writable()?;
         self.memory.remove(key)
@@ -301,6 +340,27 @@ impl Storage for SharedMemory {
         let Some(found) = self.memory.head(key)? else { return Ok(Removed::Absent) };
         let has_tag = self.aged(key, found.clone()).tag == *tag;
         if has_tag { self.memory.remove_if(key, &found.tag) } else { Ok(Removed::Changed) }
+    }
+
+    fn fence(&self) -> Option<Fence> {
+        (!self.state.is_unfenced.load(Ordering::Relaxed)).then(|| Fence(self.now()))
+    }
+
+    /// Refuses removals after their time, as a store does that checks the time of their signatures.
+    fn remove_fenced(&self, keys: &[Key], fence: Fence) -> Result<Vec<Key>, StorageError> {
+        let hook = lock(&self.state.before_removal).take();
+        if let Some(hook) = hook {
+            hook();
+        }
+        let mut left = Vec::new();
+        for key in keys {
+            if self.now() > fence.0 + FENCE_LIFETIME {
+                left.push(key.clone());
+            } else {
+                self.remove(key)?;
+            }
+        }
+        Ok(left)
     }
 
     fn clear(&self, folder: &Key) -> Result<bool, StorageError> {
@@ -371,6 +431,7 @@ impl Upload for CountedUpload {
         self.storage.count(1);
         self.storage.check_writable()?;
         self.upload.finish(key, &[])?;
+        self.storage.note_write(key);
         self.storage.write_stages(then)
     }
 

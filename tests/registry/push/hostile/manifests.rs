@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use quinistry::oci::Digest;
-use quinistry::store::Collection;
+use quinistry::store::{Collection, DamagedManifests};
 use serde_json::{Value, json};
 
 use super::{EMPTY, changed, refuses, refuses_manifests, text};
@@ -166,7 +166,12 @@ fn row_35_what_many_indexes_share_is_visited_once() {
                 })
                 .collect();
         }
-        let everything = Collection { grace: Duration::ZERO, untagged: true, dry_run: false };
+        let everything = Collection {
+            grace: Duration::ZERO,
+            untagged: true,
+            dry_run: false,
+            damaged: DamagedManifests::Stop,
+        };
         let collected = registry.store().collect(&everything).unwrap();
         assert_eq!((collected.manifests.len(), collected.blobs.len(), collected.kept), (0, 0, 83));
         repository.assert_manifest(digest.as_str(), &digest, &child);

@@ -1,0 +1,136 @@
+//! Text of the report of a cycle.
+
+use std::fmt::Write as _;
+use std::time::{Duration, SystemTime};
+
+use jiff::Timestamp;
+
+use crate::cli::{format_bytes, sanitize};
+use crate::store::{CycleReport, KindReport};
+
+/// Most repositories that get a line of their own, those with the most subjects first.
+const MAX_REPOSITORIES: usize = 20;
+
+/// Returns the report of a cycle as lines.
+pub(super) fn lines(report: &CycleReport, now: SystemTime) -> String {
+    let mut text = String::new();
+    let mut line = |line: std::fmt::Arguments<'_>| {
+        writeln!(text, "{line}").expect("writing to a string does not fail");
+    };
+    let ended = SystemTime::UNIX_EPOCH + Duration::from_secs(report.ended.min(u64::from(u32::MAX)));
+    let took = Duration::from_secs(report.ended.saturating_sub(report.begun));
+    let age = Duration::from_secs(now.duration_since(ended).unwrap_or_default().as_secs());
+    line(format_args!(
+        "epoch {}, ended {} ({age:.0?} ago) after {took:.0?}, {}",
+        report.epoch,
+        timestamp(ended),
+        count_of(report.repositories, "repository", "repositories"),
+    ));
+    for (noun, kind) in [("manifest", &report.revisions), ("link", &report.links), ("blob", &report.blobs)] {
+        line(format_args!("{}", of_kind(noun, kind, report.is_dry_run)));
+    }
+    for unknown in &report.unknown {
+        let reason = if unknown.is_damaged {
+            "damaged: its repository and all bytes stay; push it again, or delete it"
+        } else {
+            "not understood: kept with all that it mentions"
+        };
+        line(format_args!("kept {}@{}  ({reason})", unknown.repository, unknown.digest));
+    }
+    let mut repositories: Vec<_> = report.by_repository.iter().collect();
+    let weight = |of: &crate::store::RepositoryReport| {
+        of.condemned_revisions + of.condemned_links + of.doomed_revisions + of.doomed_links
+    };
+    repositories.sort_by_key(|(_, report)| std::cmp::Reverse(weight(report)));
+    for (name, report) in repositories.iter().take(MAX_REPOSITORIES) {
+        line(format_args!(
+            "{}: removed {} and {}, condemned {} and {}",
+            sanitize(name),
+            count_of(report.doomed_revisions, "manifest", "manifests"),
+            count_of(report.doomed_links, "link", "links"),
+            count_of(report.condemned_revisions, "manifest", "manifests"),
+            count_of(report.condemned_links, "link", "links"),
+        ));
+    }
+    if repositories.len() > MAX_REPOSITORIES {
+        let more = repositories.len() - MAX_REPOSITORIES;
+        line(format_args!("and {more} more {}", if more == 1 { "repository" } else { "repositories" }));
+    }
+    if report.restored > 0 {
+        line(format_args!("{} put back from the trash", count_of(report.restored, "blob", "blobs")));
+    }
+    if report.has_more {
+        line(format_args!(
+            "more garbage is left than one cycle condemns; the next cycle follows after the grace"
+        ));
+    }
+    text
+}
+
+/// Returns the line of one kind of subjects.
+fn of_kind(noun: &str, kind: &KindReport, is_dry_run: bool) -> String {
+    let bytes = |bytes: u64| if bytes == 0 { String::new() } else { format!(" of {}", format_bytes(bytes)) };
+    let removed = format!("removed {}{}", kind.doomed, bytes(kind.doomed_bytes));
+    let condemned = if is_dry_run { "would condemn" } else { "condemned" };
+    let oldest = kind.oldest_seconds.map(|age| {
+        let hours = age / 3600;
+        if hours < 48 {
+            format!(", the oldest {hours} h old")
+        } else {
+            format!(", the oldest {} days old", hours / 24)
+        }
+    });
+    let revived: u64 = kind.revived.values().sum();
+    let revived = if revived == 0 {
+        String::new()
+    } else {
+        let causes: Vec<_> =
+            kind.revived.iter().map(|(cause, count)| format!("{count} {}", sanitize(cause))).collect();
+        format!("; {revived} stay after all ({})", causes.join(", "))
+    };
+    format!(
+        "{noun}s: {removed}; {condemned} {}{}{} of {}{revived}",
+        kind.condemned,
+        bytes(kind.condemned_bytes),
+        oldest.unwrap_or_default(),
+        kind.found
+    )
+}
+
+fn count_of(number: u64, one: &str, many: &str) -> String {
+    format!("{number} {}", if number == 1 { one } else { many })
+}
+
+/// Returns a time in seconds, such as `2026-11-29T18:30:00Z`.
+pub(super) fn timestamp(time: SystemTime) -> String {
+    Timestamp::try_from(time)
+        .and_then(|time| time.round(jiff::Unit::Second))
+        .map_or_else(|_| "an unknown time".to_owned(), |time| time.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_report_says_what_went_what_waits_and_what_stays() {
+        let mut report =
+            CycleReport { epoch: 3, begun: 1_000, ended: 1_090, repositories: 1, ..CycleReport::default() };
+        report.blobs.found = 90;
+        report.blobs.doomed = 2;
+        report.blobs.doomed_bytes = 2_000;
+        report.blobs.condemned = 4;
+        report.blobs.oldest_seconds = Some(7_300);
+        report.blobs.revived = [("touched".to_owned(), 5)].into();
+        report.has_more = true;
+        let text = lines(&report, SystemTime::UNIX_EPOCH + Duration::from_secs(1_100));
+        for part in [
+            "epoch 3, ended 1970-01-01T00:18:10Z (10s ago) after 90s, 1 repository\n",
+            "blobs: removed 2 of 2.0 kB; condemned 4, the oldest 2 h old of 90; 5 stay after all (5 touched)\n",
+            "manifests: removed 0; condemned 0 of 0\n",
+            "more garbage is left",
+        ] {
+            assert!(text.contains(part), "{part}: {text}");
+        }
+    }
+}

@@ -1,0 +1,56 @@
+//! `quinistry gc status`: the report of the last cycle of collection.
+
+use std::time::SystemTime;
+
+use anyhow::Context as _;
+
+use super::GcPlace;
+use super::cycle::{open, runtime};
+use super::offline::ensure_store;
+use super::report;
+use crate::cli::output::{self, OutputFormatArgs};
+use crate::cli::serve::plan::FolderAccess;
+use crate::cli::storage::open_folder;
+use crate::store::{Access, CycleReport, Store};
+
+#[derive(Debug, clap::Args)]
+pub(super) struct StatusArgs {
+    /// Folder or bucket, also of registries that run
+    #[arg(value_name = "DIR|URL", value_hint = clap::ValueHint::DirPath)]
+    place: GcPlace,
+
+    #[command(flatten)]
+    output: OutputFormatArgs,
+}
+
+// === impl StatusArgs ===
+
+impl StatusArgs {
+    pub(super) fn run(&self) -> anyhow::Result<()> {
+        let report = self.report()?;
+        output::print(match report {
+            _ if self.output.is_json() => output::document(&report)?,
+            Some(report) => report::lines(&report, SystemTime::now()),
+            None => {
+                "no cycle of collection has ended here: quinistry.gc switches it on (docs/collection.md)\n"
+                    .into()
+            }
+        })
+    }
+
+    fn report(&self) -> anyhow::Result<Option<CycleReport>> {
+        let failed = || format!("failed to read the last report of {}", self.place);
+        match &self.place {
+            GcPlace::Folder(folder) => {
+                ensure_store(folder)?;
+                // For reading only, so that a registry may be running.
+                let store = Store::open(open_folder(folder, Access::Read)?, false)?;
+                store.last_collection().with_context(failed)
+            }
+            GcPlace::Bucket(bucket) => runtime()?.block_on(async {
+                let store = open(bucket, FolderAccess::Read)?;
+                tokio::task::block_in_place(|| store.last_collection()).with_context(failed)
+            }),
+        }
+    }
+}

@@ -1,0 +1,73 @@
+//! Storage that the command works on: a folder or a bucket.
+
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use crate::bucket::{BucketOptions, InvalidBucketUrl};
+use crate::cli::gc::ensure_store;
+use crate::cli::serve::plan::{FolderAccess, StoragePlace, StoragePlan};
+use crate::cli::storage::bucket;
+use crate::registry::config::{StorageConfig, StorageLocation};
+use crate::store::Store;
+
+/// Folder or bucket of a registry.
+#[derive(Clone, Debug)]
+pub(super) enum Place {
+    Folder(PathBuf),
+    Bucket(Box<BucketOptions>),
+}
+
+impl FromStr for Place {
+    type Err = InvalidBucketUrl;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Ok(if BucketOptions::is_url(text) {
+            Self::Bucket(Box::new(text.parse()?))
+        } else {
+            Self::Folder(text.into())
+        })
+    }
+}
+
+// === impl Place ===
+
+impl Place {
+    /// Returns the storage of a configuration, which `shown` names.
+    pub(super) fn of_config(config: &StorageConfig, shown: &str) -> anyhow::Result<Self> {
+        match &config.location {
+            StorageLocation::Folder(folder) => Ok(Self::Folder(folder.clone())),
+            StorageLocation::Bucket(config) => Ok(Self::Bucket(Box::new(bucket::options(config)?))),
+            StorageLocation::Memory => {
+                anyhow::bail!("{shown} keeps content in memory, which ends with the registry; name a storage")
+            }
+        }
+    }
+
+    /// Opens the storage for reading or writing, and calls `work` with it on a thread that may block.
+    pub(super) fn with_store<T>(
+        self,
+        writes: bool,
+        work: impl FnOnce(&Store) -> anyhow::Result<T>,
+    ) -> anyhow::Result<T> {
+        let (place, is_exclusive) = match self {
+            Self::Folder(folder) => {
+                ensure_store(&folder)?;
+                (StoragePlace::Folder(folder), false)
+            }
+            Self::Bucket(options) => {
+                let is_exclusive = options.is_exclusive;
+                (StoragePlace::Bucket(options), is_exclusive)
+            }
+        };
+        let access = if writes { FolderAccess::Write } else { FolderAccess::Read };
+        let plan = StoragePlan { place, access, allows_sparse: false, coherence: None, is_exclusive };
+        // Requests to a bucket wait for this runtime.
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+        runtime.block_on(async {
+            tokio::task::block_in_place(|| {
+                let opened = plan.open(None)?;
+                work(&opened.store)
+            })
+        })
+    }
+}

@@ -1,0 +1,319 @@
+//! Task that collects while the registry serves.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, SystemTime};
+
+use quinistry_oci::WithCauses;
+use quinistry_store::{Cycle, CycleReport, KeepAll, Lead, LeadGains, RevisionRules, Store, StoreError};
+use tokio::sync::watch;
+use tokio::task::spawn_blocking;
+use tokio::time::sleep;
+
+use super::schedule::{self, LastCycle};
+use super::settings::CollectionSettings;
+use crate::metrics::CollectionMetrics;
+use crate::settings::Settings;
+
+/// Shortest pause between two looks at the storage, whatever the times say.
+const MIN_PAUSE: Duration = Duration::from_secs(1);
+
+/// Longest pause: times of the storage and of this machine may differ, and a clock may be set.
+const MAX_PAUSE: Duration = Duration::from_hours(1);
+
+/// Work of the leader beside a cycle of collection. Blocks; checks the lead before each of its steps.
+pub type LeaderWork = Arc<dyn Fn(&Store, &Settings, &Lead) -> Result<(), StoreError> + Send + Sync>;
+
+/// Work beside the cycles of collection, and the rules that they follow.
+#[derive(Clone)]
+pub struct CollectionHooks {
+    /// Work right before each cycle, with its name for the log: what it deletes is garbage of that cycle.
+    pub before: Vec<(&'static str, LeaderWork)>,
+    /// Work right after each cycle, with its name for the log.
+    pub after: Vec<(&'static str, LeaderWork)>,
+    /// Returns the rules that decide which manifests without a tag stay.
+    pub rules: fn(&Store, &Settings) -> Arc<dyn RevisionRules>,
+}
+
+/// End of one attempt to collect.
+enum Attempt {
+    /// The grace of the former cycle lasts until then.
+    Waits(SystemTime),
+    /// Another replica leads, or the registry stops.
+    Ended,
+    Collected(Box<CycleReport>),
+}
+
+/// Sets the flag of running work when the task is dropped: a blocking thread ends only by itself.
+struct StopOnDrop(Arc<AtomicBool>);
+
+/// Collector of one registry.
+struct Collector {
+    store: Store,
+    settings: watch::Receiver<Arc<Settings>>,
+    hooks: CollectionHooks,
+    metrics: Arc<CollectionMetrics>,
+    /// Last cycle, as the storage or this process knows it.
+    last: Option<LastCycle>,
+    /// Failures in a row.
+    failures: u32,
+    /// Text of the last failure, which is logged as a warning once.
+    failure: Option<String>,
+}
+
+/// Refreshes the view of condemned content, and collects as the settings say, for as long as the registry
+/// runs.
+pub(crate) async fn run(
+    store: Store,
+    settings: watch::Receiver<Arc<Settings>>,
+    hooks: CollectionHooks,
+    metrics: Arc<CollectionMetrics>,
+) {
+    let collector = Collector {
+        store: store.clone(),
+        settings,
+        hooks,
+        metrics: metrics.clone(),
+        last: None,
+        failures: 0,
+        failure: None,
+    };
+    // A cycle may take hours, and must not keep the view from being refreshed.
+    tokio::join!(refresh(&store, &metrics), collector.run());
+}
+
+/// Refreshes the view at intervals. Every writer needs it, because another replica may collect.
+async fn refresh(store: &Store, metrics: &CollectionMetrics) {
+    let mut has_failed = false;
+    while let Some(interval) = store.gc_view_interval() {
+        let refreshed = {
+            let store = store.clone();
+            spawn_blocking(move || store.refresh_gc_view()).await
+        };
+        // Only a panic, which is logged, or the end of the runtime ends the task.
+        let Ok(refreshed) = refreshed else { return };
+        match &refreshed {
+            Ok(()) if has_failed => tracing::info!("view of condemned content refreshed again"),
+            Ok(()) => {}
+            Err(error) => {
+                metrics.view_failed();
+                let error = WithCauses(error);
+                if has_failed {
+                    tracing::debug!(%error, "cannot refresh view of condemned content");
+                } else {
+                    tracing::warn!(%error, "cannot refresh view of condemned content, pushes are refused soon");
+                }
+            }
+        }
+        has_failed = refreshed.is_err();
+        sleep(interval).await;
+    }
+}
+
+/// Returns the collection that is in force: none for a registry that is read-only.
+fn in_force(settings: &Settings) -> Option<CollectionSettings> {
+    settings.collection.filter(|_| !settings.read_only)
+}
+
+// === impl CollectionHooks ===
+
+impl Default for CollectionHooks {
+    /// Returns the work of a registry: retention by its settings, and records of what was deleted.
+    fn default() -> Self {
+        let before: Vec<(&'static str, LeaderWork)> = vec![
+            ("fold records of pulls", Arc::new(fold_pulls)),
+            ("apply retention", Arc::new(apply_retention)),
+        ];
+        let after: Vec<(&'static str, LeaderWork)> = vec![
+            ("write records of deletions", Arc::new(|store, _, _| store.flush_deletions())),
+            ("find usage of quotas", Arc::new(|store, _, lead| store.renew_usage_base(lead))),
+        ];
+        Self { before, after, rules }
+    }
+}
+
+impl fmt::Debug for CollectionHooks {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names =
+            |hooks: &[(&'static str, LeaderWork)]| hooks.iter().map(|(name, _)| *name).collect::<Vec<_>>();
+        f.debug_struct("CollectionHooks")
+            .field("before", &names(&self.before))
+            .field("after", &names(&self.after))
+            .finish_non_exhaustive()
+    }
+}
+
+/// Retention judges by the pulls of all replicas.
+fn fold_pulls(store: &Store, settings: &Settings, _: &Lead) -> Result<(), StoreError> {
+    if settings.retention.is_some() && settings.pulls.is_some() { store.fold_pulls() } else { Ok(()) }
+}
+
+fn apply_retention(store: &Store, settings: &Settings, lead: &Lead) -> Result<(), StoreError> {
+    settings.retention.as_ref().map_or(Ok(()), |retention| retention.run(store, lead).map(drop))
+}
+
+fn rules(store: &Store, settings: &Settings) -> Arc<dyn RevisionRules> {
+    match &settings.retention {
+        Some(retention) => Arc::new(retention.rules(store)),
+        None => Arc::new(KeepAll),
+    }
+}
+
+// === impl StopOnDrop ===
+
+impl Drop for StopOnDrop {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+// === impl Collector ===
+
+impl Collector {
+    async fn run(mut self) {
+        let mut gains = self.store.lead_gains();
+        loop {
+            let settings = self.settings.borrow_and_update().clone();
+            let wanted = in_force(&settings);
+            self.metrics.set_enabled(wanted.is_some());
+            let pause = match wanted {
+                None => None,
+                Some(wanted) => match self.step(&settings, &wanted).await {
+                    Some(pause) => Some(pause.clamp(MIN_PAUSE, MAX_PAUSE)),
+                    None => return,
+                },
+            };
+            if self.wait(pause, &mut gains, wanted).await.is_none() {
+                return;
+            }
+        }
+    }
+
+    /// Waits for the end of a pause, the lead, or other settings. Returns `None` when the registry has ended.
+    async fn wait(
+        &mut self,
+        pause: Option<Duration>,
+        gains: &mut LeadGains,
+        wanted: Option<CollectionSettings>,
+    ) -> Option<()> {
+        let pause = async {
+            match pause {
+                Some(pause) => sleep(pause).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = pause => Some(()),
+            () = gains.next() => Some(()),
+            changed = self.settings.wait_for(|settings| in_force(settings) != wanted) => changed.is_ok().then_some(()),
+        }
+    }
+
+    /// Collects if it is time to. Returns the pause until the next step; `None` at the end of the runtime.
+    async fn step(&mut self, settings: &Arc<Settings>, wanted: &CollectionSettings) -> Option<Duration> {
+        let Some(lead) = self.store.lead() else {
+            // The lead comes with a notice, and the times of the other leader are not this one's.
+            self.last = None;
+            return Some(MAX_PAUSE);
+        };
+        let read = match self.last {
+            Some(last) => Ok(Some(last)),
+            None => self.read_last().await?,
+        };
+        let last = match read {
+            Ok(last) => last,
+            Err(error) => return Some(self.failed(&error)),
+        };
+        let wait = schedule::wait(wanted, last, SystemTime::now());
+        if !wait.is_zero() {
+            return Some(wait);
+        }
+        match self.attempt(settings, wanted, lead).await? {
+            Ok(Attempt::Waits(until)) => Some(until.duration_since(SystemTime::now()).unwrap_or_default()),
+            Ok(Attempt::Ended) => Some(MIN_PAUSE),
+            Ok(Attempt::Collected(report)) => {
+                self.failures = 0;
+                self.failure = None;
+                // Kept here, too: the storage has no report of a dry cycle.
+                self.last = Some(LastCycle::from(&*report));
+                self.metrics.succeeded(&report, SystemTime::now());
+                Some(schedule::wait(wanted, self.last, SystemTime::now()))
+            }
+            Err(error) => Some(self.failed(&error)),
+        }
+    }
+
+    async fn read_last(&self) -> Option<Result<Option<LastCycle>, StoreError>> {
+        let store = self.store.clone();
+        let read = spawn_blocking(move || store.last_collection()).await.ok()?;
+        Some(read.map(|report| {
+            let report = report?;
+            self.metrics.show(&report);
+            Some(LastCycle::from(&report))
+        }))
+    }
+
+    async fn attempt(
+        &self,
+        settings: &Arc<Settings>,
+        wanted: &CollectionSettings,
+        lead: Lead,
+    ) -> Option<Result<Attempt, StoreError>> {
+        let stop = StopOnDrop(Arc::default());
+        let lead = lead.until(stop.0.clone());
+        let (store, settings, wanted) = (self.store.clone(), settings.clone(), *wanted);
+        let (hooks, metrics) = (self.hooks.clone(), self.metrics.clone());
+        let collected =
+            spawn_blocking(move || collect(&store, &settings, &wanted, &lead, &hooks, &metrics)).await;
+        drop(stop);
+        collected.ok()
+    }
+
+    /// Logs a failure, a repeated one only for those who debug. Returns the pause until the next attempt.
+    fn failed(&mut self, error: &StoreError) -> Duration {
+        self.metrics.failed();
+        if matches!(error, StoreError::DamagedIn { .. }) {
+            self.metrics.found_damaged(1);
+        }
+        self.failures = self.failures.saturating_add(1);
+        let pause = schedule::pause(self.failures);
+        let text = WithCauses(error).to_string();
+        if self.failure.as_ref() == Some(&text) {
+            tracing::debug!(error = %text, ?pause, "collection failed again");
+        } else {
+            tracing::warn!(error = %text, ?pause, "collection failed, trying again");
+        }
+        self.failure = Some(text);
+        pause
+    }
+}
+
+/// Makes one cycle, with the work before and after it.
+fn collect(
+    store: &Store,
+    settings: &Settings,
+    wanted: &CollectionSettings,
+    lead: &Lead,
+    hooks: &CollectionHooks,
+    metrics: &CollectionMetrics,
+) -> Result<Attempt, StoreError> {
+    let work = |hooks: &[(&'static str, LeaderWork)]| {
+        for (name, hook) in hooks {
+            // Content that this work keeps too long is not lost, so that the cycle goes on.
+            if let Err(error) = hook(store, settings, lead) {
+                tracing::warn!(work = name, error = %WithCauses(&error), "work of the leader failed");
+            }
+        }
+    };
+    let _running = metrics.run();
+    work(&hooks.before);
+    let rules = (hooks.rules)(store, settings);
+    let cycle = store.collect_online(&wanted.options(), &*rules, lead);
+    work(&hooks.after);
+    Ok(match cycle? {
+        Cycle::Waits { until } => Attempt::Waits(until),
+        Cycle::LostLead => Attempt::Ended,
+        Cycle::Done(report) => Attempt::Collected(Box::new(report)),
+    })
+}

@@ -1,0 +1,82 @@
+//! Subjects that a push needs.
+
+use quinistry_oci::{Algorithm, Digest, Manifest, RepositoryName};
+
+use crate::gc::online::subject::Subject;
+use crate::manifests::MAX_MISSING_PARTS;
+use crate::{Store, StoreError};
+
+/// Subjects of a change that links content.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Needed<'a> {
+    /// Subjects that the change writes. Their removal is waited for.
+    pub(crate) own: Vec<Subject<'a>>,
+    /// Subjects that must be there, each with the digest by which the client named it.
+    pub(crate) parts: Vec<(Subject<'a>, &'a Digest)>,
+    /// Subjects that may be absent.
+    pub(crate) others: Vec<Subject<'a>>,
+}
+
+/// Parts of a manifest, each by the digest that names it, its SHA-256, and whether it may be a manifest; then
+/// the manifest that it is about.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct ManifestParts(Vec<(Digest, Digest, bool)>, Option<Digest>);
+
+impl Store {
+    /// Returns the subjects of a manifest that is pushed: itself, its parts, and the manifest that it is
+    /// about.
+    pub(crate) fn needed_by<'a>(
+        &self,
+        name: &'a RepositoryName,
+        canonical: &'a Digest,
+        parts: &'a ManifestParts,
+    ) -> Needed<'a> {
+        let own = vec![Subject::revision(name, canonical), Subject::bytes(canonical)];
+        let mut needed = Needed { own, ..Needed::default() };
+        for (named, part, is_child) in &parts.0 {
+            let kinds = [
+                is_child.then(|| Subject::revision(name, part)),
+                Some(Subject::link(name, part)),
+                Some(Subject::bytes(part)),
+            ];
+            for subject in kinds.into_iter().flatten() {
+                // A sparse manifest is accepted without its parts.
+                if self.0.allows_sparse {
+                    needed.others.push(subject);
+                } else {
+                    needed.parts.push((subject, named));
+                }
+            }
+        }
+        needed.others.extend(parts.1.iter().map(|subject| Subject::revision(name, subject)));
+        needed
+    }
+
+    /// Finds the SHA-256 of each part of a manifest, unless nothing is condemned.
+    pub(crate) fn parts_to_touch(
+        &self,
+        name: &RepositoryName,
+        manifest: &Manifest,
+    ) -> Result<ManifestParts, StoreError> {
+        let mut found = ManifestParts::default();
+        let all = manifest.blobs.iter().map(|part| (part, false));
+        let all = all.chain(manifest.manifests.iter().map(|part| (part, true)));
+        let mut unknown = 0;
+        for (part, is_child) in all {
+            // The check of the parts then ends as early.
+            if unknown >= MAX_MISSING_PARTS {
+                break;
+            }
+            let canonical = match part.digest.algorithm() {
+                Algorithm::Sha256 => Some(part.digest.clone()),
+                Algorithm::Sha512 => self.part(name, &part.digest)?,
+            };
+            unknown += usize::from(canonical.is_none());
+            found.0.extend(canonical.map(|canonical| (part.digest.clone(), canonical, is_child)));
+        }
+        if let Some(subject) = &manifest.subject {
+            found.1 = self.canonical_child(name, subject)?;
+        }
+        Ok(found)
+    }
+}

@@ -1,0 +1,48 @@
+//! Rules that say which manifests stay though no tag, index or subject holds them.
+
+use std::collections::HashSet;
+use std::time::SystemTime;
+
+use quinistry_oci::{Digest, RepositoryName};
+
+/// Rules that decide which manifests without a tag are live.
+pub trait RevisionRules: Send + Sync {
+    /// Returns those of a repository's manifests that stay, of those that no tag, index or subject holds.
+    fn kept(&self, repository: &RepositoryName, loose: &[LooseRevision]) -> HashSet<Digest>;
+
+    /// Returns true if referrers stay when their subject goes.
+    fn keeps_referrers(&self, repository: &RepositoryName) -> bool;
+
+    /// Returns true if all manifests of a repository stay. The collector then reads none of its tags.
+    fn keeps_all(&self, repository: &RepositoryName) -> bool {
+        let _ = repository;
+        false
+    }
+}
+
+/// Manifest that neither a tag nor a live manifest holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LooseRevision {
+    /// SHA-256 of the manifest.
+    pub digest: Digest,
+    /// Time at which the manifest was last pushed, by the clock of the storage.
+    pub pushed: SystemTime,
+}
+
+/// Rules by which every manifest stays, as distribution's collection does by default.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct KeepAll;
+
+impl RevisionRules for KeepAll {
+    fn kept(&self, _: &RepositoryName, loose: &[LooseRevision]) -> HashSet<Digest> {
+        loose.iter().map(|revision| revision.digest.clone()).collect()
+    }
+
+    fn keeps_referrers(&self, _: &RepositoryName) -> bool {
+        true
+    }
+
+    fn keeps_all(&self, _: &RepositoryName) -> bool {
+        true
+    }
+}
