@@ -105,13 +105,6 @@ pub(super) const EXAMPLES: &[(&str, &[&str])] = &[
         ],
     ),
     (
-        "fsck",
-        &[
-            "quinistry fsck /srv/registry --hash",
-            "quinistry fsck 's3://bucket/registry?region=eu-west-1' --repair -o json",
-        ],
-    ),
-    (
         "garbage-collect",
         &[
             "quinistry garbage-collect /etc/docker/registry/config.yml --dry-run",
