@@ -46,8 +46,9 @@ pub(super) struct Args {
     #[arg(long)]
     dry_run: bool,
 
-    /// Leave content that is younger than this, because a push may be about to refer to it [default: 60]; of
-    /// a bucket: wait that long after the cycle before [default: 720, or 1440 beside other programs]
+    /// Folder: leave content that is younger than this, because a push may be about to refer to it
+    /// [default: 60]. Bucket: leave what a cycle has condemned for at least this time [default: 720; with
+    /// --writers foreign 1440]
     #[arg(long, value_name = "MINUTES")]
     grace: Option<u64>,
 
@@ -157,7 +158,7 @@ impl Args {
             (None, Some(GcPlace::Folder(folder))) => {
                 if self.writers.is_some() {
                     let message =
-                        "--writers is of a bucket; a folder is collected while no registry serves it";
+                        "--writers is for a bucket alone; a folder is collected while no registry serves it";
                     return Err(UsageError(message.into()).into());
                 }
                 let wanted = Collection {

@@ -21,9 +21,11 @@ pub(super) fn lines(report: &CycleReport, now: SystemTime) -> String {
     let took = Duration::from_secs(report.ended.saturating_sub(report.begun));
     let age = Duration::from_secs(now.duration_since(ended).unwrap_or_default().as_secs());
     line(format_args!(
-        "epoch {}, ended {} ({age:.0?} ago) after {took:.0?}, {}",
+        "epoch {}, ended {} ({} ago) after {}, {}",
         report.epoch,
         timestamp(ended),
+        rounded(age),
+        rounded(took),
         count_of(report.repositories, "repository", "repositories"),
     ));
     for (noun, kind) in [("manifest", &report.revisions), ("link", &report.links), ("blob", &report.blobs)] {
@@ -69,32 +71,45 @@ pub(super) fn lines(report: &CycleReport, now: SystemTime) -> String {
 
 /// Returns the line of one kind of subjects.
 fn of_kind(noun: &str, kind: &KindReport, is_dry_run: bool) -> String {
-    let bytes = |bytes: u64| if bytes == 0 { String::new() } else { format!(" of {}", format_bytes(bytes)) };
-    let removed = format!("removed {}{}", kind.doomed, bytes(kind.doomed_bytes));
-    let condemned = if is_dry_run { "would condemn" } else { "condemned" };
-    let oldest = kind.oldest_seconds.map(|age| {
-        let hours = age / 3600;
-        if hours < 48 {
-            format!(", the oldest {hours} h old")
-        } else {
-            format!(", the oldest {} days old", hours / 24)
-        }
-    });
+    let (removed, condemned) =
+        if is_dry_run { ("would be removed", "would be condemned") } else { ("removed", "condemned") };
+    let mut details = Vec::new();
+    if kind.condemned_bytes > 0 {
+        details.push(format_bytes(kind.condemned_bytes));
+    }
+    if let Some(age) = kind.oldest_seconds {
+        details.push(format!("the oldest {} old", rounded(Duration::from_secs(age))));
+    }
+    let mut line = format!(
+        "{noun}s: {} found, {} {removed}{}, {} {condemned}{}",
+        kind.found,
+        kind.doomed,
+        in_brackets(if kind.doomed_bytes > 0 { format_bytes(kind.doomed_bytes) } else { String::new() }),
+        kind.condemned,
+        in_brackets(details.join(", ")),
+    );
     let revived: u64 = kind.revived.values().sum();
-    let revived = if revived == 0 {
-        String::new()
-    } else {
+    if revived > 0 {
         let causes: Vec<_> =
             kind.revived.iter().map(|(cause, count)| format!("{count} {}", sanitize(cause))).collect();
-        format!("; {revived} stay after all ({})", causes.join(", "))
-    };
-    format!(
-        "{noun}s: {removed}; {condemned} {}{}{} of {}{revived}",
-        kind.condemned,
-        bytes(kind.condemned_bytes),
-        oldest.unwrap_or_default(),
-        kind.found
-    )
+        write!(line, ", {revived} stay after all ({})", causes.join(", "))
+            .expect("writing to a string does not fail");
+    }
+    line
+}
+
+fn in_brackets(text: String) -> String {
+    if text.is_empty() { text } else { format!(" ({text})") }
+}
+
+/// Formats a duration in one unit, such as `90 s`, `45 min`, `36 h` or `12 days`.
+fn rounded(duration: Duration) -> String {
+    match duration.as_secs() {
+        seconds @ ..120 => format!("{seconds} s"),
+        seconds @ ..7_200 => format!("{} min", seconds / 60),
+        seconds @ ..172_800 => format!("{} h", seconds / 3_600),
+        seconds => format!("{} days", seconds / 86_400),
+    }
 }
 
 fn count_of(number: u64, one: &str, many: &str) -> String {
@@ -125,9 +140,9 @@ mod tests {
         report.has_more = true;
         let text = lines(&report, SystemTime::UNIX_EPOCH + Duration::from_secs(1_100));
         for part in [
-            "epoch 3, ended 1970-01-01T00:18:10Z (10s ago) after 90s, 1 repository\n",
-            "blobs: removed 2 of 2.0 kB; condemned 4, the oldest 2 h old of 90; 5 stay after all (5 touched)\n",
-            "manifests: removed 0; condemned 0 of 0\n",
+            "epoch 3, ended 1970-01-01T00:18:10Z (10 s ago) after 90 s, 1 repository\n",
+            "blobs: 90 found, 2 removed (2.0 kB), 4 condemned (the oldest 2 h old), 5 stay after all (5 touched)\n",
+            "manifests: 0 found, 0 removed, 0 condemned\n",
             "more garbage is left",
         ] {
             assert!(text.contains(part), "{part}: {text}");
