@@ -40,15 +40,19 @@ struct Step<'a> {
 }
 
 impl Store {
-    /// Checks the content of the next shard, if it is due, and all suspects first. Call by the leader alone. Blocks for
-    /// as long as the rate asks for.
+    /// Checks all suspects, and then the content of the next shard, if it is due. Call by the leader alone. Blocks
+    /// for as long as the rate asks for.
     pub fn scrub_step(
         &self,
         options: &ScrubOptions,
         clock: &dyn ScrubClock,
         lead: &Lead,
     ) -> Result<ScrubStep, StoreError> {
-        let pace = Pace::new(clock, options.rate);
+        let mut pace = Pace::new(clock, options.rate);
+        // Suspects do not wait until a shard is due, which may take hours.
+        if !self.check_suspects(options, &mut pace)? {
+            return Ok(ScrubStep::Stopped);
+        }
         let position = self.scrub_position()?;
         self.0.scrub_counts.position.set(position.complete_shards());
         let mut step = Step { store: self, options, lead, pace, position, unrecorded: 0, failures: 0 };

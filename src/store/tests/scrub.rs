@@ -133,6 +133,24 @@ fn flipped_bytes_are_quarantined_and_the_next_push_brings_the_content_back() {
 }
 
 #[test]
+fn damage_that_a_read_found_is_checked_while_no_shard_is_due() {
+    let folder = folder();
+    let store = open(folder.path());
+    let layer = push_image(&store, 100_000);
+    let digest = Digest::sha256(&layer);
+    let options = ScrubOptions { interval: Duration::from_hours(720), ..options() };
+    let wait = || match store.scrub_step(&options, &MovedClock::default(), &lead_of(&store)).unwrap() {
+        ScrubStep::Waits(wait) => wait,
+        ScrubStep::Stopped => panic!("the scrub was not stopped"),
+    };
+    assert!(!wait().is_zero());
+    damage(folder.path(), &digest, &flipped(&layer));
+    assert!(is_absent(&store, &digest));
+    assert!(!wait().is_zero());
+    assert_eq!(quarantined(&store), [flipped(&layer)]);
+}
+
+#[test]
 fn bytes_of_every_damage_are_absent_after_a_round() {
     let bytes = b"some bytes of a blob".to_vec();
     for damaged in [flipped(&bytes), bytes[..5].to_vec(), [&bytes[..], b"more"].concat(), Vec::new()] {
