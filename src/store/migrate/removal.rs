@@ -29,7 +29,7 @@ impl RepositoryCopy<'_> {
         self.gone.extend(match item {
             Item::Tag(tag) => Some(Gone::Tag(tag)),
             Item::Row(_) => Some(Gone::Row(key)),
-            Item::Index => Some(Gone::Index(key)),
+            Item::Index(_) => Some(Gone::Index(key)),
             Item::Revision(digest) => Some(Gone::Revision(digest)),
             Item::MediaType(_) => Some(Gone::MediaType(key)),
             Item::Layer(digest) => Some(Gone::Layer(digest)),

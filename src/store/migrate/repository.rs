@@ -29,8 +29,8 @@ pub(super) enum Item {
     Revision(Digest),
     /// Media type of a manifest.
     MediaType(Digest),
-    /// Entry of a tag's index.
-    Index,
+    /// Entry of a tag's index, with the manifest that it names.
+    Index(Digest),
     /// Row of a referrer.
     Row(Digest),
     Tag(Tag),
@@ -117,7 +117,7 @@ impl Item {
             }
             ["_manifests", "tags", tag, "current", "link"] => tag.parse().ok().map(Self::Tag),
             ["_manifests", "tags", _, "index", algorithm, hex, "link"] => {
-                digest(algorithm, hex).map(|_| Self::Index)
+                digest(algorithm, hex).map(Self::Index)
             }
             ["_referrers", _, _, algorithm, hex] => digest(algorithm, hex).map(Self::Row),
             _ => None,
@@ -129,7 +129,7 @@ impl Item {
         match self {
             Self::Layer(_) => Some(Kind::Layer),
             Self::Revision(_) | Self::MediaType(_) => Some(Kind::Revision),
-            Self::Index => Some(Kind::Index),
+            Self::Index(_) => Some(Kind::Index),
             Self::Row(_) => Some(Kind::Row),
             Self::Tag(_) | Self::Upload | Self::Foreign => None,
         }
@@ -300,7 +300,7 @@ mod tests {
             (format!("_manifests/revisions/sha256/{hex}/signatures/sha256/{hex}/link"), Item::Foreign),
             ("_manifests/tags/v1/current/link".to_owned(), Item::Tag(tag)),
             ("_manifests/tags/-/current/link".to_owned(), Item::Foreign),
-            (format!("_manifests/tags/v1/index/sha256/{hex}/link"), Item::Index),
+            (format!("_manifests/tags/v1/index/sha256/{hex}/link"), Item::Index(digest.clone())),
             (format!("_referrers/sha256/{hex}/sha256/{hex}"), Item::Row(digest)),
             ("_referrers/stamp".to_owned(), Item::Foreign),
             ("_uploads/one/data".to_owned(), Item::Upload),

@@ -37,8 +37,13 @@ impl RepositoryCopy<'_> {
     /// Copies entries of tags' indexes, by which distribution finds what a tag has meant.
     pub(super) fn copy_index_entries(&mut self, batch: Vec<(Item, Pair)>) -> Result<(), StorageError> {
         let Compared { different, .. } = self.compare(batch, MAX_LINK_BYTES, true)?;
-        let entries: Vec<Entry<'_>> =
-            different.iter().map(|(_, pair, bytes)| (pair.key.clone(), &bytes[..])).collect();
+        // Distribution lists a tag that has an index, although the tag itself is not copied.
+        let is_left_out = |item: &Item| matches!(item, Item::Index(digest) if self.failed.contains(digest));
+        let entries: Vec<Entry<'_>> = different
+            .iter()
+            .filter(|(item, ..)| !is_left_out(item))
+            .map(|(_, pair, bytes)| (pair.key.clone(), &bytes[..]))
+            .collect();
         self.write(&[&entries])?;
         self.pass.report().others += entries.len() as u64;
         Ok(())

@@ -20,6 +20,7 @@ fn a_damaged_blob_is_named_with_all_that_needs_it_and_the_rest_is_copied() {
     let store = Store::open(to.clone(), false).unwrap();
     assert!(resolve_tag(&store, "a", "v1").is_some());
     assert_eq!(resolve_tag(&store, "a", "all"), None);
+    assert!(!objects(&to).keys().any(|key| key.contains("/tags/v2/")), "distribution would list the tag");
     drop(store);
 
     push_blob(&Store::open(from.clone(), false).unwrap(), "a", b"layer of two").unwrap();
