@@ -109,7 +109,12 @@ impl Report for MigrationReport {
         }
         if self.complete {
             line(format_args!("{} is complete; start the registry on it", sanitize(&self.to)));
-        } else if !self.dry_run && self.fault_count == 0 {
+        } else if self.fault_count > 0 {
+            line(format_args!(
+                "correct what is named above, such as by a push of the damaged images to {}, and run the command again",
+                sanitize(&self.from)
+            ));
+        } else if !self.dry_run {
             line(format_args!(
                 "to change over, stop what writes to {}, and run the command again with --final",
                 sanitize(&self.from)
@@ -151,6 +156,7 @@ mod tests {
         let fault = MigrationFault { subject: "a:v1\u{1b}".into(), reason: "is damaged".into() };
         let faulty = Migrated { faults: vec![fault], fault_count: 3, ..copied };
         let text = report(true, false, faulty);
+        assert!(text.ends_with("to /a, and run the command again\n"), "{text}");
         let begin = "not copied: a:v1\\u{1b}: is damaged\nnot copied: 2 more\nwould be copied: 1 blob";
         assert!(text.starts_with(begin), "{text}");
     }

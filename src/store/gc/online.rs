@@ -236,6 +236,7 @@ impl Store {
             condemned = report.revisions.condemned + report.links.condemned + report.blobs.condemned,
             removed = report.revisions.doomed + report.links.doomed + report.blobs.doomed,
             removed_bytes = report.blobs.doomed_bytes,
+            dry_run = report.is_dry_run,
             "collection cycle complete"
         );
         Ok(Cycle::Done(report))
