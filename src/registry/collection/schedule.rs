@@ -28,7 +28,9 @@ pub(super) struct LastCycle {
 impl From<&CycleReport> for LastCycle {
     fn from(report: &CycleReport) -> Self {
         let time = |seconds| UNIX_EPOCH.checked_add(Duration::from_secs(seconds)).unwrap_or(UNIX_EPOCH);
-        Self { begin: time(report.begun), end: time(report.ended), has_more: report.has_more }
+        // The report has no fractions of a second, and a cycle that begins too early has to wait again.
+        let end = time(report.ended.saturating_add(1));
+        Self { begin: time(report.begun), end, has_more: report.has_more }
     }
 }
 
@@ -79,6 +81,20 @@ mod tests {
 
     fn cycle(begin: u32, end: u32, has_more: bool) -> LastCycle {
         LastCycle { begin: midnight() + begin * HOUR, end: midnight() + end * HOUR, has_more }
+    }
+
+    #[test]
+    fn a_cycle_begins_no_fraction_of_a_second_before_the_end_of_the_grace() {
+        let report = CycleReport { begun: 1_000, ended: 2_000, ..CycleReport::default() };
+        let settings = CollectionSettings {
+            interval: Duration::from_mins(10),
+            grace: Duration::from_mins(10),
+            ..CollectionSettings::of(Writers::Ours)
+        };
+        // The latest end of a cycle that the report shows as 2,000.
+        let ended = UNIX_EPOCH + Duration::from_millis(2_000_999);
+        let begin = ended + wait(&settings, Some(LastCycle::from(&report)), ended);
+        assert!(begin >= ended + settings.grace);
     }
 
     #[test]
