@@ -243,7 +243,7 @@ fn details(errors: &[ErrorDetail<String>]) -> String {
 /// Returns what to do about a status, if that is known.
 fn advice(status: StatusCode) -> &'static str {
     match status {
-        StatusCode::FORBIDDEN => "; ask for the right to do this, or log in as another user",
+        StatusCode::FORBIDDEN => "; if you lack the right to do this, ask for it, or log in as another user",
         StatusCode::TOO_MANY_REQUESTS => "; the registry limits requests, so try again later",
         _ => "",
     }

@@ -216,8 +216,8 @@ async fn a_user_without_the_right_is_told_so() {
     let client = client_with(&login_for(&registry.host), folder.path());
     let error = client.manifest(&reference(&registry.host, "a")).await.unwrap_err();
     assert!(matches!(&error, ClientError::Status { status, .. } if status.as_u16() == 403), "{error}");
-    let expected =
-        "403 Forbidden: DENIED: requested access; ask for the right to do this, or log in as another user";
+    let expected = "403 Forbidden: DENIED: requested access; if you lack the right to do this, ask for it, or log in \
+                    as another user";
     assert!(error.to_string().contains(expected), "{error}");
 }
 
