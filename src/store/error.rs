@@ -20,7 +20,7 @@ pub enum StoreError {
     #[error("tag {0} exists, and refers to another manifest")]
     TagExists(Tag),
     /// The tag keeps its first manifest, and cannot be deleted.
-    #[error("tag {tag} is immutable here: it means {digest}")]
+    #[error("tag {tag} is immutable here: it refers to {digest}, and cannot be moved or deleted")]
     TagImmutable {
         /// Tag.
         tag: Tag,

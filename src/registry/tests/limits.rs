@@ -61,7 +61,7 @@ async fn an_immutable_tag_is_neither_moved_nor_deleted() {
     for _ in 0..2 {
         assert_eq!(registry.send(Method::PUT, v1, first.clone()).await.0, StatusCode::CREATED);
     }
-    let refused = format!("tag v1 is immutable here: it means {digest}");
+    let refused = format!("tag v1 is immutable here: it refers to {digest}, and cannot be moved or deleted");
     let by_digest = format!("/v2/prod/app/manifests/{digest}");
     let more = "/v2/prod/app/manifests/latest?tag=v1";
     for (method, path, body) in [
@@ -103,13 +103,13 @@ async fn a_quota_refuses_what_does_not_fit() {
     assert_eq!(registry.send(Method::POST, &post(1536), blob(1536)).await.0, StatusCode::CREATED);
     let (status, body) = registry.send(Method::POST, &post(1024), blob(1024)).await;
     assert_eq!(status, StatusCode::FORBIDDEN);
-    let message = "quota of team-a/**: 1.5 of 2 KiB used, 1 KiB more asked";
+    let message = "quota of team-a/** exceeded: 1.5 of 2 KiB used, 1 KiB more needed";
     assert!(body.contains("DENIED") && body.contains(message), "{body}");
     let manifests = "/v2/team-a/other/manifests/";
     let (one, two) = (format!("{manifests}v1"), format!("{manifests}v2"));
     assert_eq!(registry.send(Method::PUT, &one, index("one")).await.0, StatusCode::CREATED);
     let (status, body) = registry.send(Method::PUT, &two, index("one")).await;
-    assert!(status == StatusCode::FORBIDDEN && body.contains("1 of 1 tags used, 1 more asked"), "{body}");
+    assert!(status == StatusCode::FORBIDDEN && body.contains("1 of 1 tags used, 1 more needed"), "{body}");
     let usage = registry.store.quota_usage()[0].1;
     assert_eq!(usage, Some(Usage { bytes: 1536 + index("one").len() as u64, tags: 1 }));
 

@@ -33,15 +33,15 @@ impl QuotaExceeded {
 impl fmt::Display for QuotaExceeded {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { quota, is_of_bytes, limit, used, asked } = self;
-        write!(f, "quota of {}: ", Escaped(quota))?;
+        write!(f, "quota of {} exceeded: ", Escaped(quota))?;
         if !is_of_bytes {
-            return write!(f, "{used} of {limit} tags used, {asked} more asked");
+            return write!(f, "{used} of {limit} tags used, {asked} more needed");
         }
         let unit = unit_of(*limit);
         let asked_unit = unit_of(*asked);
         write!(
             f,
-            "{} of {} {} used, {} {} more asked",
+            "{} of {} {} used, {} {} more needed",
             in_unit(*used, unit),
             in_unit(*limit, unit),
             unit.0,
@@ -75,20 +75,23 @@ mod tests {
         let cases = [
             (
                 QuotaExceeded::bytes("team-a/**".into(), 500 << 30, gib(4982) + 1, gib(31) + 1),
-                "quota of team-a/**: 498.2 of 500 GiB used, 3.1 GiB more asked",
+                "quota of team-a/** exceeded: 498.2 of 500 GiB used, 3.1 GiB more needed",
             ),
             (
                 QuotaExceeded::bytes("a".into(), 1536, 0, 2047),
-                "quota of a: 0 of 1.5 KiB used, 1.9 KiB more asked",
+                "quota of a exceeded: 0 of 1.5 KiB used, 1.9 KiB more needed",
             ),
-            (QuotaExceeded::bytes("a".into(), 0, 5, 1), "quota of a: 5 of 0 bytes used, 1 bytes more asked"),
+            (
+                QuotaExceeded::bytes("a".into(), 0, 5, 1),
+                "quota of a exceeded: 5 of 0 bytes used, 1 bytes more needed",
+            ),
             (
                 QuotaExceeded::bytes("a".into(), u64::MAX, u64::MAX, u64::MAX),
-                "quota of a: 16777215.9 of 16777215.9 TiB used, 16777215.9 TiB more asked",
+                "quota of a exceeded: 16777215.9 of 16777215.9 TiB used, 16777215.9 TiB more needed",
             ),
             (
                 QuotaExceeded::tags("a".into(), 10_000, 9_999, 2),
-                "quota of a: 9999 of 10000 tags used, 2 more asked",
+                "quota of a exceeded: 9999 of 10000 tags used, 2 more needed",
             ),
         ];
         for (refusal, text) in cases {

@@ -62,7 +62,10 @@ fn an_immutable_tag_keeps_its_first_manifest() {
         put(store, NAME, &first, &["v1"]).unwrap();
         for pushed in [&["v1"][..], &["latest", "v1"], &["v1", "latest"], &["v0", "v1"]] {
             let refused = put(store, NAME, &second, pushed).unwrap_err();
-            assert_eq!(refused.to_string(), format!("tag v1 is immutable here: it means {digest}"));
+            assert_eq!(
+                refused.to_string(),
+                format!("tag v1 is immutable here: it refers to {digest}, and cannot be moved or deleted")
+            );
             assert_eq!((served(store, "v1"), served(store, "latest")), (Some(digest.clone()), None));
             assert_eq!(served(store, "v0"), None);
         }
