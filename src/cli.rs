@@ -139,7 +139,7 @@ enum Command {
     Logout(logout::Args),
     /// Try what an object store can do
     Storage(storage_command::Args),
-    /// Remove from a storage folder what no manifest needs, while no registry serves it
+    /// Remove what no manifest needs, from a folder that no registry serves, or from a bucket
     Gc(gc::Args),
     /// Name the damage of a storage folder or bucket, and repair what has exactly one answer
     Fsck(fsck::Args),
