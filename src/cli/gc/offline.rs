@@ -28,6 +28,12 @@ pub(in crate::cli) struct GcReport {
     not_understood: Vec<Unread>,
     /// Manifests whose bytes are damaged; their repositories stay as they are, and so do all bytes.
     damaged: Vec<Unread>,
+    /// Age below which content stays, in minutes.
+    #[serde(skip)]
+    grace_minutes: u64,
+    /// Manifests without a tag stay.
+    #[serde(skip)]
+    keeps_untagged: bool,
 }
 
 #[derive(Debug, Serialize)]
@@ -64,7 +70,7 @@ pub(in crate::cli) fn collect(folder: &Path, wanted: &Collection) -> anyhow::Res
     warn_of_other_machines(folder);
     let storage = open_folder(folder, Access::Write)?;
     let store = Store::open(storage, false).context("failed to finish what a crash had cut off")?;
-    Ok(GcReport::new(wanted.dry_run, store.collect(wanted)?))
+    Ok(GcReport::new(wanted, store.collect(wanted)?))
 }
 
 /// Warns where the lock of the folder may not keep a registry on another machine from writing.
@@ -101,13 +107,15 @@ pub(in crate::cli) fn ensure_store(folder: &Path) -> anyhow::Result<()> {
 // === impl GcReport ===
 
 impl GcReport {
-    fn new(dry_run: bool, collected: Collected) -> Self {
+    fn new(wanted: &Collection, collected: Collected) -> Self {
         let removed_link = |(repository, digest): (RepositoryName, Digest)| RemovedLink {
             repository: repository.to_string(),
             digest,
         };
         Self {
-            dry_run,
+            dry_run: wanted.dry_run,
+            grace_minutes: wanted.grace.as_secs() / 60,
+            keeps_untagged: !wanted.untagged,
             bytes: collected.blobs.iter().map(|(_, length)| length).sum(),
             manifests: collected.manifests.into_iter().map(removed_link).collect(),
             links: collected.links.into_iter().map(removed_link).collect(),
@@ -171,11 +179,50 @@ impl Report for GcReport {
             count(self.kept, "blob"),
             if self.kept == 1 { "stays" } else { "stay" }
         ));
+        if self.manifests.is_empty() && self.blobs.is_empty() {
+            if self.grace_minutes > 0 {
+                line(format_args!("content younger than {} minutes stays; see --grace", self.grace_minutes));
+            }
+            if self.keeps_untagged {
+                line(format_args!("manifests without a tag stay; see --delete-untagged"));
+            }
+        }
         text
     }
 
     /// Returns the digests whose bytes are freed.
     fn essence(&self) -> String {
         output::lines(self.blobs.iter().map(|blob| &blob.digest))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_collection_that_removes_nothing_says_what_it_spares() {
+        let text = |grace_minutes, keeps_untagged| {
+            let report = GcReport {
+                dry_run: true,
+                manifests: Vec::new(),
+                links: Vec::new(),
+                blobs: Vec::new(),
+                bytes: 0,
+                kept: 1,
+                not_understood: Vec::new(),
+                damaged: Vec::new(),
+                grace_minutes,
+                keeps_untagged,
+            };
+            report.text()
+        };
+        let sum = "0 manifests, 0 links and 0 blobs of 0 B would be removed; 1 blob stays\n";
+        let (young, untagged) = (
+            "content younger than 60 minutes stays; see --grace\n",
+            "manifests without a tag stay; see --delete-untagged\n",
+        );
+        assert_eq!(text(60, true), [sum, young, untagged].concat());
+        assert_eq!(text(0, false), sum);
     }
 }
