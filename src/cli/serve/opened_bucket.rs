@@ -8,7 +8,8 @@ use tokio::runtime::Handle;
 use super::plan::FolderAccess;
 use crate::bucket::{
     self, AzureOptions, Bucket, BucketOptions, BucketSettings, BucketUploads, HttpClients, KeptProbe,
-    ListingQuery, Objects, ProbeDepth, ProbeReport, StoreOptions, TransferMemory, UploadOptions,
+    ListingQuery, Objects, ProbeDepth, ProbeReport, StoreAbilities, StoreOptions, TransferMemory,
+    UploadOptions,
 };
 use crate::client::{TlsOptions, client_builder};
 use crate::oci::escape::Escaped;
@@ -139,16 +140,19 @@ fn is_enough(kept: &KeptProbe, objects: &dyn Objects, options: &BucketOptions) -
 
 /// Logs what an earlier probe found.
 fn log_kept(kept: &KeptProbe, options: &BucketOptions) {
-    let able: Vec<_> =
-        kept.abilities.by_name().into_iter().filter_map(|(name, is_able)| is_able.then_some(name)).collect();
-    tracing::info!(storage = %options, probed = %Escaped(&kept.probed), able = %able.join(", "), "store was probed before");
+    let able = able(&kept.abilities);
+    tracing::info!(storage = %options, probed = %Escaped(&kept.probed), %able, "store was probed before");
+}
+
+/// Returns the abilities that a store has, by the names that the metrics use.
+fn able(abilities: &StoreAbilities) -> String {
+    let able = abilities.by_name().into_iter().filter_map(|(name, is_able)| is_able.then_some(name));
+    able.collect::<Vec<_>>().join(", ")
 }
 
 /// Logs what the probe found.
 fn log_findings(report: &ProbeReport, options: &BucketOptions) {
-    let able: Vec<_> =
-        report.findings.iter().filter(|found| found.outcome == Some(true)).map(|found| found.name).collect();
-    tracing::info!(storage = %options, able = %able.join(", "), "store probed");
+    tracing::info!(storage = %options, able = %able(&report.abilities), "store probed");
     for found in report.findings.iter().filter(|found| found.outcome == Some(false)) {
         tracing::warn!(storage = %options, lacks = %found.name, "store lacks an ability: {}", found.without);
     }
