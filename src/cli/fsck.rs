@@ -261,9 +261,21 @@ impl From<&Finding> for Row {
 }
 
 impl Row {
-    /// Returns two lines: the place of the damage, and what to do.
+    /// Returns up to three lines: the place of the damage, what is affected, and what to do.
     fn text(&self) -> String {
-        let mut text = format!("{} {} {}\n   ", self.severity, self.kind, sanitize(&self.key));
+        let mut text = format!("{} {} {}\n", self.severity, self.kind, sanitize(&self.key));
+        let affected = self.affected();
+        if !affected.is_empty() {
+            writeln!(text, "   {affected}").expect("writing to a string does not fail");
+        }
+        let (meaning, remedy) = (self.meaning, if self.repaired { "repaired" } else { self.remedy });
+        writeln!(text, "    {meaning}: {remedy}").expect("writing to a string does not fail");
+        text
+    }
+
+    /// Returns repository, tags, digest and detail, each with a space before it.
+    fn affected(&self) -> String {
+        let mut text = String::new();
         if let Some(repository) = &self.repository {
             text += " ";
             text += &sanitize(repository);
@@ -278,8 +290,6 @@ impl Row {
         if !self.detail.is_empty() {
             write!(text, " ({})", sanitize(&self.detail)).expect("writing to a string does not fail");
         }
-        let (meaning, remedy) = (self.meaning, if self.repaired { "repaired" } else { self.remedy });
-        writeln!(text, "\n    {meaning}: {remedy}").expect("writing to a string does not fail");
         text
     }
 }
@@ -371,6 +381,7 @@ mod tests {
         assert!(text.ends_with("gone: push\n") && text.contains(":v1"), "{text}");
         assert_eq!(text.lines().count(), 3);
         assert!(!text.contains(['\u{1b}', '\u{7}']), "{text:?}");
-        assert!(Row { repaired: true, ..row }.text().ends_with("gone: repaired\n"));
+        let bare = Row { repaired: true, repository: None, tags: Vec::new(), detail: String::new(), ..row };
+        assert!(bare.text().ends_with("b\n    gone: repaired\n"), "{:?}", bare.text());
     }
 }

@@ -89,7 +89,7 @@ pub(super) const ROWS: [Row; 51] = [
         "link-without-content",
         Error,
         "a repository links a blob whose bytes are gone; clients get 404",
-        "push the image again: clients send bytes that are absent",
+        "push the image again",
     ),
     row(
         Kind::LinkToDamagedContent,
