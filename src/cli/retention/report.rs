@@ -205,7 +205,7 @@ impl output::Report for RetentionOutcome {
         };
         for ExcessRow { repository, deleted, tags } in &self.excesses {
             line(format_args!(
-                "{repository}: {deleted} of {} would go, more than maxdelete allows, so that none does",
+                "{repository}: {deleted} of {} would go, more than maxdelete allows, so that none does; see --max-delete of run",
                 count(*tags, "tag")
             ));
         }
