@@ -84,10 +84,14 @@ impl UrlOptions {
 }
 
 impl BucketOptions {
-    /// Returns true if a text has the scheme of a bucket, and so is no path of a folder.
+    /// Returns true if a text has a scheme, and so is no path of a folder. A scheme that no bucket has is refused when
+    /// the text is parsed.
     #[must_use]
     pub fn is_url(text: &str) -> bool {
-        ["s3://", "gs://", "az://"].iter().any(|scheme| text.starts_with(scheme))
+        text.split_once("://").is_some_and(|(scheme, _)| {
+            let is_part = |c: char| c.is_ascii_alphanumeric() || "+-.".contains(c);
+            scheme.starts_with(|c: char| c.is_ascii_alphabetic()) && scheme.chars().all(is_part)
+        })
     }
 }
 
@@ -183,7 +187,13 @@ mod tests {
             assert_eq!(url.parse::<BucketOptions>().unwrap().to_string(), url);
         }
         assert_eq!("s3://images/a%20b/".parse::<BucketOptions>().unwrap().root.as_str(), "a b");
-        assert!(!BucketOptions::is_url("/srv/s3"));
+        for path in ["/srv/s3", "srv", "./ftp://x", "/a://b", "://b"] {
+            assert!(!BucketOptions::is_url(path), "{path}");
+        }
+        for url in ["ftp://x", "s3a://bucket", "https://bucket.s3.amazonaws.com"] {
+            assert!(BucketOptions::is_url(url), "{url}");
+            assert_eq!(url.parse::<BucketOptions>().unwrap_err(), InvalidBucketUrl::Scheme);
+        }
     }
 
     #[test]
