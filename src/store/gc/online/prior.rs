@@ -16,7 +16,6 @@ use crate::{Store, StoreError};
 /// Longest list of a shard, in bytes: 1,000 lines, each with a name of a repository.
 const MAX_LIST_BYTES: u64 = 1024 * 1024;
 
-/// Condemned subject.
 #[derive(Clone, Debug)]
 pub(super) struct Condemned {
     pub(super) hash: SubjectHash,

@@ -1,4 +1,4 @@
-//! What the store owes its clients at each moment, and the search for a removal that breaks it.
+//! Obligations of the store to its clients at each moment, and the search for a removal that breaks it.
 //!
 //! The oracle hears of each request of a client at its begin and at its answer. What requests at the same time leave
 //! open, it does not demand.
