@@ -169,7 +169,7 @@ fn survives_a_zombie(removed: Option<Safeguard>) -> bool {
 }
 
 #[test]
-fn row_10_nothing_is_removed_by_a_leader_that_was_stopped_between_lease_and_removal() {
+fn nothing_is_removed_by_a_leader_that_was_stopped_between_lease_and_removal() {
     assert!(survives_a_zombie(None));
     assert!(!survives_a_zombie(Some(Safeguard::Fence)), "the test would find a missing fence");
 }
