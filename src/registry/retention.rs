@@ -1,4 +1,5 @@
-//! Retention by a configuration: its patterns, compiled for the planner of the store, and its part in collection.
+//! Retention by a configuration: its patterns, compiled for the planner of the store, and its part in
+//! collection.
 
 #[cfg(test)]
 mod tests;
@@ -65,8 +66,8 @@ impl Retention {
         Ok(report)
     }
 
-    /// Returns the rules by which the collection after [`run`](Self::run) keeps manifests without a tag. After a dry run
-    /// all of them stay.
+    /// Returns the rules by which the collection after [`run`](Self::run) keeps manifests without a tag.
+    /// After a dry run all of them stay.
     #[must_use]
     pub fn rules(&self, store: &Store) -> RetentionRules {
         RetentionRules::new(store.clone(), self.policies.clone(), self.ran_dry.load(Ordering::Relaxed))

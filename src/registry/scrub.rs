@@ -18,7 +18,8 @@ const RETRY_INTERVAL: Duration = Duration::from_mins(1);
 /// Settings for the scrub.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Scrub {
-    /// Time in which all content is read once; zero if only content is checked that a client's read found damaged.
+    /// Time in which all content is read once; zero if only content is checked that a client's read found
+    /// damaged.
     pub interval: Duration,
     /// Greatest number of bytes that are read per second.
     pub rate: NonZeroU64,
@@ -84,8 +85,8 @@ fn in_force(settings: &Settings) -> Option<Scrub> {
     Some(settings.scrub).filter(|_| !settings.read_only)
 }
 
-/// Scrubs the store for as long as the registry runs, and continues at once after settings that concern it were
-/// replaced, this replica has become the one that leads, or a read found damage.
+/// Scrubs the store for as long as the registry runs, and continues at once after settings that concern it
+/// were replaced, this replica has become the one that leads, or a read found damage.
 pub(crate) async fn run(
     store: Store,
     sources: Vec<Arc<dyn HealSource>>,

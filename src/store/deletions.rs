@@ -1,7 +1,8 @@
 //! Record of the deletions that the registry makes by itself, for administrators who must account for them.
 //!
-//! Each deletion is a log line at once, and an event for the observer of the store. Its record goes to a bounded batch
-//! in memory, and from there to an object of JSON lines in the storage: one object for many deletions.
+//! Each deletion is a log line at once, and an event for the observer of the store. Its record goes to a
+//! bounded batch in memory, and from there to an object of JSON lines in the storage: one object for many
+//! deletions.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -96,8 +97,8 @@ pub trait DeletionObserver: fmt::Debug + Send + Sync {
 #[derive(Debug, Default)]
 pub(super) struct Deletions {
     waiting: Mutex<VecDeque<Record>>,
-    /// Number of the last object that this process wrote. Locked while objects are written, so that records are in
-    /// the order of their deletions.
+    /// Number of the last object that this process wrote. Locked while objects are written, so that records
+    /// are in the order of their deletions.
     last_object: Mutex<u64>,
     observer: Mutex<Option<Arc<dyn DeletionObserver>>>,
 }
@@ -196,7 +197,8 @@ impl Store {
     }
 
     /// Records a deletion by the registry itself: logs it, tells the observer, and keeps the record for
-    /// [`flush_deletions`](Self::flush_deletions). Many records are flushed at once, and then the call blocks.
+    /// [`flush_deletions`](Self::flush_deletions). Many records are flushed at once, and then the call
+    /// blocks.
     pub fn record_deletion(&self, deletion: Deletion) {
         let time = self.storage().now();
         deletion.log();
@@ -228,8 +230,8 @@ impl Store {
         }
     }
 
-    /// Writes the records of deletions to the storage, as one object of JSON lines for each day. After an error the
-    /// records stay in memory. Blocks.
+    /// Writes the records of deletions to the storage, as one object of JSON lines for each day. After an
+    /// error the records stay in memory. Blocks.
     pub fn flush_deletions(&self) -> Result<(), StoreError> {
         let mut last = self.0.deletions.last_object.lock().unwrap_or_else(PoisonError::into_inner);
         loop {

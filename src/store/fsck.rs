@@ -1,9 +1,9 @@
 //! Examination of a storage: each kind of damage is named, and repaired where it has exactly one answer.
 //!
-//! All keys are visited in their order, a page at a time, and their kinds are told by `layout::kinds`. That order
-//! has the bytes before the repositories, and of each repository its blobs, manifests, tags, referrers and
-//! uploads, so that what a key refers to is known when the key is visited. Memory holds a window of the bytes
-//! (`contents`), and of one repository at a time the links.
+//! All keys are visited in their order, a page at a time, and their kinds are told by `layout::kinds`. That
+//! order has the bytes before the repositories, and of each repository its blobs, manifests, tags, referrers
+//! and uploads, so that what a key refers to is known when the key is visited. Memory holds a window of the
+//! bytes (`contents`), and of one repository at a time the links.
 //!
 //! Nothing is changed without [`FsckOptions::repair`], so that an examination may run beside a registry. A
 //! change by that registry looks like damage for a moment: everything that seems to be missing is looked up

@@ -1,7 +1,7 @@
 //! Garbage collection: removes content that no manifest needs.
 //!
-//! [`offline`] collects while no registry runs on the storage. [`online`] collects while any number of registries
-//! serve and take pushes. Both keep what a manifest needs ([`needs`]).
+//! [`offline`] collects while no registry runs on the storage. [`online`] collects while any number of
+//! registries serve and take pushes. Both keep what a manifest needs ([`needs`]).
 
 pub(super) mod link_guard;
 mod needs;

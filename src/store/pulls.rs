@@ -1,8 +1,8 @@
 //! Last pulls of tags and manifests, recorded without a write for each pull.
 //!
-//! Each process notes the first pull of a tag or manifest in an hour, in memory. Objects under `pulls/log` record what
-//! was noted since the last one; the leader folds them into one snapshot for each of 256 parts of the repositories.
-//! A crash loses the pulls since the last object, of a quarter of an hour at most.
+//! Each process notes the first pull of a tag or manifest in an hour, in memory. Objects under `pulls/log`
+//! record what was noted since the last one; the leader folds them into one snapshot for each of 256 parts of
+//! the repositories. A crash loses the pulls since the last object, of a quarter of an hour at most.
 
 mod snapshot;
 #[cfg(test)]
@@ -30,8 +30,8 @@ const SHARDS: usize = 16;
 /// Noted pulls from which an object is written at once.
 const MAX_PULLS_PER_OBJECT: usize = 10_000;
 
-/// Most noted pulls while the storage refuses objects: some twenty megabytes. Later ones are lost, and the record says
-/// so.
+/// Most noted pulls while the storage refuses objects: some twenty megabytes. Later ones are lost, and the
+/// record says so.
 const MAX_WAITING_PULLS: usize = 10 * MAX_PULLS_PER_OBJECT;
 
 /// Most pulls of an hour that one lock remembers. Beyond, pulls of the hour are noted a second time.
@@ -132,8 +132,9 @@ fn hour_of(time: SystemTime) -> u64 {
 impl Store {
     /// Notes that a client got a manifest, by tag or by digest. Never waits for the storage.
     ///
-    /// A pull of an index is that of the index, and a pull of one of its manifests is that of the manifest. Clients get
-    /// an index before its manifests, so that both are noted; [`Pulls::newest`] judges an index by its manifests, too.
+    /// A pull of an index is that of the index, and a pull of one of its manifests is that of the manifest.
+    /// Clients get an index before its manifests, so that both are noted; [`Pulls::newest`] judges an index
+    /// by its manifests, too.
     pub fn note_pull(&self, name: &RepositoryName, digest: &Digest, tag: Option<&Tag>) {
         self.0.pulls.note(name, digest, tag, hour_of(SystemTime::now()));
     }
@@ -149,8 +150,8 @@ impl Store {
         self.0.pulls.written_objects.load(Ordering::Relaxed)
     }
 
-    /// Writes the noted pulls to the storage, as objects of at most 10,000. After an error the pulls stay in memory.
-    /// Blocks.
+    /// Writes the noted pulls to the storage, as objects of at most 10,000. After an error the pulls stay in
+    /// memory. Blocks.
     pub fn flush_pulls(&self) -> Result<(), StoreError> {
         let recorder = &self.0.pulls;
         let mut last = lock(&recorder.last_object);

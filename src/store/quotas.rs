@@ -1,9 +1,9 @@
 //! Quotas: limits of the content and the tags of repositories.
 //!
-//! The usage of a repository is the bytes of its distinct blobs and manifests, and the number of its tags. A process
-//! that has the storage to itself counts exactly: it scans the repositories of a quota before their first change, and
-//! then charges each change before it is made. Replicas of a shared storage begin with the usage that the last mark of a
-//! collection has found, and tell each other their changes (`exchange`).
+//! The usage of a repository is the bytes of its distinct blobs and manifests, and the number of its tags. A
+//! process that has the storage to itself counts exactly: it scans the repositories of a quota before their
+//! first change, and then charges each change before it is made. Replicas of a shared storage begin with the
+//! usage that the last mark of a collection has found, and tell each other their changes (`exchange`).
 //!
 //! Only limits refuse. Deletions always pass, and so does a push of what the repository has.
 
@@ -263,8 +263,8 @@ impl Store {
         state.quotas.iter().cloned().enumerate().map(|(index, quota)| (quota, usage(index))).collect()
     }
 
-    /// Fails if an upload of `bytes` new bytes into a repository would exceed a quota; without a number, if a quota is
-    /// used up. May scan repositories, and blocks.
+    /// Fails if an upload of `bytes` new bytes into a repository would exceed a quota; without a number, if a
+    /// quota is used up. May scan repositories, and blocks.
     pub fn check_quota(&self, name: &RepositoryName, bytes: Option<u64>) -> Result<(), StoreError> {
         if !self.has_quota(name) {
             return Ok(());
@@ -278,9 +278,9 @@ impl Store {
         Ok(())
     }
 
-    /// Makes a change that adds content to a repository, unless a quota refuses it. `cost` finds the usage that the
-    /// change adds, and `change` returns false beside its result if it added nothing after all. Of several changes that
-    /// add content of one digest, each waits for the one before.
+    /// Makes a change that adds content to a repository, unless a quota refuses it. `cost` finds the usage
+    /// that the change adds, and `change` returns false beside its result if it added nothing after all. Of
+    /// several changes that add content of one digest, each waits for the one before.
     pub(super) fn within_quota<T>(
         &self,
         name: &RepositoryName,
@@ -310,8 +310,8 @@ impl Store {
         }
     }
 
-    /// Makes a change that removes content from a repository, and returns with its result the usage that it removed.
-    /// Never fails because of a quota.
+    /// Makes a change that removes content from a repository, and returns with its result the usage that it
+    /// removed. Never fails because of a quota.
     pub(super) fn freeing_quota<T>(
         &self,
         name: &RepositoryName,

@@ -1,18 +1,18 @@
 //! Scrub: reads all stored content at leisure, and takes away bytes that do not have their digest.
 //!
-//! A disk loses bits without a word, and bytes that no client asks for are damaged for years until one does. The scrub
-//! therefore reads all content once in an interval, in the order of digests, and remembers its position in the storage.
-//! Bytes that a client's read found damaged are read first. Nothing is believed to be damaged by one read: a second one,
-//! from where the bytes are kept for good, must find the same.
+//! A disk loses bits without a word, and bytes that no client asks for are damaged for years until one does.
+//! The scrub therefore reads all content once in an interval, in the order of digests, and remembers its
+//! position in the storage. Bytes that a client's read found damaged are read first. Nothing is believed to
+//! be damaged by one read: a second one, from where the bytes are kept for good, must find the same.
 //!
-//! Damaged bytes are copied into the quarantine and removed. The content is then absent, so that the next client that
-//! checks before it pushes brings it again; where a [`HealSource`] has it, the content is replaced at once. The bytes of
-//! a manifest stay in their place until then: they count as absent as well, and a collection takes a manifest without
-//! bytes for a deleted one, whose layers need not be kept.
+//! Damaged bytes are copied into the quarantine and removed. The content is then absent, so that the next
+//! client that checks before it pushes brings it again; where a [`HealSource`] has it, the content is
+//! replaced at once. The bytes of a manifest stay in their place until then: they count as absent as well,
+//! and a collection takes a manifest without bytes for a deleted one, whose layers need not be kept.
 //!
-//! The leader of the replicas alone makes the rounds. One process reads more in an interval than a bucket commonly
-//! holds, the rate is one bound for all replicas, and the next leader goes on at the kept position; prefixes that
-//! replicas share out would need a register each, and gain nothing.
+//! The leader of the replicas alone makes the rounds. One process reads more in an interval than a bucket
+//! commonly holds, the rate is one bound for all replicas, and the next leader goes on at the kept position;
+//! prefixes that replicas share out would need a register each, and gain nothing.
 
 mod check;
 mod damage;

@@ -84,8 +84,8 @@ impl UrlOptions {
 }
 
 impl BucketOptions {
-    /// Returns true if a text has a scheme, and so is no path of a folder. A scheme that no bucket has is refused when
-    /// the text is parsed.
+    /// Returns true if a text has a scheme, and so is no path of a folder. A scheme that no bucket has is
+    /// refused when the text is parsed.
     #[must_use]
     pub fn is_url(text: &str) -> bool {
         text.split_once("://").is_some_and(|(scheme, _)| {
@@ -153,8 +153,9 @@ fn decoded(path: &str) -> Result<Cow<'_, str>, InvalidRoot> {
 }
 
 impl BucketOptions {
-    /// Returns true if a text can name an account, a bucket or a container: letters, digits, `.`, `-` and `_`. The
-    /// stores demand more; with these characters a name can neither leave its place in a URL nor break a line.
+    /// Returns true if a text can name an account, a bucket or a container: letters, digits, `.`, `-` and
+    /// `_`. The stores demand more; with these characters a name can neither leave its place in a URL nor
+    /// break a line.
     #[must_use]
     pub fn is_name(text: &str) -> bool {
         let is_name_byte = |byte: u8| byte.is_ascii_alphanumeric() || b".-_".contains(&byte);

@@ -44,7 +44,8 @@ fn open_within(
     let client = clients.store.clone();
     let objects = bucket::connect(options, clients.clone())?;
     runtime.block_on(check_root(&objects, options, &clients))?;
-    // A description that cannot be read is no reason to stop: the probe, or the next read, says what is wrong.
+    // A description that cannot be read is no reason to stop: the probe, or the next read, says what is
+    // wrong.
     let kept = runtime.block_on(KeptProbe::read(&objects, options)).ok().flatten();
     let is_writable = access == FolderAccess::Write;
     let mut probe = None;
@@ -101,8 +102,8 @@ fn http_clients(options: &BucketOptions) -> anyhow::Result<HttpClients> {
     Ok(HttpClients { store, credentials })
 }
 
-/// Refuses a container of Azure in an account with folders, and one whose content lies under keys with a leading slash,
-/// which the options do not expect: the registry would begin an empty one beside it.
+/// Refuses a container of Azure in an account with folders, and one whose content lies under keys with a
+/// leading slash, which the options do not expect: the registry would begin an empty one beside it.
 async fn check_root(
     objects: &dyn Objects,
     options: &BucketOptions,
@@ -132,8 +133,8 @@ async fn has_content(objects: &dyn Objects) -> anyhow::Result<bool> {
     Ok(!objects.list(query).await?.entries.is_empty())
 }
 
-/// Returns true if a writer may rely on an earlier probe. One of a store that cannot create objects is made again where
-/// there are several writers, since it refuses the store and says why.
+/// Returns true if a writer may rely on an earlier probe. One of a store that cannot create objects is made
+/// again where there are several writers, since it refuses the store and says why.
 fn is_enough(kept: &KeptProbe, objects: &dyn Objects, options: &BucketOptions) -> bool {
     kept.is_fresh(objects) && (kept.abilities.creates || options.is_exclusive)
 }

@@ -28,8 +28,8 @@ pub(super) struct LastCycle {
 impl From<&CycleReport> for LastCycle {
     fn from(report: &CycleReport) -> Self {
         let time = |seconds| UNIX_EPOCH.checked_add(Duration::from_secs(seconds)).unwrap_or(UNIX_EPOCH);
-        // The report has no fractions of a second, and is written a moment before the grace begins. A cycle that begins
-        // too early has to wait, after the work before it was done for nothing.
+        // The report has no fractions of a second, and is written a moment before the grace begins. A cycle
+        // that begins too early has to wait, after the work before it was done for nothing.
         let end = time(report.ended.saturating_add(2));
         Self { begin: time(report.begun), end, has_more: report.has_more }
     }

@@ -71,7 +71,8 @@ fn digest(image: &str) -> Digest {
     Digest::sha256(image.as_bytes())
 }
 
-/// Judges the tags of an example, each repository by itself. Returns the verdicts in the order of the example.
+/// Judges the tags of an example, each repository by itself. Returns the verdicts in the order of the
+/// example.
 fn judge(policies: &Policies, recorded: Option<Duration>, tags: &[ExampleTag]) -> Vec<Verdict> {
     let mut repositories: BTreeMap<&str, Vec<TagFacts>> = BTreeMap::new();
     for example in tags {

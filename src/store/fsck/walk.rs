@@ -11,8 +11,8 @@ use crate::layout::kinds::{KeyKind, OwnPart, RepositoryPart, kind};
 use crate::layout::{self, Key};
 use crate::storage::{Meta, SCAN_PAGE_SIZE, ScanPage, StorageError};
 
-/// Number of keys in a page of a folder. Each page lists the folders on its way again, of which one may have a million
-/// names.
+/// Number of keys in a page of a folder. Each page lists the folders on its way again, of which one may have
+/// a million names.
 const FOLDER_PAGE_KEYS: usize = 20_000;
 
 /// Number of keys between two reports of progress.

@@ -172,8 +172,8 @@ impl Store {
         })
     }
 
-    /// Reads all manifests of a repository; returns them, and those that are damaged unless these are an error. A
-    /// manifest without bytes is skipped: its parts cannot be needed any more.
+    /// Reads all manifests of a repository; returns them, and those that are damaged unless these are an
+    /// error. A manifest without bytes is skipped: its parts cannot be needed any more.
     fn manifests_of(
         &self,
         name: &RepositoryName,

@@ -64,8 +64,8 @@ struct Recorded {
 // === impl Pulls ===
 
 impl Pulls {
-    /// Returns the time from which all pulls are known; `None` if pulls were never recorded. What was pushed after that
-    /// time and has no pull was never pulled.
+    /// Returns the time from which all pulls are known; `None` if pulls were never recorded. What was pushed
+    /// after that time and has no pull was never pulled.
     #[must_use]
     pub const fn recording_since(&self) -> Option<SystemTime> {
         self.since
@@ -137,8 +137,8 @@ fn seconds_of(time: SystemTime) -> u64 {
 }
 
 impl Store {
-    /// Begins the record of pulls, or continues one that was interrupted for less than two days. Call once before
-    /// pulls are noted.
+    /// Begins the record of pulls, or continues one that was interrupted for less than two days. Call once
+    /// before pulls are noted.
     pub fn begin_pull_records(&self) -> Result<(), StoreError> {
         let now = seconds_of(self.storage().now());
         match self.recorded_pulls()? {
@@ -171,8 +171,8 @@ impl Store {
         Ok(Pulls { since, last: snapshot.remove(name).unwrap_or_default() })
     }
 
-    /// Folds the pulls that all processes have recorded into the snapshots, if this process leads. Begins with a
-    /// [`flush_pulls`](Self::flush_pulls). A repetition after an interruption does no harm.
+    /// Folds the pulls that all processes have recorded into the snapshots, if this process leads. Begins
+    /// with a [`flush_pulls`](Self::flush_pulls). A repetition after an interruption does no harm.
     pub fn fold_pulls(&self) -> Result<(), StoreError> {
         let Some(lead) = self.lead() else { return Ok(()) };
         self.flush_pulls()?;

@@ -1,8 +1,9 @@
 //! Exchange of usage between the replicas of a shared storage.
 //!
-//! The mark of a collection writes the usage of all repositories, as of the time at which the mark began. Each replica
-//! writes what it added and removed in windows of half a minute, and adds the windows of all replicas that ended after
-//! the mark began. So pushes of other replicas count half a minute later, and those around the mark may count twice.
+//! The mark of a collection writes the usage of all repositories, as of the time at which the mark began.
+//! Each replica writes what it added and removed in windows of half a minute, and adds the windows of all
+//! replicas that ended after the mark began. So pushes of other replicas count half a minute later, and those
+//! around the mark may count twice.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::Ordering;
@@ -137,8 +138,8 @@ impl Exchange {
 }
 
 impl Store {
-    /// Returns the time after which [`exchange_usage`](Self::exchange_usage) must be called again; `None` without
-    /// quotas, or if no other process has the storage.
+    /// Returns the time after which [`exchange_usage`](Self::exchange_usage) must be called again; `None`
+    /// without quotas, or if no other process has the storage.
     #[must_use]
     pub fn usage_interval(&self) -> Option<Duration> {
         let has_quotas = self.0.quotas.is_used.load(std::sync::atomic::Ordering::Acquire);
@@ -176,8 +177,8 @@ impl Store {
         Ok(())
     }
 
-    /// Finds the usage of a shared storage: by the last mark, or by a scan if there was none. Returns true if a mark
-    /// was found.
+    /// Finds the usage of a shared storage: by the last mark, or by a scan if there was none. Returns true if
+    /// a mark was found.
     pub(super) fn load_shared_usage(&self) -> Result<bool, StoreError> {
         let marked = self.usage_mark()?;
         let has_base = {
@@ -201,8 +202,8 @@ impl Store {
         Ok(true)
     }
 
-    /// Replaces the usage of all repositories by what a mark has found that began at `marked`. Called by the leader of a
-    /// collection. On a storage of this process alone, the process knows the usage better.
+    /// Replaces the usage of all repositories by what a mark has found that began at `marked`. Called by the
+    /// leader of a collection. On a storage of this process alone, the process knows the usage better.
     pub fn set_usage_base(
         &self,
         marked: SystemTime,
@@ -235,8 +236,8 @@ impl Store {
         Ok(())
     }
 
-    /// Finds the usage of all repositories that have quotas, and makes it the base of all replicas. Called by the leader
-    /// after a collection. Without effect on a storage of this process alone.
+    /// Finds the usage of all repositories that have quotas, and makes it the base of all replicas. Called by
+    /// the leader after a collection. Without effect on a storage of this process alone.
     pub fn renew_usage_base(&self, lead: &Lead) -> Result<(), StoreError> {
         if !self.is_shared() || !self.0.quotas.is_used.load(Ordering::Acquire) {
             return Ok(());

@@ -1,7 +1,7 @@
 //! Criteria by which tags and manifests stay: ages and counts. Pure.
 //!
-//! Counts count images: tags of one digest are one. zot counts tags, Harbor and ECR count images, so that no policy of
-//! any of them deletes here what it keeps there.
+//! Counts count images: tags of one digest are one. zot counts tags, Harbor and ECR count images, so that no
+//! policy of any of them deletes here what it keeps there.
 
 use std::cmp::Reverse;
 use std::collections::{HashMap, HashSet};
@@ -10,8 +10,8 @@ use std::time::{Duration, SystemTime};
 use quinistry_oci::Digest;
 use serde::Serialize;
 
-/// Time by which a pull may be older than `pulledwithin` says: records have the precision of an hour, and a crash loses
-/// those of the last minutes.
+/// Time by which a pull may be older than `pulledwithin` says: records have the precision of an hour, and a
+/// crash loses those of the last minutes.
 pub const PULL_SLACK: Duration = Duration::from_hours(1);
 
 /// Criteria, any of which keeps a tag or manifest.
@@ -110,8 +110,8 @@ impl Criteria {
         self.pushed_within.is_none() && self.most_recently_pushed.is_none() && !self.needs_pulls()
     }
 
-    /// Returns the criterion that keeps each candidate, or `None` for one that goes. Candidates are judged together,
-    /// since counts compare them with each other; their order does not matter.
+    /// Returns the criterion that keeps each candidate, or `None` for one that goes. Candidates are judged
+    /// together, since counts compare them with each other; their order does not matter.
     pub(super) fn judge(&self, candidates: &[Candidate<'_>], clock: Clock) -> Vec<Option<Criterion>> {
         let images = images(candidates);
         let pushed = self.most_recently_pushed.map(|count| most_recently_pushed(&images, count));
@@ -178,16 +178,16 @@ fn images<'a>(candidates: &[Candidate<'a>]) -> Vec<Image<'a>> {
     images.into_values().collect()
 }
 
-/// Returns the images that were pushed last. Of images of one time, those come first whose name sorts last: `v10` of
-/// `v1` and `v10`.
+/// Returns the images that were pushed last. Of images of one time, those come first whose name sorts last:
+/// `v10` of `v1` and `v10`.
 fn most_recently_pushed<'a>(images: &[Image<'a>], count: usize) -> HashSet<&'a Digest> {
     let mut images = images.to_vec();
     images.sort_by_key(|image| Reverse((image.pushed, image.name)));
     images.iter().take(count).map(|image| image.digest).collect()
 }
 
-/// Returns the images that were pulled last, and those of which this cannot be excluded: fewer than `count` images
-/// have a recorded pull, and theirs may have come before recording began.
+/// Returns the images that were pulled last, and those of which this cannot be excluded: fewer than `count`
+/// images have a recorded pull, and theirs may have come before recording began.
 fn most_recently_pulled<'a>(images: &[Image<'a>], count: usize, clock: Clock) -> HashSet<&'a Digest> {
     let last_pull = |image: &Image<'_>| match image.pulled {
         Some(pulled) => LastPull::At(pulled),

@@ -12,8 +12,9 @@ use crate::{Store, StoreError};
 type Lengths = HashMap<Digest, u64>;
 
 impl Store {
-    /// Returns the bytes of a repository's content that deleted tags reach and no other tag does: what collection frees
-    /// at most, since other repositories may share the content. `None` if a manifest cannot be read.
+    /// Returns the bytes of a repository's content that deleted tags reach and no other tag does: what
+    /// collection frees at most, since other repositories may share the content. `None` if a manifest cannot
+    /// be read.
     ///
     /// 0 where manifests without a tag stay.
     pub fn bytes_freed_by(

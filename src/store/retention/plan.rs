@@ -56,7 +56,8 @@ pub enum Verdict {
     Deleted {
         /// Index of the policy.
         policy: usize,
-        /// Index of the entry whose patterns match and whose criteria do not hold; `None` if no pattern matches.
+        /// Index of the entry whose patterns match and whose criteria do not hold; `None` if no pattern
+        /// matches.
         entry: Option<usize>,
     },
 }

@@ -1,4 +1,5 @@
-//! Memory of the policies that the last run applied: changed ones run dry once, so that their plan can be read first.
+//! Memory of the policies that the last run applied: changed ones run dry once, so that their plan can be
+//! read first.
 
 use quinistry_oci::{Digest, to_json};
 use serde::{Deserialize, Serialize};

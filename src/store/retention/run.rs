@@ -1,9 +1,9 @@
 //! A run of retention: each repository is judged, and the tags that go are deleted.
 //!
-//! A tag is deleted only if its link is the one that was judged, by [`Storage::remove_if`](crate::Storage::remove_if),
-//! so that a push in between wins. On a shared storage whose tags of objects are hashes of the bytes, a push of the same
-//! manifest under the same tag cannot be told from the judged one by them; the time of the link is compared right
-//! before.
+//! A tag is deleted only if its link is the one that was judged, by
+//! [`Storage::remove_if`](crate::Storage::remove_if), so that a push in between wins. On a shared storage
+//! whose tags of objects are hashes of the bytes, a push of the same manifest under the same tag cannot be
+//! told from the judged one by them; the time of the link is compared right before.
 
 use std::fmt;
 use std::time::SystemTime;
@@ -90,7 +90,8 @@ pub struct Excess {
 }
 
 impl Store {
-    /// Judges the tags of each repository that a policy is for, and passes the plans to `visit`. Changes nothing.
+    /// Judges the tags of each repository that a policy is for, and passes the plans to `visit`. Changes
+    /// nothing.
     pub fn plan_retention(
         &self,
         policies: &Policies,
@@ -106,7 +107,8 @@ impl Store {
 
     /// Applies policies to all repositories: deletes the tags that no policy keeps, unless the run is dry.
     ///
-    /// Runs dry as long as the policies say so, and once after they have changed, unless `run` applies changes at once.
+    /// Runs dry as long as the policies say so, and once after they have changed, unless `run` applies
+    /// changes at once.
     pub fn run_retention(
         &self,
         policies: &Policies,
@@ -160,7 +162,8 @@ impl Store {
         }
     }
 
-    /// Judges the tags of a repository; returns the plan, and the metadata of each tag's link in the plan's order.
+    /// Judges the tags of a repository; returns the plan, and the metadata of each tag's link in the plan's
+    /// order.
     fn judge_tags(
         &self,
         policies: &Policies,
@@ -218,7 +221,8 @@ impl Store {
         Ok(())
     }
 
-    /// Removes a tag if its link is the one that was judged. Returns false if it was written or removed since.
+    /// Removes a tag if its link is the one that was judged. Returns false if it was written or removed
+    /// since.
     fn remove_judged_tag(&self, name: &RepositoryName, tag: &Tag, judged: &Meta) -> Result<bool, StoreError> {
         let mut is_removed = false;
         self.changing_manifests(name, || {
@@ -258,7 +262,8 @@ fn deletion(policies: &Policies, name: &RepositoryName, judged: &JudgedTag) -> D
 // === impl RetentionInputs ===
 
 impl<'a> RetentionInputs<'a> {
-    /// Returns the facts that a store knows: its records of pulls, and its [rules about tags](crate::TagRules).
+    /// Returns the facts that a store knows: its records of pulls, and its [rules about
+    /// tags](crate::TagRules).
     #[must_use]
     pub fn of(store: &'a Store) -> Self {
         Self { pulls: store, is_protected: &|_, _| false }

@@ -1,4 +1,5 @@
-//! Properties of plans, for random facts. The examples of zot, Harbor and ECR are in the crate that reads policies.
+//! Properties of plans, for random facts. The examples of zot, Harbor and ECR are in the crate that reads
+//! policies.
 
 use std::collections::BTreeSet;
 use std::fmt;

@@ -61,7 +61,8 @@ struct Wrong {
 }
 
 impl Store {
-    /// Checks the bytes that lie under a digest. With `believes_storage`, a SHA-256 that the storage tells is enough.
+    /// Checks the bytes that lie under a digest. With `believes_storage`, a SHA-256 that the storage tells is
+    /// enough.
     pub(super) fn check_content(
         &self,
         canonical: &Digest,
@@ -79,7 +80,8 @@ impl Store {
         let mut wrong: Option<Wrong> = None;
         let mut unreadable: Option<ObjectTag> = None;
         for _ in 0..MAX_READS {
-            // The time tells a replacement where equal bytes have equal tags, and the store does not notice damage.
+            // The time tells a replacement where equal bytes have equal tags, and the store does not notice
+            // damage.
             let Some(before) = self.storage().head(&key)? else { return Ok(Verdict::Absent) };
             let is_first = wrong.is_none() && unreadable.is_none();
             let opened =

@@ -67,8 +67,8 @@ impl Store {
         Ok(())
     }
 
-    /// Copies damaged bytes into the quarantine and removes them. Returns false if they were replaced or removed by then,
-    /// and stay as they are.
+    /// Copies damaged bytes into the quarantine and removes them. Returns false if they were replaced or
+    /// removed by then, and stay as they are.
     fn quarantine(&self, canonical: &Digest, damage: Damage) -> Result<bool, StoreError> {
         let Damage { tag, modified, length, mut copy, copy_key, .. } = damage;
         let key = blob(canonical);
@@ -89,7 +89,8 @@ impl Store {
         Ok(true)
     }
 
-    /// Replaces a damaged manifest, whose bytes go into the quarantine, if a source has it. Returns true if one has.
+    /// Replaces a damaged manifest, whose bytes go into the quarantine, if a source has it. Returns true if
+    /// one has.
     fn replace_manifest(
         &self,
         canonical: &Digest,

@@ -18,8 +18,8 @@ pub trait HealSource: fmt::Debug + Send + Sync {
     /// Returns the name of the source for the log, without credentials.
     fn name(&self) -> String;
 
-    /// Reads content, which one of the repositories here has, and gives it to `receive` piece by piece. Returns false if
-    /// the source does not have it. The caller hashes the bytes.
+    /// Reads content, which one of the repositories here has, and gives it to `receive` piece by piece.
+    /// Returns false if the source does not have it. The caller hashes the bytes.
     fn fetch(
         &self,
         digest: &Digest,

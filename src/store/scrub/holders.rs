@@ -11,8 +11,8 @@ use crate::{MAX_LINK_BYTES, Store, StoreError};
 /// Number of links that are read at once.
 const LINKS_AT_ONCE: usize = 64;
 
-/// Greatest number of tags that are looked at for one content: the log line is for a reader, and damage must not cost
-/// the registry hours of reading.
+/// Greatest number of tags that are looked at for one content: the log line is for a reader, and damage must
+/// not cost the registry hours of reading.
 const MAX_TAGS: usize = 10_000;
 
 /// Greatest number of tags that are named.

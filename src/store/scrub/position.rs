@@ -1,7 +1,7 @@
 //! Position of a scrub, which survives a restart and a change of the leader.
 //!
-//! A round has 257 shards: the content of each first two digits of a digest, and then the links. The shards are spread
-//! over the interval, so that a round takes the whole of it. Pure, but for reading and writing.
+//! A round has 257 shards: the content of each first two digits of a digest, and then the links. The shards
+//! are spread over the interval, so that a round takes the whole of it. Pure, but for reading and writing.
 
 use std::time::{Duration, SystemTime};
 
@@ -17,8 +17,8 @@ const LINKS: u16 = 256;
 /// Longest record of a position, in bytes.
 const MAX_POSITION_BYTES: u64 = 4096;
 
-/// Number of rounds in which the bytes of each content are read once where the storage tells their SHA-256: a year of
-/// rounds of a month.
+/// Number of rounds in which the bytes of each content are read once where the storage tells their SHA-256: a
+/// year of rounds of a month.
 const ROUNDS_OF_READING: u64 = 12;
 
 /// Place in a round up to which all content was checked.
@@ -85,7 +85,8 @@ impl Position {
         }
     }
 
-    /// Returns true if the bytes of this content are read in this round although the storage tells their SHA-256.
+    /// Returns true if the bytes of this content are read in this round although the storage tells their
+    /// SHA-256.
     pub(super) fn reads(&self, hex: &str) -> bool {
         let share = u64::from_str_radix(hex.get(2..6).unwrap_or_default(), 16).unwrap_or_default();
         share % ROUNDS_OF_READING == self.round % ROUNDS_OF_READING

@@ -23,8 +23,8 @@ pub struct Quarantined {
     pub length: u64,
 }
 
-/// Returns a key of the quarantine for damaged bytes, which no other replica uses: one that finds its copy useless
-/// removes it.
+/// Returns a key of the quarantine for damaged bytes, which no other replica uses: one that finds its copy
+/// useless removes it.
 pub(super) fn place(canonical: &Digest, now: SystemTime) -> Key {
     let time = Timestamp::try_from(now).unwrap_or_default().strftime("%Y%m%dT%H%M%SZ").to_string();
     let nonce = Uuid::new_v4().simple().to_string();

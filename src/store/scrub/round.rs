@@ -11,7 +11,8 @@ use crate::layout::{Key, blob, content_digest};
 use crate::storage::SCAN_PAGE_SIZE;
 use crate::{Lead, Store, StoreError};
 
-/// Number of contents after which the position is kept within a shard: so many are checked again after a crash.
+/// Number of contents after which the position is kept within a shard: so many are checked again after a
+/// crash.
 const CONTENTS_PER_RECORD: usize = 256;
 
 /// Failures in a row that end a step: the storage does not answer.
@@ -40,8 +41,8 @@ struct Step<'a> {
 }
 
 impl Store {
-    /// Checks all suspects, and then the content of the next shard, if it is due. Call by the leader alone. Blocks
-    /// for as long as the rate asks for.
+    /// Checks all suspects, and then the content of the next shard, if it is due. Call by the leader alone.
+    /// Blocks for as long as the rate asks for.
     pub fn scrub_step(
         &self,
         options: &ScrubOptions,

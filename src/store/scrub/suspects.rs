@@ -12,8 +12,8 @@ use crate::Store;
 /// Capacity of the queue, in digests. What finds no place is found by a later read, or by the round.
 const CAPACITY: usize = 1024;
 
-/// Time for which damage that stays in its place is no suspect again: each check of it looks for the repositories that
-/// have the content, and clients may ask for it many times a second.
+/// Time for which damage that stays in its place is no suspect again: each check of it looks for the
+/// repositories that have the content, and clients may ask for it many times a second.
 const REST: Duration = Duration::from_hours(1);
 
 /// Queue of content to be checked.
@@ -37,8 +37,8 @@ impl Suspects {
         }
     }
 
-    /// Returns the content to be checked next, and leaves it in the queue: reads that find it damaged until the end of the check are
-    /// answered by that check.
+    /// Returns the content to be checked next, and leaves it in the queue: reads that find it damaged until
+    /// the end of the check are answered by that check.
     pub(super) fn first(&self) -> Option<Digest> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner).front().cloned()
     }
@@ -68,7 +68,8 @@ impl Suspects {
 impl Store {
     /// Has content checked soon, because a read of it had another digest. Never waits.
     pub fn suspect(&self, digest: &Digest) {
-        // Bytes lie under their SHA-256. That of a longer digest stands in a link, which may be wrong in place of them.
+        // Bytes lie under their SHA-256. That of a longer digest stands in a link, which may be wrong in
+        // place of them.
         if digest.algorithm() == Algorithm::Sha256 {
             self.0.suspects.add(digest);
         }

@@ -1,7 +1,7 @@
 //! Documented examples of zot, Harbor and ECR, mapped to policies, with the tags that stay.
 //!
-//! Sources: zot's `examples/README.md`, Harbor's "Create Tag Retention Rules", and "Examples of lifecycle policies in
-//! Amazon ECR" of its user guide.
+//! Sources: zot's `examples/README.md`, Harbor's "Create Tag Retention Rules", and "Examples of lifecycle
+//! policies in Amazon ECR" of its user guide.
 
 use std::collections::BTreeSet;
 

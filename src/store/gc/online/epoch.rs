@@ -206,12 +206,13 @@ impl Store {
         Ok(found)
     }
 
-    /// Returns true if no leader removes subjects of a shard any more, but for the one of the term `own`, if there is
-    /// one.
+    /// Returns true if no leader removes subjects of a shard any more, but for the one of the term `own`, if
+    /// there is one.
     ///
-    /// A leader that was stopped right before it creates `done` creates it while its successor repeats the removals. So
-    /// the successor announces itself before it looks for `done`, and who waits for the end looks for `done` before it
-    /// looks for announcements: of two that write first and then read, one sees the other.
+    /// A leader that was stopped right before it creates `done` creates it while its successor repeats the
+    /// removals. So the successor announces itself before it looks for `done`, and who waits for the end
+    /// looks for `done` before it looks for announcements: of two that write first and then read, one sees
+    /// the other.
     pub(super) fn is_shard_over(
         &self,
         number: u64,

@@ -234,7 +234,8 @@ impl Store {
         failpoint("gc.swept")
     }
 
-    /// Records that a subject was removed. A leader that goes on where another one stopped may record it again.
+    /// Records that a subject was removed. A leader that goes on where another one stopped may record it
+    /// again.
     fn record_removal(&self, kind: SubjectKind, subject: &Condemned, epoch: u64) {
         let digest = subject.content.digest();
         let repository = subject.repository.as_deref().cloned();

@@ -1,8 +1,10 @@
-//! Storage with the manners of a bucket, whose requests are the choices of a [`Scheduler`](super::scheduler::Scheduler).
+//! Storage with the manners of a bucket, whose requests are the choices of a
+//! [`Scheduler`](super::scheduler::Scheduler).
 //!
-//! Keys and lists show each change at once, as those of S3, Google Cloud Storage and Azure do. Objects with the same
-//! bytes have the same tag. Requests that the store sends at the same time come in any order, each by itself. A fenced
-//! removal that comes too late is refused. Every removal is shown to the [`Oracle`](super::oracle::Oracle).
+//! Keys and lists show each change at once, as those of S3, Google Cloud Storage and Azure do. Objects with
+//! the same bytes have the same tag. Requests that the store sends at the same time come in any order, each
+//! by itself. A fenced removal that comes too late is refused. Every removal is shown to the
+//! [`Oracle`](super::oracle::Oracle).
 
 use std::collections::BTreeMap;
 use std::fmt;

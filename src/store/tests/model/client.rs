@@ -1,4 +1,5 @@
-//! Clients of the model: they push, pull and remove through replicas, and tell the oracle what they were answered.
+//! Clients of the model: they push, pull and remove through replicas, and tell the oracle what they were
+//! answered.
 
 use std::cell::Cell;
 use std::sync::Arc;
@@ -30,8 +31,8 @@ pub(super) struct Client {
     pub(super) stores: Vec<Store>,
     /// Replica that serves the present operation.
     pub(super) replica: Cell<usize>,
-    /// A replica is stopped at some time. While a collector is stopped between `doom` and `doomed`, what it may remove
-    /// counts as gone, though it is there (C.4 of the storage's specification).
+    /// A replica is stopped at some time. While a collector is stopped between `doom` and `doomed`, what it
+    /// may remove counts as gone, though it is there (C.4 of the storage's specification).
     pub(super) has_stops: bool,
 }
 

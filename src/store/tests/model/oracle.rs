@@ -1,7 +1,7 @@
 //! Obligations of the store to its clients at each moment, and the search for a removal that breaks it.
 //!
-//! The oracle hears of each request of a client at its begin and at its answer. What requests at the same time leave
-//! open, it does not demand.
+//! The oracle hears of each request of a client at its begin and at its answer. What requests at the same
+//! time leave open, it does not demand.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -9,8 +9,8 @@ use std::time::Duration;
 use super::bucket::Objects;
 use super::universe::{IMAGES, REPOSITORIES, TAGS, universe};
 
-/// Time after a removal by a client in which another replica may still count on what was removed: it believes for a
-/// minute in the links that it has made itself.
+/// Time after a removal by a client in which another replica may still count on what was removed: it believes
+/// for a minute in the links that it has made itself.
 const REMOVAL_ECHO: Duration = Duration::from_mins(1);
 
 /// Value of a tag, as far as the clients know it.
@@ -89,7 +89,8 @@ pub(super) struct Begun {
 // === impl Facts ===
 
 impl Facts {
-    /// Forgets referrers whose subject nothing holds: they may be removed, and need not come back with their subject.
+    /// Forgets referrers whose subject nothing holds: they may be removed, and need not come back with their
+    /// subject.
     fn forget_loose_referrers(&mut self) {
         for (images, tags) in self.images.iter_mut().zip(&self.tags) {
             let targets: Vec<usize> = tags
@@ -141,7 +142,8 @@ impl Oracle {
         }
     }
 
-    /// Notes that a client was told, by the answer to a request that it sent at `asked`, that a blob is there.
+    /// Notes that a client was told, by the answer to a request that it sent at `asked`, that a blob is
+    /// there.
     pub(super) fn saw_blob(&self, repository: usize, blob: usize, (asked, told): (Duration, Duration)) {
         let keys = universe().blob_keys(repository, blob);
         let reason = format!(
@@ -211,7 +213,8 @@ impl Oracle {
         Begun { repository, image, tags: tags.to_vec(), removals }
     }
 
-    /// Notes the answer to a push of a manifest. Returns a description of what is missing of an acknowledged one.
+    /// Notes the answer to a push of a manifest. Returns a description of what is missing of an acknowledged
+    /// one.
     pub(super) fn end_push(&self, begun: &Begun, is_acknowledged: bool, objects: &Objects) -> Option<String> {
         let Begun { repository, image, ref tags, removals } = *begun;
         let mut facts = self.facts();

@@ -1,4 +1,5 @@
-//! Plan of a schedule, made of its seed: what is stored before, what the clients do, and how the scheduler chooses.
+//! Plan of a schedule, made of its seed: what is stored before, what the clients do, and how the scheduler
+//! chooses.
 
 use std::time::Duration;
 
@@ -197,8 +198,8 @@ impl Plan {
         if rng.chance(1, 6) { plan.with_zombie(focus, rng) } else { plan }
     }
 
-    /// Returns the plan with a collector that is stopped in the middle of a removal, goes on when another one is there
-    /// as well, and meets a client who sends what is removed.
+    /// Returns the plan with a collector that is stopped in the middle of a removal, goes on when another one
+    /// is there as well, and meets a client who sends what is removed.
     fn with_zombie(mut self, focus: Focus, rng: &mut Rng) -> Self {
         let blob = rng.below(2);
         self.stored = vec![(Stored::Blob { repository: focus.repository, blob }, Duration::from_hours(24))];

@@ -1,4 +1,5 @@
-//! Threads that play the actors of one schedule after the other: to start a thread takes longer than a schedule.
+//! Threads that play the actors of one schedule after the other: to start a thread takes longer than a
+//! schedule.
 
 use std::sync::mpsc::{Sender, channel};
 use std::thread::{self, JoinHandle, Thread};

@@ -42,8 +42,8 @@ const CYCLES: usize = 3;
 /// Time after which the collectors of a schedule stop.
 const COLLECTION_TIME: Duration = Duration::from_secs(GRACE.as_secs() * 8);
 
-/// Number of cycles without changes after which no garbage is left: those that are cut off, one that condemns, one that
-/// removes, and one more for what was young or revived.
+/// Number of cycles without changes after which no garbage is left: those that are cut off, one that
+/// condemns, one that removes, and one more for what was young or revived.
 const QUIET_CYCLES: usize = 6;
 
 /// Time after which a replica that does not lead looks again.

@@ -1,8 +1,8 @@
 //! Scheduler of actors, each on a thread of its own, of which one runs at a time.
 //!
-//! Each request to the storage is a choice: the actor that is about to send one waits until the scheduler chooses it.
-//! What an actor does between two requests is one step. Time passes at choices alone. So an order of steps, and each
-//! time that an actor reads, follow from the seed.
+//! Each request to the storage is a choice: the actor that is about to send one waits until the scheduler
+//! chooses it. What an actor does between two requests is one step. Time passes at choices alone. So an order
+//! of steps, and each time that an actor reads, follow from the seed.
 
 use std::any::Any;
 use std::cell::RefCell;
@@ -35,8 +35,8 @@ pub(super) enum Policy {
     Uniform,
     /// The actor that runs goes on in most cases.
     Sticky,
-    /// The actor of the highest priority runs, and loses its priority at some steps (PCT: Burckhardt et al., ASPLOS
-    /// 2010): finds orders that need few changes of actors at the right places.
+    /// The actor of the highest priority runs, and loses its priority at some steps (PCT: Burckhardt et al.,
+    /// ASPLOS 2010): finds orders that need few changes of actors at the right places.
     Priorities { priorities: Vec<u64>, changes: Vec<usize> },
 }
 
@@ -93,7 +93,8 @@ struct Known {
     status: Status,
 }
 
-/// State of a group: the time until which it is frozen, and the text of a request of others that ends this before.
+/// State of a group: the time until which it is frozen, and the text of a request of others that ends this
+/// before.
 #[derive(Clone, Copy, Debug, Default)]
 struct Frozen {
     until: Duration,
