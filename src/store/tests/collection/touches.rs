@@ -1,6 +1,7 @@
 //! Acts of clients between the steps of a collector.
 
-use std::sync::mpsc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use quinistry_oci::{Digest, Reference, RepositoryName};
@@ -10,6 +11,7 @@ use super::super::{manifest, name, push_blob, put};
 use super::online::{
     GRACE, KeepTagged, NAME, Scene, has_bytes, has_link, has_revision, index_of, options, push,
 };
+use crate::failpoint::once::failing;
 use crate::{Cycle, Safeguard, Store, StoreError};
 
 fn head_blob(store: &Store, repository: &RepositoryName, digest: &Digest) -> Result<(), StoreError> {
@@ -398,4 +400,38 @@ fn a_view_that_cannot_be_refreshed_vouches_for_nothing_and_pulls_go_on() {
     });
     assert!(matches!(answered, Err(StoreError::Unvouched)), "{answered:?}");
     assert!(slow.blob(&name(NAME), &digest).is_ok());
+}
+
+/// Counts the waits of a replica, which move no clock.
+fn counting(scene: &Scene) -> (Store, Arc<AtomicUsize>) {
+    let waits = Arc::<AtomicUsize>::default();
+    let counted = waits.clone();
+    let store = scene.replica_waiting(move |_| {
+        counted.fetch_add(1, Ordering::SeqCst);
+    });
+    (store, waits)
+}
+
+#[test]
+fn a_push_of_an_undecided_part_is_repeated_soon_and_pulls_do_not_wait() {
+    let scene = Scene::new();
+    let (leader, (other, waits)) = (scene.replica(), counting(&scene));
+    push_blob(&leader, NAME, b"{}").unwrap();
+    push_blob(&leader, NAME, b"layer").unwrap();
+    scene.cycle(&leader);
+    scene.advance(GRACE);
+    let lead = scene.lead(&leader);
+    let (is_cut, _) =
+        failing("gc.doom", 1, 5, || leader.collect_online(&options(), &KeepTagged, &lead).map(drop));
+    assert!(is_cut, "the leader has begun to decide");
+    let digest = Digest::sha256(b"layer");
+    assert!(other.blob(&name(NAME), &digest).is_ok());
+    assert_eq!(waits.swap(0, Ordering::SeqCst), 0, "a pull waits for nothing");
+    // All parts are there, so that the client need not upload them.
+    let pushed = put(&other, NAME, &manifest(b"layer", "x"), &["v1"]);
+    assert!(matches!(pushed, Err(StoreError::Unvouched)), "{pushed:?}");
+    assert!(waits.swap(0, Ordering::SeqCst) <= 8, "two seconds");
+    let pushed = push_blob(&other, NAME, b"layer");
+    assert!(matches!(pushed, Err(StoreError::Unvouched)), "{pushed:?}");
+    assert!(waits.swap(0, Ordering::SeqCst) <= 80, "20 seconds");
 }
