@@ -96,12 +96,8 @@ impl Store {
             Err(StoreError::Missing(_)) => return Err(StoreError::Unvouched),
             hold => hold?,
         };
-        if self.has(Safeguard::Recheck) {
-            for subject in needed.own.iter().chain(needed.parts.iter().map(|(part, _)| part)) {
-                if self.storage().head(&subject.key())?.is_none() {
-                    return Err(StoreError::Unvouched);
-                }
-            }
+        if self.has(Safeguard::Recheck) && !self.are_there(needed)? {
+            return Err(StoreError::Unvouched);
         }
         if self.still_holds(&hold) { Ok(changed) } else { Err(StoreError::Unvouched) }
     }

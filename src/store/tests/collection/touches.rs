@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
-use quinistry_oci::{Digest, Reference, RepositoryName};
+use quinistry_oci::{Digest, Manifest, Reference, RepositoryName};
 
 use super::super::shared::storage::SharedMemory;
 use super::super::{manifest, name, push_blob, put};
@@ -12,6 +12,8 @@ use super::online::{
     GRACE, KeepTagged, NAME, Scene, has_bytes, has_link, has_revision, index_of, options, push,
 };
 use crate::failpoint::once::failing;
+use crate::gc::online::touch::Cause;
+use crate::layout::RepositoryKeys;
 use crate::{Cycle, Safeguard, Store, StoreError};
 
 fn head_blob(store: &Store, repository: &RepositoryName, digest: &Digest) -> Result<(), StoreError> {
@@ -434,4 +436,28 @@ fn a_push_of_an_undecided_part_is_repeated_soon_and_pulls_do_not_wait() {
     let pushed = push_blob(&other, NAME, b"layer");
     assert!(matches!(pushed, Err(StoreError::Unvouched)), "{pushed:?}");
     assert!(waits.swap(0, Ordering::SeqCst) <= 80, "20 seconds");
+}
+
+#[test]
+fn a_slow_commit_of_an_index_finds_its_manifests_again() {
+    let scene = Scene::new();
+    let store = scene.replica();
+    let child = manifest(b"layer", "child");
+    push(&store, b"layer", "child", &["child"]).unwrap();
+    let (repository, index) = (name(NAME), index_of(&[&child]));
+    let parsed = Manifest::parse(&index, None).unwrap();
+    let canonical = Digest::sha256(&index);
+    put(&store, NAME, &index, &[]).unwrap();
+    let parts = store.parts_to_touch(&repository, &parsed).unwrap();
+    let needed = store.needed_by(&repository, &canonical, &parts);
+    let commit_slowly = || {
+        store.touching(&needed, Cause::Manifest, || {
+            scene.advance(Duration::from_mins(2));
+            Ok(())
+        })
+    };
+    let committed = commit_slowly();
+    assert!(committed.is_ok(), "{committed:?}");
+    store.storage().remove(&RepositoryKeys(&repository).revision_link(&Digest::sha256(&child))).unwrap();
+    assert!(matches!(commit_slowly(), Err(StoreError::Unvouched)));
 }

@@ -2,7 +2,7 @@
 
 use quinistry_oci::{Algorithm, Digest, Manifest, RepositoryName};
 
-use crate::gc::online::subject::Subject;
+use crate::gc::online::subject::{Subject, SubjectKind};
 use crate::manifests::MAX_MISSING_PARTS;
 use crate::{Store, StoreError};
 
@@ -50,6 +50,30 @@ impl Store {
         }
         needed.others.extend(parts.1.iter().map(|subject| Subject::revision(name, subject)));
         needed
+    }
+
+    /// Returns true if everything is there that a change has written or needs. A part that may be a manifest is a part of
+    /// the repository by the link of a manifest or by that of a blob.
+    pub(super) fn are_there(&self, needed: &Needed<'_>) -> Result<bool, StoreError> {
+        let is_part = |kind: SubjectKind, of: &Subject<'_>| {
+            needed.parts.iter().any(|(part, _)| {
+                part.kind == kind && part.repository == of.repository && part.canonical == of.canonical
+            })
+        };
+        for subject in needed.own.iter().chain(needed.parts.iter().map(|(part, _)| part)) {
+            if self.storage().head(&subject.key())?.is_some() {
+                continue;
+            }
+            let other = match (subject.kind, subject.repository) {
+                (SubjectKind::Link, Some(name)) => Subject::revision(name, subject.canonical),
+                (SubjectKind::Revision, Some(name)) => Subject::link(name, subject.canonical),
+                _ => return Ok(false),
+            };
+            if !is_part(other.kind, subject) || self.storage().head(&other.key())?.is_none() {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     /// Finds the SHA-256 of each part of a manifest, unless nothing is condemned.
