@@ -47,6 +47,9 @@
 //! | `doom` | touches of the shard wait, then find their subject gone | the next leader creates `doomed` |
 //! | `doomed`, some removals | removable subjects | the next leader removes the rest, then creates `done` |
 //! | `done`, `swept` | | the next leader goes on |
+//!
+//! A process that has the storage to itself withdraws decisions without `done` ([`withdraw`]), so that no push waits for
+//! the next cycle.
 
 mod condemn;
 mod edges;
@@ -65,6 +68,7 @@ mod sweep;
 pub(crate) mod touch;
 mod trash;
 mod view;
+mod withdraw;
 
 use std::num::NonZeroU32;
 use std::time::{Duration, SystemTime};
@@ -225,8 +229,13 @@ impl Store {
             prior => prior?,
         };
         let context = Context { options, rules, lead, pace, begun, prior };
-        let ended = self.run(&context, number, &nonce)?;
-        let Some(report) = ended else { return Ok(Cycle::LostLead) };
+        let ended = self.run(&context, number, &nonce);
+        if !matches!(ended, Ok(Some(_)))
+            && let Err(error) = self.withdraw_decisions()
+        {
+            tracing::warn!(error = %WithCauses(&error), "cannot withdraw an incomplete removal, pushes of its content wait for the next cycle");
+        }
+        let Some(report) = ended? else { return Ok(Cycle::LostLead) };
         if let (Some(last), false) = (&epochs.last, options.dry_run)
             && let Err(error) = self.clear_epochs_before(last.number, &epochs.numbers)
         {

@@ -91,7 +91,8 @@ impl Store {
         if self.is_reader() {
             return Ok(());
         }
-        self.load_view(self.0.collector.clock.now())
+        self.load_view(self.0.collector.clock.now())?;
+        self.withdraw_decisions()
     }
 
     /// Returns true if this process can only read the storage, so that it holds nothing.

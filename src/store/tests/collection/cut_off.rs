@@ -12,7 +12,10 @@ use super::online::{
 use crate::failpoint::once::failing;
 use crate::layout::RepositoryKeys;
 use crate::layout::collection::EpochKeys;
-use crate::{Cycle, CycleReport, Safeguard, Storage as _, Store, StoreError};
+use crate::{
+    Access, Cycle, CycleReport, Filesystem, GcOptions, LocalClock, Safeguard, Storage as _, Store,
+    StoreError, StoreOptions,
+};
 
 const FAILPOINTS: [&str; 8] =
     ["gc.owner", "gc.list", "gc.sealed", "gc.doom", "gc.doomed", "gc.deletes", "gc.done", "gc.swept"];
@@ -217,5 +220,50 @@ fn what_a_late_decision_of_another_leader_leaves_out_keeps_its_parts() {
             scene.cycle(&store);
         }
         assert!(!has_revision(&store, &digest) && !has_bytes(&store, b"layer"));
+    }
+}
+
+#[test]
+fn a_process_alone_takes_back_what_was_cut_off_and_pushes_wait_for_no_cycle() {
+    for failpoint in [Some("gc.doom"), Some("gc.doomed"), Some("gc.deletes"), None] {
+        let folder = super::super::folder();
+        let open = || {
+            let storage = Filesystem::open(folder.path(), Access::Write).unwrap();
+            let (clock, lifetime) = (LocalClock::of(|| Duration::ZERO), Duration::from_mins(1));
+            let wait = move |_| panic!("{failpoint:?}: a request waits");
+            Store::open_collected(storage, StoreOptions::default(), clock, lifetime, wait).unwrap()
+        };
+        let mut store = open();
+        let parts = [&b"{}"[..], b"layer"];
+        for part in parts {
+            push_blob(&store, NAME, part).unwrap();
+        }
+        let options = GcOptions { grace: Duration::ZERO, min_age: Duration::ZERO, ..options() };
+        let cycle =
+            |store: &Store| store.collect_online(&options, &KeepTagged, &store.lead().unwrap()).map(drop);
+        cycle(&store).unwrap();
+        if let Some(failpoint) = failpoint {
+            let (is_cut, cut) = failing(failpoint, 1, 5, || cycle(&store));
+            assert!(is_cut && cut.is_err(), "{failpoint}: {cut:?}");
+        } else {
+            // A crash before the first removal.
+            let hash =
+                |part: &&[u8]| Digest::sha256(format!("l\0{NAME}\0{}", Digest::sha256(part)).as_bytes());
+            let doomed: Vec<String> = parts.iter().map(|part| hash(part).hex().to_owned()).collect();
+            let key = |register: &str| EpochKeys(1).folder().child(register).child("l-0");
+            store.storage().create(&key("doom"), b"{}").unwrap();
+            store.storage().create(&key("doomed"), doomed.join("\n").as_bytes()).unwrap();
+            drop(store);
+            store = open();
+        }
+        for part in parts {
+            let digest = Digest::sha256(part);
+            store.holding_blob(&name(NAME), &digest, || store.blob(&name(NAME), &digest)).unwrap();
+        }
+        put(&store, NAME, &manifest(b"layer", "x"), &["v1"]).unwrap();
+        for _ in 0..3 {
+            cycle(&store).unwrap();
+        }
+        assert!(has_bytes(&store, b"layer") && has_link(&store, &Digest::sha256(b"layer")), "{failpoint:?}");
     }
 }
