@@ -4,7 +4,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
-use quinistry_oci::{Digest, Manifest, Reference, RepositoryName};
+use quinistry_oci::{Algorithm, Digest, Manifest, Reference, RepositoryName};
+use serde_json::json;
 
 use super::super::shared::storage::SharedMemory;
 use super::super::{manifest, name, push_blob, put};
@@ -14,7 +15,7 @@ use super::online::{
 use crate::failpoint::once::failing;
 use crate::gc::online::touch::Cause;
 use crate::layout::RepositoryKeys;
-use crate::{Cycle, Safeguard, Store, StoreError};
+use crate::{Cycle, Safeguard, Store, StoreError, StoreOptions};
 
 fn head_blob(store: &Store, repository: &RepositoryName, digest: &Digest) -> Result<(), StoreError> {
     store.holding_blob(repository, digest, || store.blob(repository, digest).map(drop))
@@ -460,4 +461,24 @@ fn a_slow_commit_of_an_index_finds_its_manifests_again() {
     assert!(committed.is_ok(), "{committed:?}");
     store.storage().remove(&RepositoryKeys(&repository).revision_link(&Digest::sha256(&child))).unwrap();
     assert!(matches!(commit_slowly(), Err(StoreError::Unvouched)));
+}
+
+#[test]
+fn a_sparse_manifest_holds_the_parts_behind_any_number_of_unknown_ones() {
+    let scene = Scene::new();
+    let sparse = StoreOptions { allows_sparse: true, ..StoreOptions::default() };
+    let lifetime = Duration::from_mins(1);
+    let store = Store::open_collected(scene.storage.view(), sparse, scene.clock(), lifetime, |_| {}).unwrap();
+    push_blob(&store, NAME, b"layer").unwrap();
+    let part = |digest: Digest, size: usize| json!({"mediaType": "a/b", "digest": digest, "size": size});
+    let mut layers: Vec<_> = (0..64_u8).map(|at| part(Digest::of(Algorithm::Sha512, &[at]), 1)).collect();
+    layers.push(part(Digest::sha256(b"layer"), 5));
+    let media_type = quinistry_oci::media_type::OCI_MANIFEST;
+    let config = part(Digest::sha256(b"{}"), 2);
+    let manifest = json!({"schemaVersion": 2, "mediaType": media_type, "config": config, "layers": layers});
+    let bytes = quinistry_oci::to_json(&manifest);
+    scene.cycle(&store);
+    put(&store, NAME, &bytes.into(), &["v1"]).unwrap();
+    let report = scene.cycle(&store);
+    assert_eq!(report.links.revived.get("touched"), Some(&1), "{report:?}");
 }

@@ -87,8 +87,8 @@ impl Store {
         let all = all.chain(manifest.manifests.iter().map(|part| (part, true)));
         let mut unknown = 0;
         for (part, is_child) in all {
-            // The check of the parts then ends as early.
-            if unknown >= MAX_MISSING_PARTS {
+            // The check of the parts then ends as early, and there is none of a sparse manifest.
+            if unknown >= MAX_MISSING_PARTS && !self.0.allows_sparse {
                 break;
             }
             let canonical = match part.digest.algorithm() {
