@@ -184,7 +184,12 @@ impl Registry {
     /// Waits for the end of the first cycle, and returns the seconds since the start of the registry.
     fn cycle(&self) -> f64 {
         while self.metric("quinistry_gc_last_success_timestamp_seconds") == 0 {
-            assert_eq!(self.metric("quinistry_gc_failures_total"), 0, "run {} by hand", self.config.display());
+            assert_eq!(
+                self.metric("quinistry_gc_failures_total"),
+                0,
+                "run {} by hand",
+                self.config.display()
+            );
             assert!(self.began.elapsed() < CYCLE_TIMEOUT, "the cycle does not end");
             std::thread::sleep(PAUSE);
         }

@@ -26,6 +26,7 @@ const GROUPS: &[Group] = &[
             "tls",
             "storage",
             "gc",
+            "retention",
             "fsck",
             "migrate",
             "garbage-collect",

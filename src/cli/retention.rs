@@ -168,7 +168,9 @@ impl RunArgs {
 fn apply(store: &Store, policies: &Policies, run: RetentionRun<'_>) -> anyhow::Result<RetentionOutcome> {
     let planned =
         RetentionOutcome::of_plan(store, policies, Scope::DeletedTags).context("failed to judge the tags")?;
-    let inputs = RetentionInputs::of(store);
+    // Where no registry collects, no leader folds the records of pulls.
+    let pulls = store.current_pulls().context("failed to read the records of pulls")?;
+    let inputs = RetentionInputs { pulls: &pulls, ..RetentionInputs::of(store) };
     let report = store.run_retention(policies, inputs, run).context("failed to apply the policies")?;
     store.flush_deletions().context("failed to write the records of the deletions")?;
     Ok(planned.applied(&report))

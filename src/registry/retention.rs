@@ -60,6 +60,12 @@ impl Retention {
 
     /// Applies the policies, as the leader does before each collection. Blocks.
     pub fn run(&self, store: &Store, lead: &Lead) -> Result<RetentionReport, StoreError> {
+        // After a failure, all manifests without a tag stay.
+        self.ran_dry.store(true, Ordering::Relaxed);
+        if self.policies.need_pulls() {
+            // Without the pulls of all processes, tags in use would go.
+            store.fold_pulls()?;
+        }
         let run = RetentionRun { lead: Some(lead), applies_changes_at_once: false };
         let report = store.run_retention(&self.policies, RetentionInputs::of(store), run)?;
         self.ran_dry.store(report.dry_run.is_some(), Ordering::Relaxed);

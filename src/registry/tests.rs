@@ -1,5 +1,6 @@
 //! Tests of the registry on a storage whose content lies on another machine.
 
+mod collection;
 mod limits;
 mod redirects;
 mod replicas;

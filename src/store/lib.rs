@@ -95,7 +95,7 @@ pub use migrate::{
     running_replicas,
 };
 pub use observed::{ObservedStorage, StorageAction, StorageObserver};
-pub use pulls::{LastPull, Pulls};
+pub use pulls::{CurrentPulls, LastPull, Pulls};
 pub use quotas::{Quota, QuotaExceeded, RepositoryMatcher, Usage};
 pub use read_only::ReadOnlyStorage;
 pub use referrers::Referrers;

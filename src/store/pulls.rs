@@ -4,6 +4,7 @@
 //! record what was noted since the last one; the leader folds them into one snapshot for each of 256 parts of
 //! the repositories. A crash loses the pulls since the last object, of a quarter of an hour at most.
 
+mod current;
 mod snapshot;
 #[cfg(test)]
 mod tests;
@@ -22,6 +23,7 @@ use tokio::sync::Notify;
 use super::layout::pulls_of;
 use super::{Store, StoreError};
 
+pub use self::current::CurrentPulls;
 pub use self::snapshot::{LastPull, Pulls};
 
 /// Number of locks, so that requests seldom wait for one another.

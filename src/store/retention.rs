@@ -1,6 +1,6 @@
 //! Retention: which tags stay, by the policies of an operator, and the deletion of the others.
 //!
-//! The plan of a repository is a pure function of policies, facts and time ([`plan`]). A run deletes tags
+//! The plan of a repository is a pure function of policies, facts and time ([`plan()`]). A run deletes tags
 //! alone, each only if it still is what was judged, so that a push in between wins. Manifests that no tag
 //! holds any more, their links and bytes are the business of the collection, which asks [`RetentionRules`]
 //! which of them stay. Called by the background task of a registry and by `quinistry retention`.

@@ -102,6 +102,8 @@ pub(crate) fn is_background(request: &SentRequest) -> bool {
                 .any(|folder| key.ends_with(folder))
         }
         RequestKind::DeleteMany => key.contains("/_uploads/"),
+        // The mark of a session that has ended; what a client waits for is created.
+        RequestKind::Put if key.contains("/_uploads/") => key.contains("/s.") && !request.is_conditional,
         // Looks for what another replica condemns.
         RequestKind::Get if key.contains("/_quinistry/gc/") => key.ends_with("/sealed"),
         _ => ["replicas", "leader", "repos-complete", "scrub"]

@@ -47,15 +47,15 @@ async fn place(
 ) -> Result<(), StorageError> {
     if assembly.progress.parts() == 0 {
         assembly.put_at(key).await?;
-        return stages::write(shared, then, None).await;
+        return stages::write(shared, then).await;
     }
     assembly.complete().await?;
     if assembly.writer.key() == key {
-        return stages::write(shared, then, None).await;
+        return stages::write(shared, then).await;
     }
     let from = assembly.writer.key().to_owned();
     copy::copy(shared, &from, key, assembly.progress.offset()).await?;
-    stages::write(shared, then, None).await?;
+    stages::write(shared, then).await?;
     // The content is stored, so that the push succeeds.
     if let Err(error) = shared.objects.delete(&from, Condition::Always, None).await {
         tracing::warn!(%error, "cannot remove copied content, leaving it until it expires");

@@ -92,7 +92,9 @@ impl RetentionOutcome {
             bytes: Some(0),
             keeps_untagged,
         };
-        store.plan_retention(policies, RetentionInputs::of(store), &mut |name, plan| {
+        let pulls = store.current_pulls()?;
+        let inputs = RetentionInputs { pulls: &pulls, ..RetentionInputs::of(store) };
+        store.plan_retention(policies, inputs, &mut |name, plan| {
             let freed = if keeps_untagged { Some(0) } else { store.bytes_freed_by(policies, name, &plan)? };
             outcome.bytes = outcome.bytes.zip(freed).map(|(sum, freed)| sum.saturating_add(freed));
             outcome.add(name, plan, scope);

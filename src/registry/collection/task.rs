@@ -121,10 +121,7 @@ fn in_force(settings: &Settings) -> Option<CollectionSettings> {
 impl Default for CollectionHooks {
     /// Returns the work of a registry: retention by its settings, and records of what was deleted.
     fn default() -> Self {
-        let before: Vec<(&'static str, LeaderWork)> = vec![
-            ("fold records of pulls", Arc::new(fold_pulls)),
-            ("apply retention", Arc::new(apply_retention)),
-        ];
+        let before: Vec<(&'static str, LeaderWork)> = vec![("apply retention", Arc::new(apply_retention))];
         let after: Vec<(&'static str, LeaderWork)> = vec![
             ("write records of deletions", Arc::new(|store, _, _| store.flush_deletions())),
             ("find usage of quotas", Arc::new(|store, _, lead| store.renew_usage_base(lead))),
@@ -142,11 +139,6 @@ impl fmt::Debug for CollectionHooks {
             .field("after", &names(&self.after))
             .finish_non_exhaustive()
     }
-}
-
-/// Retention judges by the pulls of all replicas.
-fn fold_pulls(store: &Store, settings: &Settings, _: &Lead) -> Result<(), StoreError> {
-    if settings.retention.is_some() && settings.pulls.is_some() { store.fold_pulls() } else { Ok(()) }
 }
 
 fn apply_retention(store: &Store, settings: &Settings, lead: &Lead) -> Result<(), StoreError> {

@@ -1,5 +1,6 @@
 //! Policies as they are written, applied by the planner of the store.
 
+mod failures;
 mod findings;
 mod mappings;
 mod page;

@@ -16,7 +16,7 @@ use crate::{Lead, Store, StoreError};
 const MAX_SNAPSHOT_BYTES: u64 = 256 * 1024 * 1024;
 
 /// Longest object of pulls that is read, in bytes: ten thousand pulls of the longest names.
-const MAX_LOG_BYTES: u64 = 16 * 1024 * 1024;
+pub(super) const MAX_LOG_BYTES: u64 = 16 * 1024 * 1024;
 
 /// Objects of pulls that are folded at once, so that their pulls fit into memory.
 const MAX_LOGS_AT_ONCE: usize = 100;
@@ -45,14 +45,14 @@ pub struct Pulls {
 
 /// Hours of the last pulls of a repository.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-struct RepositoryPulls {
+pub(super) struct RepositoryPulls {
     #[serde(default)]
     tags: HashMap<Tag, u64>,
     #[serde(default)]
     manifests: HashMap<Digest, u64>,
 }
 
-type Snapshot = BTreeMap<RepositoryName, RepositoryPulls>;
+pub(super) type Snapshot = BTreeMap<RepositoryName, RepositoryPulls>;
 
 /// Begin and end of the time of which all pulls are known, in seconds since 1970.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -89,6 +89,14 @@ impl Pulls {
         self.last_pull(digests.into_iter().filter_map(|digest| self.last.manifests.get(digest)).max())
     }
 
+    /// Adds later pulls. Those before `unknown_until` may have been lost.
+    pub(super) fn add(&mut self, later: Option<&RepositoryPulls>, unknown_until: Option<SystemTime>) {
+        if let Some(later) = later {
+            self.last.merge(later.clone());
+        }
+        self.since = self.since.map(|since| since.max(unknown_until.unwrap_or(since)));
+    }
+
     fn last_pull(&self, hour: Option<&u64>) -> LastPull {
         let end = hour.and_then(|hour| time_of(hour.checked_add(1)?.checked_mul(HOUR.as_secs())?));
         match end {
@@ -102,7 +110,7 @@ impl Pulls {
 // === impl RepositoryPulls ===
 
 impl RepositoryPulls {
-    fn add(&mut self, Pull { digest, tag, hour, .. }: Pull) {
+    pub(super) fn add(&mut self, Pull { digest, tag, hour, .. }: Pull) {
         let tag = tag.map(|tag| self.tags.entry(tag).or_default());
         for last in [Some(self.manifests.entry(digest).or_default()), tag].into_iter().flatten() {
             *last = hour.max(*last);
@@ -248,7 +256,7 @@ impl Store {
 }
 
 /// Returns the pulls of an object, with `None` for each line of another form.
-fn pulls_in(key: &Key, bytes: &Bytes) -> Vec<Option<Pull>> {
+pub(super) fn pulls_in(key: &Key, bytes: &Bytes) -> Vec<Option<Pull>> {
     let lines = bytes.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
     let pulls: Vec<Option<Pull>> = lines.map(|line| serde_json::from_slice(line).ok()).collect();
     let damaged = pulls.iter().filter(|pull| pull.is_none()).count();

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use super::*;
 use crate::layout::{pull_logs, pull_snapshot};
+use crate::retention::PullRecords as _;
 use crate::{Access, Filesystem, Key, Memory, ObservedStorage, StorageAction};
 
 fn open(folder: &Path) -> Store {
@@ -200,4 +201,28 @@ fn cost_of_a_pull() {
         store.note_pull(&name, &digest, Some(&tag));
     }
     println!("{:?} for a pull", begun.elapsed() / PULLS);
+}
+
+#[test]
+fn current_pulls_are_known_before_a_leader_folds_them_and_after() {
+    let folder = tempfile::tempdir().unwrap();
+    let (app, v1) = (name("team/app"), tag("v1"));
+    let store = open(folder.path());
+    store.begin_pull_records().unwrap();
+    let now = hour_of(SystemTime::now());
+    store.0.pulls.note(&app, &digest(1), Some(&v1), now);
+    store.flush_pulls().unwrap();
+    let pulled = || {
+        let pulls = store.current_pulls().unwrap().of(&app).unwrap();
+        (pulls.tag(&v1), pulls.manifest(&digest(1)), pulls.manifest(&digest(2)))
+    };
+    let LastPull::At(end) = end_of(now) else { panic!() };
+    assert_eq!(pulled(), (Some(end), Some(end), None));
+    store.fold_pulls().unwrap();
+    assert_eq!(pulled(), (Some(end), Some(end), None));
+    // Of a record that cannot be read, any pull may be lost.
+    let begin = store.storage().now();
+    store.storage().write(&[&[(pull_logs().child("2030-01-01").child("x-1"), b"torn")]]).unwrap();
+    let since = store.current_pulls().unwrap().of(&app).unwrap().recording_since();
+    assert!(since >= Some(begin), "{since:?}");
 }

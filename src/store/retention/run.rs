@@ -262,8 +262,7 @@ fn deletion(policies: &Policies, name: &RepositoryName, judged: &JudgedTag) -> D
 // === impl RetentionInputs ===
 
 impl<'a> RetentionInputs<'a> {
-    /// Returns the facts that a store knows: its records of pulls, and its [rules about
-    /// tags](crate::TagRules).
+    /// Returns the facts that a store knows: its folded records of pulls, and its [rules about tags](crate::TagRules).
     #[must_use]
     pub fn of(store: &'a Store) -> Self {
         Self { pulls: store, is_protected: &|_, _| false }

@@ -11,6 +11,7 @@ mod schedule;
 mod scheduler;
 mod universe;
 
+use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -39,9 +40,10 @@ struct Search {
     time: Duration,
 }
 
-/// Runs schedules until one fails, by stores without a safeguard if one is named.
-fn search(count: u64, without: Option<Safeguard>) -> Search {
-    let (next, failed, steps) = (AtomicU64::new(0), AtomicU64::new(u64::MAX), AtomicU64::new(0));
+/// Runs the schedules of these seeds until one fails, by stores without a safeguard if one is named.
+fn search(seeds: Range<u64>, without: Option<Safeguard>) -> Search {
+    let Range { start, end } = seeds;
+    let (next, failed, steps) = (AtomicU64::new(start), AtomicU64::new(u64::MAX), AtomicU64::new(0));
     let begun = Instant::now();
     thread::scope(|scope| {
         for _ in 0..runners() {
@@ -49,7 +51,7 @@ fn search(count: u64, without: Option<Safeguard>) -> Search {
                 let pool = Pool::new(MAX_ACTORS);
                 while failed.load(Ordering::Relaxed) == u64::MAX {
                     let seed = next.fetch_add(1, Ordering::Relaxed);
-                    if seed >= count {
+                    if seed >= end {
                         return;
                     }
                     let (outcome, _) = schedule::run(&pool, seed, without, false);
@@ -65,7 +67,7 @@ fn search(count: u64, without: Option<Safeguard>) -> Search {
     });
     Search {
         failed: Some(failed.into_inner()).filter(|seed| *seed != u64::MAX),
-        schedules: next.into_inner().min(count),
+        schedules: next.into_inner().min(end) - start,
         steps: steps.into_inner(),
         time: begun.elapsed(),
     }
@@ -86,7 +88,7 @@ fn no_schedule_loses_an_image() {
         panic!("{}", described(seed, None));
     }
     let Search { failed, schedules, steps, time } =
-        search(number("QUINISTRY_MODEL_SCHEDULES").unwrap_or(10_000), None);
+        search(0..number("QUINISTRY_MODEL_SCHEDULES").unwrap_or(10_000), None);
     println!("{schedules} schedules of {steps} steps in {time:?}");
     if let Some(seed) = failed {
         panic!("{}", described(seed, None));
@@ -96,6 +98,16 @@ fn no_schedule_loses_an_image() {
 /// Safeguards that the workload does not reach: an intent of a replica that stopped for good must move a tag at the
 /// moment at which its manifest is removed.
 const OUT_OF_REACH: [Safeguard; 1] = [Safeguard::TagTouch];
+
+/// Seeds whose schedules lose an image without a safeguard, where a search takes long. A change of the requests gives a
+/// seed another schedule, and the search finds a new one.
+const KNOWN_SEEDS: [(Safeguard, u64); 5] = [
+    (Safeguard::DoomBeforeList, 177),
+    (Safeguard::CreateStageFive, 1645),
+    (Safeguard::FreshnessCheck, 348),
+    (Safeguard::DeepTouch, 2512),
+    (Safeguard::Recheck, 425),
+];
 
 /// Removes one safeguard after the other, or that of `QUINISTRY_MODEL_SAFEGUARD`, and expects a loss.
 #[test]
@@ -108,7 +120,10 @@ fn each_safeguard_is_needed() {
         None => !OUT_OF_REACH.contains(safeguard),
     };
     for safeguard in Safeguard::ALL.into_iter().filter(is_chosen) {
-        let Search { failed, schedules, time, .. } = search(count, Some(safeguard));
+        let known = KNOWN_SEEDS.iter().find(|(of, _)| *of == safeguard).map(|(_, seed)| *seed..*seed + 1);
+        let known = known.map(|seed| search(seed, Some(safeguard))).filter(|known| known.failed.is_some());
+        let Search { failed, schedules, time, .. } =
+            known.unwrap_or_else(|| search(0..count, Some(safeguard)));
         match failed {
             Some(seed) => {
                 let (outcome, _) = schedule::run(&Pool::new(MAX_ACTORS), seed, Some(safeguard), false);

@@ -171,7 +171,7 @@ impl Operation {
         assert!(is_there || !progress.is_complete, "an acknowledged blob is lost");
         if !is_there {
             let shown = alive.peer().get(at);
-            assert_eq!(shown.status, 204, "{shown:?}");
+            assert_eq!(shown.status, 204, "{name}: {shown:?}");
             let range = shown.header("range").unwrap();
             let last: usize = range.strip_prefix("0-").unwrap().parse().unwrap();
             let mut start = if last == 0 { 0 } else { last + 1 };

@@ -55,5 +55,6 @@ fn gc_of_a_folder_within_a_store_names_the_store() {
         let root = folder.path().canonicalize().unwrap();
         assert!(said.contains(&format!("did you mean {}?", root.display())), "{said}");
     }
-    assert!(good(&["gc", folder.path().to_str().unwrap()]).ends_with("blobs stay\n"));
+    let said = good(&["gc", folder.path().to_str().unwrap()]);
+    assert!(said.contains("removed"), "{said}");
 }

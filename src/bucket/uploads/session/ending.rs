@@ -1,6 +1,5 @@
 //! End of a session: its bytes become an object under their key, or are removed.
 
-use bytes::Bytes;
 use futures_util::TryStreamExt as _;
 use quinistry_oci::{Algorithm, Digest, Hasher};
 use quinistry_store::{Entry, StorageError};
@@ -9,6 +8,7 @@ use super::{SessionUpload, Stage};
 use crate::objects::present;
 use crate::storage::failed;
 use crate::uploads::{copy, folder, stages};
+use crate::{Condition, Payload};
 
 impl SessionUpload {
     /// Stores the bytes under their key, and then the stages.
@@ -30,9 +30,7 @@ impl SessionUpload {
         if let Some(from) = self.staged.clone().filter(|_| self.stage == Stage::Staged) {
             self.copy_from(&from, key, length).await?;
         }
-        let last = self.base.as_ref().filter(|_| !self.shared.is_exclusive).map(|base| base.seq);
-        let ended = last.map(|last| (folder::record_key(&self.folder, last + 1), Bytes::new()));
-        stages::write(&self.shared, then, ended).await?;
+        stages::write(&self.shared, then).await?;
         self.shared.ended.add(&self.folder);
         self.stage = Stage::Finished;
         Ok(())
@@ -54,9 +52,13 @@ impl SessionUpload {
         Ok(found.map(|meta| meta.length))
     }
 
-    /// Removes the objects of a session that has become a blob, while the client goes on.
+    /// Tells other replicas that a session has become a blob, and removes its objects, while the client goes on. Not
+    /// before the links are written: until then another replica must be able to go on with the session.
     pub(super) fn clear_later(&mut self) {
-        let last = self.base.take().map_or(0, |base| base.seq);
+        let base = self.base.take();
+        let ended = base.as_ref().filter(|_| !self.shared.is_exclusive);
+        let ended = ended.map(|base| folder::record_key(&self.folder, base.seq + 1));
+        let last = base.map_or(0, |base| base.seq);
         let mut keys: Vec<String> = (1..=last).map(|seq| folder::record_key(&self.folder, seq)).collect();
         if last > 0 {
             keys.push(folder::started_key(&self.folder));
@@ -67,6 +69,12 @@ impl SessionUpload {
         }
         let shared = self.shared.clone();
         self.shared.runtime.spawn(async move {
+            if let Some(ended) = ended
+                && let Err(error) = shared.objects.put(&ended, Payload::default(), Condition::Always).await
+            {
+                tracing::warn!(%error, "cannot tell of an ended upload session, leaving it until it expires");
+                return;
+            }
             if let Err(error) = folder::remove(&shared, &keys).await {
                 tracing::warn!(%error, "cannot remove upload session, leaving it until it expires");
             }

@@ -14,7 +14,7 @@ use http::StatusCode;
 use http::header::{CONTENT_RANGE, LOCATION};
 use http::request::Parts;
 use quinistry_oci::{Digest, RepositoryName};
-use quinistry_store::{Claimed, Session, SharedSession, Store, StoreError, UploadId};
+use quinistry_store::{Claimed, Session, SharedSession, StorageError, Store, StoreError, UploadId};
 
 use self::place::{Place, out_of_order, session_response};
 use self::receive::{AppendBytes as _, receive_body};
@@ -179,9 +179,12 @@ pub(crate) async fn put(
     body: &mut Body,
 ) -> Result<Response, Error> {
     let completed = complete(stored, settings, &name, id, request, body).await;
-    if !matches!(completed, Err(Error::Store(StoreError::UploadUnknown)))
-        || !stored.store.has_shared_sessions()
-    {
+    // While a session that has become a blob is removed, another replica finds a part of it.
+    let is_gone = matches!(
+        completed,
+        Err(Error::Store(StoreError::UploadUnknown | StoreError::Storage(StorageError::Overtaken)))
+    );
+    if !is_gone || !stored.store.has_shared_sessions() {
         return completed;
     }
     // The client repeats a request whose answer it has not received.

@@ -8,7 +8,7 @@ use quinistry_oci::to_json;
 use super::epoch::{Seal, failpoint};
 use super::mark::{Candidate, Context, Found};
 use super::prior::Condemned;
-use super::report::CycleReport;
+use super::report::{CycleReport, MAX_REPORTED, RepositoryReport};
 use super::subject::{Shard, SubjectHash, SubjectKind};
 use super::sweep::{Progress, Sweep};
 use super::view::write_view;
@@ -110,6 +110,14 @@ impl CycleReport {
         }
     }
 
+    /// Returns the numbers of a repository; `None` if the report names enough of them.
+    fn of_repository(&mut self, name: &quinistry_oci::RepositoryName) -> Option<&mut RepositoryReport> {
+        if self.by_repository.len() >= MAX_REPORTED && !self.by_repository.contains_key(name.as_str()) {
+            return None;
+        }
+        Some(self.by_repository.entry(name.to_string()).or_default())
+    }
+
     pub(super) fn count_found(&mut self, found: &Found) {
         self.repositories = found.repositories;
         for kind in [SubjectKind::Revision, SubjectKind::Link] {
@@ -133,10 +141,10 @@ impl CycleReport {
         of_kind.condemned_bytes += length;
         of_kind.oldest_seconds = of_kind.oldest_seconds.max(Some(age.as_secs()));
         if let Some(repository) = repository {
-            let of_repository = self.by_repository.entry(repository.to_string()).or_default();
-            match kind {
-                SubjectKind::Revision => of_repository.condemned_revisions += 1,
-                _ => of_repository.condemned_links += 1,
+            match (self.of_repository(repository), kind) {
+                (None, _) => {}
+                (Some(of_repository), SubjectKind::Revision) => of_repository.condemned_revisions += 1,
+                (Some(of_repository), _) => of_repository.condemned_links += 1,
             }
         }
     }
@@ -168,8 +176,9 @@ impl CycleReport {
         if let Some(cause) = cause {
             *of_kind.revived.entry(cause.to_owned()).or_default() += 1;
         }
-        if let Some(repository) = &subject.repository {
-            let of_repository = self.by_repository.entry(repository.to_string()).or_default();
+        if let Some(of_repository) =
+            subject.repository.as_ref().and_then(|repository| self.of_repository(repository))
+        {
             match (is_doomed, kind) {
                 (true, SubjectKind::Revision) => of_repository.doomed_revisions += 1,
                 (true, _) => of_repository.doomed_links += 1,
@@ -182,4 +191,23 @@ impl CycleReport {
 /// Returns the seconds since 1970.
 pub(super) fn unix_seconds(time: SystemTime) -> u64 {
     time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::gc::online::MAX_REPORT_BYTES;
+
+    #[test]
+    fn a_report_on_any_number_of_repositories_is_short_enough_to_be_read() {
+        let mut report = CycleReport::default();
+        for number in 0..250_000 {
+            let name = format!("{number:a>240}").parse().unwrap();
+            report.count_condemned(SubjectKind::Link, Some(&name), 0, Duration::ZERO);
+        }
+        assert_eq!(report.links.condemned, 250_000);
+        assert!(to_json(&report).len() as u64 <= MAX_REPORT_BYTES);
+    }
 }

@@ -15,7 +15,7 @@ use quinistry_oci::{Digest, RepositoryName};
 use super::filter::LiveFilter;
 use super::pace::Pace;
 use super::prior::{Prior, State};
-use super::report::UnknownNeeds;
+use super::report::{MAX_REPORTED, UnknownNeeds};
 use super::subject::{ContentId, Subject, SubjectHash, SubjectKind};
 use super::{DamagedManifests, GcOptions, Writers};
 use crate::gc::rules::RevisionRules;
@@ -123,6 +123,13 @@ impl Mark {
             unknown: Vec::new(),
             keeps_all_bytes: false,
         }
+    }
+
+    /// Notes manifests whose needs are unknown, for the report.
+    pub(super) fn note_unknown(&mut self, unknown: Vec<UnknownNeeds>) {
+        self.unknown.extend(unknown);
+        self.unknown.sort_by_key(|manifest| !manifest.is_damaged);
+        self.unknown.truncate(MAX_REPORTED);
     }
 
     /// Returns the number of manifests and links for which there is still place. A third is kept for bytes,

@@ -5,6 +5,10 @@ use std::collections::BTreeMap;
 use quinistry_oci::{Digest, RepositoryName};
 use serde::{Deserialize, Serialize};
 
+/// Greatest number of repositories that a report names, and of manifests whose needs are unknown: it is read as a whole,
+/// and shall stay short where a million repositories have garbage.
+pub(super) const MAX_REPORTED: usize = 10_000;
+
 /// Report of a cycle of collection. Times are seconds since 1970 by the clock of the storage.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
@@ -27,9 +31,10 @@ pub struct CycleReport {
     pub links: KindReport,
     /// Bytes of blobs and manifests.
     pub blobs: KindReport,
-    /// Repositories of which something was condemned or removed.
+    /// Repositories of which something was condemned or removed, at most 10,000 of them.
     pub by_repository: BTreeMap<String, RepositoryReport>,
-    /// Manifests whose needs are unknown or not understood, which stay with all that they may need.
+    /// Manifests whose needs are unknown or not understood, which stay with all that they may need; at most 10,000 of
+    /// them, damaged ones before others.
     pub unknown: Vec<UnknownNeeds>,
     /// Blobs that were put back from the trash.
     pub restored: u64,

@@ -92,7 +92,9 @@ impl RepositoryMark<'_> {
             self.add_parts(&revisions, *content, &mut needed)?;
         }
         let needed_by_others = self.decide_revisions(&revisions, &live)?;
-        lock(mark).unknown.append(&mut self.unknown);
+        if !self.unknown.is_empty() {
+            lock(mark).note_unknown(std::mem::take(&mut self.unknown));
+        }
 
         let gone: Vec<ContentId> =
             parents_first(&revisions, revisions.found.keys().filter(|of| !live.contains(of)).copied());

@@ -41,7 +41,8 @@ const REMOVAL_PAUSE: Duration = Duration::from_secs(1);
 pub(super) struct Sweep {
     /// Subjects that are gone.
     pub(super) doomed: HashSet<SubjectHash>,
-    /// Subjects that are not condemned next, because a client has revived them or what needs them.
+    /// Subjects that are not condemned next, because a client has revived them or what needs them, or because another
+    /// leader has left them out.
     pub(super) kept: HashSet<SubjectHash>,
     /// Time of the storage until which a removal of unknown outcome may still come.
     unsettled: Option<SystemTime>,
@@ -78,7 +79,9 @@ impl Store {
             for (at, subject) in prior.of_shard(shard) {
                 let is_doomed = doomed.contains(&subject.hash);
                 let is_alive = alive.contains(&subject.hash) && !is_doomed;
-                if is_alive {
+                // Another leader's decision, by an earlier mark, leaves out what this mark has not kept: it stays as well.
+                let is_left_out = prior.state(kind, at) == State::Removable && !is_doomed;
+                if is_alive || is_left_out {
                     sweep.kept.insert(subject.hash);
                     let repository = subject.repository.iter().cloned();
                     revived.extend(repository.map(|name| (name, subject.content)));

@@ -96,12 +96,8 @@ impl Store {
             Err(StoreError::Missing(_)) => return Err(StoreError::Unvouched),
             hold => hold?,
         };
-        if self.has(Safeguard::Recheck) {
-            for subject in needed.own.iter().chain(needed.parts.iter().map(|(part, _)| part)) {
-                if self.storage().head(&subject.key())?.is_none() {
-                    return Err(StoreError::Unvouched);
-                }
-            }
+        if self.has(Safeguard::Recheck) && !self.are_there(needed)? {
+            return Err(StoreError::Unvouched);
         }
         if self.still_holds(&hold) { Ok(changed) } else { Err(StoreError::Unvouched) }
     }
@@ -334,7 +330,17 @@ impl Store {
         if self.register(&keys.doom(shard))?.is_none() {
             return Ok(Touched::Held);
         }
-        let Some(doomed) = self.await_decision(keys, shard)? else { return Ok(Touched::Gone) };
+        let looks = match cause {
+            Cause::Get => 0,
+            _ => MAX_DECISION_LOOKS,
+        };
+        let Some(doomed) = self.await_decision(keys, shard, looks)? else {
+            return match cause {
+                // A push has brought what the collector may leave, or must wait for another leader.
+                Cause::Blob | Cause::Manifest => Err(StoreError::Unvouched),
+                _ => Ok(Touched::Gone),
+            };
+        };
         if !parse_hashes(&doomed).contains(&hash) {
             return Ok(Touched::Held);
         }
@@ -347,14 +353,19 @@ impl Store {
         Ok(if is_over { Touched::Held } else { Touched::Gone })
     }
 
-    /// Returns the doomed subjects of a shard on which the collector decides at this moment; `None` if it has
-    /// stopped.
-    fn await_decision(&self, keys: EpochKeys, shard: Shard) -> Result<Option<Bytes>, StoreError> {
-        for look in 0..=MAX_DECISION_LOOKS {
+    /// Returns the doomed subjects of a shard on which the collector decides at this moment; `None` if they are not
+    /// decided after a number of further looks.
+    fn await_decision(
+        &self,
+        keys: EpochKeys,
+        shard: Shard,
+        looks: usize,
+    ) -> Result<Option<Bytes>, StoreError> {
+        for look in 0..=looks {
             if let Some(doomed) = self.register(&keys.doomed(shard))? {
                 return Ok(Some(doomed));
             }
-            if look < MAX_DECISION_LOOKS {
+            if look < looks {
                 (self.0.collector.wait)(WAIT_STEP);
             }
         }

@@ -6,7 +6,9 @@ use std::time::Duration;
 use quinistry_oci::Digest;
 
 use super::super::{manifest, name, push_blob, put};
-use super::online::{GRACE, KeepTagged, NAME, Scene, content_keys, has_bytes, has_link, options, push};
+use super::online::{
+    GRACE, KeepTagged, NAME, Scene, content_keys, has_bytes, has_link, has_revision, options, push,
+};
 use crate::failpoint::once::failing;
 use crate::layout::RepositoryKeys;
 use crate::layout::collection::EpochKeys;
@@ -194,4 +196,26 @@ fn a_number_that_was_given_and_cleared_is_not_taken_again() {
     assert_eq!(stopped, Cycle::LostLead);
     let report = scene.cycle(&second);
     assert_eq!((report.epoch, report.swept_epoch), (4, Some(3)));
+}
+
+#[test]
+fn what_a_late_decision_of_another_leader_leaves_out_keeps_its_parts() {
+    for (kind, is_whole) in [("r-0", true), ("l-0", false)] {
+        let scene = Scene::new();
+        let view = scene.storage.view();
+        let store = scene.replica_on(view.clone(), |_| {});
+        let digest = push(&store, b"layer", "untagged", &[]).unwrap();
+        scene.cycle(&store);
+        let (storage, key) = (scene.storage.view(), EpochKeys(1).folder().child("doomed").child(kind));
+        // Another leader was stopped before this write, after it had found that everything is needed.
+        view.before_create(&format!("/doomed/{kind}"), move || drop(storage.create(&key, b"").unwrap()));
+        scene.cycle(&store);
+        assert_eq!(has_revision(&store, &digest), is_whole);
+        assert!(has_link(&store, &Digest::sha256(b"layer")), "{kind}");
+        assert!(has_bytes(&store, b"layer"), "{kind}");
+        for _ in 0..2 {
+            scene.cycle(&store);
+        }
+        assert!(!has_revision(&store, &digest) && !has_bytes(&store, b"layer"));
+    }
 }

@@ -1,16 +1,21 @@
 //! Acts of clients between the steps of a collector.
 
-use std::sync::mpsc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
-use quinistry_oci::{Digest, Reference, RepositoryName};
+use quinistry_oci::{Algorithm, Digest, Manifest, Reference, RepositoryName};
+use serde_json::json;
 
 use super::super::shared::storage::SharedMemory;
 use super::super::{manifest, name, push_blob, put};
 use super::online::{
     GRACE, KeepTagged, NAME, Scene, has_bytes, has_link, has_revision, index_of, options, push,
 };
-use crate::{Cycle, Safeguard, Store, StoreError};
+use crate::failpoint::once::failing;
+use crate::gc::online::touch::Cause;
+use crate::layout::RepositoryKeys;
+use crate::{Cycle, Safeguard, Store, StoreError, StoreOptions};
 
 fn head_blob(store: &Store, repository: &RepositoryName, digest: &Digest) -> Result<(), StoreError> {
     store.holding_blob(repository, digest, || store.blob(repository, digest).map(drop))
@@ -398,4 +403,82 @@ fn a_view_that_cannot_be_refreshed_vouches_for_nothing_and_pulls_go_on() {
     });
     assert!(matches!(answered, Err(StoreError::Unvouched)), "{answered:?}");
     assert!(slow.blob(&name(NAME), &digest).is_ok());
+}
+
+/// Counts the waits of a replica, which move no clock.
+fn counting(scene: &Scene) -> (Store, Arc<AtomicUsize>) {
+    let waits = Arc::<AtomicUsize>::default();
+    let counted = waits.clone();
+    let store = scene.replica_waiting(move |_| {
+        counted.fetch_add(1, Ordering::SeqCst);
+    });
+    (store, waits)
+}
+
+#[test]
+fn a_push_of_an_undecided_part_is_repeated_soon_and_pulls_do_not_wait() {
+    let scene = Scene::new();
+    let (leader, (other, waits)) = (scene.replica(), counting(&scene));
+    push_blob(&leader, NAME, b"{}").unwrap();
+    push_blob(&leader, NAME, b"layer").unwrap();
+    scene.cycle(&leader);
+    scene.advance(GRACE);
+    let lead = scene.lead(&leader);
+    let (is_cut, _) =
+        failing("gc.doom", 1, 5, || leader.collect_online(&options(), &KeepTagged, &lead).map(drop));
+    assert!(is_cut, "the leader has begun to decide");
+    let digest = Digest::sha256(b"layer");
+    assert!(other.blob(&name(NAME), &digest).is_ok());
+    assert_eq!(waits.swap(0, Ordering::SeqCst), 0, "a pull waits for nothing");
+    // All parts are there, so that the client need not upload them.
+    let pushed = put(&other, NAME, &manifest(b"layer", "x"), &["v1"]);
+    assert!(matches!(pushed, Err(StoreError::Unvouched)), "{pushed:?}");
+    assert!(waits.swap(0, Ordering::SeqCst) <= 8, "two seconds");
+    let pushed = push_blob(&other, NAME, b"layer");
+    assert!(matches!(pushed, Err(StoreError::Unvouched)), "{pushed:?}");
+    assert!(waits.swap(0, Ordering::SeqCst) <= 80, "20 seconds");
+}
+
+#[test]
+fn a_slow_commit_of_an_index_finds_its_manifests_again() {
+    let scene = Scene::new();
+    let store = scene.replica();
+    let child = manifest(b"layer", "child");
+    push(&store, b"layer", "child", &["child"]).unwrap();
+    let (repository, index) = (name(NAME), index_of(&[&child]));
+    let parsed = Manifest::parse(&index, None).unwrap();
+    let canonical = Digest::sha256(&index);
+    put(&store, NAME, &index, &[]).unwrap();
+    let parts = store.parts_to_touch(&repository, &parsed).unwrap();
+    let needed = store.needed_by(&repository, &canonical, &parts);
+    let commit_slowly = || {
+        store.touching(&needed, Cause::Manifest, || {
+            scene.advance(Duration::from_mins(2));
+            Ok(())
+        })
+    };
+    let committed = commit_slowly();
+    assert!(committed.is_ok(), "{committed:?}");
+    store.storage().remove(&RepositoryKeys(&repository).revision_link(&Digest::sha256(&child))).unwrap();
+    assert!(matches!(commit_slowly(), Err(StoreError::Unvouched)));
+}
+
+#[test]
+fn a_sparse_manifest_holds_the_parts_behind_any_number_of_unknown_ones() {
+    let scene = Scene::new();
+    let sparse = StoreOptions { allows_sparse: true, ..StoreOptions::default() };
+    let lifetime = Duration::from_mins(1);
+    let store = Store::open_collected(scene.storage.view(), sparse, scene.clock(), lifetime, |_| {}).unwrap();
+    push_blob(&store, NAME, b"layer").unwrap();
+    let part = |digest: Digest, size: usize| json!({"mediaType": "a/b", "digest": digest, "size": size});
+    let mut layers: Vec<_> = (0..64_u8).map(|at| part(Digest::of(Algorithm::Sha512, &[at]), 1)).collect();
+    layers.push(part(Digest::sha256(b"layer"), 5));
+    let media_type = quinistry_oci::media_type::OCI_MANIFEST;
+    let config = part(Digest::sha256(b"{}"), 2);
+    let manifest = json!({"schemaVersion": 2, "mediaType": media_type, "config": config, "layers": layers});
+    let bytes = quinistry_oci::to_json(&manifest);
+    scene.cycle(&store);
+    put(&store, NAME, &bytes.into(), &["v1"]).unwrap();
+    let report = scene.cycle(&store);
+    assert_eq!(report.links.revived.get("touched"), Some(&1), "{report:?}");
 }

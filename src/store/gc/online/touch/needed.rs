@@ -2,7 +2,7 @@
 
 use quinistry_oci::{Algorithm, Digest, Manifest, RepositoryName};
 
-use crate::gc::online::subject::Subject;
+use crate::gc::online::subject::{Subject, SubjectKind};
 use crate::manifests::MAX_MISSING_PARTS;
 use crate::{Store, StoreError};
 
@@ -52,6 +52,30 @@ impl Store {
         needed
     }
 
+    /// Returns true if everything is there that a change has written or needs. A part that may be a manifest is a part of
+    /// the repository by the link of a manifest or by that of a blob.
+    pub(super) fn are_there(&self, needed: &Needed<'_>) -> Result<bool, StoreError> {
+        let is_part = |kind: SubjectKind, of: &Subject<'_>| {
+            needed.parts.iter().any(|(part, _)| {
+                part.kind == kind && part.repository == of.repository && part.canonical == of.canonical
+            })
+        };
+        for subject in needed.own.iter().chain(needed.parts.iter().map(|(part, _)| part)) {
+            if self.storage().head(&subject.key())?.is_some() {
+                continue;
+            }
+            let other = match (subject.kind, subject.repository) {
+                (SubjectKind::Link, Some(name)) => Subject::revision(name, subject.canonical),
+                (SubjectKind::Revision, Some(name)) => Subject::link(name, subject.canonical),
+                _ => return Ok(false),
+            };
+            if !is_part(other.kind, subject) || self.storage().head(&other.key())?.is_none() {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
     /// Finds the SHA-256 of each part of a manifest, unless nothing is condemned.
     pub(crate) fn parts_to_touch(
         &self,
@@ -63,8 +87,8 @@ impl Store {
         let all = all.chain(manifest.manifests.iter().map(|part| (part, true)));
         let mut unknown = 0;
         for (part, is_child) in all {
-            // The check of the parts then ends as early.
-            if unknown >= MAX_MISSING_PARTS {
+            // The check of the parts then ends as early, and there is none of a sparse manifest.
+            if unknown >= MAX_MISSING_PARTS && !self.0.allows_sparse {
                 break;
             }
             let canonical = match part.digest.algorithm() {
