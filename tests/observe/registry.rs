@@ -11,10 +11,12 @@ use quinistry::bucket::{
 use quinistry::http::access_log::{AccessLog, AccessLogFormat};
 use quinistry::http::audit_log::{AuditLog, AuditPlace};
 use quinistry::http::tls::{LoadedTls, TlsServer, TlsSettings};
-use quinistry::oci::Digest;
+use quinistry::oci::{Digest, RepositoryName};
 use quinistry::registry::metrics::{Driver, RegistryMetrics};
 use quinistry::registry::{Limits, Observer, Settings, State};
-use quinistry::store::{Access, Filesystem, Memory, ObservedStorage, Storage, Store};
+use quinistry::store::{
+    Access, Filesystem, Memory, ObservedStorage, Quota, RepositoryMatcher, Storage, Store,
+};
 use quinistry_bucket::testing::Mem;
 use tokio::runtime::Runtime;
 
@@ -146,10 +148,30 @@ fn bucket() -> Bucket {
     Bucket::new(objects, runtime, StoreAbilities::ALL, memory, Arc::new(uploads))
 }
 
+/// Set of all repositories.
+#[derive(Debug)]
+struct Everything;
+
+impl RepositoryMatcher for Everything {
+    fn matches(&self, _: &RepositoryName) -> bool {
+        true
+    }
+}
+
 fn page_of(storage: impl Storage, driver: Driver, folder: &Path) -> String {
     let metrics = RegistryMetrics::default();
     let storage = ObservedStorage::new(storage, metrics.storage_observer(driver));
-    metrics.watch_store(Store::open(storage, false).unwrap());
+    let store = Store::open(storage, false).unwrap();
+    store.set_quotas(vec![Quota {
+        name: "a".into(),
+        repositories: Arc::new(Everything),
+        bytes: Some(1),
+        tags: Some(1),
+    }]);
+    // Finds the usage.
+    store.check_quota(&"a".parse().unwrap(), Some(0)).unwrap();
+    metrics.watch_store(store);
+    metrics.watch_collection(Arc::default());
     metrics.watch_storage_abilities(StoreAbilities::ALL.by_name());
     let log = File::create(folder.join("log")).unwrap();
     metrics.watch_access_log(AccessLog::start(log, AccessLogFormat::Combined).unwrap());
