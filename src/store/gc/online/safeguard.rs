@@ -4,6 +4,7 @@ use crate::Store;
 
 /// Step that keeps content which is in use. In release builds all of them stand.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(not(any(test, feature = "testing")), expect(unreachable_pub, reason = "public for tests alone"))]
 pub enum Safeguard {
     /// Removals are refused by the storage after a time, and repeated by a successor before `done`.
     Fence,
