@@ -1,9 +1,8 @@
 //! `quinistry fsck`: names the damage of a storage, and repairs what has exactly one answer.
 
 use std::fmt::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
-use std::str::FromStr;
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -15,9 +14,9 @@ use super::output::{self, OutputArgs, ReaderGone};
 use super::progress::Counter;
 use super::serve::opened_bucket;
 use super::serve::plan::FolderAccess;
+use super::storage::folder_or_bucket::FolderOrBucket;
 use super::storage::open_folder;
 use super::{gc, sanitize};
-use crate::bucket::{BucketOptions, InvalidBucketUrl};
 use crate::escape::Escaped;
 use crate::oci::Digest;
 use crate::shutdown::Signals;
@@ -38,7 +37,7 @@ pub(super) struct Args {
         help = "Folder of `serve --storage`, or a bucket: s3://BUCKET/PREFIX, gs://BUCKET/PREFIX or \
                 az://ACCOUNT/CONTAINER/PREFIX"
     )]
-    storage: Place,
+    storage: FolderOrBucket,
 
     /// Read all bytes, and compare them with their digests
     #[arg(long)]
@@ -55,25 +54,6 @@ pub(super) struct Args {
 
     #[command(flatten)]
     output: OutputArgs,
-}
-
-/// Place of a storage.
-#[derive(Clone, Debug)]
-enum Place {
-    Folder(PathBuf),
-    Bucket(Box<BucketOptions>),
-}
-
-impl FromStr for Place {
-    type Err = InvalidBucketUrl;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        Ok(if BucketOptions::is_url(text) {
-            Self::Bucket(Box::new(text.parse()?))
-        } else {
-            Self::Folder(text.into())
-        })
-    }
 }
 
 /// Result of an examination.
@@ -168,12 +148,12 @@ impl Args {
 
 /// Opens and examines a storage.
 fn examine_place(
-    place: &Place,
+    place: &FolderOrBucket,
     options: &FsckOptions,
     output: OutputArgs,
 ) -> anyhow::Result<(FsckSummary, Vec<Row>)> {
     let storage: Box<dyn Storage> = match place {
-        Place::Folder(folder) => {
+        FolderOrBucket::Folder(folder) => {
             gc::ensure_store(folder)?;
             if options.repair {
                 gc::warn_of_other_machines(folder);
@@ -181,11 +161,11 @@ fn examine_place(
             let access = if options.repair { Access::Write } else { Access::Read };
             Box::new(open_folder(folder, access)?)
         }
-        Place::Bucket(bucket) if options.repair => {
+        FolderOrBucket::Bucket(bucket) if options.repair => {
             tracing::info!(storage = %bucket, "replicas may run while the storage is repaired");
             Box::new(opened_bucket::open(bucket, FolderAccess::Write)?.bucket)
         }
-        Place::Bucket(bucket) => {
+        FolderOrBucket::Bucket(bucket) => {
             Box::new(ReadOnlyStorage::new(opened_bucket::open(bucket, FolderAccess::Read)?.bucket))
         }
     };
@@ -195,26 +175,6 @@ fn examine_place(
     match printer.failed {
         Some(error) => Err(error),
         None => Ok((summary, printer.rows)),
-    }
-}
-
-// === impl Place ===
-
-impl Place {
-    fn folder(&self) -> Option<&Path> {
-        match self {
-            Self::Folder(folder) => Some(folder),
-            Self::Bucket(_) => None,
-        }
-    }
-}
-
-impl std::fmt::Display for Place {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Folder(folder) => write!(f, "{}", folder.display()),
-            Self::Bucket(bucket) => write!(f, "{bucket}"),
-        }
     }
 }
 
@@ -353,13 +313,13 @@ mod tests {
 
     #[test]
     fn a_storage_is_a_bucket_or_else_a_folder() {
-        let place = |text: &str| text.parse::<Place>().unwrap();
+        let place = |text: &str| text.parse::<FolderOrBucket>().unwrap();
         for url in ["s3://images/team", "gs://images", "az://account/images"] {
             assert_eq!(place(url).to_string(), url);
             assert_eq!(place(url).folder(), None);
         }
         assert_eq!(place("/srv/r").folder(), Some(Path::new("/srv/r")));
-        assert!("s3://key:secret@images".parse::<Place>().is_err());
+        assert!("s3://key:secret@images".parse::<FolderOrBucket>().is_err());
     }
 
     #[test]

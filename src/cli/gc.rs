@@ -7,10 +7,7 @@ mod report;
 mod rules;
 mod status;
 
-use std::fmt;
 use std::num::NonZeroU32;
-use std::path::PathBuf;
-use std::str::FromStr;
 use std::time::Duration;
 
 use clap::{Subcommand, ValueEnum};
@@ -18,7 +15,7 @@ use clap::{Subcommand, ValueEnum};
 use self::status::StatusArgs;
 use super::exit::UsageError;
 use super::output::OutputArgs;
-use crate::bucket::{BucketOptions, InvalidBucketUrl};
+use super::storage::folder_or_bucket::FolderOrBucket;
 use crate::store::{Collection, DamagedManifests, Writers};
 
 pub(super) use self::cycle::{CycleOptions, collect_bucket};
@@ -40,7 +37,7 @@ pub(super) struct Args {
         help = "Folder of `serve --storage`, or distribution's root directory; or a bucket: s3://BUCKET/PREFIX, \
                 gs://BUCKET/PREFIX or az://ACCOUNT/CONTAINER/PREFIX"
     )]
-    place: Option<GcPlace>,
+    place: Option<FolderOrBucket>,
 
     /// Show what would be removed, and remove nothing
     #[arg(long)]
@@ -79,13 +76,6 @@ enum GcCommand {
     Status(StatusArgs),
 }
 
-/// Place of content that is collected.
-#[derive(Clone, Debug)]
-enum GcPlace {
-    Folder(PathBuf),
-    Bucket(Box<BucketOptions>),
-}
-
 /// Value of `--damaged`.
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum DamagedArg {
@@ -102,29 +92,6 @@ enum WritersArg {
     Ours,
     /// Other programs too
     Foreign,
-}
-
-// === impl GcPlace ===
-
-impl FromStr for GcPlace {
-    type Err = InvalidBucketUrl;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        Ok(if BucketOptions::is_url(text) {
-            Self::Bucket(Box::new(text.parse()?))
-        } else {
-            Self::Folder(text.into())
-        })
-    }
-}
-
-impl fmt::Display for GcPlace {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Folder(folder) => folder.display().fmt(f),
-            Self::Bucket(bucket) => bucket.fmt(f),
-        }
-    }
 }
 
 // === impl DamagedArg ===
@@ -155,7 +122,7 @@ impl Args {
     pub(super) fn run(self) -> anyhow::Result<()> {
         match (&self.command, &self.place) {
             (Some(GcCommand::Status(args)), _) => args.run(),
-            (None, Some(GcPlace::Folder(folder))) => {
+            (None, Some(FolderOrBucket::Folder(folder))) => {
                 if self.writers.is_some() {
                     let message =
                         "--writers is for a bucket alone; a folder is collected while no registry serves it";
@@ -169,7 +136,7 @@ impl Args {
                 };
                 self.output.print(&collect_folder(folder, &wanted)?)
             }
-            (None, Some(GcPlace::Bucket(bucket))) => {
+            (None, Some(FolderOrBucket::Bucket(bucket))) => {
                 self.output.print(&collect_bucket(bucket, &self.cycle_options()?)?)
             }
             (None, None) => Err(UsageError("gc needs a folder or the URL of a bucket".into()).into()),

@@ -10,11 +10,11 @@ use std::sync::Arc;
 use anyhow::Context as _;
 use clap::{Subcommand, ValueHint};
 
-use self::place::Place;
 use self::report::{RetentionOutcome, Scope};
 use super::configuration::Configuration;
 use super::exit::{Exit, UsageError};
 use super::output::OutputArgs;
+use super::storage::folder_or_bucket::FolderOrBucket;
 use crate::registry::{TagPolicies, retention};
 use crate::store::Store;
 use crate::store::retention::{Percentage, Policies, RetentionInputs, RetentionRun};
@@ -41,7 +41,7 @@ struct SourceArgs {
         help = "Folder of `serve --storage`, or bucket s3://BUCKET/PREFIX, gs://… or az://… [default: the storage of the \
                 configuration]"
     )]
-    place: Option<Place>,
+    place: Option<FolderOrBucket>,
 
     #[arg(long, value_name = "CONFIG", value_hint = ValueHint::FilePath)]
     #[arg(help = "Configuration file with the policies [default: $REGISTRY_CONFIGURATION_PATH]")]
@@ -79,7 +79,7 @@ struct Source {
     policies: Policies,
     /// Immutable and protected tags.
     tags: TagPolicies,
-    place: Place,
+    place: FolderOrBucket,
 }
 
 fn percentage(text: &str) -> Result<Percentage, String> {
@@ -124,7 +124,7 @@ impl SourceArgs {
         let tags = TagPolicies::new(&limits.immutable_tags, &limits.protected_tags)?;
         let place = match self.place {
             Some(place) => place,
-            None => Place::of_config(&config.storage, &configuration.to_string())?,
+            None => FolderOrBucket::of_config(&config.storage, &configuration.to_string())?,
         };
         Ok(Some(Source { policies, tags, place }))
     }

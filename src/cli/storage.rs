@@ -1,11 +1,13 @@
 //! Arguments for the storage of `serve`, and opening a folder for `serve` and `gc`.
 
 pub(super) mod bucket;
+pub(super) mod folder_or_bucket;
 
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
+use self::folder_or_bucket::FolderOrBucket;
 use super::exit::UsageError;
 use super::ownership;
 use super::serve::plan::{FolderAccess, StoragePlace, StoragePlan};
@@ -74,8 +76,10 @@ impl FromStr for StorageArgument {
         // A folder of such a name can be given as ./memory.
         Ok(match text {
             "memory" => Self::Memory,
-            _ if BucketOptions::is_url(text) => Self::Bucket(Box::new(text.parse()?)),
-            _ => Self::Folder(text.into()),
+            _ => match text.parse()? {
+                FolderOrBucket::Folder(folder) => Self::Folder(folder),
+                FolderOrBucket::Bucket(bucket) => Self::Bucket(bucket),
+            },
         })
     }
 }

@@ -4,12 +4,12 @@ use std::time::SystemTime;
 
 use anyhow::Context as _;
 
-use super::GcPlace;
 use super::cycle::{open, runtime};
 use super::offline::ensure_store;
 use super::report;
 use crate::cli::output::{self, OutputFormatArgs};
 use crate::cli::serve::plan::FolderAccess;
+use crate::cli::storage::folder_or_bucket::FolderOrBucket;
 use crate::cli::storage::open_folder;
 use crate::store::{Access, CycleReport, Store};
 
@@ -17,7 +17,7 @@ use crate::store::{Access, CycleReport, Store};
 pub(super) struct StatusArgs {
     /// Folder or bucket, also of registries that run
     #[arg(value_name = "DIR|URL", value_hint = clap::ValueHint::DirPath)]
-    place: GcPlace,
+    place: FolderOrBucket,
 
     #[command(flatten)]
     output: OutputFormatArgs,
@@ -41,13 +41,13 @@ impl StatusArgs {
     fn report(&self) -> anyhow::Result<Option<CycleReport>> {
         let failed = || format!("failed to read the last report of {}", self.place);
         match &self.place {
-            GcPlace::Folder(folder) => {
+            FolderOrBucket::Folder(folder) => {
                 ensure_store(folder)?;
                 // For reading only, so that a registry may be running.
                 let store = Store::open(open_folder(folder, Access::Read)?, false)?;
                 store.last_collection().with_context(failed)
             }
-            GcPlace::Bucket(bucket) => runtime()?.block_on(async {
+            FolderOrBucket::Bucket(bucket) => runtime()?.block_on(async {
                 let store = open(bucket, FolderAccess::Read)?;
                 tokio::task::block_in_place(|| store.last_collection()).with_context(failed)
             }),

@@ -1,37 +1,15 @@
 //! Storage that the command works on: a folder or a bucket.
 
-use std::path::PathBuf;
-use std::str::FromStr;
-
-use crate::bucket::{BucketOptions, InvalidBucketUrl};
 use crate::cli::gc::ensure_store;
 use crate::cli::serve::plan::{FolderAccess, StoragePlace, StoragePlan};
 use crate::cli::storage::bucket;
+use crate::cli::storage::folder_or_bucket::FolderOrBucket;
 use crate::registry::config::{StorageConfig, StorageLocation};
 use crate::store::Store;
 
-/// Folder or bucket of a registry.
-#[derive(Clone, Debug)]
-pub(super) enum Place {
-    Folder(PathBuf),
-    Bucket(Box<BucketOptions>),
-}
+// === impl FolderOrBucket ===
 
-impl FromStr for Place {
-    type Err = InvalidBucketUrl;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        Ok(if BucketOptions::is_url(text) {
-            Self::Bucket(Box::new(text.parse()?))
-        } else {
-            Self::Folder(text.into())
-        })
-    }
-}
-
-// === impl Place ===
-
-impl Place {
+impl FolderOrBucket {
     /// Returns the storage of a configuration, which `shown` names.
     pub(super) fn of_config(config: &StorageConfig, shown: &str) -> anyhow::Result<Self> {
         match &config.location {

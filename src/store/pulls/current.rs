@@ -1,7 +1,7 @@
 //! Last pulls with those that the leader has not folded yet.
 //!
-//! Where no collection runs, nothing folds the records of pulls, and a tag that is pulled each day looks as if it never
-//! was. What judges tags on its own reads them beside the snapshots.
+//! The leader folds the records of pulls before it collects. Without collection they stay as they are, and the snapshots
+//! alone would show a tag that is pulled each day as never pulled. The commands of retention therefore read both.
 
 use std::time::SystemTime;
 
