@@ -89,9 +89,11 @@ fn configuration(section: &str, settings: ReplicaSettings<'_>) -> String {
     )
 }
 
-/// Returns true for requests that no operation of a client waits for, but for a page of the catalog. Heartbeats and looks
-/// for uploads that were left behind come at any time, the position of the scrub is read after a start, a walk for repositories of another program half a minute after a
-/// start, and sessions that have ended are cleared after the answer.
+/// Returns true for requests that no operation of a client waits for, but for a page of the catalog.
+///
+/// Heartbeats and looks for uploads that were left behind come at any time, the position of the scrub is read after a
+/// start, a walk for repositories of another program half a minute after a start, and sessions that have ended are
+/// cleared after the answer.
 pub(crate) fn is_background(request: &SentRequest) -> bool {
     let key = &request.key;
     match request.kind {
