@@ -44,7 +44,7 @@ impl Collector {
         Self {
             clock,
             wait: Arc::new(std::thread::sleep),
-            view_lifetime: VIEW_LIFETIME,
+            view_lifetime: shortened().unwrap_or(VIEW_LIFETIME),
             view: Mutex::default(),
             refreshing: Mutex::default(),
             running: Mutex::default(),
@@ -83,6 +83,17 @@ impl Collector {
     pub(crate) const fn view_lifetime(&self) -> Duration {
         self.view_lifetime
     }
+}
+
+/// Returns the lifetime of a view that a test sets.
+///
+/// A test with a grace of seconds needs a lifetime of less. Debug builds, and those with the feature `failpoints`,
+/// take a number of seconds from `QUINISTRY_GC_VIEW_LIFETIME`; the program that is released has one lifetime.
+fn shortened() -> Option<Duration> {
+    #[cfg(any(debug_assertions, feature = "failpoints"))]
+    return std::env::var("QUINISTRY_GC_VIEW_LIFETIME").ok()?.parse().ok().map(Duration::from_secs);
+    #[cfg(not(any(debug_assertions, feature = "failpoints")))]
+    None
 }
 
 impl Store {
