@@ -1,5 +1,6 @@
 //! Requests whose answers may get lost, repeated as clients repeat them.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::net::TcpStream;
 use std::sync::RwLock;
@@ -15,8 +16,10 @@ use crate::support::http::{Answer, Connection, Peer, request};
 /// hold answers, and more than the half minute after which a registry gives up, since machines may be slow.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(55);
 
-/// Number of attempts of a client that insists.
-const MAX_ATTEMPTS: usize = 200;
+/// Time in which a client that insists must have an answer, repetitions included.
+const INSISTENCE_TIMEOUT: Duration = Duration::from_mins(2);
+/// Pause before a client that insists asks again.
+const INSISTENCE_PAUSE: Duration = Duration::from_millis(20);
 /// Time in which a blob must be pushed, repetitions included.
 const PUSH_TIMEOUT: Duration = Duration::from_mins(2);
 
@@ -102,16 +105,17 @@ impl Attempts<'_> {
 
     /// Repeats a request that changes nothing, or the same in each repetition, until an answer comes.
     pub(crate) fn insist(self, method: &str, rest: &str, headers: &[(&str, &str)], body: &[u8]) -> Answer {
-        let mut reasons = Vec::new();
-        for _ in 0..MAX_ATTEMPTS {
+        let mut reasons = BTreeSet::new();
+        // By time, not by number: while a process starts, each attempt fails at once.
+        let begun = Instant::now();
+        while begun.elapsed() < INSISTENCE_TIMEOUT {
             match self.send(method, &self.path(rest), headers, body) {
                 Outcome::Answered(answer) => return answer,
-                Outcome::Lost(reason) => reasons.push(reason),
+                Outcome::Lost(reason) => drop(reasons.insert(reason)),
             }
+            std::thread::sleep(INSISTENCE_PAUSE);
         }
-        reasons.sort();
-        reasons.dedup();
-        panic!("{method} {rest}: no answer in {MAX_ATTEMPTS} attempts: {reasons:#?}");
+        panic!("{method} {rest}: no answer in {INSISTENCE_TIMEOUT:?}: {reasons:#?}");
     }
 
     /// Pushes a blob once, from the begin. Returns true if that was acknowledged.
@@ -155,17 +159,35 @@ impl Attempts<'_> {
         }
     }
 
-    /// Pushes a blob that the registry has not, as often as is needed.
-    pub(crate) fn ensure_blob(self, way: Way, bytes: &[u8]) {
+    /// Pushes a blob that the registry has not, as often as is needed. Returns a time before the answer that the
+    /// registry has the blob.
+    pub(crate) fn ensure_blob(self, way: Way, bytes: &[u8]) -> Instant {
         let rest = format!("blobs/{}", Digest::sha256(bytes));
         // By time, not by number: while a replica starts, each attempt of many chunks fails at once.
         let begun = Instant::now();
         while begun.elapsed() < PUSH_TIMEOUT {
-            if self.insist("HEAD", &rest, &[], b"").status == 200 || self.push_blob(way, bytes) {
-                return;
+            if let Some(asked) = self.find_blob(&rest) {
+                return asked;
+            }
+            let asked = Instant::now();
+            if self.push_blob(way, bytes) {
+                return asked;
             }
         }
         panic!("{rest}: not pushed in {PUSH_TIMEOUT:?}");
+    }
+
+    /// Returns the time before the request that found a blob; `None` if the registry has not got it.
+    pub(crate) fn find_blob(self, rest: &str) -> Option<Instant> {
+        let begun = Instant::now();
+        while begun.elapsed() < INSISTENCE_TIMEOUT {
+            let asked = Instant::now();
+            if let Some(status) = self.send("HEAD", &self.path(rest), &[], b"").status() {
+                return (status == 200).then_some(asked);
+            }
+            std::thread::sleep(INSISTENCE_PAUSE);
+        }
+        panic!("HEAD {rest}: no answer in {INSISTENCE_TIMEOUT:?}");
     }
 
     /// Sends a manifest once.

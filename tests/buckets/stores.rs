@@ -26,6 +26,8 @@ pub(crate) struct ReplicaSettings<'a> {
     pub(crate) sections: &'a str,
     /// Failpoint at which the program aborts.
     pub(crate) failpoint: Option<&'a str>,
+    /// Further variables of its environment.
+    pub(crate) variables: &'a [(&'a str, &'a str)],
 }
 
 impl Replica {
@@ -77,6 +79,7 @@ fn command_of(section: &str, settings: ReplicaSettings<'_>) -> (Command, TempDir
     fs::write(&config, configuration(section, settings)).unwrap();
     let mut start = isolated_command(PROGRAM);
     start.arg("serve").arg(&config).env("QUINISTRY_FAILPOINT", settings.failpoint.unwrap_or("none"));
+    start.envs(settings.variables.iter().copied());
     (start, folder)
 }
 

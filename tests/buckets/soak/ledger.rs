@@ -29,6 +29,8 @@ pub(super) enum State {
     Uncertain,
     /// The push was acknowledged.
     Pushed,
+    /// The push was acknowledged, and retention removes the tag.
+    Passing,
     /// A removal is on its way, or was not answered.
     Leaving,
     /// The removal was acknowledged.
@@ -41,6 +43,10 @@ struct Counts {
     pushed: usize,
     deleted: usize,
     pulled: usize,
+    /// Manifests that were brought after a wait.
+    awaited: usize,
+    /// Manifests that came too late for what they need, and were refused.
+    late: usize,
 }
 
 impl Ledger {
@@ -48,12 +54,22 @@ impl Ledger {
     pub(super) fn note(&self, repository: &str, tag: &str, image: &Image, state: State) {
         let mut counts = self.counts.lock().unwrap();
         match state {
-            State::Pushed => counts.pushed += 1,
+            State::Pushed | State::Passing => counts.pushed += 1,
             State::Deleted => counts.deleted += 1,
             State::Uncertain | State::Leaving => {}
         }
         let name = (repository.to_owned(), tag.to_owned());
         self.entries.lock().unwrap().insert(name, Entry { image: image.clone(), state });
+    }
+
+    /// Notes that a manifest was accepted some time after its parts were found.
+    pub(super) fn note_awaited(&self) {
+        self.counts.lock().unwrap().awaited += 1;
+    }
+
+    /// Notes that a manifest came too late for parts that were found.
+    pub(super) fn note_late(&self) {
+        self.counts.lock().unwrap().late += 1;
     }
 
     /// Notes that a pull was whole.
@@ -63,9 +79,26 @@ impl Ledger {
 
     /// Returns an acknowledged image of any worker.
     pub(super) fn any(&self, random: usize) -> Option<(String, String, Image)> {
+        self.choose(random, |_, entry| entry.state == State::Pushed)
+    }
+
+    /// Returns an image of a repository whose removal was acknowledged, or that retention removes: its parts are
+    /// garbage now or soon, unless other images need them.
+    pub(super) fn removed(&self, repository: &str, random: usize) -> Option<Image> {
+        let is_removed = |name: &Name, entry: &Entry| {
+            name.0 == repository && matches!(entry.state, State::Deleted | State::Passing)
+        };
+        self.choose(random, is_removed).map(|(_, _, image)| image)
+    }
+
+    fn choose(
+        &self,
+        random: usize,
+        is_wanted: impl Fn(&Name, &Entry) -> bool,
+    ) -> Option<(String, String, Image)> {
         let entries = self.entries.lock().unwrap();
-        let pushed: Vec<_> = entries.iter().filter(|(_, entry)| entry.state == State::Pushed).collect();
-        let ((repository, tag), entry) = pushed.get(random % pushed.len().max(1))?;
+        let wanted: Vec<_> = entries.iter().filter(|(name, entry)| is_wanted(name, entry)).collect();
+        let ((repository, tag), entry) = wanted.get(random % wanted.len().max(1))?;
         Some((repository.clone(), tag.clone(), entry.image.clone()))
     }
 
@@ -82,7 +115,11 @@ impl Ledger {
         let mut tags: BTreeMap<&str, Vec<String>> = BTreeMap::new();
         for ((repository, tag), entry) in entries.iter() {
             let client = client(repository);
-            let listed = tags.entry(repository).or_insert_with(|| client.tags(1000));
+            // A bucket does not know a repository whose last image retention has removed.
+            let is_known = || client.ask("GET", "tags/list", &[], b"").status == 200;
+            let listed = tags
+                .entry(repository)
+                .or_insert_with(|| if is_known() { client.tags(1000) } else { Vec::new() });
             let is_listed = listed.contains(tag);
             let status = client.head(&format!("manifests/{tag}")).status;
             if is_listed != (status == 200) {
@@ -90,6 +127,9 @@ impl Ledger {
             }
             match entry.state {
                 State::Pushed if status != 200 => lost.push(format!("{repository}:{tag} is lost")),
+                State::Passing if status != 404 => {
+                    lost.push(format!("{repository}:{tag} passes retention: {status}"))
+                }
                 State::Deleted if status != 404 => lost.push(format!("{repository}:{tag} is back: {status}")),
                 // Whole, whether acknowledged or not.
                 _ if status == 200 => client.assert_image(tag, &entry.image),
@@ -97,7 +137,10 @@ impl Ledger {
             }
         }
         assert!(lost.is_empty(), "{} acknowledgements are lost:\n{}", lost.len(), lost.join("\n"));
-        let Counts { pushed, deleted, pulled } = *self.counts.lock().unwrap();
-        format!("acknowledged pushes {pushed}, deletes {deleted}, whole pulls {pulled}; lost: 0")
+        let Counts { pushed, deleted, pulled, awaited, late } = *self.counts.lock().unwrap();
+        format!(
+            "acknowledged pushes {pushed} ({awaited} after a wait), deletes {deleted}, whole pulls {pulled}, late \
+             manifests {late}; lost: 0"
+        )
     }
 }
