@@ -159,22 +159,24 @@ pub(super) async fn sessions(shared: &Shared, folder: &str) -> Result<Vec<Leftov
     Ok(open.map(|(id, found)| Leftover { id, idle: idle(&found) }).collect())
 }
 
-/// Removes the sessions in a folder of sessions whose ends are some time ago. Returns their number.
+/// Removes what the sessions in a folder of sessions that have ended have left; of those whose ends are some time ago,
+/// the marks as well. Returns the number of the latter.
 pub(super) async fn remove_ended(shared: &Shared, folder: &str) -> Result<usize, StorageError> {
     let now = shared.now();
     let is_left = |found: &Folder| {
         let age = found.modified.and_then(|modified| now.duration_since(modified).ok());
-        found.is_ended && age.is_some_and(|age| age >= ENDED_AGE)
+        age.is_some_and(|age| age >= ENDED_AGE)
     };
-    let mut left = all_sessions(shared, folder).await?;
-    left.retain(|(_, found)| is_left(found));
-    let (keys, marks): (Vec<_>, Vec<_>) =
-        left.iter().map(|(_, found)| (&found.keys[..], &found.marks[..])).unzip();
+    let mut ended = all_sessions(shared, folder).await?;
+    ended.retain(|(_, found)| found.is_ended);
+    let keys: Vec<String> = ended.iter().flat_map(|(_, found)| &found.keys).cloned().collect();
+    ended.retain(|(_, found)| is_left(found));
+    let marks: Vec<String> = ended.iter().flat_map(|(_, found)| &found.marks).cloned().collect();
     // The marks are the last ones: a session whose removal is interrupted does not begin again.
-    for keys in [keys.concat(), marks.concat()] {
+    for keys in [keys, marks] {
         remove(shared, &keys).await?;
     }
-    Ok(left.len())
+    Ok(ended.len())
 }
 
 /// Lists a folder of sessions.

@@ -90,8 +90,8 @@ pub trait Uploads: fmt::Debug {
         Ok(Vec::new())
     }
 
-    /// Removes what sessions of a repository that have ended have left, once no request comes for them any more.
-    /// Returns the number of these sessions.
+    /// Removes what sessions of a repository that have ended have left; what tells late requests about their ends stays
+    /// for some time. Returns the number of sessions of which nothing is left.
     fn clear_ended(&self, repository: &RepositoryName) -> Result<usize, StorageError> {
         let _ = repository;
         Ok(0)
