@@ -32,8 +32,12 @@ const WAIT_STEP: Duration = Duration::from_millis(250);
 /// Greatest number of looks for the decision on a shard: 2 s.
 const MAX_DECISION_LOOKS: usize = 8;
 
-/// Greatest number of looks for the end of a removal: 20 s.
+/// Greatest number of looks for the end of a removal.
 const MAX_REMOVAL_LOOKS: usize = 80;
+
+/// Greatest time for which a push waits for the end of a removal. Looks at a slow store take longer than the steps
+/// between them, and the client has its own patience.
+const MAX_REMOVAL_WAIT: Duration = Duration::from_secs(20);
 
 /// Attempts to touch subjects while the view grows old.
 const MAX_TOUCHES: usize = 3;
@@ -210,7 +214,7 @@ impl Store {
         if !is_safe {
             return Ok(Hold { view: None, at: self.0.collector.clock.now() });
         }
-        let mut looks = 0;
+        let (mut looks, begun) = (0, self.0.collector.clock.now());
         loop {
             let parts: Vec<Subject<'_>> = needed.parts.iter().map(|(part, _)| *part).collect();
             let (_, gone) = self.touch_all(&parts, cause)?;
@@ -234,7 +238,8 @@ impl Store {
                 }
             }
             looks += 1;
-            if looks > MAX_REMOVAL_LOOKS {
+            let waited = self.0.collector.clock.now().saturating_sub(begun);
+            if looks > MAX_REMOVAL_LOOKS || waited >= MAX_REMOVAL_WAIT {
                 return Err(StoreError::Unvouched);
             }
             (self.0.collector.wait)(WAIT_STEP);

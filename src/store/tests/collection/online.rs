@@ -36,6 +36,7 @@ impl RevisionRules for KeepTagged {
 }
 
 /// Storage whose time a test moves, with the local clocks of all replicas.
+#[derive(Clone)]
 pub(super) struct Scene {
     pub(super) storage: SharedMemory,
     now: Arc<Mutex<Duration>>,
@@ -60,11 +61,8 @@ impl Scene {
 
     /// Opens a replica whose waits move all clocks.
     pub(super) fn replica(&self) -> Store {
-        let (storage, now) = (self.storage.clone(), self.now.clone());
-        self.replica_waiting(move |by| {
-            storage.advance(by);
-            *now.lock().unwrap() += by;
-        })
+        let moved = self.clone();
+        self.replica_waiting(move |by| moved.advance(by))
     }
 
     /// Opens a replica with a way to wait.

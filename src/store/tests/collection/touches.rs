@@ -440,6 +440,29 @@ fn a_push_of_an_undecided_part_is_repeated_soon_and_pulls_do_not_wait() {
 }
 
 #[test]
+fn a_push_waits_for_the_end_of_a_removal_by_time_and_not_by_looks() {
+    let scene = Scene::new();
+    let leader = scene.replica();
+    push_blob(&leader, NAME, b"layer").unwrap();
+    scene.cycle(&leader);
+    scene.advance(GRACE);
+    let lead = scene.lead(&leader);
+    let (is_cut, _) =
+        failing("gc.deletes", 1, 5, || leader.collect_online(&options(), &KeepTagged, &lead).map(drop));
+    assert!(is_cut, "the leader has begun to remove");
+    // Each look takes seconds.
+    let (waits, moved) = (Arc::<AtomicUsize>::default(), scene.clone());
+    let counted = waits.clone();
+    let slow = scene.replica_waiting(move |_| {
+        counted.fetch_add(1, Ordering::SeqCst);
+        moved.advance(Duration::from_secs(2));
+    });
+    let pushed = push_blob(&slow, NAME, b"layer");
+    assert!(matches!(pushed, Err(StoreError::Unvouched)), "{pushed:?}");
+    assert!((2..=10).contains(&waits.load(Ordering::SeqCst)), "{waits:?} looks in twenty seconds");
+}
+
+#[test]
 fn a_slow_commit_of_an_index_finds_its_manifests_again() {
     let scene = Scene::new();
     let store = scene.replica();
