@@ -9,15 +9,12 @@ use axum::body::Body;
 use axum::{Router, response::Response};
 use http::header::{CONTENT_TYPE, RETRY_AFTER};
 use http::{Method, Request, StatusCode};
-use quinistry_bucket::testing::{FaultPlan, Faulty, Mem};
-use quinistry_bucket::{
-    Bucket, BucketUploads, StoreAbilities, TransferMemory, TransferOptions, UploadOptions,
-};
 use quinistry_oci::{Digest, media_type};
 use quinistry_store::{Cycle, CycleReport, GcOptions, KeepAll, LocalClock, Store, StoreOptions};
 use serde_json::json;
 use tower_service::Service as _;
 
+use super::replicas::{self, SharedBucket};
 use crate::{Settings, State, router};
 
 const GRACE: Duration = Duration::from_hours(1);
@@ -28,14 +25,13 @@ const VIEW_LIFETIME: Duration = Duration::from_mins(1);
 /// Bucket whose time a test moves, with the local clocks of all replicas.
 #[derive(Clone)]
 struct Scene {
-    bucket: Arc<Faulty<Mem>>,
+    bucket: SharedBucket,
     now: Arc<Mutex<Duration>>,
 }
 
 impl Scene {
     fn new() -> Self {
-        let bucket = Arc::new(Faulty::new(Mem::default(), FaultPlan::default()));
-        Self { bucket, now: Arc::new(Mutex::new(GRACE)) }
+        Self { bucket: replicas::bucket(), now: Arc::new(Mutex::new(GRACE)) }
     }
 
     fn advance(&self, by: Duration) {
@@ -52,12 +48,7 @@ impl Scene {
     async fn open(&self, clock: LocalClock, wait: impl Fn(Duration) + Send + Sync + 'static) -> Store {
         let (objects, runtime) = (self.bucket.clone(), tokio::runtime::Handle::current());
         let open = move || {
-            let transfers = TransferOptions::default();
-            let options =
-                UploadOptions { transfers, parts_may_differ: true, copies_parts: true, is_exclusive: false };
-            let memory = TransferMemory::new(4 * transfers.part_bytes);
-            let uploads = BucketUploads::new(objects.clone(), runtime.clone(), memory.clone(), options);
-            let bucket = Bucket::new(objects, runtime, StoreAbilities::ALL, memory, Arc::new(uploads));
+            let bucket = replicas::storage(objects, runtime, 4);
             Store::open_collected(bucket, StoreOptions::default(), clock, VIEW_LIFETIME, wait).unwrap()
         };
         tokio::task::spawn_blocking(open).await.unwrap()
