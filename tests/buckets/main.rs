@@ -33,6 +33,7 @@ mod conformance;
 mod credentials;
 mod faults;
 mod gcs;
+mod immutability;
 mod interchange;
 mod kept_probe;
 mod kills;
