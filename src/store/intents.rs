@@ -2,7 +2,7 @@
 //! a crash the next start carries it out from the beginning; each step may be repeated.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use quinistry_oci::{Digest, RepositoryName, Tag, WithCauses, to_json};
 use serde::{Deserialize, Serialize};
@@ -78,9 +78,9 @@ impl Store {
             return perform();
         }
         let id = uuid::Uuid::new_v4().to_string();
-        let key = match &self.0.shared {
-            None => intent(&id),
-            Some(shared) => shared.replica().intent(&id),
+        let (key, heard) = match &self.0.shared {
+            None => (intent(&id), None),
+            Some(shared) => (shared.replica().intent(&id), Some(shared.replica().heard())),
         };
         let written = self.storage().write(&[&[(key.clone(), &to_json(wanted))]]);
         let performed = written.map_err(Into::into).and_then(|()| perform());
@@ -89,8 +89,9 @@ impl Store {
         if let Err(error) = self.storage().remove(&key) {
             tracing::warn!(error = %WithCauses(&error), %key, "cannot remove intent, trying again before the next change");
             self.0.pending_intents.obsolete().push((wanted.repository().clone(), key));
+            return performed;
         }
-        performed
+        performed.and_then(|()| heard.map_or(Ok(()), |heard| self.await_takeover(&key, heard)))
     }
 
     /// Removes the obsolete intents of a repository. Call with the repository's lock held, before a change
@@ -99,7 +100,10 @@ impl Store {
         let mut obsolete = self.0.pending_intents.obsolete();
         while let Some(index) = obsolete.iter().position(|(of, _)| of == name) {
             self.storage().remove(&obsolete[index].1)?;
-            obsolete.swap_remove(index);
+            let (_, removed) = obsolete.swap_remove(index);
+            if self.is_shared() {
+                self.await_takeover(&removed, Duration::ZERO)?;
+            }
         }
         Ok(())
     }

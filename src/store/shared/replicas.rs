@@ -4,7 +4,7 @@
 //! from the time at which the storage stored this process's own one.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
 use quinistry_oci::to_json;
@@ -28,6 +28,12 @@ const HEARTBEAT_LIFETIME: Duration = Duration::from_hours(24);
 /// Longest heartbeat, or description of the layout, that is read, in bytes.
 pub(super) const MAX_NOTE_BYTES: u64 = 64 * 1024;
 
+/// Time between two looks whether another replica has ended a change of this one.
+const TAKEOVER_STEP: Duration = Duration::from_millis(250);
+
+/// Greatest time for which a change waits for a replica that has taken it.
+const MAX_TAKEOVER_WAIT: Duration = Duration::from_secs(20);
+
 /// Attempts to take an intent whose taker stopped, while other replicas do the same.
 const MAX_TAKEOVERS: usize = 8;
 
@@ -40,6 +46,8 @@ pub(crate) struct Replica {
     id: String,
     /// The storage can only be read, so that no other replica hears of this one.
     is_reader: AtomicBool,
+    /// Time of the local clock before the last heartbeat, in nanoseconds.
+    heard: AtomicU64,
 }
 
 /// Content of a heartbeat.
@@ -59,7 +67,11 @@ struct Heartbeats {
 
 impl Replica {
     pub(super) fn new() -> Self {
-        Self { id: uuid::Uuid::new_v4().to_string(), is_reader: AtomicBool::new(false) }
+        Self {
+            id: uuid::Uuid::new_v4().to_string(),
+            is_reader: AtomicBool::new(false),
+            heard: AtomicU64::new(0),
+        }
     }
 
     pub(crate) fn id(&self) -> &str {
@@ -69,6 +81,12 @@ impl Replica {
     /// Returns true if the storage can only be read.
     pub(crate) fn is_reader(&self) -> bool {
         self.is_reader.load(Ordering::Relaxed)
+    }
+
+    /// Returns the time of the local clock at which other replicas have surely not heard the last heartbeat yet; they
+    /// hear it for at least [`MAX_HEARTBEAT_AGE`] from then on.
+    pub(crate) fn heard(&self) -> Duration {
+        Duration::from_nanos(self.heard.load(Ordering::Acquire))
     }
 
     /// Returns the key of an intent of this replica.
@@ -88,6 +106,11 @@ impl Heartbeats {
     fn is_older(&self, time: SystemTime, age: Duration) -> bool {
         self.now.duration_since(time).is_ok_and(|passed| passed > age)
     }
+}
+
+/// Returns the key by which a replica takes an intent.
+fn taken(intent: &Key) -> Option<Key> {
+    Key::of_path(format!("{intent}{TAKEN}"))
 }
 
 impl Store {
@@ -132,7 +155,10 @@ impl Store {
     fn beat(&self, replica: &Replica) -> Result<(), StoreError> {
         let heartbeat = Heartbeat { version: env!("CARGO_PKG_VERSION"), protocols: [FORMAT] };
         let own = replicas().child(&replica.id);
-        Ok(self.storage().write(&[&[(own, &to_json(&heartbeat))]])?)
+        let begun = self.0.collector.clock().now();
+        self.storage().write(&[&[(own, &to_json(&heartbeat))]])?;
+        replica.heard.fetch_max(u64::try_from(begun.as_nanos()).unwrap_or(u64::MAX), Ordering::AcqRel);
+        Ok(())
     }
 
     /// Returns the heartbeats of all replicas, right after that of this one.
@@ -176,6 +202,27 @@ impl Store {
         Ok(())
     }
 
+    /// Waits until no other replica carries out an intent of this one, which it has removed before. `heard` is the time
+    /// of the last heartbeat before the intent was written.
+    ///
+    /// A replica that was stopped for minutes, as in suspension, counts as gone, and another one takes its change. What
+    /// this one writes afterwards must not be undone by that one. It takes an intent first, and then reads it; this
+    /// replica has removed the intent first, and then looks whether it was taken: one sees the other.
+    pub(crate) fn await_takeover(&self, key: &Key, heard: Duration) -> Result<(), StoreError> {
+        let clock = self.0.collector.clock();
+        let begun = clock.now();
+        let was_heard = begun.saturating_sub(heard) <= MAX_HEARTBEAT_AGE / 2;
+        let Some(taken) = taken(key).filter(|_| !was_heard) else { return Ok(()) };
+        while self.storage().head(&taken)?.is_some() {
+            if clock.now().saturating_sub(begun) >= MAX_TAKEOVER_WAIT {
+                // The client repeats the request.
+                return Err(StoreError::Unvouched);
+            }
+            self.0.collector.pause(TAKEOVER_STEP);
+        }
+        Ok(())
+    }
+
     /// Finishes one change, unless another replica does so.
     fn take_over(
         &self,
@@ -184,7 +231,7 @@ impl Store {
         key: &Key,
         begun: SystemTime,
     ) -> Result<(), StoreError> {
-        let Some(taken) = Key::of_path(format!("{key}{TAKEN}")) else { return Ok(()) };
+        let Some(taken) = taken(key) else { return Ok(()) };
         let mut is_own = false;
         for _ in 0..MAX_TAKEOVERS {
             let other = match self.storage().create(&taken, replica.id.as_bytes())? {

@@ -1,7 +1,7 @@
 //! Tests of collection over manifests that another program accepted, and this one would refuse.
 
 mod cut_off;
-mod online;
+pub(super) mod online;
 mod refusals;
 mod touches;
 

@@ -67,6 +67,11 @@ impl Collector {
         &self.clock
     }
 
+    /// Waits before another look at the storage.
+    pub(crate) fn pause(&self, time: Duration) {
+        (self.wait)(time);
+    }
+
     pub(super) fn view(&self) -> Arc<View> {
         self.view.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }

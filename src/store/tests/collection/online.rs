@@ -37,40 +37,40 @@ impl RevisionRules for KeepTagged {
 
 /// Storage whose time a test moves, with the local clocks of all replicas.
 #[derive(Clone)]
-pub(super) struct Scene {
-    pub(super) storage: SharedMemory,
+pub(in crate::tests) struct Scene {
+    pub(in crate::tests) storage: SharedMemory,
     now: Arc<Mutex<Duration>>,
 }
 
 impl Scene {
-    pub(super) fn new() -> Self {
+    pub(in crate::tests) fn new() -> Self {
         let storage = SharedMemory::new();
         storage.stop_clock();
         Self { storage, now: Arc::new(Mutex::new(Duration::from_hours(24))) }
     }
 
-    pub(super) fn advance(&self, by: Duration) {
+    pub(in crate::tests) fn advance(&self, by: Duration) {
         self.storage.advance(by);
         *self.now.lock().unwrap() += by;
     }
 
-    pub(super) fn clock(&self) -> LocalClock {
+    pub(in crate::tests) fn clock(&self) -> LocalClock {
         let now = self.now.clone();
         LocalClock::of(move || *now.lock().unwrap())
     }
 
     /// Opens a replica whose waits move all clocks.
-    pub(super) fn replica(&self) -> Store {
+    pub(in crate::tests) fn replica(&self) -> Store {
         let moved = self.clone();
         self.replica_waiting(move |by| moved.advance(by))
     }
 
     /// Opens a replica with a way to wait.
-    pub(super) fn replica_waiting(&self, wait: impl Fn(Duration) + Send + Sync + 'static) -> Store {
+    pub(in crate::tests) fn replica_waiting(&self, wait: impl Fn(Duration) + Send + Sync + 'static) -> Store {
         self.replica_on(self.storage.view(), wait)
     }
 
-    pub(super) fn replica_on(
+    pub(in crate::tests) fn replica_on(
         &self,
         storage: SharedMemory,
         wait: impl Fn(Duration) + Send + Sync + 'static,
@@ -80,19 +80,19 @@ impl Scene {
     }
 
     /// Makes a replica the leader, after the term of any other has ended.
-    pub(super) fn lead(&self, store: &Store) -> Lead {
+    pub(in crate::tests) fn lead(&self, store: &Store) -> Lead {
         self.advance(Duration::from_secs(40));
         store.renew_lead().unwrap();
         store.lead().expect("no other replica leads")
     }
 
     /// Runs a cycle after the grace of the last one has passed.
-    pub(super) fn cycle(&self, store: &Store) -> CycleReport {
+    pub(in crate::tests) fn cycle(&self, store: &Store) -> CycleReport {
         self.advance(GRACE);
         self.cycle_by(store, &options(), &KeepTagged).unwrap()
     }
 
-    pub(super) fn cycle_by(
+    pub(in crate::tests) fn cycle_by(
         &self,
         store: &Store,
         options: &GcOptions,

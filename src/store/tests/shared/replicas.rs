@@ -1,9 +1,12 @@
 //! Replicas that stop in the middle of a change, read-only replicas, and versions of the layout.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use quinistry_oci::{Digest, Tag, to_json};
 
+use super::super::collection::online::Scene;
 use super::storage::SharedMemory;
 use super::{NAME, image, lead, name, put, replica, served};
 use crate::intents::Intent;
@@ -207,4 +210,42 @@ fn a_note_stands_beside_the_versions_and_leaves_what_others_have_written() {
     storage.bytes().remove(&layout::format()).unwrap();
     store.keep_note("probe", "new".into()).unwrap();
     assert!(storage.bytes().head(&layout::format()).unwrap().is_none());
+}
+
+/// Deletes a manifest by a replica that is stopped for a time after it has written its intent. Meanwhile another one has
+/// taken the change, and ends it when this one has looked `looks` times; never, if it stops.
+fn delete_after_a_stop(stop: Duration, looks: usize) -> (Result<(), StoreError>, usize) {
+    let scene = Scene::new();
+    let (view, waits) = (scene.storage.view(), Arc::<AtomicUsize>::default());
+    let (counted, taken) = (waits.clone(), Arc::<OnceLock<crate::Key>>::default());
+    let (moved, key) = (scene.clone(), taken.clone());
+    let store = scene.replica_on(view.clone(), move |by| {
+        moved.advance(by);
+        if counted.fetch_add(1, Ordering::SeqCst) + 1 == looks {
+            moved.storage.bytes().remove(key.get().unwrap()).unwrap();
+        }
+    });
+    let digest = put(&store, NAME, &image(&store, "deleted"), &["v1"]).unwrap();
+    let stopped = scene.clone();
+    view.after_write("/intents/", move || {
+        stopped.advance(stop);
+        let page = stopped.storage.bytes().scan(&intents(), None, 10).unwrap();
+        let key = crate::Key::of_path(format!("{}.taken", page.entries[0].0)).unwrap();
+        stopped.storage.bytes().write(&[&[(taken.get_or_init(|| key).clone(), b"other")]]).unwrap();
+    });
+    let deleted = store.delete_manifest(&name(NAME), &digest);
+    (deleted, waits.load(Ordering::SeqCst))
+}
+
+#[test]
+fn a_replica_that_was_stopped_in_a_change_waits_for_the_one_that_has_taken_it() {
+    let (deleted, looks) = delete_after_a_stop(STOPPED, 3);
+    assert!(deleted.is_ok(), "{deleted:?}");
+    assert_eq!(looks, 3);
+    let (deleted, looks) = delete_after_a_stop(STOPPED, usize::MAX);
+    assert!(matches!(deleted, Err(StoreError::Unvouched)), "{deleted:?}");
+    assert_eq!(looks, 80, "twenty seconds");
+    let (deleted, looks) = delete_after_a_stop(Duration::from_secs(30), 3);
+    assert!(deleted.is_ok(), "{deleted:?}");
+    assert_eq!(looks, 0, "nobody takes the change of a replica that is heard");
 }
