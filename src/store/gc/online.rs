@@ -29,10 +29,11 @@
 //!    removal that was held up is refused by the storage: `remove_keys` reads the fence, then checks the
 //!    lead, then removes, and `done` waits for removals of unknown outcome ([`sweep`]).
 //! 6. *A manifest stays, and what it refers to must stay.* A manifest is touched after the condemned
-//!    manifests that it refers to ([`touch`]). What stays in a cycle for any reason keeps its parts
-//!    ([`repository`], `keep_revived`), also if it was left out by the decision of a leader that was stopped and is
-//!    not the one that marked, and no manifest is condemned before all that refer to it: otherwise a
-//!    new index could name one that is not condemned, and has lost its layers.
+//!    manifests that it refers to ([`touch`]). What stays in a
+//!    cycle for any reason keeps its parts ([`repository`], `keep_revived`), also if it was left out by the
+//!    decision of a leader that was stopped and is not the one that marked, and no manifest is condemned
+//!    before all that refer to it: otherwise a new index could name one that is not condemned, and has lost
+//!    its layers.
 //!
 //! A change that was held up for longer than the lifetime of a view looks at the storage again before it is
 //! acknowledged, because a sweep may have begun and ended in between.
@@ -44,11 +45,19 @@
 //! | `owner` | nothing | the next leader abandons the epoch |
 //! | a list | lists under a nonce that nothing names | they are cleared with the epoch |
 //! | `sealed` | condemned subjects | any leader sweeps them |
-//! | `doom` | touches of the shard wait, then find their subject gone | the next leader creates `doomed` |
-//! | `doomed`, some removals | removable subjects | the next leader removes the rest, then creates `done` |
-//! | `done`, `swept` | | the next leader goes on |
+//! | `doom` | touches of the shard wait, then find their subject gone, and pushes fail | a leader decides at once |
+//! | `doomed`, some removals | removable subjects, whose pushes fail | a leader removes the rest at once |
+//! | `done`, `swept` | | the next cycle goes on |
+//!
+//! At once means before the next cycle, whose mark may be far away ([`Store::end_cut_off_removals`]), and ends with
+//! `done`. Where `doomed` is there, that needs no mark: 1 to 6 hold for the decision of the mark before, whenever its
+//! removals happen. A decision that is made then dooms none but manifests that refer to a doomed one. These were not live
+//! for the mark before, nor have they been revived since: else 1 to 3 would hold for the one that they refer to. All
+//! others are what a decision leaves out, and are whole (6). Of two leaders, one decides, and removals are announced and
+//! waited for as in a cycle (5). What is left is that of a crash right after `done`.
 
 mod condemn;
+mod cut_off;
 mod edges;
 pub(crate) mod epoch;
 mod filter;
@@ -218,7 +227,11 @@ impl Store {
         }
         let pace = Pace::new(self.0.collector.clock.clone(), self.0.collector.wait.clone(), options.rate);
         let begun = self.storage().now();
-        let prior = epochs.last.clone().map(|last| self.prior(last, &|requests| pace.take(requests)));
+        let prior = epochs.last.clone().map(|last| {
+            pace.take(1);
+            let decisions = self.decisions(last.number)?;
+            self.prior(last, decisions, &|requests| pace.take(requests))
+        });
         let prior = match prior.transpose() {
             // A later leader has swept the epoch and cleared its lists, while this process was stopped.
             Err(StoreError::CollectionUnknown(_)) if !lead.still() => return Ok(Cycle::LostLead),

@@ -3,6 +3,7 @@
 mod cut_off;
 pub(super) mod online;
 mod refusals;
+mod repositories;
 mod touches;
 
 use std::time::Duration;

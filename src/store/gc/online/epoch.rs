@@ -89,6 +89,15 @@ impl Seal {
     }
 }
 
+// === impl Decisions ===
+
+impl Decisions {
+    /// Returns the shards on which a decision has begun and whose removals have not ended, in the order of a sweep.
+    pub(super) fn cut_off(&self) -> impl Iterator<Item = Shard> {
+        self.begun.difference(&self.done).copied()
+    }
+}
+
 // === impl Epochs ===
 
 impl Epochs {

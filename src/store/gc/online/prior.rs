@@ -129,6 +129,13 @@ impl Prior {
         }
     }
 
+    /// Returns true if it was decided before that a subject is removed.
+    pub(super) fn is_doomed(&self, kind: SubjectKind, at: usize) -> bool {
+        let shard = Shard { kind, number: at / Shard::LENGTH };
+        let hash = &self.kinds[kind as usize][at].hash;
+        self.decisions.doomed.get(&shard).is_some_and(|doomed| doomed.contains(hash))
+    }
+
     /// Notes that bytes stay in this cycle.
     pub(super) fn hold_bytes(&self, content: ContentId) {
         if self.held_bytes.is_empty() {
@@ -159,10 +166,13 @@ impl Prior {
 }
 
 impl Store {
-    /// Reads the condemned subjects of an epoch.
-    pub(super) fn prior(&self, epoch: SealedEpoch, take: &dyn Fn(usize)) -> Result<Prior, StoreError> {
-        take(1);
-        let decisions = self.decisions(epoch.number)?;
+    /// Reads the condemned subjects of an epoch on which these decisions were made.
+    pub(super) fn prior(
+        &self,
+        epoch: SealedEpoch,
+        decisions: Decisions,
+        take: &dyn Fn(usize),
+    ) -> Result<Prior, StoreError> {
         let keys = EpochKeys(epoch.number);
         let mut names = HashMap::new();
         let mut kinds = <[Vec<Condemned>; 3]>::default();

@@ -1,5 +1,6 @@
 //! Mark of one repository.
 
+mod doomed;
 mod lists;
 mod order;
 mod sessions;
@@ -38,6 +39,8 @@ struct Revisions {
     found: BTreeMap<ContentId, Revision>,
     others: OtherNames,
     edges: Edges,
+    /// Links that do not tell their content.
+    torn: Vec<Key>,
     /// The needs of a manifest or tag are unknown.
     is_damaged: bool,
 }
@@ -82,6 +85,10 @@ impl Revisions {
 impl RepositoryMark<'_> {
     fn run(mut self, mark: &Mutex<Mark>) -> Result<(), StoreError> {
         let mut revisions = self.revisions()?;
+        for key in std::mem::take(&mut revisions.torn) {
+            self.context.damaged(StoreError::Torn(key))?;
+            revisions.is_damaged = true;
+        }
         self.read_new(&mut revisions)?;
         let keeps_all = self.context.rules.keeps_all(self.name);
         let tagged = if keeps_all { HashSet::new() } else { self.tagged(&mut revisions)? };
@@ -266,18 +273,7 @@ impl RepositoryMark<'_> {
                 }
                 Some((at, hash)) => {
                     prior.set(SubjectKind::Revision, at, State::Removable);
-                    prior.add_extras(hash, revision.keys.iter().cloned());
-                    let subject = revisions.edges.get(content).and_then(|edge| edge.subject.as_ref());
-                    let subject = subject.map(|part| match part {
-                        Part::Content(content) => content.digest(),
-                        Part::Named(digest) => (**digest).clone(),
-                    });
-                    if let Some(subject) = subject {
-                        let names = revisions.others.iter().filter(|(_, of)| *of == content);
-                        let names = names.map(|(digest, _)| digest.clone()).chain([content.digest()]);
-                        prior.add_extras(hash, names.map(|digest| self.keys.referrer(&subject, &digest)));
-                        prior.add_extras(hash, [self.keys.referrers_version()]);
-                    }
+                    self.note_extras(prior, revisions, (*content, revision), hash);
                 }
                 None if !live.contains(content) => {
                     needed.insert(*content);

@@ -49,7 +49,7 @@ pub(super) struct Sweep {
 }
 
 /// Decision on a shard.
-struct Decision {
+pub(super) struct Decision {
     doomed: HashSet<SubjectHash>,
     /// Subjects that were revived, also those that were revived too late.
     alive: HashSet<SubjectHash>,
@@ -98,7 +98,7 @@ impl Store {
 
     /// Decides a shard, unless that was done before, and removes its doomed subjects. Returns these, and
     /// those that were revived; `None` if the lead was lost.
-    fn sweep_shard(
+    pub(super) fn sweep_shard(
         &self,
         context: &Context<'_>,
         prior: &Prior,

@@ -133,6 +133,15 @@ pub(super) fn index_of(children: &[&Bytes]) -> Bytes {
     quinistry_oci::to_json(&index).into()
 }
 
+/// Returns the bytes of a manifest about another one.
+pub(super) fn referrer_of(subject: &Digest) -> Bytes {
+    let index = json!({
+        "schemaVersion": 2, "mediaType": quinistry_oci::media_type::OCI_INDEX, "manifests": [],
+        "subject": {"mediaType": quinistry_oci::media_type::OCI_MANIFEST, "digest": subject, "size": 1},
+    });
+    quinistry_oci::to_json(&index).into()
+}
+
 pub(super) fn has_bytes(store: &Store, bytes: &[u8]) -> bool {
     store.storage().head(&blob(&Digest::sha256(bytes))).unwrap().is_some()
 }
@@ -162,7 +171,7 @@ pub(super) fn content_keys(storage: &dyn Storage) -> Vec<String> {
 }
 
 /// Fills a store with garbage of each kind beside an image that is used. Returns the keys that must stay.
-fn fill(store: &Store) -> Vec<String> {
+pub(super) fn fill(store: &Store) -> Vec<String> {
     push(store, b"kept", "kept", &["v1"]).unwrap();
     let child = manifest(b"kept", "child");
     put(store, NAME, &child, &[]).unwrap();
@@ -175,12 +184,7 @@ fn fill(store: &Store) -> Vec<String> {
     push_blob(store, NAME, b"alone").unwrap();
     push_blob(store, "other", b"of another").unwrap();
     let subject = Digest::sha256(&manifest(b"garbage", "old"));
-    let referrer: Bytes = quinistry_oci::to_json(&json!({
-        "schemaVersion": 2, "mediaType": quinistry_oci::media_type::OCI_INDEX, "manifests": [],
-        "subject": {"mediaType": quinistry_oci::media_type::OCI_MANIFEST, "digest": subject, "size": 1},
-    }))
-    .into();
-    put(store, NAME, &referrer, &[]).unwrap();
+    put(store, NAME, &referrer_of(&subject), &[]).unwrap();
     let loose = Digest::sha256(b"loose");
     store.storage().write(&[&[(blob(&loose), b"loose")]]).unwrap();
     let named = Digest::of(Algorithm::Sha512, b"named");
@@ -447,13 +451,6 @@ fn referrers_stay_with_their_subject_and_go_with_it_unless_rules_keep_them() {
             true
         }
     }
-    let referrer_of = |subject: &Digest| -> Bytes {
-        quinistry_oci::to_json(&json!({
-            "schemaVersion": 2, "mediaType": quinistry_oci::media_type::OCI_INDEX, "manifests": [],
-            "subject": {"mediaType": quinistry_oci::media_type::OCI_MANIFEST, "digest": subject, "size": 1},
-        }))
-        .into()
-    };
     for keeps in [false, true] {
         let scene = Scene::new();
         let store = scene.replica();

@@ -264,22 +264,42 @@ fn collect(
     rules: &dyn RevisionRules,
     cycles: &AtomicUsize,
 ) {
+    // True once the removals that others have begun are ended, until the lead is lost or a cycle fails.
+    let mut has_ended_others = false;
     while cycles.load(Ordering::Relaxed) < CYCLES && scheduler.now() < START + COLLECTION_TIME {
         let Some(lead) = store.lead() else {
+            has_ended_others = false;
             // The timer of the replica wakes it.
             scheduler.await_write(actor, lead_of(group), START + COLLECTION_TIME);
             continue;
         };
+        if !has_ended_others {
+            match store.end_cut_off_removals(&options(), &lead) {
+                Ok(ended) => has_ended_others = ended.is_some(),
+                Err(error) if is_refused_for_now(&error) => {}
+                Err(error) => scheduler.fail(format!("end of removals that were cut off: {error}")),
+            }
+            if !has_ended_others {
+                scheduler.sleep(actor, LEAD_DELAY);
+                continue;
+            }
+        }
         match store.collect_online(&options(), rules, &lead) {
             Ok(Cycle::Waits { until }) => {
                 scheduler.sleep_until(actor, schedule_time(until).max(scheduler.now() + LEAD_DELAY));
             }
-            Ok(Cycle::LostLead) => scheduler.sleep(actor, LEAD_DELAY),
+            Ok(Cycle::LostLead) => {
+                has_ended_others = false;
+                scheduler.sleep(actor, LEAD_DELAY);
+            }
             Ok(Cycle::Done(report)) => {
                 scheduler.note(|| format!("cycle of epoch {} is complete", report.epoch));
                 cycles.fetch_add(1, Ordering::Relaxed);
             }
-            Err(error) if is_refused_for_now(&error) => scheduler.sleep(actor, LEAD_DELAY),
+            Err(error) if is_refused_for_now(&error) => {
+                has_ended_others = false;
+                scheduler.sleep(actor, LEAD_DELAY);
+            }
             Err(error) => scheduler.fail(format!("collection: {error}")),
         }
     }

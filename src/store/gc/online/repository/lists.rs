@@ -17,7 +17,7 @@ const LINKS_AT_ONCE: usize = 32;
 
 impl RepositoryMark<'_> {
     /// Lists the manifests.
-    pub(super) fn revisions(&mut self) -> Result<Revisions, StoreError> {
+    pub(super) fn revisions(&self) -> Result<Revisions, StoreError> {
         let folder = self.keys.all_revisions();
         let mut revisions = Revisions::default();
         let mut others = Vec::new();
@@ -49,8 +49,7 @@ impl RepositoryMark<'_> {
                 self.store.revision(self.name, &digest)?.as_ref().and_then(ContentId::of)
             };
             let Some(content) = content else {
-                self.context.damaged(StoreError::Torn(key))?;
-                revisions.is_damaged = true;
+                revisions.torn.push(key);
                 continue;
             };
             revisions.others.insert(digest, content);
@@ -117,9 +116,8 @@ impl RepositoryMark<'_> {
         Ok(())
     }
 
-    /// Returns the manifests that tags refer to, and notes the index entries that go with condemned
-    /// manifests.
-    pub(super) fn tagged(&self, revisions: &mut Revisions) -> Result<HashSet<ContentId>, StoreError> {
+    /// Lists the links of tags, and notes the index entries that go with condemned manifests.
+    pub(super) fn tag_links(&self, revisions: &mut Revisions) -> Result<Vec<Key>, StoreError> {
         let folder = self.keys.tags();
         let mut links = Vec::new();
         let mut index = Vec::new();
@@ -142,6 +140,13 @@ impl RepositoryMark<'_> {
                 revision.keys.push(key);
             }
         }
+        Ok(links)
+    }
+
+    /// Returns the manifests that tags refer to, and notes the index entries that go with condemned
+    /// manifests.
+    pub(super) fn tagged(&self, revisions: &mut Revisions) -> Result<HashSet<ContentId>, StoreError> {
+        let links = self.tag_links(revisions)?;
         let mut tagged = HashSet::new();
         for batch in links.chunks(LINKS_AT_ONCE) {
             self.context.take(batch.len());
