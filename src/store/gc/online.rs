@@ -29,7 +29,7 @@
 //!    removal that was held up is refused by the storage: `remove_keys` reads the fence, then checks the
 //!    lead, then removes, and `done` waits for removals of unknown outcome ([`sweep`]).
 //! 6. *A manifest stays, and what it refers to must stay.* A manifest is touched after the condemned
-//!    manifests that it refers to ([`touch`]). What stays in a
+//!    manifests that it refers to, and is not held if one of them was removed ([`touch`]). What stays in a
 //!    cycle for any reason keeps its parts ([`repository`], `keep_revived`), also if it was left out by the
 //!    decision of a leader that was stopped and is not the one that marked, and no manifest is condemned
 //!    before all that refer to it: otherwise a new index could name one that is not condemned, and has lost

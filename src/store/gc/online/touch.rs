@@ -67,6 +67,8 @@ struct Revival<'a> {
 pub(super) enum Touched {
     /// No collector removes the subject before the grace has passed since the view. It may be absent.
     Held,
+    /// The subject was removed, and its removal is over. Only the storage tells whether it was written again.
+    Removed,
     /// A collector removes the subject at this moment.
     Gone,
 }
@@ -355,7 +357,7 @@ impl Store {
         } else {
             self.register(&keys.done(shard))?.is_some()
         };
-        Ok(if is_over { Touched::Held } else { Touched::Gone })
+        Ok(if is_over { Touched::Removed } else { Touched::Gone })
     }
 
     /// Returns the doomed subjects of a shard on which the collector decides at this moment; `None` if they are not

@@ -1,13 +1,13 @@
 //! Manifests that hold each other, large epochs, and what the collector remembers of repositories.
 
 use bytes::Bytes;
-use quinistry_oci::Digest;
+use quinistry_oci::{Digest, Reference};
 
 use super::super::{manifest, name, push_blob};
 use super::online::{GRACE, KeepTagged, NAME, Scene, has_revision, index_of, options};
 use crate::failpoint::once::failing;
 use crate::layout::{RepositoryKeys, blob};
-use crate::{Storage as _, Store};
+use crate::{Storage as _, Store, StoreError};
 
 /// Puts a manifest into a repository, as another program would.
 fn place(store: &Store, bytes: &[u8]) -> Digest {
@@ -38,6 +38,26 @@ fn fill_two_shards(scene: &Scene, store: &Store) -> (Digest, Digest) {
     let (child, index) = (place(store, &child), place(store, &index));
     assert_eq!(scene.cycle(store).revisions.condemned, 1002);
     (child, index)
+}
+
+#[test]
+fn an_index_whose_manifests_were_removed_is_held_by_no_head() {
+    let scene = Scene::new();
+    let view = scene.storage.view();
+    let (store, client) = (scene.replica_on(view.clone(), |_| {}), scene.replica());
+    let (child, index) = fill_two_shards(&scene, &store);
+    let asked = index.clone();
+    let (told, answers) = std::sync::mpsc::channel();
+    view.before_create("/doom/r-1", move || {
+        assert!(!has_revision(&client, &child), "its shard was swept");
+        let (repository, reference) = (name(NAME), Reference::Digest(asked.clone()));
+        let found = || client.manifest(&repository, &reference).map(drop);
+        told.send(client.holding_manifest(&repository, &asked, found)).unwrap();
+    });
+    scene.cycle(&store);
+    let told = answers.try_recv().expect("the second shard was decided");
+    assert!(matches!(told, Err(StoreError::ManifestUnknown)), "{told:?}");
+    assert!(!has_revision(&store, &index));
 }
 
 #[test]

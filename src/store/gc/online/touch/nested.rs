@@ -30,7 +30,16 @@ impl Store {
         let mut read = 0;
         while let Some((digest, is_expanded)) = open.pop() {
             if is_expanded {
-                if self.touch(view, &Subject::revision(name, &digest), cause)? == Touched::Gone {
+                let subject = Subject::revision(name, &digest);
+                let is_gone = match self.touch(view, &subject, cause)? {
+                    Touched::Held => false,
+                    // What refers to it would stay without it, as far as it is not itself what is asked about.
+                    Touched::Removed => {
+                        digest != *canonical && self.storage().head(&subject.key())?.is_none()
+                    }
+                    Touched::Gone => true,
+                };
+                if is_gone {
                     return Ok(Touched::Gone);
                 }
                 continue;
