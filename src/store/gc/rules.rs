@@ -7,7 +7,8 @@ use quinistry_oci::{Digest, RepositoryName};
 
 /// Rules that decide which manifests without a tag are live.
 pub trait RevisionRules: Send + Sync {
-    /// Returns those of a repository's manifests that stay, of those that no tag, index or subject holds.
+    /// Returns those of a repository's manifests that stay, of those that no tag, index or subject holds, or that hold
+    /// only each other.
     fn kept(&self, repository: &RepositoryName, loose: &[LooseRevision]) -> HashSet<Digest>;
 
     /// Returns true if referrers stay when their subject goes.

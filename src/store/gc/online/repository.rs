@@ -206,8 +206,14 @@ impl RepositoryMark<'_> {
                 held.insert(*content);
             }
         }
-        let loose: Vec<LooseRevision> = gone()
-            .filter(|content| !held.contains(content))
+        let mut loose: Vec<ContentId> = gone().filter(|content| !held.contains(content)).copied().collect();
+        // An index about its own child is held by what it holds: the rules must be asked about all that no loose manifest
+        // leads to.
+        let mut reached = HashSet::new();
+        Self::reach(revisions, &referrers, loose.clone(), &mut reached);
+        loose.extend(gone().filter(|content| !reached.contains(content)));
+        let loose: Vec<LooseRevision> = loose
+            .iter()
             .map(|content| LooseRevision {
                 digest: content.digest(),
                 pushed: revisions.found[content].modified,

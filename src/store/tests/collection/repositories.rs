@@ -1,13 +1,59 @@
 //! Manifests that hold each other, large epochs, and what the collector remembers of repositories.
 
-use bytes::Bytes;
-use quinistry_oci::{Digest, Reference};
+use std::collections::HashSet;
 
-use super::super::{manifest, name, push_blob};
-use super::online::{GRACE, KeepTagged, NAME, Scene, has_revision, index_of, options};
+use bytes::Bytes;
+use quinistry_oci::{Digest, Reference, RepositoryName, media_type, to_json};
+use serde_json::json;
+
+use super::super::{manifest, name, push_blob, put};
+use super::online::{
+    GRACE, KeepTagged, NAME, Scene, has_bytes, has_revision, index_of, options, push, referrer_of,
+};
 use crate::failpoint::once::failing;
 use crate::layout::{RepositoryKeys, blob};
-use crate::{Storage as _, Store, StoreError};
+use crate::{LooseRevision, RevisionRules, Storage as _, Store, StoreError};
+
+/// Rules that keep every loose manifest.
+struct KeepLoose;
+
+impl RevisionRules for KeepLoose {
+    fn kept(&self, _: &RepositoryName, loose: &[LooseRevision]) -> HashSet<Digest> {
+        loose.iter().map(|revision| revision.digest.clone()).collect()
+    }
+
+    fn keeps_referrers(&self, _: &RepositoryName) -> bool {
+        false
+    }
+}
+
+#[test]
+fn rules_are_asked_about_manifests_that_hold_only_each_other() {
+    let scene = Scene::new();
+    let store = scene.replica();
+    let child = push(&store, b"layer", "child", &[]).unwrap();
+    let size = manifest(b"layer", "child").len();
+    let descriptor = json!({"mediaType": media_type::OCI_MANIFEST, "digest": child, "size": size});
+    // An index about its own child: each holds the other.
+    let index = to_json(&json!({
+        "schemaVersion": 2, "mediaType": media_type::OCI_INDEX, "manifests": [descriptor],
+        "subject": descriptor,
+    }));
+    let index = put(&store, NAME, &Bytes::from(index), &[]).unwrap();
+    // What such a ring holds beside itself is not asked about.
+    let referrer = put(&store, NAME, &referrer_of(&index), &[]).unwrap();
+    for _ in 0..2 {
+        scene.advance(GRACE);
+        scene.cycle_by(&store, &options(), &KeepLoose).unwrap();
+    }
+    for digest in [&child, &index, &referrer] {
+        assert!(has_revision(&store, digest), "{digest}");
+    }
+    assert!(has_bytes(&store, b"layer"));
+    // Rules that keep nothing of it let it go.
+    (0..3).for_each(|_| drop(scene.cycle(&store)));
+    assert!(!has_revision(&store, &child) && !has_revision(&store, &index) && !has_bytes(&store, b"layer"));
+}
 
 /// Puts a manifest into a repository, as another program would.
 fn place(store: &Store, bytes: &[u8]) -> Digest {
