@@ -26,10 +26,15 @@ pub(crate) fn epoch_number(key: &Key) -> Option<u64> {
     number.parse().ok().filter(|_| is_number)
 }
 
+/// The folder of the edges of all repositories.
+pub(crate) fn all_edges() -> Key {
+    collection().child("edges")
+}
+
 /// Returns the file of the edges of a repository: what each of its manifests refers to.
 pub(crate) fn edges(repository: &RepositoryName) -> Key {
     let hash = Digest::sha256(repository.as_str().as_bytes());
-    Key(format!("{}/edges/{}/{}", collection(), &hash.hex()[..2], hash.hex()))
+    Key(format!("{}/{}/{}", all_edges(), &hash.hex()[..2], hash.hex()))
 }
 
 /// The folder of removed bytes: a folder for each epoch.

@@ -4,15 +4,16 @@
 //! of a mark is lists. A file of edges that is lost or torn costs the reading of the manifests that it does
 //! not name.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use bytes::Bytes;
 use quinistry_oci::{Algorithm, Digest, Manifest, RepositoryName, media_type};
 
+use super::mark::Context;
 use super::subject::ContentId;
 use crate::gc::needs::{Needs, needs_of};
-use crate::layout::blob;
-use crate::layout::collection::edges;
+use crate::layout::collection::{all_edges, edges};
+use crate::layout::{Key, blob};
 use crate::manifests::MAX_STORED_MANIFEST_BYTES;
 use crate::storage::StorageError;
 use crate::{Store, StoreError};
@@ -168,6 +169,26 @@ impl Store {
             Err(StorageError::Full) => Ok(()),
             written => Ok(written?),
         }
+    }
+
+    /// Removes the edges of all repositories but these. Those of a repository that has just come back cost the reading of
+    /// its manifests.
+    pub(super) fn remove_edges_except(
+        &self,
+        context: &Context<'_>,
+        repositories: &[RepositoryName],
+    ) -> Result<(), StoreError> {
+        let known: HashSet<Key> = repositories.iter().map(edges).collect();
+        let mut gone = Vec::new();
+        self.scan_slowly(context, &all_edges(), |key, _| {
+            gone.extend(Some(key).filter(|key| !known.contains(key)));
+            Ok(())
+        })?;
+        for key in &gone {
+            context.take(1);
+            self.storage().remove(key)?;
+        }
+        Ok(())
     }
 
     /// Reads manifests, each with the media type beside its link, and returns their edges in the same order.

@@ -176,6 +176,9 @@ impl Store {
                 lock(&mark).keeps_all_bytes = true;
             }
         }
+        if !context.options.dry_run {
+            self.remove_edges_except(context, &names)?;
+        }
         // Each mark begins where there was no place left in the last one.
         let resume = context.prior.as_ref().and_then(|prior| prior.epoch.seal.resume.clone());
         let first = resume.map_or(0, |resume| names.partition_point(|name| name.as_str() < resume.as_str()));

@@ -11,6 +11,7 @@ use super::online::{
     GRACE, KeepTagged, NAME, Scene, has_bytes, has_revision, index_of, options, push, referrer_of,
 };
 use crate::failpoint::once::failing;
+use crate::layout::collection::edges;
 use crate::layout::{RepositoryKeys, blob};
 use crate::{LooseRevision, RevisionRules, Storage as _, Store, StoreError};
 
@@ -53,6 +54,26 @@ fn rules_are_asked_about_manifests_that_hold_only_each_other() {
     // Rules that keep nothing of it let it go.
     (0..3).for_each(|_| drop(scene.cycle(&store)));
     assert!(!has_revision(&store, &child) && !has_revision(&store, &index) && !has_bytes(&store, b"layer"));
+}
+
+#[test]
+fn edges_of_a_repository_that_is_gone_are_removed() {
+    let scene = Scene::new();
+    let store = scene.replica();
+    push(&store, b"layer", "x", &["v1"]).unwrap();
+    for part in [&b"{}"[..], b"layer"] {
+        push_blob(&store, "gone", part).unwrap();
+    }
+    put(&store, "gone", &manifest(b"layer", "y"), &[]).unwrap();
+    let has_edges = |of: &str| scene.storage.head(&edges(&name(of))).unwrap().is_some();
+    (0..2).for_each(|_| drop(scene.cycle(&store)));
+    assert!(has_edges(NAME) && has_edges("gone"), "the mark found it, before the sweep removed it");
+    scene.advance(GRACE);
+    let dry = crate::GcOptions { dry_run: true, ..options() };
+    scene.cycle_by(&store, &dry, &KeepTagged).unwrap();
+    assert!(has_edges("gone"), "a dry run changes nothing");
+    scene.cycle(&store);
+    assert!(has_edges(NAME) && !has_edges("gone"));
 }
 
 /// Puts a manifest into a repository, as another program would.
