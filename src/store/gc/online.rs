@@ -265,12 +265,17 @@ impl Store {
     ) -> Result<Option<SystemTime>, StoreError> {
         let Some(last) = epochs.last.as_ref().filter(|_| !options.dry_run) else { return Ok(None) };
         let now = self.storage().now();
-        if !self.is_shared() && self.0.collector.view().epoch != last.number {
+        let view = self.0.collector.view();
+        if !self.is_shared() && view.epoch != last.number {
             // The seal succeeded and its answer was lost, so that touches have looked at the former view.
             self.load_view(self.0.collector.clock.now())?;
             return Ok(Some(now + grace));
         }
-        let until = last.sealed + grace;
+        // The time of a folder is that of this machine, whose clock may have been set since the seal. How long ago this
+        // process has sealed the epoch, it knows by itself.
+        let left = view.sealed.filter(|_| !self.is_shared());
+        let left = left.map(|sealed| (sealed + grace).saturating_sub(self.0.collector.clock.now()));
+        let until = (last.sealed + grace).max(now + left.unwrap_or_default());
         Ok((self.has(Safeguard::MarkAfterGrace) && now < until).then_some(until))
     }
 

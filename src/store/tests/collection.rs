@@ -4,6 +4,7 @@ mod cut_off;
 pub(super) mod online;
 mod refusals;
 mod repositories;
+mod times;
 mod touches;
 
 use std::time::Duration;

@@ -41,6 +41,8 @@ pub(crate) struct View {
     closed: AtomicU64,
     /// Short hashes of each kind, in order.
     hashes: [Vec<[u8; SubjectHash::SHORT_BYTES]>; 3],
+    /// Time of the local clock at which this process has sealed the epoch; `None` if another one did.
+    pub(super) sealed: Option<Duration>,
     /// Time of the local clock before the last request that confirmed the view, in nanoseconds.
     asked: AtomicU64,
     /// Subjects that do not go in this epoch.
@@ -170,7 +172,7 @@ impl Store {
         let key = EpochKeys(number).folder();
         let hashes = parse_view(hashes).ok_or(StoreError::CollectionUnknown(key))?;
         let now = self.0.collector.clock.now();
-        self.0.collector.set_view(View::new(number, number, hashes, now));
+        self.0.collector.set_view(View { sealed: Some(now), ..View::new(number, number, hashes, now) });
         Ok(())
     }
 
