@@ -3,6 +3,7 @@
 use std::fmt;
 #[cfg(any(test, feature = "testing"))]
 use std::sync::atomic::AtomicU32;
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -21,6 +22,8 @@ pub(crate) struct Collector {
     view: Mutex<Arc<View>>,
     /// Held while the view is read: one request at a time.
     pub(super) refreshing: Mutex<()>,
+    /// Number of refreshments that have ended, also without a fresh view.
+    pub(super) refreshments: AtomicU64,
     /// Held during a cycle.
     pub(super) running: Mutex<()>,
     /// Safeguards that a test has removed, a bit for each.
@@ -47,6 +50,7 @@ impl Collector {
             view_lifetime: shortened().unwrap_or(VIEW_LIFETIME),
             view: Mutex::default(),
             refreshing: Mutex::default(),
+            refreshments: AtomicU64::new(0),
             running: Mutex::default(),
             #[cfg(any(test, feature = "testing"))]
             removed: AtomicU32::new(0),

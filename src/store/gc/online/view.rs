@@ -110,16 +110,27 @@ impl Store {
         self.refresh_view()
     }
 
-    /// Refreshes the view, unless another thread has done so in the meantime.
-    fn refresh_old_view(&self) -> Result<(), StoreError> {
+    /// Refreshes the view, unless another thread has tried to since a number of refreshments had ended: a request that
+    /// has waited for one shares its outcome. Each of many would otherwise repeat in its turn what has just failed.
+    fn refresh_old_view(&self, ended: u64) -> Result<(), StoreError> {
         let _turn = crate::waiting::lock(&self.0.collector.refreshing);
         if self.is_fresh(&self.0.collector.view(), self.0.collector.clock.now()) {
             return Ok(());
         }
+        if self.0.collector.refreshments.load(Ordering::Acquire) != ended {
+            return Err(StoreError::Unvouched);
+        }
         self.refresh_view()
     }
 
+    /// Refreshes the view, and counts that. Call by one thread at a time.
     fn refresh_view(&self) -> Result<(), StoreError> {
+        let refreshed = self.ask_for_view();
+        self.0.collector.refreshments.fetch_add(1, Ordering::AcqRel);
+        refreshed
+    }
+
+    fn ask_for_view(&self) -> Result<(), StoreError> {
         // Before any request: their way takes time that belongs to the lifetime.
         let asked = self.0.collector.clock.now();
         let view = self.0.collector.view();
@@ -195,11 +206,13 @@ impl Store {
         if self.is_reader() {
             return Ok(None);
         }
+        // Before the view is looked at, so that no refreshment since then goes unnoticed.
+        let ended = self.0.collector.refreshments.load(Ordering::Acquire);
         let view = self.0.collector.view();
         if self.is_fresh(&view, self.0.collector.clock.now()) {
             return Ok(Some(view));
         }
-        match self.refresh_old_view() {
+        match self.refresh_old_view(ended) {
             Ok(()) => {}
             // A storage that turned out to be for reading only.
             Err(StoreError::Storage(StorageError::ReadOnly)) => return Ok(None),

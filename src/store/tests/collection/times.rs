@@ -1,12 +1,18 @@
-//! Clocks that are set.
+//! Clocks that are set, and answers that come late.
 
 use std::fs::File;
+use std::sync::mpsc;
 use std::sync::{Arc, Mutex};
+use std::thread;
 use std::time::{Duration, SystemTime};
 
-use super::online::{GRACE, KeepTagged, Scene, options};
+use quinistry_oci::Digest;
+
+use super::super::{name, push_blob};
+use super::online::{GRACE, KeepTagged, NAME, Scene, options};
 use crate::layout::collection::EpochKeys;
-use crate::{Access, Cycle, Filesystem, LocalClock, Store, StoreOptions};
+use crate::waiting::set_yielding;
+use crate::{Access, Cycle, Filesystem, LocalClock, Store, StoreError, StoreOptions};
 
 /// Lifetime of a view.
 const LIFETIME: Duration = Duration::from_mins(1);
@@ -36,4 +42,52 @@ fn on_a_folder_the_grace_is_not_ended_by_a_clock_that_is_set_forward() {
     File::options().write(true).open(&sealed).unwrap().set_modified(SystemTime::now() - 2 * GRACE).unwrap();
     drop(store);
     assert!(matches!(cycle(&open()), Cycle::Done(report) if report.epoch == 3));
+}
+
+/// Sends HEADs of a blob while the first of them refreshes a view that is too old, by requests that take longer than a
+/// view counts. Returns the number of requests to the storage.
+fn requests_of_heads(waiting: usize) -> usize {
+    let scene = Arc::new(Scene::new());
+    let view = scene.storage.view();
+    let store = scene.replica_on(view.clone(), |_| {});
+    let digest = push_blob(&store, NAME, b"layer").unwrap();
+    let head = |store: &Store, digest: &Digest| {
+        store.holding_blob(&name(NAME), digest, || store.blob(&name(NAME), digest).map(drop))
+    };
+    scene.advance(2 * LIFETIME);
+    view.take_requests();
+    let (heads, handles) = mpsc::channel();
+    let (during, other, asked) = (scene.clone(), store.clone(), digest.clone());
+    view.before_round(0, move || {
+        for _ in 0..waiting {
+            let (other, asked) = (other.clone(), asked.clone());
+            let (arrived, arrival) = mpsc::channel();
+            let waits = move || {
+                // Called while another thread has the lock.
+                set_yielding(Some(Box::new(move || {
+                    arrived.send(()).ok();
+                    thread::yield_now();
+                })));
+                head(&other, &asked)
+            };
+            heads.send(thread::spawn(waits)).unwrap();
+            arrival.recv().unwrap();
+        }
+        during.advance(2 * LIFETIME);
+    });
+    let answers = [head(&store, &digest)].into_iter();
+    let answers: Vec<_> = answers.chain(handles.iter().map(|head| head.join().unwrap())).collect();
+    assert_eq!(answers.len(), 1 + waiting);
+    assert!(answers.iter().all(|answer| matches!(answer, Err(StoreError::Unvouched))), "{answers:?}");
+    let requests = view.take_requests().all;
+    // The next one refreshes the view.
+    head(&store, &digest).unwrap();
+    requests
+}
+
+#[test]
+fn those_that_wait_for_a_view_share_the_failure_of_its_refreshment() {
+    let alone = requests_of_heads(0);
+    assert!(alone > 0);
+    assert_eq!(requests_of_heads(3), alone);
 }
