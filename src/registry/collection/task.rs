@@ -6,7 +6,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
 use quinistry_oci::WithCauses;
-use quinistry_store::{Cycle, CycleReport, KeepAll, Lead, LeadGains, RevisionRules, Store, StoreError};
+use quinistry_store::{
+    Cycle, CycleReport, KeepAll, Lead, LeadGains, RevisionRules, Store, StoreError, Writers,
+};
 use tokio::sync::watch;
 use tokio::task::spawn_blocking;
 use tokio::time::sleep;
@@ -45,8 +47,19 @@ enum Attempt {
     Collected(Box<CycleReport>),
 }
 
+/// Settings that a collector follows.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct InForce {
+    is_read_only: bool,
+    /// Collection; `None` for a registry that is read-only.
+    collection: Option<CollectionSettings>,
+}
+
 /// Sets the flag of running work when the task is dropped: a blocking thread ends only by itself.
 struct StopOnDrop(Arc<AtomicBool>);
+
+/// End of the runtime, or a panic, which is logged.
+struct RuntimeEnded;
 
 /// Collector of one registry.
 struct Collector {
@@ -54,6 +67,8 @@ struct Collector {
     settings: watch::Receiver<Arc<Settings>>,
     hooks: CollectionHooks,
     metrics: Arc<CollectionMetrics>,
+    /// True if no removals are left that another leader or a failed cycle has begun.
+    has_ended_others: bool,
     /// Last cycle, as the storage or this process knows it.
     last: Option<LastCycle>,
     /// Failures in a row.
@@ -75,6 +90,7 @@ pub(crate) async fn run(
         settings,
         hooks,
         metrics: metrics.clone(),
+        has_ended_others: false,
         last: None,
         failures: 0,
         failure: None,
@@ -109,11 +125,6 @@ async fn refresh(store: &Store, metrics: &CollectionMetrics) {
         has_failed = refreshed.is_err();
         sleep(interval).await;
     }
-}
-
-/// Returns the collection that is in force: none for a registry that is read-only.
-fn in_force(settings: &Settings) -> Option<CollectionSettings> {
-    settings.collection.filter(|_| !settings.read_only)
 }
 
 // === impl CollectionHooks ===
@@ -152,6 +163,15 @@ fn rules(store: &Store, settings: &Settings) -> Arc<dyn RevisionRules> {
     }
 }
 
+// === impl InForce ===
+
+impl InForce {
+    fn of(settings: &Settings) -> Self {
+        let is_read_only = settings.read_only;
+        Self { is_read_only, collection: settings.collection.filter(|_| !is_read_only) }
+    }
+}
+
 // === impl StopOnDrop ===
 
 impl Drop for StopOnDrop {
@@ -167,18 +187,35 @@ impl Collector {
         let mut gains = self.store.lead_gains();
         loop {
             let settings = self.settings.borrow_and_update().clone();
-            let wanted = in_force(&settings);
-            self.metrics.set_enabled(wanted.is_some());
-            let pause = match wanted {
-                None => None,
-                Some(wanted) => match self.step(&settings, &wanted).await {
-                    Some(pause) => Some(pause.clamp(MIN_PAUSE, MAX_PAUSE)),
-                    None => return,
-                },
-            };
-            if self.wait(pause, &mut gains, wanted).await.is_none() {
+            let in_force = InForce::of(&settings);
+            self.metrics.set_enabled(in_force.collection.is_some());
+            let Ok(pause) = self.turn(&settings, in_force).await else { return };
+            let pause = pause.map(|pause| pause.clamp(MIN_PAUSE, MAX_PAUSE));
+            if self.wait(pause, &mut gains, in_force).await.is_none() {
                 return;
             }
+        }
+    }
+
+    /// Ends what was cut off, whatever the times say, and collects if it is time to. Returns the pause until the next
+    /// turn, if it does not only come with other settings or the lead; an error at the end of the runtime.
+    async fn turn(
+        &mut self,
+        settings: &Arc<Settings>,
+        in_force: InForce,
+    ) -> Result<Option<Duration>, RuntimeEnded> {
+        if !self.has_ended_others
+            && !in_force.is_read_only
+            && let Some(lead) = self.store.lead()
+        {
+            match self.end_others(in_force, lead).await.ok_or(RuntimeEnded)? {
+                Ok(ended) => self.has_ended_others = ended.is_some(),
+                Err(error) => return Ok(Some(self.failed("end of removals that were cut off", &error))),
+            }
+        }
+        match in_force.collection {
+            Some(wanted) => self.step(settings, &wanted).await.ok_or(RuntimeEnded).map(Some),
+            None => Ok(None),
         }
     }
 
@@ -187,7 +224,7 @@ impl Collector {
         &mut self,
         pause: Option<Duration>,
         gains: &mut LeadGains,
-        wanted: Option<CollectionSettings>,
+        in_force: InForce,
     ) -> Option<()> {
         let pause = async {
             match pause {
@@ -197,8 +234,13 @@ impl Collector {
         };
         tokio::select! {
             () = pause => Some(()),
-            () = gains.next() => Some(()),
-            changed = self.settings.wait_for(|settings| in_force(settings) != wanted) => changed.is_ok().then_some(()),
+            () = gains.next() => {
+                self.has_ended_others = false;
+                Some(())
+            }
+            changed = self.settings.wait_for(|settings| InForce::of(settings) != in_force) => {
+                changed.is_ok().then_some(())
+            }
         }
     }
 
@@ -207,6 +249,7 @@ impl Collector {
         let Some(lead) = self.store.lead() else {
             // The lead comes with a notice, and the times of the other leader are not this one's.
             self.last = None;
+            self.has_ended_others = false;
             return Some(MAX_PAUSE);
         };
         let read = match self.last {
@@ -215,13 +258,15 @@ impl Collector {
         };
         let last = match read {
             Ok(last) => last,
-            Err(error) => return Some(self.failed(&error)),
+            Err(error) => return Some(self.failed("collection", &error)),
         };
         let wait = schedule::wait(wanted, last, SystemTime::now());
         if !wait.is_zero() {
             return Some(wait);
         }
-        match self.attempt(settings, wanted, lead).await? {
+        let attempt = self.attempt(settings, wanted, lead).await?;
+        self.has_ended_others = matches!(attempt, Ok(Attempt::Waits(_) | Attempt::Collected(_)));
+        match attempt {
             Ok(Attempt::Waits(until)) => Some(until.duration_since(SystemTime::now()).unwrap_or_default()),
             Ok(Attempt::Ended) => Some(MIN_PAUSE),
             Ok(Attempt::Collected(report)) => {
@@ -232,7 +277,7 @@ impl Collector {
                 self.metrics.succeeded(&report, SystemTime::now());
                 Some(schedule::wait(wanted, self.last, SystemTime::now()))
             }
-            Err(error) => Some(self.failed(&error)),
+            Err(error) => Some(self.failed("collection", &error)),
         }
     }
 
@@ -252,18 +297,22 @@ impl Collector {
         wanted: &CollectionSettings,
         lead: Lead,
     ) -> Option<Result<Attempt, StoreError>> {
-        let stop = StopOnDrop(Arc::default());
-        let lead = lead.until(stop.0.clone());
         let (store, settings, wanted) = (self.store.clone(), settings.clone(), *wanted);
         let (hooks, metrics) = (self.hooks.clone(), self.metrics.clone());
-        let collected =
-            spawn_blocking(move || collect(&store, &settings, &wanted, &lead, &hooks, &metrics)).await;
-        drop(stop);
-        collected.ok()
+        leading(lead, move |lead| collect(&store, &settings, &wanted, lead, &hooks, &metrics)).await
+    }
+
+    /// Ends the removals that another leader or a failed cycle has begun, also if nothing is collected: pushes of that
+    /// content wait for it. Returns the number of shards; `None` if the lead was lost.
+    async fn end_others(&self, in_force: InForce, lead: Lead) -> Option<Result<Option<usize>, StoreError>> {
+        // Without settings, other programs may write: the bytes go to the trash.
+        let settings = in_force.collection.unwrap_or(CollectionSettings::of(Writers::Foreign));
+        let store = self.store.clone();
+        leading(lead, move |lead| store.end_cut_off_removals(&settings.options(), lead)).await
     }
 
     /// Logs a failure, a repeated one only for those who debug. Returns the pause until the next attempt.
-    fn failed(&mut self, error: &StoreError) -> Duration {
+    fn failed(&mut self, what: &str, error: &StoreError) -> Duration {
         self.metrics.failed();
         if matches!(error, StoreError::DamagedIn { .. }) {
             self.metrics.found_damaged(1);
@@ -272,13 +321,23 @@ impl Collector {
         let pause = schedule::pause(self.failures);
         let text = WithCauses(error).to_string();
         if self.failure.as_ref() == Some(&text) {
-            tracing::debug!(error = %text, ?pause, "collection failed again");
+            tracing::debug!(error = %text, ?pause, "{what} failed again");
         } else {
-            tracing::warn!(error = %text, ?pause, "collection failed, trying again");
+            tracing::warn!(error = %text, ?pause, "{what} failed, trying again");
         }
         self.failure = Some(text);
         pause
     }
+}
+
+/// Runs work of the leader on a thread that may block, and stops it when this future is dropped. Returns `None` at the
+/// end of the runtime.
+async fn leading<T: Send + 'static>(lead: Lead, work: impl FnOnce(&Lead) -> T + Send + 'static) -> Option<T> {
+    let stop = StopOnDrop(Arc::default());
+    let lead = lead.until(stop.0.clone());
+    let done = spawn_blocking(move || work(&lead)).await;
+    drop(stop);
+    done.ok()
 }
 
 /// Makes one cycle, with the work before and after it.

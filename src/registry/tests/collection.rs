@@ -3,7 +3,7 @@
 use std::num::NonZeroU32;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use axum::body::Body;
 use axum::{Router, response::Response};
@@ -12,9 +12,11 @@ use http::{Method, Request, StatusCode};
 use quinistry_oci::{Digest, media_type};
 use quinistry_store::{Cycle, CycleReport, GcOptions, KeepAll, LocalClock, Store, StoreOptions};
 use serde_json::json;
+use tokio::time::timeout;
 use tower_service::Service as _;
 
 use super::replicas::{self, SharedBucket};
+use crate::collection::CollectionHooks;
 use crate::{Settings, State, router};
 
 const GRACE: Duration = Duration::from_hours(1);
@@ -172,4 +174,47 @@ async fn under_a_view_that_is_too_old_heads_and_pushes_come_back_and_pulls_go_on
     is_slow.store(false, Ordering::SeqCst);
     let pushed = ask(&registry, Method::PUT, "manifests/v2", manifest).await;
     assert_eq!(pushed.status(), StatusCode::CREATED);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_leader_ends_a_removal_that_was_cut_off_also_if_nothing_is_collected() {
+    for leads_before in [true, false] {
+        let scene = Scene::new();
+        let (former, leader, other) = (scene.replica().await, scene.replica().await, scene.replica().await);
+        let registry = registry(&other);
+        assert_eq!(push_blob(&registry, b"layer").await.status(), StatusCode::CREATED);
+        assert_eq!(scene.cycle(&former).await.links.condemned, 1);
+        // The former leader was stopped after it had begun to decide.
+        let sealed = scene.bucket.inner().keys().into_iter().find(|key| key.ends_with("/sealed")).unwrap();
+        let register = |name: &str| sealed.replace("/sealed", &format!("/{name}/l-0"));
+        scene.bucket.inner().plant(&register("doom"), "{}", SystemTime::UNIX_EPOCH);
+        assert_comes_back(&push_blob(&registry, b"layer").await, "blob of a shard that is decided");
+
+        scene.advance(Duration::from_secs(40));
+        let lead = {
+            let leader = leader.clone();
+            move || {
+                leader.renew_lead().unwrap();
+                assert!(leader.lead().is_some());
+            }
+        };
+        if leads_before {
+            tokio::task::spawn_blocking(lead.clone()).await.unwrap();
+        }
+        let state = State::stored(leader, Settings { read_only: leads_before, ..Settings::default() });
+        let task = tokio::spawn(state.collect_garbage(CollectionHooks::default(), Arc::default()));
+        if leads_before {
+            state.replace_settings(Settings::default());
+        } else {
+            tokio::task::spawn_blocking(lead).await.unwrap();
+        }
+        let ended = async {
+            while scene.bucket.inner().bytes(&register("done")).is_none() {
+                tokio::task::yield_now().await;
+            }
+        };
+        timeout(Duration::from_mins(1), ended).await.expect("the leader ends the removal");
+        assert_eq!(push_blob(&registry, b"layer").await.status(), StatusCode::CREATED);
+        task.abort();
+    }
 }
