@@ -2,7 +2,7 @@
 
 use std::time::SystemTime;
 
-use http::header::{CONTENT_TYPE, USER_AGENT};
+use http::header::{CONTENT_TYPE, IF_NONE_MATCH, USER_AGENT};
 use quinistry_oci::media_type;
 use quinistry_store::{Access, Filesystem, LastPull, Usage};
 
@@ -128,7 +128,7 @@ async fn pulls_are_gets_of_clients_that_are_not_ignored() {
         PullRecording::unless(|client| client.user_agent.is_some_and(|agent| agent.contains("scanner")));
     let registry = Registry::new(Settings { pulls: Some(pulls), ..Settings::default() });
     registry.store.begin_pull_records().unwrap();
-    let bodies = ["got", "looked at", "scanned", "by digest"].map(index);
+    let bodies = ["got", "looked at", "scanned", "by digest", "known"].map(index);
     for (number, body) in bodies.iter().enumerate() {
         let path = format!("/v2/app/manifests/v{number}");
         assert_eq!(registry.send(Method::PUT, &path, body.clone()).await.0, StatusCode::CREATED);
@@ -142,15 +142,22 @@ async fn pulls_are_gets_of_clients_that_are_not_ignored() {
         let path = format!("/v2/app/manifests/{by_digest}");
         assert_eq!(registry.send(Method::GET, &path, "").await.0, StatusCode::OK);
         assert_eq!(registry.send(Method::GET, "/v2/app/manifests/absent", "").await.0, StatusCode::NOT_FOUND);
+        // A client that looks for changes by GET gets no manifest.
+        let known = format!("\"{}\"", Digest::sha256(bodies[4].as_bytes()));
+        let look = Request::get("/v2/app/manifests/v4").header(IF_NONE_MATCH, known);
+        assert_eq!(registry.ask(look.body(Body::empty()).unwrap()).await.0, StatusCode::NOT_MODIFIED);
     }
     registry.state.flush_records().await;
     assert_eq!(registry.store.written_pull_objects(), 1);
     registry.store.fold_pulls().unwrap();
     let pulls = registry.store.last_pulls(&"app".parse().unwrap()).unwrap();
     let by_tag = |tag: &str| pulls.tag(&tag.parse().unwrap()) != LastPull::Unknown;
-    assert_eq!(["v0", "v1", "v2", "v3", "absent"].map(by_tag), [true, false, false, false, false]);
+    assert_eq!(
+        ["v0", "v1", "v2", "v3", "v4", "absent"].map(by_tag),
+        [true, false, false, false, false, false]
+    );
     let by_digest = |body: &String| pulls.manifest(&Digest::sha256(body.as_bytes())) != LastPull::Unknown;
-    assert_eq!(bodies.each_ref().map(by_digest), [true, false, false, true]);
+    assert_eq!(bodies.each_ref().map(by_digest), [true, false, false, true, false]);
     let LastPull::At(last) = pulls.manifest(&by_digest_of(&bodies[3])) else { panic!("unknown") };
     assert!(last >= SystemTime::now());
 }

@@ -54,7 +54,9 @@ pub(crate) async fn get(
         let (digest, served) = load(stored, &name, &reference, request.method == Method::HEAD).await?;
         match served.respond_within_budget(request, permit)? {
             ControlFlow::Break(response) => {
-                if settings.pulls.as_ref().is_some_and(|pulls| pulls.counts(request, caller)) {
+                // A client that has the manifest already, and is told so, pulls nothing.
+                let has_content = matches!(response.status(), StatusCode::OK | StatusCode::PARTIAL_CONTENT);
+                if has_content && settings.pulls.as_ref().is_some_and(|pulls| pulls.counts(request, caller)) {
                     let tag = match &reference {
                         Reference::Tag(tag) => Some(tag),
                         Reference::Digest(_) => None,
