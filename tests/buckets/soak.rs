@@ -161,6 +161,18 @@ fn await_cycles(setup: &Setup<'_>, events: &mut Events, since: u64, count: usize
     }
 }
 
+fn await_end_of_uploads(name: &str, setup: &Setup<'_>) {
+    let begun = Instant::now();
+    loop {
+        let left = uploads(setup.root);
+        if left.is_empty() {
+            return;
+        }
+        assert!(begun.elapsed() < REST_TIMEOUT, "{name}: {} files of uploads stay: {left:#?}", left.len());
+        thread::sleep(Duration::from_millis(200));
+    }
+}
+
 fn soak(name: &str, setup: &Setup<'_>) {
     let (ledger, mut events, begin) = (Ledger::default(), Events::default(), Instant::now());
     let replicas = load(setup, &ledger, &mut events);
@@ -179,15 +191,7 @@ fn soak(name: &str, setup: &Setup<'_>) {
         (0, 0),
         "{name}: after {LATE} cycles: {late:?}, {events:?}"
     );
-    let begun = Instant::now();
-    loop {
-        let left = uploads(setup.root);
-        if left.is_empty() {
-            break;
-        }
-        assert!(begun.elapsed() < REST_TIMEOUT, "{name}: {} files of uploads stay: {left:#?}", left.len());
-        thread::sleep(Duration::from_millis(200));
-    }
+    await_end_of_uploads(name, setup);
     drop(replicas);
     let last = start(setup.section);
     let report = ledger.check(|repository| Client::new(&[last.peer()], repository));

@@ -128,7 +128,7 @@ impl Ledger {
             match entry.state {
                 State::Pushed if status != 200 => lost.push(format!("{repository}:{tag} is lost")),
                 State::Passing if status != 404 => {
-                    lost.push(format!("{repository}:{tag} passes retention: {status}"))
+                    lost.push(format!("{repository}:{tag} passes retention: {status}"));
                 }
                 State::Deleted if status != 404 => lost.push(format!("{repository}:{tag} is back: {status}")),
                 // Whole, whether acknowledged or not.

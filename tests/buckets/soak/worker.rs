@@ -141,7 +141,7 @@ impl<'a> Worker<'a> {
             // Each part was found or acknowledged, so that none can be missing before its time.
             let age = asked.elapsed();
             assert!(
-                age >= GRACE - VIEW_LIFETIME,
+                age >= GRACE.saturating_sub(VIEW_LIFETIME),
                 "{repository}:{tag}: refused {age:?} after its parts were found: {answer:?}"
             );
             assert_eq!(answer.status, 400, "{answer:?}");
