@@ -35,7 +35,7 @@ fn of_sixteen_writers_over_three_replicas_one_gives_an_immutable_tag_its_digest(
             barrier.wait();
             let answer = client.put_manifest(&tag, &images[writer].manifest);
             assert!(matches!(answer.status, 201 | 403), "{tag}: {answer:?}");
-            // Whoever has an answer sees the digest of the winner.
+            // Each writer that has an answer sees the digest of the winner.
             let found = client.ask("GET", &format!("manifests/{tag}"), &[("Accept", MANIFEST)], b"");
             assert_eq!(found.status, 200, "{tag}: {found:?}");
             (answer.status == 201, found.body)

@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::PASSING;
 
-/// What a storage holds beside that which its manifests need.
+/// Content of a storage that no manifest needs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Debris {
     /// Bytes of all blobs and manifests.

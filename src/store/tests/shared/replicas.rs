@@ -212,7 +212,7 @@ fn a_note_stands_beside_the_versions_and_leaves_what_others_have_written() {
     assert!(storage.bytes().head(&layout::format()).unwrap().is_none());
 }
 
-/// Deletes a manifest by a replica that is stopped for a time after it has written its intent. Meanwhile another one has
+/// Deletes a manifest by a replica that is stopped for a time after it has written its intent. Another one has in that time
 /// taken the change, and ends it when this one has looked `looks` times; never, if it stops.
 fn delete_after_a_stop(stop: Duration, looks: usize) -> (Result<(), StoreError>, usize) {
     let scene = Scene::new();
