@@ -31,7 +31,7 @@ fn a_restart_within_a_day_neither_probes_nor_writes_for_it() {
     assert!(log.contains("store was probed before") && probed == 0, "{probed} requests: {log}");
     assert_eq!(stub.mem().bytes(FORMAT).unwrap(), kept);
     // By the clock of the store.
-    stub.mem().clock().advance(Duration::from_hours(24));
+    stub.mem().clock().advance(Duration::from_hours(25));
     let (log, probed) = start(&stub, "");
     assert!(log.contains("store probed") && probed > 20, "{probed} requests: {log}");
     assert_ne!(stub.mem().bytes(FORMAT).unwrap(), kept);

@@ -16,6 +16,9 @@ pub(crate) const FORMAT: &str = "docker/registry/v2/_quinistry/format";
 /// Time for which a result is believed.
 const LIFETIME: Duration = Duration::from_hours(24);
 
+/// Time by which a result may come from the future: each process estimates the time of the store, which tells seconds.
+const TOLERANCE: Duration = Duration::from_mins(1);
+
 /// Longest description of the layout that is read, in bytes.
 const MAX_BYTES: u64 = 64 * 1024;
 
@@ -72,12 +75,32 @@ impl KeptProbe {
     /// Returns true if a writer may rely on the result.
     #[must_use]
     pub fn is_fresh(&self, objects: &dyn Objects) -> bool {
-        let Ok(probed) = self.probed.parse::<Timestamp>() else { return false };
-        now(objects).duration_since(probed.into()).is_ok_and(|age| age < LIFETIME)
+        self.probed.parse::<Timestamp>().is_ok_and(|probed| is_recent(probed.into(), now(objects)))
     }
+}
+
+fn is_recent(probed: SystemTime, now: SystemTime) -> bool {
+    let age = (now + TOLERANCE).duration_since(probed);
+    age.is_ok_and(|age| age < LIFETIME + TOLERANCE)
 }
 
 /// Returns the time of the store.
 fn now(objects: &dyn Objects) -> SystemTime {
     objects.now().map_or_else(SystemTime::now, |now| now.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_result_is_believed_for_a_day_and_by_clocks_that_differ_a_little() {
+        let probed = SystemTime::UNIX_EPOCH + Duration::from_hours(1000);
+        for early in [Duration::ZERO, Duration::from_secs(1), TOLERANCE] {
+            assert!(is_recent(probed, probed - early), "{early:?}");
+        }
+        assert!(!is_recent(probed, probed - Duration::from_mins(2)), "a clock that was wrong");
+        assert!(is_recent(probed, probed + LIFETIME - Duration::from_secs(1)));
+        assert!(!is_recent(probed, probed + LIFETIME));
+    }
 }
