@@ -66,8 +66,13 @@ impl Bench {
 
     /// Returns a replica that has just started.
     fn replica(&self) -> BucketUploads {
+        self.replica_of(&runtime())
+    }
+
+    /// Returns a replica whose requests end with a runtime.
+    fn replica_of(&self, runtime: &Handle) -> BucketUploads {
         let memory = TransferMemory::with(self.memory_bytes, BLOCK, Duration::from_millis(10));
-        BucketUploads::new(self.bucket.clone(), runtime(), memory, self.options)
+        BucketUploads::new(self.bucket.clone(), runtime.clone(), memory, self.options)
     }
 
     fn mem(&self) -> &Mem {

@@ -2,6 +2,7 @@
 
 use quinistry_oci::Digest;
 use quinistry_store::{NextRequest, StorageError, Upload, Uploads as _};
+use tokio::runtime::Runtime;
 
 use super::{Bench, FOLDER, ID, PART, bytes, key, patch, put, repository, runtime, session};
 use crate::testing::{Fault, RequestKind};
@@ -89,14 +90,16 @@ fn bytes_that_a_stopped_replica_has_acknowledged_are_there() {
     for received in [1, PART, 3 * PART] {
         let bench = Bench::new();
         let all = bytes(PART + 500 + 700);
-        let mut stopped = session(&bench.replica());
+        let process = Runtime::new().unwrap();
+        let mut stopped = session(&bench.replica_of(process.handle()));
         patch(&mut *stopped, None, &all[..PART + 500]).unwrap();
         stopped.continue_with(NextRequest::default()).unwrap();
         for piece in bytes(received).chunks(300) {
             stopped.append(piece).unwrap();
         }
-        // The process dies: nothing is cleaned up.
+        // The process dies: nothing is cleaned up, and no part is on its way any more.
         std::mem::forget(stopped);
+        drop(process);
         let other = bench.replica();
         let mut upload = other.resume(&repository(), &ID.parse().unwrap()).unwrap().unwrap();
         assert_eq!(upload.offset(), PART as u64 + 500);
