@@ -186,7 +186,7 @@ fn digest_problem(
         }
         // With a known digest the kubelet and the pod itself vouch for the content. Here the digest is
         // unknown.
-        FetchResult::Failed(why) => (chain.learns(view.number) && view.learned().is_none()).then(|| {
+        FetchResult::Failed(why) => (chain.learns(view.number) && !view.is_known_by_image(pod)).then(|| {
             let message = format!(
                 "the operator cannot ask it what it serves: let it reach port {CONTAINER_PORT} of the pods, or set \
                  spec.digest ({why})"

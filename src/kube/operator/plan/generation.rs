@@ -289,15 +289,21 @@ impl<'a> GenerationView<'a> {
         served.iter().all(|(_, digest)| digest == first).then(|| (*first).clone())
     }
 
+    /// Returns true if a pod was found to serve its image, by the ID that kubelets give it: what it serves is then known
+    /// of each pod with this image.
+    pub(super) fn is_known_by_image(&self, pod: &ObservedPod) -> bool {
+        !pod.image_id.is_empty() && self.served().iter().any(|(known, _)| known.image_id == pod.image_id)
+    }
+
     /// Returns true if the sample was verified and nothing wrong was found. A pod that cannot be reached, for
-    /// example because a network policy forbids it, is vouched for by its kubelet and by itself; only the
-    /// digest cannot be learned that way.
+    /// example because a network policy forbids it, is vouched for by its kubelet and by itself. Where the digest is
+    /// learned, both know none, so that its image must be one that another pod was found to serve.
     fn is_verified(&self, digest: &Digest) -> bool {
         self.sample().into_iter().all(|pod| match self.fetched(pod) {
             None => !self.fetches_pods,
             Some(FetchResult::Whole(served)) => served == digest,
             Some(FetchResult::Corrupt(_)) => false,
-            Some(FetchResult::Failed(_)) => true,
+            Some(FetchResult::Failed(_)) => !self.learning || self.is_known_by_image(pod),
         })
     }
 

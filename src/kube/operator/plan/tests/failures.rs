@@ -214,6 +214,29 @@ fn a_moving_tag_gives_two_digests() {
 }
 
 #[test]
+fn a_pod_that_is_not_asked_may_have_another_image_of_a_moving_tag() {
+    let quinistry = learning();
+    let mut cluster = SimulatedCluster::new(3);
+    cluster.apply(&cluster.plan(&quinistry));
+    cluster.run();
+    cluster.verify(&cluster.plan(&quinistry));
+    let start = cluster.observed.fetched.keys().next().unwrap().clone();
+    cluster.observed.fetched.insert(start.clone(), FetchResult::Failed("no answer".into()));
+    let plans = ["", "one", "other"].map(|image_id| {
+        for pod in &mut cluster.observed.pods {
+            let id = if pod.start == start { image_id } else { "one" };
+            Arc::make_mut(pod).image_id = id.into();
+        }
+        cluster.plan(&quinistry)
+    });
+    for unknown in [&plans[0], &plans[2]] {
+        assert_eq!(applied(unknown), [""; 0], "its digest is not known");
+        assert_degraded(unknown, Reason::PodsUnreachable);
+    }
+    assert_eq!(applied(&plans[1]), ["+larder-gen2"], "its image is that of the others");
+}
+
+#[test]
 fn one_problem_is_reported_once() {
     let mut quinistry = pinned();
     quinistry.spec.generations = 1;
