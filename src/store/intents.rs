@@ -99,11 +99,12 @@ impl Store {
     pub(super) fn remove_obsolete_intents(&self, name: &RepositoryName) -> Result<(), StoreError> {
         let mut obsolete = self.0.pending_intents.obsolete();
         while let Some(index) = obsolete.iter().position(|(of, _)| of == name) {
-            self.storage().remove(&obsolete[index].1)?;
-            let (_, removed) = obsolete.swap_remove(index);
+            let key = &obsolete[index].1;
+            self.storage().remove(key)?;
             if self.is_shared() {
-                self.await_takeover(&removed, Duration::ZERO)?;
+                self.await_takeover(key, Duration::ZERO)?;
             }
+            obsolete.swap_remove(index);
         }
         Ok(())
     }
