@@ -210,7 +210,7 @@ impl Store {
                     let key = left[0].to_string();
                     return Err(crate::StorageError::Io { what: "remove", key, source }.into());
                 }
-                (self.0.collector.wait)(REMOVAL_PAUSE);
+                self.0.collector.pause(REMOVAL_PAUSE);
             }
         }
         Ok(Progress::Complete)
@@ -223,7 +223,7 @@ impl Store {
                 return Progress::LostLead;
             }
             match until.duration_since(self.storage().now()) {
-                Ok(left) if !left.is_zero() => (self.0.collector.wait)(left.min(REMOVAL_PAUSE)),
+                Ok(left) if !left.is_zero() => self.0.collector.pause(left.min(REMOVAL_PAUSE)),
                 _ => sweep.unsettled = None,
             }
         }

@@ -244,7 +244,7 @@ impl Store {
             if looks > MAX_REMOVAL_LOOKS || waited >= MAX_REMOVAL_WAIT {
                 return Err(StoreError::Unvouched);
             }
-            (self.0.collector.wait)(WAIT_STEP);
+            self.0.collector.pause(WAIT_STEP);
         }
     }
 
@@ -373,7 +373,7 @@ impl Store {
                 return Ok(Some(doomed));
             }
             if look < looks {
-                (self.0.collector.wait)(WAIT_STEP);
+                self.0.collector.pause(WAIT_STEP);
             }
         }
         Ok(None)

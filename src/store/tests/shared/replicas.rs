@@ -247,5 +247,5 @@ fn a_replica_that_was_stopped_in_a_change_waits_for_the_one_that_has_taken_it() 
     assert_eq!(looks, 80, "twenty seconds");
     let (deleted, looks) = delete_after_a_stop(Duration::from_secs(30), 3);
     assert!(deleted.is_ok(), "{deleted:?}");
-    assert_eq!(looks, 0, "nobody takes the change of a replica that is heard");
+    assert_eq!(looks, 0, "no replica takes the change of one whose heartbeat is recent");
 }
