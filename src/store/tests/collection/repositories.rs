@@ -8,7 +8,7 @@ use serde_json::json;
 
 use super::super::{manifest, name, push_blob, put};
 use super::online::{
-    GRACE, KeepTagged, NAME, Scene, has_bytes, has_revision, index_of, options, push, referrer_of,
+    GRACE, KeepTagged, NAME, Scene, has_bytes, has_link, has_revision, index_of, options, push, referrer_of,
 };
 use crate::failpoint::once::failing;
 use crate::layout::collection::edges;
@@ -125,6 +125,39 @@ fn an_index_whose_manifests_were_removed_is_held_by_no_head() {
     let told = answers.try_recv().expect("the second shard was decided");
     assert!(matches!(told, Err(StoreError::ManifestUnknown)), "{told:?}");
     assert!(!has_revision(&store, &index));
+}
+
+#[test]
+fn a_manifest_that_a_refused_push_left_behind_is_held_by_no_head() {
+    for has_blobs in [false, true] {
+        let scene = Scene::new();
+        let view = scene.storage.view();
+        let (store, client) = (scene.replica_on(view.clone(), |_| {}), scene.replica());
+        let bytes = manifest(b"layer", "image");
+        let digest = push(&store, b"layer", "image", &[]).unwrap();
+        scene.cycle(&store);
+        let (told, answers) = std::sync::mpsc::channel();
+        let asked = digest.clone();
+        view.before_create("/doom/b-0", move || {
+            assert!(!has_revision(&client, &asked) && !has_link(&client, &Digest::sha256(b"layer")));
+            if has_blobs {
+                assert_eq!(push(&client, b"layer", "image", &[]).unwrap(), asked);
+            } else {
+                assert_eq!(place(&client, &bytes), asked);
+            }
+            let (repository, reference) = (name(NAME), Reference::Digest(asked.clone()));
+            let found = || client.manifest(&repository, &reference).map(drop);
+            told.send(client.holding_manifest(&repository, &asked, found)).unwrap();
+        });
+        scene.cycle(&store);
+        let told = answers.try_recv().expect("the shard of blobs was decided");
+        if has_blobs {
+            told.unwrap();
+            assert!(has_bytes(&store, b"layer") && has_revision(&store, &digest));
+        } else {
+            assert!(matches!(told, Err(StoreError::ManifestUnknown)), "{told:?}");
+        }
+    }
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use quinistry_oci::{Algorithm, Digest, RepositoryName};
 
 use super::{Cause, Touched};
-use crate::gc::needs::needs_of;
+use crate::gc::needs::{Needs, needs_of};
 use crate::gc::online::subject::{Subject, SubjectKind};
 use crate::gc::online::view::View;
 use crate::{Store, StoreError};
@@ -33,10 +33,7 @@ impl Store {
                 let subject = Subject::revision(name, &digest);
                 let is_gone = match self.touch(view, &subject, cause)? {
                     Touched::Held => false,
-                    // What refers to it would stay without it, as far as it is not itself what is asked about.
-                    Touched::Removed => {
-                        digest != *canonical && self.storage().head(&subject.key())?.is_none()
-                    }
+                    Touched::Removed => !self.is_whole_again(view, name, &digest, cause)?,
                     Touched::Gone => true,
                 };
                 if is_gone {
@@ -57,6 +54,38 @@ impl Store {
             }
         }
         Ok(Touched::Held)
+    }
+
+    /// Returns true if a manifest whose removal is over was written again with all of its blobs, and holds these. The
+    /// manifests that it refers to were touched before.
+    ///
+    /// Blobs are removed after the manifests that need them. A push that brought only the manifest, as its client saw the
+    /// blobs a moment before, is refused and leaves the manifest behind: it is there, and its blobs are not.
+    fn is_whole_again(
+        &self,
+        view: &View,
+        name: &RepositoryName,
+        canonical: &Digest,
+        cause: Cause,
+    ) -> Result<bool, StoreError> {
+        if self.storage().head(&Subject::revision(name, canonical).key())?.is_none() {
+            return Ok(false);
+        }
+        let known = match self.content(canonical) {
+            Err(StoreError::ManifestUnknown | StoreError::Damaged(_)) => return Ok(false),
+            known => known?,
+        };
+        let pushed = if known.declares_type { None } else { self.pushed_as(name, canonical)? };
+        // The parts of a manifest that is not understood are not known. It is pushed again.
+        let Needs::Known(manifest) = needs_of(&known.bytes, pushed) else { return Ok(false) };
+        let parts = self.parts_to_touch(name, &manifest)?;
+        let needed = self.needed_by(name, canonical, &parts);
+        for (part, _) in &needed.parts {
+            if part.kind != SubjectKind::Revision && self.touch(view, part, cause)? == Touched::Gone {
+                return Ok(false);
+            }
+        }
+        self.are_there(&needed)
     }
 
     /// Returns the manifests that a manifest refers to; none if the manifest is absent, or unreadable.
