@@ -31,6 +31,8 @@ use self::lead::Leadership;
 pub use self::lead::{Lead, LeadGains};
 pub(super) use self::parts::LinkKind;
 pub use self::parts::{RemoteAnswer, RemoteBlob};
+#[cfg(test)]
+pub(crate) use self::replicas::MAX_HEARTBEAT_AGE;
 pub(super) use self::replicas::Replica;
 
 /// Time for which a link that this process has made counts as present. A collection keeps linked content for much

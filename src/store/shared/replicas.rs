@@ -20,7 +20,7 @@ pub(crate) const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(30);
 
 /// Age of a heartbeat from which its replica counts as stopped, and others finish its changes: ten heartbeats, and
 /// longer than any request to a storage takes with its repetitions.
-const MAX_HEARTBEAT_AGE: Duration = Duration::from_mins(5);
+pub(crate) const MAX_HEARTBEAT_AGE: Duration = Duration::from_mins(5);
 
 /// Age at which the heartbeat of a stopped replica is removed.
 const HEARTBEAT_LIFETIME: Duration = Duration::from_hours(24);

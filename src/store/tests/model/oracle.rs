@@ -75,6 +75,10 @@ pub(super) struct Oracle {
     keeps_untagged: bool,
     /// Time for which an answer to a client holds what it speaks of.
     hold: Duration,
+    /// A tag that was deleted may come back: two replicas stop for so long that each of them counts as gone, and go on.
+    /// No request to a bucket expires on its own but a deletion, so that a replica which was finishing the change of the
+    /// other one can still create the tag.
+    tags_may_return: bool,
 }
 
 /// Begin of a push, as far as its end must know it.
@@ -112,8 +116,8 @@ impl Facts {
 // === impl Oracle ===
 
 impl Oracle {
-    pub(super) fn new(keeps_untagged: bool, hold: Duration) -> Self {
-        Self { facts: Mutex::default(), keeps_untagged, hold }
+    pub(super) fn new(keeps_untagged: bool, hold: Duration, tags_may_return: bool) -> Self {
+        Self { facts: Mutex::default(), keeps_untagged, hold, tags_may_return }
     }
 
     fn facts(&self) -> MutexGuard<'_, Facts> {
@@ -405,6 +409,7 @@ impl Oracle {
                 let key = universe().tag_link(repository, tag);
                 if let TagValue::Known(wanted) = value
                     && found != wanted
+                    && !(self.tags_may_return && wanted.is_none())
                 {
                     return Some(format!(
                         "{} refers to {found:?} and not to {wanted:?}",

@@ -61,7 +61,7 @@ pub(super) fn run(
     // This thread is the only one while no actor runs.
     waiting::set_yielding(Some(Box::new(|| ())));
     let plan = Plan::new(seed);
-    let oracle = Arc::new(Oracle::new(plan.keeps_untagged, HOLD));
+    let oracle = Arc::new(Oracle::new(plan.keeps_untagged, HOLD, plan.manner.stops_several()));
     let mut bucket = None;
     let mut outcome = Scheduler::run(pool, (plan.manner.clone(), seed ^ 0x5ced), is_traced, |scheduler| {
         scheduler.note(|| format!("plan: {plan:#?}"));
@@ -123,7 +123,7 @@ fn empty() -> &'static Objects {
             start: Duration::from_hours(1),
         };
         Scheduler::run(&pool, (manner, 0), false, |scheduler| {
-            let oracle = Arc::new(Oracle::new(true, Duration::ZERO));
+            let oracle = Arc::new(Oracle::new(true, Duration::ZERO, false));
             let bucket = Bucket::new(Objects::new(), scheduler.clone(), oracle, true);
             Store::open_replica(bucket.clone(), LocalClock::boot()).expect("the bucket is empty");
             objects = bucket.objects().clone();

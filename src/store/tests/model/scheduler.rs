@@ -6,6 +6,7 @@
 
 use std::any::Any;
 use std::cell::RefCell;
+use std::collections::HashSet;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -14,6 +15,7 @@ use std::time::Duration;
 
 use super::pool::Pool;
 use super::rng::Rng;
+use crate::shared::MAX_HEARTBEAT_AGE;
 use crate::waiting;
 
 /// Value of `running` while no actor runs.
@@ -143,6 +145,16 @@ thread_local! {
 /// Returns the scheduler and the number of the actor that this thread plays.
 pub(super) fn current() -> Option<(Arc<Scheduler>, usize)> {
     CURRENT.with_borrow(Clone::clone)
+}
+
+// === impl Manner ===
+
+impl Manner {
+    /// Returns true if several replicas stop for so long that others take them to be gone.
+    pub(super) fn stops_several(&self) -> bool {
+        let is_long = |freeze: &&Freeze| freeze.length > MAX_HEARTBEAT_AGE;
+        self.freezes.iter().filter(is_long).map(|freeze| freeze.group).collect::<HashSet<_>>().len() > 1
+    }
 }
 
 // === impl State ===
