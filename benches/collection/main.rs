@@ -29,14 +29,12 @@ fn main() {
     if wants("large") {
         large::measure(share);
     }
-    if wants("folder") || wants("pushes") {
-        let images = folder::Images::write(share);
-        if wants("folder") {
-            folder::measure(&images, &program());
-        }
-        if wants("pushes") {
-            pushes::measure(&images, &program());
-        }
+    // Each part has images of its own: after a cycle, the next one begins hours later.
+    if wants("folder") {
+        folder::measure(&folder::Images::write(share), &program());
+    }
+    if wants("pushes") {
+        pushes::measure(&folder::Images::write(share), &program());
     }
     println!("load after {}", load_average());
 }
