@@ -44,6 +44,7 @@ mod login;
 mod logout;
 mod man;
 mod migrate;
+mod mirrors;
 mod operator;
 mod output;
 mod own;
@@ -149,6 +150,8 @@ enum Command {
     GarbageCollect(garbage_collect::Args),
     /// Show which tags the policies of a configuration keep, and delete the others
     Retention(retention::Args),
+    /// Print the files by which engines pull other registries' images through one registry
+    Mirrors(mirrors::Args),
     /// Check distribution's configuration, and list its keys
     Config(config::Args),
     /// Add, remove and list users of a password file
@@ -263,6 +266,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Some(Command::Migrate(args)) => args.run(),
         Some(Command::GarbageCollect(args)) => args.run(),
         Some(Command::Retention(args)) => args.run(),
+        Some(Command::Mirrors(args)) => args.run().map(done),
         Some(Command::Config(args)) => args.run(),
         Some(Command::User(args)) => args.run().map(done),
         Some(Command::Access(args)) => args.run(),

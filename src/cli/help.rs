@@ -24,6 +24,7 @@ const GROUPS: &[Group] = &[
             "key",
             "access",
             "tls",
+            "mirrors",
             "storage",
             "gc",
             "retention",

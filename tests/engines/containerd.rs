@@ -87,6 +87,10 @@ pub(crate) struct Client<'a> {
 }
 
 impl Client<'_> {
+    pub(crate) fn machine(&self) -> &Machine {
+        self.machine
+    }
+
     fn arguments<'a>(&'a self, arguments: &[&'a str]) -> Vec<&'a str> {
         [&["--address", &self.socket, "--namespace", "k8s.io"], arguments].concat()
     }

@@ -11,10 +11,16 @@ const DOCKERD: &str = "/usr/sbin/dockerd";
 
 /// Starts the engine, unless something for it is missing.
 pub(crate) fn engine() -> Option<Machine> {
+    engine_after(|_| {})
+}
+
+/// Starts the engine in a machine that was prepared, unless something for it is missing.
+pub(crate) fn engine_after(prepare: impl FnOnce(&Machine)) -> Option<Machine> {
     if lacks(&[DOCKERD, DOCKER, "containerd", "runc", "iptables"]) {
         return None;
     }
     let mut machine = Machine::start();
+    prepare(&machine);
     let mut command = machine.command(DOCKERD);
     command
         .args(["--data-root", &machine.path("docker-data"), "--exec-root", &machine.path("docker-exec")])

@@ -21,6 +21,7 @@ mod curl;
 mod docker;
 mod helm;
 mod machine;
+mod mirrors;
 mod program;
 mod regctl;
 mod skopeo;

@@ -21,6 +21,13 @@ pub(super) const EXAMPLES: &[(&str, &[&str])] = &[
             "quinistry tls init /etc/quinistry --host registry.lan --host 10.0.0.5 --port 5000",
         ],
     ),
+    (
+        "mirrors",
+        &[
+            "quinistry mirrors containerd registry.lan:5000 --ca /etc/quinistry/ca.crt --write /",
+            "quinistry mirrors podman http://10.0.0.5:5000 docker.io quay.io",
+        ],
+    ),
     ("config keys", &["quinistry config keys", "quinistry config keys -o json"]),
     (
         "user add",

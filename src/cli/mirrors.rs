@@ -1,0 +1,230 @@
+//! `quinistry mirrors`: prints the files by which engines pull the images of other registries through one registry.
+
+mod files;
+mod place;
+
+use std::fmt::Write as _;
+use std::fs;
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
+
+use anyhow::Context as _;
+use clap::{ValueEnum, ValueHint};
+use serde::Serialize;
+
+use self::files::{EngineFile, Mirror, files_of};
+use self::place::{MirrorHost, Origin};
+use super::exit::UsageError;
+use super::output::{self, OutputFormatArgs};
+
+/// Registries whose images are mirrored unless the command line names others.
+const USUAL_ORIGINS: [&str; 4] = ["docker.io", "ghcr.io", "quay.io", "registry.k8s.io"];
+
+/// Longest file of authorities that is read, in bytes.
+const MAX_AUTHORITY_BYTES: u64 = 1024 * 1024;
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// Engine whose files are printed
+    #[arg(value_enum, value_name = "ENGINE")]
+    engine: Engine,
+
+    /// Registry that mirrors, as nodes reach it: HOST[:PORT], with http:// before it if it has no TLS
+    #[arg(value_name = "HOST", value_hint = ValueHint::Hostname)]
+    host: MirrorHost,
+
+    #[arg(value_name = "ORIGIN")]
+    #[arg(
+        help = "Registry that is mirrored, as ORIGIN[=PREFIX] if its images are not below its own name there \
+                  [default: docker.io, and ghcr.io, quay.io and registry.k8s.io unless for docker]"
+    )]
+    origins: Vec<Origin>,
+
+    /// Authority of HOST's certificate, in PEM; becomes a part of the files
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    ca: Option<PathBuf>,
+
+    /// Have engines ask HOST alone, also if it does not answer
+    #[arg(long)]
+    no_fallback: bool,
+
+    /// Write the files below a folder, such as / of a node, instead of printing them
+    #[arg(long, value_name = "FOLDER", value_hint = ValueHint::DirPath, conflicts_with = "output")]
+    write: Option<PathBuf>,
+
+    #[command(flatten)]
+    output: OutputFormatArgs,
+}
+
+/// Engine that pulls images.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum Engine {
+    /// Docker Engine: /etc/docker/daemon.json
+    Docker,
+    /// containerd: /etc/containerd/certs.d
+    Containerd,
+    /// podman, buildah and skopeo: /etc/containers/registries.conf.d
+    Podman,
+    /// CRI-O: /etc/containers/registries.conf.d
+    Crio,
+    /// k3s and RKE2: /etc/rancher/k3s/registries.yaml
+    K3s,
+    /// Talos: part of a machine configuration
+    Talos,
+}
+
+/// Files for programs.
+#[derive(Debug, Serialize)]
+struct MirrorFiles<'a> {
+    files: &'a [EngineFile],
+    notes: &'a [String],
+}
+
+// === impl Args ===
+
+impl Args {
+    pub(super) fn run(self) -> anyhow::Result<()> {
+        let Self { engine, host, origins, ca, no_fallback, write, output } = self;
+        let origins = origins_for(engine, origins, no_fallback)?;
+        let authority = ca.as_deref().map(read_authority).transpose()?;
+        if host.is_plain() && authority.is_some() {
+            return Err(UsageError("--ca is of no use with http://: leave out one of them".into()).into());
+        }
+        let (files, notes) = files_of(engine, &Mirror { host, origins, authority, no_fallback });
+        if output.is_json() {
+            return output::print(output::document(&MirrorFiles { files: &files, notes: &notes })?);
+        }
+        let printed = match write {
+            Some(folder) => write_all(&folder, &files)?,
+            None => text(engine, &files),
+        };
+        for note in &notes {
+            output::complain(&super::sanitize(&format!("note: {note}")));
+        }
+        output::print(printed)
+    }
+}
+
+/// Returns the registries that are mirrored. Docker mirrors Docker Hub alone, and always falls back to it.
+fn origins_for(engine: Engine, named: Vec<Origin>, no_fallback: bool) -> Result<Vec<Origin>, UsageError> {
+    if engine != Engine::Docker {
+        let usual = || USUAL_ORIGINS.map(|host| host.parse().expect("the names are hosts")).into();
+        return Ok(if named.is_empty() { usual() } else { named });
+    }
+    if no_fallback {
+        let message = "docker always falls back to Docker Hub: leave out --no-fallback, and pull HOST/docker.io/… \
+                       by name where that must not be";
+        return Err(UsageError(message.into()));
+    }
+    if let Some(other) = named.iter().find(|origin| !origin.is_docker_hub()) {
+        let message = format!(
+            "docker mirrors docker.io alone: leave out {other}, and pull its images by name, as HOST/{other}/…",
+            other = other.host()
+        );
+        return Err(UsageError(message));
+    }
+    Ok(Vec::new())
+}
+
+/// Reads the certificates of an authority.
+fn read_authority(path: &Path) -> anyhow::Result<String> {
+    let failed = || format!("failed to read authority {}", path.display());
+    let length = fs::metadata(path).with_context(failed)?.len();
+    let text = if length > MAX_AUTHORITY_BYTES {
+        Err(io::Error::other(format!("the file is longer than {MAX_AUTHORITY_BYTES} bytes")))
+    } else {
+        fs::read_to_string(path)
+    };
+    let text = text.with_context(failed)?;
+    anyhow::ensure!(
+        text.contains("-----BEGIN CERTIFICATE-----"),
+        "{} has no certificate in PEM",
+        path.display()
+    );
+    Ok(text)
+}
+
+/// Returns the text of all files, each below its path. A single file stands alone, so that it can be redirected; the
+/// path is a comment of it where the format has comments.
+fn text(engine: Engine, files: &[EngineFile]) -> String {
+    if let (Engine::Docker, [file]) = (engine, files) {
+        return file.content.clone();
+    }
+    let mut text = String::new();
+    for (number, file) in files.iter().enumerate() {
+        let space = if number > 0 { "\n" } else { "" };
+        write!(text, "{space}# {}\n{}", file.path, file.content).expect("writing to a string does not fail");
+    }
+    text
+}
+
+/// Writes all files below a folder, unless one is there with another content; returns the paths that were written.
+fn write_all(folder: &Path, files: &[EngineFile]) -> anyhow::Result<String> {
+    let paths: Vec<PathBuf> =
+        files.iter().map(|file| folder.join(file.path.trim_start_matches('/'))).collect();
+    for (path, file) in paths.iter().zip(files) {
+        match fs::read(path) {
+            Ok(content) if content == file.content.as_bytes() => {}
+            Ok(_) => anyhow::bail!(
+                "{} is there with another content, and nothing was written: add what `quinistry mirrors` prints \
+                 without --write to it",
+                path.display()
+            ),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error).with_context(|| format!("failed to read {}", path.display())),
+        }
+    }
+    for (path, file) in paths.iter().zip(files) {
+        write_whole(path, &file.content).with_context(|| format!("failed to write {}", path.display()))?;
+    }
+    Ok(output::lines(paths.iter().map(|path| path.display())))
+}
+
+/// Writes a file in one step, so that an engine never reads a part of it.
+fn write_whole(path: &Path, content: &str) -> io::Result<()> {
+    let folder = path.parent().unwrap_or(Path::new("."));
+    fs::create_dir_all(folder)?;
+    let mut file = tempfile::Builder::new().permissions(readable_by_all()).tempfile_in(folder)?;
+    file.write_all(content.as_bytes())?;
+    file.persist(path)?;
+    Ok(())
+}
+
+/// Returns the permissions of engines' files, less what the umask takes away.
+fn readable_by_all() -> fs::Permissions {
+    std::os::unix::fs::PermissionsExt::from_mode(0o644)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn origins(names: &[&str]) -> Vec<Origin> {
+        names.iter().map(|name| name.parse().unwrap()).collect()
+    }
+
+    #[test]
+    fn docker_mirrors_docker_hub_alone_and_falls_back() {
+        assert_eq!(origins_for(Engine::Docker, Vec::new(), false).unwrap(), []);
+        assert_eq!(origins_for(Engine::Docker, origins(&["docker.io"]), false).unwrap(), []);
+        let error = origins_for(Engine::Docker, origins(&["docker.io", "ghcr.io"]), false).unwrap_err();
+        assert!(error.to_string().contains("HOST/ghcr.io/"), "{error}");
+        assert!(origins_for(Engine::Docker, Vec::new(), true).is_err());
+    }
+
+    #[test]
+    fn a_file_with_another_content_is_left_alone_with_all_others() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = |path: &str| EngineFile { path: path.into(), content: "new\n".into() };
+        fs::create_dir(folder.path().join("b")).unwrap();
+        fs::write(folder.path().join("b/c"), "old\n").unwrap();
+        let error = write_all(folder.path(), &[file("/a"), file("/b/c")]).unwrap_err();
+        assert!(error.to_string().contains("b/c is there with another content"), "{error}");
+        assert!(!folder.path().join("a").exists());
+        assert_eq!(fs::read(folder.path().join("b/c")).unwrap(), b"old\n");
+        let written = write_all(folder.path(), &[file("/a"), file("/d/e")]).unwrap();
+        assert_eq!(written.lines().count(), 2);
+        assert_eq!(fs::read(folder.path().join("d/e")).unwrap(), b"new\n");
+        write_all(folder.path(), &[file("/a")]).unwrap();
+    }
+}
