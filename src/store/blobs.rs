@@ -35,7 +35,7 @@ impl Store {
         if self.is_shared() {
             return match self.remote_blob(name, digest, RemoteAnswer::default())? {
                 RemoteBlob::Content(content) => Ok(content),
-                RemoteBlob::Redirect(_) => Err(StoreError::BlobUnknown),
+                RemoteBlob::Redirect { .. } => Err(StoreError::BlobUnknown),
             };
         }
         let begun = self.0.blob_cache.begin();
@@ -105,27 +105,27 @@ impl Store {
         Ok(())
     }
 
-    /// Makes a blob of one repository part of another one too; returns true if the blob was found. Without
-    /// `from`, the first 4,096 repositories in the order of names are searched; on a shared storage, bytes need not
-    /// be part of any repository.
+    /// Makes a blob of one repository part of another one too. Returns the blob's length in bytes; `None` if
+    /// the blob was not found. Without `from`, the first 4,096 repositories in the order of names are
+    /// searched; on a shared storage, bytes need not be part of any repository.
     pub fn mount(
         &self,
         name: &RepositoryName,
         digest: &Digest,
         from: Option<&RepositoryName>,
-    ) -> Result<bool, StoreError> {
+    ) -> Result<Option<u64>, StoreError> {
         let canonical = match from {
             Some(from) => self.linked(from, digest)?,
             None if digest.algorithm() == Algorithm::Sha256 => Some(digest.clone()),
             None => self.canonical(&alias(digest), digest)?,
         };
-        let Some(canonical) = canonical else { return Ok(false) };
+        let Some(canonical) = canonical else { return Ok(None) };
         let subjects = [Subject::bytes(&canonical), Subject::link(name, &canonical)];
         // A blob that is being removed is uploaded instead.
         let parts = subjects.iter().map(|subject| (*subject, digest)).collect();
         let needed = Needed { parts, ..Needed::default() };
         match self.touching(&needed, Cause::Mount, || self.mount_held(name, digest, &canonical, from)) {
-            Err(StoreError::Missing(_)) => Ok(false),
+            Err(StoreError::Missing(_)) => Ok(None),
             mounted => mounted,
         }
     }
@@ -136,7 +136,7 @@ impl Store {
         digest: &Digest,
         canonical: &Digest,
         from: Option<&RepositoryName>,
-    ) -> Result<bool, StoreError> {
+    ) -> Result<Option<u64>, StoreError> {
         let begun = self.begin_link();
         let link = || {
             // Stored bytes may belong to no repository any more, and damaged ones must be pushed again.
@@ -167,7 +167,7 @@ impl Store {
             self.note_registered(name);
             self.note_linked(begun, LinkKind::Blob, name, (digest, length));
         }
-        Ok(length.is_some())
+        Ok(length)
     }
 
     /// Finds a link that makes bytes a blob of some repository, of `name` rather than another.

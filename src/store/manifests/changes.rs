@@ -218,22 +218,30 @@ impl Store {
         })
     }
 
-    /// Removes a manifest from a repository, with all of its tags.
-    pub fn delete_manifest(&self, name: &RepositoryName, digest: &Digest) -> Result<(), StoreError> {
+    /// Removes a manifest from a repository, with all of its tags. Returns these tags.
+    pub fn delete_manifest(&self, name: &RepositoryName, digest: &Digest) -> Result<Vec<Tag>, StoreError> {
+        let mut removed = Vec::new();
         self.changing_manifests(name, || {
             self.freeing_quota(name, || {
-                let freed = if self.is_shared() {
+                let (freed, tags) = if self.is_shared() {
                     self.forget_linked_during(name, || self.delete_shared_manifest(name, digest))?
                 } else {
                     self.delete_own_manifest(name, digest)?
                 };
+                removed = tags;
                 Ok(((), freed))
             })
-        })
+        })?;
+        Ok(removed)
     }
 
-    /// Removes a manifest with all of its tags from a storage of this process alone. Returns the usage that this freed.
-    fn delete_own_manifest(&self, name: &RepositoryName, digest: &Digest) -> Result<Usage, StoreError> {
+    /// Removes a manifest with all of its tags from a storage of this process alone. Returns the usage that
+    /// this freed, and the tags.
+    fn delete_own_manifest(
+        &self,
+        name: &RepositoryName,
+        digest: &Digest,
+    ) -> Result<(Usage, Vec<Tag>), StoreError> {
         let digests = self.names_of(name, digest)?;
         let mut tags = Vec::new();
         for tag in self.storage().list(&RepositoryKeys(name).tags())?.unwrap_or_default() {
@@ -248,9 +256,9 @@ impl Store {
         self.check_deletable(name, &tags)?;
         let canonical = digests[0].clone();
         let freed = Usage { bytes: self.quota_bytes(name, &canonical)?, tags: tags.len() as u64 };
-        let all = Intent::Delete { repository: name.clone(), digests, tags };
+        let all = Intent::Delete { repository: name.clone(), digests, tags: tags.clone() };
         self.remove_links(&canonical, || self.carry_out(&all, || Ok(())))?;
-        Ok(freed)
+        Ok((freed, tags))
     }
 
     /// Runs a change of a repository's manifests or tags, under the repository's lock.

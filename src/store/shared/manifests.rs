@@ -38,18 +38,19 @@ impl Remains {
 }
 
 impl Store {
-    /// Removes a manifest with all of its tags. Returns the usage that this freed.
+    /// Removes a manifest with all of its tags. Returns the usage that this freed, and the tags.
     pub(crate) fn delete_shared_manifest(
         &self,
         name: &RepositoryName,
         digest: &Digest,
-    ) -> Result<Usage, StoreError> {
+    ) -> Result<(Usage, Vec<Tag>), StoreError> {
         let digests = self.names_of(name, digest)?;
         let tags = self.tags_referring_to(name, &digests, &self.link_tags(name, &digests)?)?;
         self.check_deletable(name, &tags)?;
         let freed = Usage { bytes: self.quota_bytes(name, &digests[0])?, tags: tags.len() as u64 };
-        self.carry_out(&Intent::Delete { repository: name.clone(), digests, tags }, || Ok(()))?;
-        Ok(freed)
+        let all = Intent::Delete { repository: name.clone(), digests, tags: tags.clone() };
+        self.carry_out(&all, || Ok(()))?;
+        Ok((freed, tags))
     }
 
     /// Finishes the tagging of a manifest that another replica began, but for the existing tags that are left: those

@@ -17,8 +17,13 @@ const MAX_PARTS_AT_ONCE: usize = 64;
 /// Blob of a shared storage.
 #[derive(Clone, Debug)]
 pub enum RemoteBlob {
-    /// URL from which the client can read the blob.
-    Redirect(String),
+    /// Place from which the client can read the blob.
+    Redirect {
+        /// URL of the blob.
+        url: String,
+        /// Length of the blob in bytes.
+        length: u64,
+    },
     /// Content, which is read when it is needed.
     Content(Content),
 }
@@ -67,7 +72,7 @@ impl Store {
         let redirect = answer.redirect.filter(|(least, _)| meta.length >= *least);
         let url = redirect.and_then(|(_, lifetime)| self.storage().redirect(&key, lifetime));
         if let Some(url) = url.filter(|url| !answer.is_protected || url.starts_with("https:")) {
-            return Ok(RemoteBlob::Redirect(url));
+            return Ok(RemoteBlob::Redirect { url, length: meta.length });
         }
         let content = self.storage().open_known(&key, &meta)?.ok_or(StoreError::BlobUnknown)?;
         Ok(RemoteBlob::Content(content))

@@ -41,7 +41,7 @@ fn work(store: &Store) -> Vec<&'static str> {
     let one = manifest(b"layer", "one");
     note("blob", push_blob(store, "a", b"another").map(drop));
     note("put", put(store, "a", &one, &["x", "y"]).map(drop));
-    note("delete", store.delete_manifest(&name("a"), &Digest::sha256(&one)));
+    note("delete", store.delete_manifest(&name("a"), &Digest::sha256(&one)).map(drop));
     note("untag", store.delete_tag(&name("a"), &tags(&["old"])[0]));
     note("mount", store.mount(&name("b"), &Digest::sha256(b"layer"), Some(&name("a"))).map(drop));
     note("chunk", chunk(store));

@@ -183,7 +183,7 @@ pub(crate) async fn delete(
     stored
         .write_locked(&repository, move |store| match &reference {
             Reference::Tag(tag) => store.delete_tag(&name, tag),
-            Reference::Digest(digest) => store.delete_manifest(&name, digest),
+            Reference::Digest(digest) => store.delete_manifest(&name, digest).map(drop),
         })
         .await?;
     Ok(body::empty(StatusCode::ACCEPTED))

@@ -35,7 +35,7 @@ pub(super) async fn get(
         if is_held { store.holding_blob(&name, &wanted, look_up) } else { look_up() }
     };
     match stored.run(look_up).await? {
-        RemoteBlob::Redirect(url) => {
+        RemoteBlob::Redirect { url, .. } => {
             let mut response = body::empty(StatusCode::TEMPORARY_REDIRECT);
             let location = HeaderValue::try_from(url).expect("a URL is ASCII");
             response.headers_mut().insert(LOCATION, location);

@@ -49,7 +49,7 @@ pub(crate) async fn post(
         {
             let (target, wanted) = (name.clone(), digest.clone());
             let mount = move |store: &Store| store.mount(&target, &wanted, from.as_ref());
-            if stored.write(mount).await? {
+            if stored.write(mount).await?.is_some() {
                 return Ok(created_response(&name, &digest));
             }
         }

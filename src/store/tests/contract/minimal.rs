@@ -84,7 +84,9 @@ fn a_store_works_on_the_required_methods_alone() {
     assert_eq!(list(""), (tags(&["v1", "v1-rc"]), true));
     assert_eq!(list("v1-rc"), (tags(&["v1.1", "v2"]), false));
     assert_eq!(store.repositories(&page("")).unwrap(), (vec![name("a/b")], false));
-    store.delete_manifest(&name("a/b"), &first).unwrap();
+    let mut gone = store.delete_manifest(&name("a/b"), &first).unwrap();
+    gone.sort();
+    assert_eq!(gone, tags(&["v1", "v1-rc", "v1.1"]));
     assert_eq!(list(""), (tags(&["v2"]), false));
     assert_eq!(resolve_tag(&store, "a/b", "v1"), None);
     assert_eq!(resolve_tag(&store, "a/b", "v2"), Some(second));

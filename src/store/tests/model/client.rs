@@ -136,7 +136,7 @@ impl Client {
         let (asked, is_mounted) = self
             .ask(|| {
                 let asked = self.scheduler.now();
-                store.mount(name, digest, from).map(|mounted| (asked, mounted))
+                store.mount(name, digest, from).map(|mounted| (asked, mounted.is_some()))
             })?
             .unwrap_or_else(|error| self.unexpected("mount", &error));
         if is_mounted {
@@ -321,7 +321,7 @@ impl Client {
             answer
         })?;
         match answer {
-            Ok(()) | Err(StoreError::ManifestUnknown | StoreError::RepositoryUnknown) => Ok(()),
+            Ok(_) | Err(StoreError::ManifestUnknown | StoreError::RepositoryUnknown) => Ok(()),
             Err(error) => self.unexpected("DELETE of a manifest", &error),
         }
     }

@@ -46,7 +46,7 @@ fn push_another(store: &Store) -> Result<(), StoreError> {
 }
 
 fn delete(store: &Store) -> Result<(), StoreError> {
-    store.delete_manifest(&name(NAME), &pushed())
+    store.delete_manifest(&name(NAME), &pushed()).map(drop)
 }
 
 fn delete_tag(store: &Store) -> Result<(), StoreError> {

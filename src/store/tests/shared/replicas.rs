@@ -233,7 +233,7 @@ fn delete_after_a_stop(stop: Duration, looks: usize) -> (Result<(), StoreError>,
         let key = crate::Key::of_path(format!("{}.taken", page.entries[0].0)).unwrap();
         stopped.storage.bytes().write(&[&[(taken.get_or_init(|| key).clone(), b"other")]]).unwrap();
     });
-    let deleted = store.delete_manifest(&name(NAME), &digest);
+    let deleted = store.delete_manifest(&name(NAME), &digest).map(drop);
     (deleted, waits.load(Ordering::SeqCst))
 }
 

@@ -53,7 +53,9 @@ fn count_requests(storage: &SharedMemory, more: usize) {
     let (digest, long) = (Digest::sha256(&manifest), Digest::sha256(&long));
     let head = requests(&pusher, || assert!(matches!(answer(&store, &long, None), RemoteBlob::Content(_))));
     let get = requests(&pusher, || {
-        let RemoteBlob::Redirect(url) = answer(&store, &long, Some(1)) else { panic!("no redirect") };
+        let RemoteBlob::Redirect { url, length: _ } = answer(&store, &long, Some(1)) else {
+            panic!("no redirect")
+        };
         assert!(url.starts_with("https://bucket.example/docker/registry/v2/blobs/sha256/"), "{url}");
     });
     let short = requests(&pusher, || {

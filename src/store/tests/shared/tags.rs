@@ -100,7 +100,9 @@ fn a_manifest_goes_with_its_tags_and_with_no_other() {
     let [first, second] = ["first", "second"].map(|note| image(&store, note));
     put(&store, NAME, &first, &["v1", "v2", "moved"]).unwrap();
     put(&store, NAME, &second, &["moved"]).unwrap();
-    store.delete_manifest(&name(NAME), &Digest::sha256(&first)).unwrap();
+    let mut gone = store.delete_manifest(&name(NAME), &Digest::sha256(&first)).unwrap();
+    gone.sort();
+    assert_eq!(gone, super::super::tags(&["v1", "v2"]));
     assert_eq!(pages(&store, 10), ["moved"]);
     assert_eq!(served(&store, "moved").unwrap(), Digest::sha256(&second));
     assert!(store.delete_manifest(&name(NAME), &Digest::sha256(&first)).is_err());
