@@ -18,7 +18,7 @@ use tokio::time::MissedTickBehavior;
 
 use self::probe::RunningProbe;
 
-pub use self::probe::{HttpProbe, InvalidUri, Probe, ProbeTls};
+pub use self::probe::{HttpProbe, InvalidUri, Probe};
 
 /// Interval of a check for which none is given.
 pub const DEFAULT_INTERVAL: Duration = Duration::from_secs(10);

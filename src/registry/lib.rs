@@ -10,6 +10,7 @@ mod api;
 pub mod auth;
 mod builtin;
 mod client_address;
+mod client_tls;
 mod collection;
 pub mod config;
 pub mod debug;
@@ -58,6 +59,7 @@ use self::settings::SettingsCell;
 pub use quinistry_http::{Limits, serve};
 
 pub use self::api::upload_state::UploadSecret;
+pub use self::client_tls::ClientTls;
 pub use self::collection::{CollectionHooks, CollectionSettings, DailyWindow, DailyWindowError, LeaderWork};
 pub use self::observer::Observer;
 pub use self::prefix::{PathPrefix, PathPrefixError};

@@ -28,9 +28,9 @@ use crate::registry::auth::LoadedAccess;
 use crate::registry::auth::load::UserState;
 use crate::registry::config::{AuditConfig, AuditPath, Config, HealthCheck, HealthCheckKind};
 use crate::registry::debug::{self, DebugOptions};
-use crate::registry::health::{Check, Health, HttpProbe, Probe, ProbeTls};
+use crate::registry::health::{Check, Health, HttpProbe, Probe};
 use crate::registry::metrics::{CollectionMetrics, RegistryMetrics};
-use crate::registry::{Audit, CollectionHooks, Observer, Settings, State};
+use crate::registry::{Audit, ClientTls, CollectionHooks, Observer, Settings, State};
 use crate::store::HealSource;
 
 /// Longest time to write the last lines of a log at the end.
@@ -378,7 +378,7 @@ impl Parts {
             }
             HealthCheckKind::Http { uri, headers, status, timeout } => {
                 let (uri, headers) = (uri.to_string(), headers.clone());
-                Probe::Http(Box::new(HttpProbe::new(&uri, headers, *status, *timeout, probe_tls())?))
+                Probe::Http(Box::new(HttpProbe::new(&uri, headers, *status, *timeout, client_tls())?))
             }
         };
         let (name, interval, threshold) = (check.name.clone(), check.interval, check.threshold.get());
@@ -386,9 +386,9 @@ impl Parts {
     }
 }
 
-/// Returns the TLS of health checks: authorities as every client of this program has them.
-fn probe_tls() -> ProbeTls {
-    ProbeTls {
+/// Returns the TLS of the registry's own requests: authorities as every client of this program has them.
+fn client_tls() -> ClientTls {
+    ClientTls {
         configuration: default_configuration(),
         explain: |error| TlsFault::find(error).map(|fault| fault.to_string()),
     }

@@ -17,6 +17,8 @@ use rustls::ClientConfig;
 use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 
+use crate::ClientTls;
+
 /// Longest time of a TCP or HTTP probe for which none is given.
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -38,20 +40,11 @@ pub enum Probe {
     Http(Box<HttpProbe>),
 }
 
-/// TLS of HTTP probes. The registry itself knows no authorities: they come with the program that runs it.
-#[derive(Clone, Debug)]
-pub struct ProbeTls {
-    /// Authorities to trust.
-    pub configuration: ClientConfig,
-    /// Returns the sentence for an error that a failed TLS connection is the cause of.
-    pub explain: fn(&(dyn std::error::Error + 'static)) -> Option<String>,
-}
-
 /// Request to an HTTP server, and the expected answer.
 #[derive(Clone, Debug)]
 pub struct HttpProbe {
     uri: Uri,
-    tls: ProbeTls,
+    tls: ClientTls,
     headers: HeaderMap,
     status: StatusCode,
     timeout: Duration,
@@ -79,7 +72,7 @@ impl HttpProbe {
         headers: HeaderMap,
         status: StatusCode,
         timeout: Duration,
-        tls: ProbeTls,
+        tls: ClientTls,
     ) -> Result<Self, InvalidUri> {
         let parsed = uri.parse::<Uri>().ok();
         let is_http = |uri: &Uri| {

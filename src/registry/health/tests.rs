@@ -10,11 +10,12 @@ use quinistry_store::{Access, Filesystem, Memory, Store};
 use tokio::net::TcpListener;
 
 use super::*;
+use crate::ClientTls;
 
 const INTERVAL: Duration = Duration::from_millis(1);
 
-fn tls() -> ProbeTls {
-    ProbeTls {
+fn tls() -> ClientTls {
+    ClientTls {
         configuration: quinistry_client::default_configuration(),
         explain: |error| quinistry_client::TlsFault::find(error).map(|fault| fault.to_string()),
     }
