@@ -1,6 +1,7 @@
 //! `quinistry serve`: runs the registry until a signal stops it.
 
 mod announce;
+mod endpoints;
 mod expected_digest;
 mod exposure;
 mod files;

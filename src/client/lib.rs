@@ -58,8 +58,8 @@ pub use pull::Selected;
 pub use push::PushReport;
 pub use source::{BlobLocation, LayoutSource, PushSource, RemoteSource};
 pub use tls::{
-    ClientCertificate, TlsFault, TlsOptions, authorities_of_the_machine, default_configuration, host_folders,
-    verifier_of_nothing,
+    ClientCertificate, TlsFault, TlsOptions, authorities_of_the_machine, configuration_with,
+    default_configuration, host_folders, verifier_of_nothing,
 };
 pub use transport::client_builder;
 pub use verify::VerifyReport;

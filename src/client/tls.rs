@@ -5,7 +5,7 @@
 //! else the usual places), those in `--ca`, and those in the registry's folder under `certs.d`. An image of one
 //! file has no store of its own, which is why some are built in.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rustls::ClientConfig;
@@ -65,6 +65,11 @@ impl TlsOptions {
 #[must_use]
 pub fn default_configuration() -> ClientConfig {
     configuration(&TlsOptions::default(), None).expect("no file is named that could be missing")
+}
+
+/// Returns the configuration of TLS connections that trust the certificates in a PEM file, too.
+pub fn configuration_with(ca: &Path) -> Result<ClientConfig, ClientError> {
+    configuration(&TlsOptions { ca: Some(ca.to_owned()), ..TlsOptions::default() }, None)
 }
 
 /// Returns the certificates of the machine's store, for other TLS than that of [`Client`](super::Client).

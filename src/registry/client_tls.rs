@@ -2,8 +2,8 @@
 
 use rustls::ClientConfig;
 
-/// TLS of the registry's own requests: health checks and events. The registry itself knows no authorities: they come
-/// with the program that runs it.
+/// TLS of the registry's own requests: health checks and events. The registry itself knows no authorities:
+/// they come with the program that runs it.
 #[derive(Clone, Debug)]
 pub struct ClientTls {
     /// Authorities to trust.

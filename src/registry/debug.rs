@@ -12,6 +12,7 @@ use quinistry_http::admin::metrics_page;
 
 use crate::health::Health;
 use crate::metrics::RegistryMetrics;
+use crate::notifications::Notifications;
 
 /// Parts that a debug listener shows.
 #[derive(Clone, Debug, Default)]
@@ -20,6 +21,8 @@ pub struct DebugOptions {
     pub health: Option<Health>,
     /// Path of the metrics, and the metrics.
     pub metrics: Option<(String, Arc<RegistryMetrics>)>,
+    /// Endpoints of events, whose numbers are shown.
+    pub notifications: Option<Arc<Notifications>>,
     /// True if the registry ends once the responses in progress are sent.
     pub is_stopping: bool,
 }
@@ -51,7 +54,7 @@ async fn answer(options: DebugOptions, request: Request) -> Response {
     }
     match path {
         "/debug/health" => health(options.health.as_ref()),
-        "/debug/vars" => json(StatusCode::OK, &vars()),
+        "/debug/vars" => json(StatusCode::OK, &vars(options.notifications.as_deref())),
         "/readyz" if options.is_stopping => {
             (StatusCode::SERVICE_UNAVAILABLE, "the registry is stopping\n").into_response()
         }
@@ -73,10 +76,29 @@ fn health(health: Option<&Health>) -> Response {
     json(status, &serde_json::json!(failures))
 }
 
-/// Returns the counters of notifications and of the proxy, at the places where distribution's expvar has them.
-fn vars() -> serde_json::Value {
-    // Neither exists yet.
-    serde_json::json!({ "registry": { "notifications": { "endpoints": [] }, "proxy": {} } })
+/// Returns the counters of notifications and of the proxy, at the places where distribution's expvar has
+/// them. Of an endpoint's settings, name and masked URL are shown alone: headers may be secrets. There is no
+/// proxy yet.
+fn vars(notifications: Option<&Notifications>) -> serde_json::Value {
+    let endpoints = notifications.map(Notifications::endpoints).unwrap_or_default();
+    let endpoints = endpoints.into_iter().map(|(url, numbers)| {
+        let statuses: serde_json::Map<_, _> =
+            numbers.statuses.into_iter().map(|(code, count)| (code.to_owned(), count.into())).collect();
+        serde_json::json!({
+            "name": numbers.name,
+            "url": url,
+            "Metrics": {
+                "Pending": numbers.pending,
+                "Events": numbers.events,
+                "Successes": numbers.successes,
+                "Failures": numbers.failures,
+                "Errors": numbers.errors,
+                "Statuses": statuses,
+            },
+        })
+    });
+    let endpoints: Vec<_> = endpoints.collect();
+    serde_json::json!({ "registry": { "notifications": { "endpoints": endpoints }, "proxy": {} } })
 }
 
 fn json(status: StatusCode, value: &serde_json::Value) -> Response {
@@ -133,8 +155,7 @@ mod tests {
             interval: DEFAULT_INTERVAL,
             threshold: 0,
         };
-        let options =
-            DebugOptions { health: Some(Health::start([check])), metrics: None, is_stopping: false };
+        let options = DebugOptions { health: Some(Health::start([check])), ..DebugOptions::default() };
         let (status, body) = get(&options, "/debug/health").await;
         let failures: serde_json::Value = serde_json::from_str(&body).unwrap();
         assert_eq!((status, failures), (503, serde_json::json!({ "my \"check\"": "file exists" })));
@@ -145,11 +166,8 @@ mod tests {
     #[tokio::test]
     async fn metrics_are_at_the_configured_path_alone() {
         for path in ["/metrics", "/{odd}/*path", "/debug/metrics"] {
-            let options = DebugOptions {
-                health: None,
-                metrics: Some((path.into(), Arc::default())),
-                is_stopping: false,
-            };
+            let options =
+                DebugOptions { metrics: Some((path.into(), Arc::default())), ..DebugOptions::default() };
             let uri = path.replace(['{', '}'], "");
             let expected = if uri == path { 200 } else { 404 };
             assert_eq!(get(&options, &uri).await.0, expected, "{path}");

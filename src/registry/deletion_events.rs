@@ -1,4 +1,4 @@
-//! Deletions by the registry itself, as events of the audit log.
+//! Deletions by the registry itself, as events of the audit log and of notifications.
 
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -10,13 +10,16 @@ use tokio::sync::watch;
 
 use crate::Settings;
 
-/// Observer that logs deletions to the audit log of the current settings.
+/// Observer that passes deletions to the audit log and the endpoints of the current settings.
 #[derive(Debug)]
 pub(crate) struct DeletionEvents(pub(crate) watch::Receiver<Arc<Settings>>);
 
 impl DeletionObserver for DeletionEvents {
     fn deleted(&self, deletion: &Deletion, time: SystemTime) {
         let settings = self.0.borrow().clone();
+        if let Some(notifier) = &settings.notifier {
+            notifier.deleted_by_registry(deletion, time);
+        }
         let Some(audit) = &settings.audit else { return };
         let subject = &deletion.subject;
         let reference = match subject {

@@ -20,6 +20,7 @@ mod keyed_queue;
 mod maintenance;
 mod memory_budgets;
 pub mod metrics;
+pub mod notifications;
 mod observer;
 mod prefix;
 mod quota_policies;
@@ -263,7 +264,8 @@ impl Inner {
         }
     }
 
-    /// Has the audit log of the current settings receive the deletions that the registry makes by itself.
+    /// Has audit log and endpoints of the current settings receive the deletions that the registry makes by
+    /// itself.
     fn observe_deletions(&self) {
         if let Some(stored) = &self.stored {
             stored.store.observe_deletions(Arc::new(DeletionEvents(self.settings.subscribe())));

@@ -9,6 +9,7 @@ mod auth;
 mod collection;
 mod file_reloads;
 mod labels;
+mod notifications;
 mod page;
 mod scrub;
 
@@ -25,6 +26,7 @@ use quinistry_store::{StorageAction, StorageObserver, Store};
 use self::audit_log::AuditLogMetrics;
 use self::file_reloads::FileReloadFailures;
 use self::labels::ActionLabel;
+use crate::notifications::Notifications;
 
 pub(crate) use self::auth::CacheResult;
 pub use self::auth::{AuthMethod, AuthMetrics};
@@ -71,6 +73,7 @@ pub struct RegistryMetrics {
     collection: OnceLock<Arc<CollectionMetrics>>,
     file_reload_failures: FileReloadFailures,
     tls: OnceLock<Arc<TlsServer>>,
+    notifications: OnceLock<Arc<Notifications>>,
 }
 
 /// Metrics of requests.
@@ -133,6 +136,7 @@ impl Default for RegistryMetrics {
             collection: OnceLock::new(),
             file_reload_failures: FileReloadFailures::default(),
             tls: OnceLock::new(),
+            notifications: OnceLock::new(),
         }
     }
 }
@@ -181,6 +185,11 @@ impl RegistryMetrics {
     /// Shows the certificate and the handshakes of a listener. A second one is ignored.
     pub fn watch_tls(&self, tls: Arc<TlsServer>) {
         let _ = self.tls.set(tls);
+    }
+
+    /// Shows the numbers of events that are sent to endpoints. A second value is ignored.
+    pub fn watch_notifications(&self, notifications: Arc<Notifications>) {
+        let _ = self.notifications.set(notifications);
     }
 
     /// Records that the configuration was read at the time `now`, and whether it is in use.

@@ -11,6 +11,7 @@ use tokio::sync::watch;
 use crate::api::upload_state::UploadSecret;
 use crate::auth::AccessControl;
 use crate::collection::CollectionSettings;
+use crate::notifications::Notifier;
 use crate::observer::Observer;
 use crate::retention::Retention;
 
@@ -68,6 +69,8 @@ pub struct Settings {
     pub retention: Option<Arc<Retention>>,
     /// Log of writes, refusals and failed logins, if there is one.
     pub audit: Option<Audit>,
+    /// Endpoints that get events of pushes, pulls and deletions, if there are any.
+    pub notifier: Option<Arc<Notifier>>,
     /// Observer that measures, logs and gates the requests, if there is one.
     pub observer: Option<Arc<Observer>>,
 }
@@ -95,6 +98,7 @@ impl Default for Settings {
             pulls: None,
             retention: None,
             audit: None,
+            notifier: None,
             observer: None,
         }
     }

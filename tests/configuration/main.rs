@@ -10,6 +10,7 @@ mod access;
 mod collection;
 mod exchanges;
 mod login_times;
+mod notifications;
 mod pages;
 mod program;
 mod questions;

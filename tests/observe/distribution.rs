@@ -20,9 +20,9 @@ const DISTRIBUTION: [(&str, &str, &[&str]); 6] = [
     ("registry_storage_action_seconds", "histogram", &["action", "driver"]),
 ];
 
-/// Beginnings of the names of metrics that we do not have: Go's runtime and its library for metrics; the cache
-/// of blob descriptors, which this registry does not need; notifications and the proxy, which it does not have
-/// yet.
+/// Beginnings of the names of metrics that we do not have: Go's runtime and its library for metrics; the
+/// cache of blob descriptors, which this registry does not need; notifications, which the session has no
+/// endpoint for; and the proxy, which this registry does not have yet.
 const ABSENT: [&str; 6] =
     ["go_", "process_", "promhttp_", "registry_storage_cache_", "registry_notifications_", "registry_proxy_"];
 

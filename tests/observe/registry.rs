@@ -13,7 +13,10 @@ use quinistry::http::audit_log::{AuditLog, AuditPlace};
 use quinistry::http::tls::{LoadedTls, TlsServer, TlsSettings};
 use quinistry::oci::{Digest, RepositoryName};
 use quinistry::registry::metrics::{Driver, RegistryMetrics};
-use quinistry::registry::{Limits, Observer, Settings, State};
+use quinistry::registry::notifications::{
+    EndpointSettings, EndpointUrl, EventSettings, Notifications, PreparedEndpoint,
+};
+use quinistry::registry::{ClientTls, Limits, Observer, Settings, State};
 use quinistry::store::{
     Access, Filesystem, Memory, ObservedStorage, Quota, RepositoryMatcher, Storage, Store,
 };
@@ -181,8 +184,20 @@ fn page_of(storage: impl Storage, driver: Driver, folder: &Path) -> String {
     for what in ["tls", "htpasswd", "keys", "token_keys", "token_signing_key"] {
         metrics.watch_reloads_of(what);
     }
+    metrics.watch_notifications(Arc::new(notifications()));
     metrics.reloaded(true, SystemTime::now());
     metrics.render()
+}
+
+/// Returns an endpoint of events, which gets none.
+fn notifications() -> Notifications {
+    let url = EndpointUrl::new(&"http://127.0.0.1:1".parse().unwrap()).unwrap();
+    let tls = ClientTls { configuration: quinistry::client::default_configuration(), explain: |_| None };
+    let prepared = PreparedEndpoint::new(EndpointSettings::new("a".into(), url), &tls).unwrap();
+    let notifications = Notifications::new("registry.example:5000".into());
+    let _runtime = RUNTIME.enter();
+    notifications.apply(vec![Arc::new(prepared)], EventSettings::default());
+    notifications
 }
 
 /// Makes a certificate, and returns the settings of a listener with it.

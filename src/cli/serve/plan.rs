@@ -5,7 +5,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::Flags;
+use super::{Flags, endpoints};
 use crate::bucket::BucketOptions;
 use crate::cli::configuration::{Configuration, Remarks};
 use crate::cli::exit::UsageError;
@@ -19,6 +19,7 @@ use crate::registry::config::{
     AuditConfig, CoherenceConfig, Config, Debug as DebugListener, HealthCheck, ListenAddress, ListenHost,
     StorageLocation, Writers,
 };
+use crate::registry::notifications::{EventSettings, PreparedEndpoint};
 use crate::registry::retention::Retention;
 use crate::registry::{
     CollectionSettings, ExtraHeaders, PageLimits, PathPrefix, QuotaPolicies, Redirects, Settings,
@@ -106,6 +107,9 @@ pub(super) struct Live {
     pub(super) tls: Option<TlsSettings>,
     pub(super) health: Vec<HealthCheck>,
     pub(super) audit: Option<AuditConfig>,
+    /// Endpoints that get events.
+    pub(super) endpoints: Vec<Arc<PreparedEndpoint>>,
+    pub(super) events: EventSettings,
 }
 
 impl ServePlan {
@@ -144,6 +148,8 @@ impl ServePlan {
                 tls: args.tls.settings(),
                 health: Vec::new(),
                 audit: None,
+                endpoints: Vec::new(),
+                events: EventSettings::default(),
                 log,
             },
             storage,
@@ -316,6 +322,11 @@ impl Live {
             tls: config.http.tls.clone(),
             health: config.health.clone(),
             audit: config.access.audit.clone(),
+            endpoints: endpoints::prepare(&config.notifications)?,
+            events: EventSettings {
+                includes_references: config.notifications.includes_references,
+                public_url: config.http.host.clone(),
+            },
             log,
         })
     }

@@ -3,12 +3,13 @@
 use std::future::Future;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::Context as _;
 use axum::Router;
 
 use super::announce;
+use super::endpoints::{self, client_tls};
 use super::exposure::Exposure;
 use super::files::{FileValues, FileWatcher, WatchedFiles};
 use super::heal_sources;
@@ -17,7 +18,6 @@ use super::plan::{Listen, Live, ServePlan};
 use super::reload::Reloads;
 use super::renewal;
 use crate::cli::{listen, private_file};
-use crate::client::{TlsFault, default_configuration};
 use crate::http::access_log::{self, AccessLog};
 use crate::http::audit_log::{AuditLog, AuditPlace};
 use crate::http::proxy_protocol::ProxyProtocol;
@@ -30,7 +30,8 @@ use crate::registry::config::{AuditConfig, AuditPath, Config, HealthCheck, Healt
 use crate::registry::debug::{self, DebugOptions};
 use crate::registry::health::{Check, Health, HttpProbe, Probe};
 use crate::registry::metrics::{CollectionMetrics, RegistryMetrics};
-use crate::registry::{Audit, ClientTls, CollectionHooks, Observer, Settings, State};
+use crate::registry::notifications::Notifications;
+use crate::registry::{Audit, CollectionHooks, Observer, Settings, State};
 use crate::store::HealSource;
 
 /// Longest time to write the last lines of a log at the end.
@@ -68,6 +69,8 @@ pub(super) struct Parts {
     pub(super) users: UserState,
     /// Steps of the public listener before HTTP.
     transport: Transport,
+    /// Endpoints that get events; they and their queues outlive the settings.
+    notifications: Arc<Notifications>,
     /// True if clients without credentials can write.
     exposure: Exposure,
     /// Numbers of the collection of garbage, which outlive its settings.
@@ -120,6 +123,11 @@ impl RunningRegistry {
         if let Some(metrics) = metrics.as_ref().filter(|_| config.is_some()) {
             metrics.watch_auth(users.metrics().clone());
         }
+        let address = listener.local_address()?;
+        let notifications = Arc::new(Notifications::new(endpoints::source(&address)));
+        if let Some(metrics) = metrics.as_ref().filter(|_| config.is_some()) {
+            metrics.watch_notifications(notifications.clone());
+        }
         let mut parts = Parts {
             opened,
             metrics,
@@ -129,7 +137,8 @@ impl RunningRegistry {
             files,
             users,
             transport,
-            exposure: Exposure::new(&listener.local_address()?),
+            notifications: notifications.clone(),
+            exposure: Exposure::new(&address),
             collection,
             config,
         };
@@ -154,6 +163,7 @@ impl RunningRegistry {
             let options = move || DebugOptions {
                 health: state.health(),
                 metrics: metrics.clone(),
+                notifications: Some(notifications.clone()),
                 is_stopping: stopping.load(Ordering::Relaxed),
             };
             (listener, debug::router(options))
@@ -165,11 +175,15 @@ impl RunningRegistry {
     /// Serves until `stop` resolves, and exchanges the settings when a reload asks for it.
     pub(super) async fn serve(self, reloads: Option<Reloads>, stop: impl Future<Output = ()>) {
         let Self { listener, debug, is_stopping, limits, state, parts, file_watcher, heal_sources } = self;
+        let stopped_at = Arc::<OnceLock<Instant>>::default();
+        let begins_to_stop = stopped_at.clone();
         let stop = async move {
             stop.await;
+            begins_to_stop.get_or_init(Instant::now);
             is_stopping.store(true, Ordering::Relaxed);
         };
         let (access_log, audit) = (parts.access_log.clone(), parts.audit.clone());
+        let notifications = parts.notifications.clone();
         // Only an access log and users look at the peer, and a reload may switch them on.
         let looks_at_peers = reloads.is_some() || access_log.get().is_some() || state.has_users();
         let mut tasks = vec![tokio::spawn(state.expire_uploads()), tokio::spawn(state.write_records())];
@@ -199,6 +213,9 @@ impl RunningRegistry {
         for task in tasks {
             task.abort();
         }
+        // In what is left of the time for requests.
+        let elapsed = stopped_at.get().map_or(Duration::ZERO, Instant::elapsed);
+        notifications.drain(limits.drain.saturating_sub(elapsed)).await;
         if tokio::time::timeout(LOG_FLUSH_TIMEOUT, stored.flush_records()).await.is_err() {
             tracing::warn!("storage too slow, records of the last minutes not written");
         }
@@ -295,6 +312,7 @@ impl Parts {
             read_only,
             access: access.control,
             audit,
+            notifier: self.notifications.apply(live.endpoints.clone(), live.events.clone()),
             ..live.settings.clone()
         };
         (settings, has_opened)
@@ -383,13 +401,5 @@ impl Parts {
         };
         let (name, interval, threshold) = (check.name.clone(), check.interval, check.threshold.get());
         Ok(Some(Check { name, probe, interval, threshold }))
-    }
-}
-
-/// Returns the TLS of the registry's own requests: authorities as every client of this program has them.
-fn client_tls() -> ClientTls {
-    ClientTls {
-        configuration: default_configuration(),
-        explain: |error| TlsFault::find(error).map(|fault| fault.to_string()),
     }
 }

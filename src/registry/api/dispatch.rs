@@ -30,6 +30,7 @@ use super::trail::Trail;
 use crate::auth::AccessControl;
 use crate::auth::caller::Caller;
 use crate::builtin::Builtin;
+use crate::notifications::Announcer;
 use crate::observer::Observation;
 use crate::{LimitedStore, Settings, State};
 
@@ -46,7 +47,7 @@ pub(crate) async fn dispatch(state: &State, mut request: Request) -> Response {
     let id = observation.as_ref().and_then(Observation::request_id);
     let mut trail = Trail::begin(&settings, &request, id);
     let mut response = panic::isolate(async {
-        call_handler(state, &settings, &request, &mut body, &mut trail)
+        call_handler(state, &settings, (&request, id), &mut body, &mut trail)
             .await
             .unwrap_or_else(IntoResponse::into_response)
     })
@@ -88,7 +89,7 @@ pub(crate) async fn dispatch(state: &State, mut request: Request) -> Response {
 async fn call_handler(
     state: &State,
     settings: &Settings,
-    request: &Parts,
+    (request, id): (&Parts, Option<&str>),
     body: &mut Body,
     trail: &mut Trail,
 ) -> Result<Response, Error> {
@@ -156,7 +157,8 @@ async fn call_handler(
         // On the heap, so that the memory of these handlers (7 KiB) is taken only for requests that need
         // them, and is free while the rest of a refused body is drained.
         Some(stored) => {
-            let client = (&caller, builtin.is_some());
+            let announcer = Announcer::of(settings, request, id, &caller, &state.0.prefix);
+            let client = (&caller, builtin.is_some(), &announcer);
             Box::pin(handle_stored(stored, settings, client, route, method, request, body)).await
         }
         None => handle_without_storage(settings, builtin.is_some(), &caller, route, request).await,
@@ -217,7 +219,7 @@ fn base() -> Response {
 async fn handle_stored(
     stored: &LimitedStore,
     settings: &Settings,
-    (caller, has_builtin): (&Caller, bool),
+    (caller, has_builtin, announcer): (&Caller, bool, &Announcer),
     route: Route,
     method: Method,
     request: &Parts,
@@ -234,20 +236,22 @@ async fn handle_stored(
         }
         (Route::Tags { name }, Method::Read) => listing::tags(stored, name, query, settings.pages).await,
         (Route::Manifest { name, reference }, Method::Read) => {
-            manifests::get(stored, (settings, caller), name, &reference, request).await
+            manifests::get(stored, (settings, caller, announcer), name, &reference, request).await
         }
         (Route::Manifest { name, reference }, Method::Put) => {
-            manifests::put(stored, (settings, caller), name, &reference, request, body).await
+            manifests::put(stored, (settings, caller, announcer), name, &reference, request, body).await
         }
         (Route::Manifest { name, reference }, Method::Delete) => {
-            manifests::delete(stored, name, &reference).await
+            manifests::delete(stored, announcer, name, &reference).await
         }
         (Route::Blob { name, digest }, Method::Read) => {
-            blobs::get(stored, settings.redirects, name, &digest, request).await
+            blobs::get(stored, (settings.redirects, announcer), name, &digest, request).await
         }
-        (Route::Blob { name, digest }, Method::Delete) => blobs::delete(stored, name, &digest).await,
+        (Route::Blob { name, digest }, Method::Delete) => {
+            blobs::delete(stored, announcer, name, &digest).await
+        }
         (Route::Uploads { name }, Method::Post) => {
-            uploads::post(stored, settings, (caller, has_builtin), name, request, body).await
+            uploads::post(stored, settings, (caller, has_builtin, announcer), name, request, body).await
         }
         (Route::Upload { name, id }, Method::Read) => {
             uploads::get(stored, settings, name, &id, request).await
@@ -256,7 +260,7 @@ async fn handle_stored(
             uploads::patch(stored, settings, name, &id, request, body).await
         }
         (Route::Upload { name, id }, Method::Put) => {
-            uploads::put(stored, settings, name, &id, request, body).await
+            uploads::put(stored, (settings, announcer), name, &id, request, body).await
         }
         (Route::Upload { name, id }, Method::Delete) => {
             uploads::delete(stored, settings, name, &id, request).await

@@ -4,6 +4,7 @@ mod access;
 mod bucket;
 mod gc;
 mod limits;
+mod notifications;
 mod retention;
 mod scrub;
 mod tls;
@@ -59,6 +60,7 @@ pub(super) fn build(tree: &ConfigNode) -> Config {
         scrub: scrub::scrub(root),
         retention: retention::retention(root),
         collection: gc::collection(root),
+        notifications: notifications::notifications(root),
     }
 }
 

@@ -33,9 +33,12 @@ const MAX_QUOTED_CHARACTERS: usize = 60;
 
 /// Returns true if an unknown key in this section is an error.
 pub(super) fn is_locked(section: &str) -> bool {
-    LOCKED.iter().any(|locked| {
-        section.strip_prefix(locked).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
-    })
+    // Own keys of an endpoint, whose section is one of distribution's.
+    let is_own = section.starts_with("notifications.") && section.ends_with("].quinistry");
+    is_own
+        || LOCKED.iter().any(|locked| {
+            section.strip_prefix(locked).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
+        })
 }
 
 /// Checks a whole tree.

@@ -7,6 +7,7 @@ mod access;
 mod drivers;
 mod gc;
 mod limits;
+mod notifications;
 pub(super) mod retention;
 mod scrub;
 mod tls;
@@ -34,7 +35,7 @@ pub fn all() -> impl Iterator<Item = &'static ConfigKey> {
         HTTP,
         tls::TLS,
         REST,
-        users::NOTIFICATIONS,
+        notifications::NOTIFICATIONS,
         OWN,
         drivers::OWN,
         gc::GC,
@@ -77,7 +78,7 @@ const HTTP: &[ConfigKey] = &[
     key("http.net", OneOf(&["tcp", "unix"])).default("tcp").note("`unix`: `http.addr` is the socket's path"),
     key("http.prefix", UrlPath).default("/").note("path in front of `/v2/`"),
     key("http.host", Url)
-        .note("scheme and host of the token endpoint in challenges; `Location` headers are paths"),
+        .note("scheme and host of the token endpoint in challenges, and of URLs in events; `Location` headers are paths"),
     key("http.relativeurls", Boolean).silent("`Location` headers are always paths"),
     key("http.secret", Text)
         .secret()

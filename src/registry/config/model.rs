@@ -6,6 +6,7 @@ mod access;
 mod bucket;
 mod gc;
 mod limits;
+mod notifications;
 mod retention;
 mod scrub;
 mod tokens;
@@ -31,6 +32,9 @@ pub use self::bucket::{
 pub use self::access::{AccessConfig, AccessRule, AuditConfig, AuditPath, Grantee, Group};
 pub use self::gc::{CollectionSettings, DailyWindow, DamagedManifests, Writers};
 pub use self::limits::{LimitsConfig, QuotaPolicy, TagPolicy};
+pub use self::notifications::{
+    Action, EndpointSettings, EndpointUrl, EnvelopeVersion, NotificationsConfig, SigningSecret,
+};
 pub use self::retention::{KeepTagsConfig, RetentionConfig, RetentionPolicyConfig};
 pub use self::scrub::{HealFrom, ScrubConfig};
 pub use self::tokens::{AllowedAlgorithms, KeyFiles, OwnTokens, SecretText, TokenServer};
@@ -74,6 +78,8 @@ pub struct Config {
     pub retention: Option<RetentionConfig>,
     /// Collection of garbage while the registry serves, if it is asked for.
     pub collection: Option<CollectionSettings>,
+    /// Events for other programs.
+    pub notifications: NotificationsConfig,
 }
 
 /// Logs.

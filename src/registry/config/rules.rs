@@ -5,6 +5,7 @@ mod audit;
 pub(super) mod bucket;
 pub(super) mod gc;
 mod limits;
+mod notifications;
 pub(super) mod retention;
 pub(super) mod scrub;
 mod tls;
@@ -67,6 +68,7 @@ pub(super) fn check(tree: &ConfigNode, findings: &mut Findings) {
     access::check(tree, findings);
     audit::check(tree, findings);
     limits::check(tree, findings);
+    notifications::check(tree, findings);
     tokens::check(tree, findings);
     tls::check(tree, findings);
     scrub::check(tree, findings);

@@ -9,6 +9,7 @@ mod health;
 mod keys;
 mod limits;
 mod locks;
+mod notifications;
 mod parts;
 mod retention;
 mod samples;

@@ -76,6 +76,9 @@ impl RegistryMetrics {
         if let Some(tls) = self.tls.get() {
             write_tls(&mut page, tls);
         }
+        if let Some(notifications) = self.notifications.get() {
+            super::notifications::write(&mut page, &notifications.statistics());
+        }
         page.into_text()
     }
 }

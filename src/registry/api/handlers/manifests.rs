@@ -11,9 +11,10 @@ use http::request::Parts;
 use http::{HeaderName, Method, StatusCode};
 use quinistry_http::memory_budget::{MemoryBudget, PERMIT_TIMEOUT, Permit, UNBUDGETED_BYTES};
 use quinistry_oci::{Algorithm, Digest, Manifest, Reference, ReferenceError, RepositoryName, Tag};
-use quinistry_store::{Store, StoreError, Tagged};
+use quinistry_store::{Store, StoreError, StoredManifest, Tagged};
 use tokio::time::Instant;
 
+use super::blobs::sends_content;
 use crate::api::authorization::unless_permitted;
 use crate::api::query::Query;
 use crate::api::references;
@@ -28,6 +29,7 @@ use crate::memory_budgets::{
     LONG_MANIFEST_BUDGETS, MANIFEST_BEGINNINGS, MANIFEST_REMAINDERS, MAX_MANIFEST_BEGINNING_BYTES,
     SHORT_MANIFEST_BUDGETS,
 };
+use crate::notifications::{AnnouncedManifest, Announcer};
 use crate::{LimitedStore, Settings, run_blocking};
 
 const SUBJECT: HeaderName = HeaderName::from_static("oci-subject");
@@ -43,7 +45,7 @@ const MAX_INLINE_CHECK_BYTES: usize = 16 * 1024;
 /// Answers GET and HEAD.
 pub(crate) async fn get(
     stored: &LimitedStore,
-    (settings, caller): (&Settings, &Caller),
+    (settings, caller, announcer): (&Settings, &Caller, &Announcer),
     name: RepositoryName,
     reference: &str,
     request: &Parts,
@@ -51,23 +53,48 @@ pub(crate) async fn get(
     let reference = references::reference(reference)?.ok_or(Error::ManifestUnknown)?;
     let mut permit = None;
     loop {
-        let (digest, served) = load(stored, &name, &reference, request.method == Method::HEAD).await?;
+        let (pulled, served) = load(stored, &name, &reference, request.method == Method::HEAD).await?;
         match served.respond_within_budget(request, permit)? {
             ControlFlow::Break(response) => {
                 // A client that has the manifest already, and is told so, pulls nothing.
-                let has_content = matches!(response.status(), StatusCode::OK | StatusCode::PARTIAL_CONTENT);
-                if has_content && settings.pulls.as_ref().is_some_and(|pulls| pulls.counts(request, caller)) {
+                if sends_content(&response) {
                     let tag = match &reference {
                         Reference::Tag(tag) => Some(tag),
                         Reference::Digest(_) => None,
                     };
-                    stored.store.note_pull(&name, &digest, tag);
+                    if settings.pulls.as_ref().is_some_and(|pulls| pulls.counts(request, caller)) {
+                        stored.store.note_pull(&name, &pulled.digest, tag);
+                    }
+                    announce_pull(stored, announcer, (&name, tag), &pulled).await;
                 }
                 return Ok(response);
             }
             ControlFlow::Continue(wait) => permit = Some(wait.permit().await?),
         }
     }
+}
+
+/// Announces a pull. A long manifest is read for its references, if events name them.
+async fn announce_pull(
+    stored: &LimitedStore,
+    announcer: &Announcer,
+    (repository, tag): (&RepositoryName, Option<&Tag>),
+    pulled: &StoredManifest,
+) {
+    let StoredManifest { digest, media_type, content } = pulled;
+    let bytes = match content.as_bytes() {
+        _ if !announcer.wants_references() => Bytes::new(),
+        Some(bytes) => bytes.clone(),
+        None => {
+            let permit = stored.manifest_read_permits.acquire().await;
+            let _permit = permit.expect("the semaphore is never closed");
+            let content = content.clone();
+            // The client gets its answer, also if the parts cannot be read.
+            run_blocking(move || content.to_bytes()).await.unwrap_or_default()
+        }
+    };
+    let manifest = AnnouncedManifest { repository, digest, media_type, size: content.len() };
+    announcer.pulled_manifest(manifest, &bytes, tag);
 }
 
 /// Loads a manifest. A client that asks for a digest by HEAD may skip the push, so that the manifest is held against
@@ -77,7 +104,7 @@ async fn load(
     name: &RepositoryName,
     reference: &Reference,
     is_held: bool,
-) -> Result<(Digest, ServedContent), Error> {
+) -> Result<(StoredManifest, ServedContent), Error> {
     let manifest = if let Some(manifest) = stored.store.cached_manifest(name, reference) {
         manifest
     } else {
@@ -93,13 +120,13 @@ async fn load(
         stored.run(look_up).await?
     };
     let served = ServedContent::manifest(&manifest.digest, manifest.media_type, &manifest.content);
-    Ok((manifest.digest, served.with_blocking_reads()))
+    Ok((manifest, served.with_blocking_reads()))
 }
 
 /// Answers PUT, by tag or digest, with further tags in the query.
 pub(crate) async fn put(
     stored: &LimitedStore,
-    (settings, caller): (&Settings, &Caller),
+    (settings, caller, announcer): (&Settings, &Caller, &Announcer),
     name: RepositoryName,
     reference: &str,
     request: &Parts,
@@ -150,16 +177,22 @@ pub(crate) async fn put(
     }
     let repository = name.clone();
     let may_overwrite = caller.has(&name, Right::Overwrite);
+    let announcer = announcer.clone();
     let written = stored
         .write_locked(&repository, move |store| {
             // The bytes stay in memory until this call ends, even if the client leaves before.
             let _permits = permits;
             let tagged = Tagged { digest: &digest, tags: &tags };
             if may_overwrite {
-                store.put_manifest(&name, &bytes, &manifest, tagged)
+                store.put_manifest(&name, &bytes, &manifest, tagged)?;
             } else {
-                store.put_manifest_without_overwrite(&name, &bytes, &manifest, tagged)
+                store.put_manifest_without_overwrite(&name, &bytes, &manifest, tagged)?;
             }
+            // In the repository's turn, so that events are in the order of the changes.
+            let (repository, media_type, size) = (&name, manifest.media_type, bytes.len() as u64);
+            let pushed = AnnouncedManifest { repository, digest: &digest, media_type, size };
+            announcer.pushed_manifest(pushed, &bytes, &tags);
+            Ok(())
         })
         .await;
     match written {
@@ -175,17 +208,27 @@ pub(crate) async fn put(
 /// Answers DELETE: a tag deletes only that tag, a digest the manifest with all of its tags.
 pub(crate) async fn delete(
     stored: &LimitedStore,
+    announcer: &Announcer,
     name: RepositoryName,
     reference: &str,
 ) -> Result<Response, Error> {
     let reference = references::reference(reference)?.ok_or(Error::ManifestUnknown)?;
-    let repository = name.clone();
-    stored
-        .write_locked(&repository, move |store| match &reference {
-            Reference::Tag(tag) => store.delete_tag(&name, tag),
-            Reference::Digest(digest) => store.delete_manifest(&name, digest).map(drop),
-        })
-        .await?;
+    let (repository, announcer) = (name.clone(), announcer.clone());
+    let delete = move |store: &Store| {
+        match &reference {
+            Reference::Tag(tag) => {
+                store.delete_tag(&name, tag)?;
+                announcer.deleted_tag(&name, tag);
+            }
+            Reference::Digest(digest) => {
+                let mut tags = store.delete_manifest(&name, digest)?;
+                tags.sort();
+                announcer.deleted_content(&name, digest, &tags);
+            }
+        }
+        Ok(())
+    };
+    stored.write_locked(&repository, delete).await?;
     Ok(body::empty(StatusCode::ACCEPTED))
 }
 
@@ -297,10 +340,17 @@ mod tests {
         let (request, ()) = request.body(()).unwrap().into_parts();
         let mut body = Body::from(format!("{index:length$}"));
         let settings = Settings::default();
-        put(stored, (&settings, &Caller::ANYONE), "a/b".parse().unwrap(), "x", &request, &mut body)
-            .await
-            .unwrap()
-            .status()
+        put(
+            stored,
+            (&settings, &Caller::ANYONE, &Announcer::SILENT),
+            "a/b".parse().unwrap(),
+            "x",
+            &request,
+            &mut body,
+        )
+        .await
+        .unwrap()
+        .status()
     }
 
     #[tokio::test]
@@ -343,13 +393,19 @@ mod tests {
             let (request, ()) = request.body(()).unwrap().into_parts();
             let mut body = Body::from(r#"{"schemaVersion":2,"manifests":[]}"#);
             let name: RepositoryName = "a/b".parse().unwrap();
-            let response =
-                put(&stored, (&Settings::default(), &Caller::ANYONE), name.clone(), "x", &request, &mut body)
-                    .await
-                    .unwrap();
+            let response = put(
+                &stored,
+                (&Settings::default(), &Caller::ANYONE, &Announcer::SILENT),
+                name.clone(),
+                "x",
+                &request,
+                &mut body,
+            )
+            .await
+            .unwrap();
             assert_eq!(response.headers().get_all(TAG).iter().count(), 1);
             let digest = response.headers()[DIGEST].to_str().unwrap().to_owned();
-            delete(&stored, name, &digest).await.unwrap();
+            delete(&stored, &Announcer::SILENT, name, &digest).await.unwrap();
         }
     }
 

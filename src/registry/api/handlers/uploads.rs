@@ -28,13 +28,14 @@ use crate::api::response::served_content::{DIGEST, ascii};
 use crate::api::upload_state::UploadState;
 use crate::auth::Right;
 use crate::auth::caller::Caller;
+use crate::notifications::Announcer;
 use crate::{LimitedStore, Settings, run_to_completion};
 
 /// Answers POST: opens an upload session, mounts a blob, or receives a whole blob.
 pub(crate) async fn post(
     stored: &LimitedStore,
     settings: &Settings,
-    (caller, has_builtin): (&Caller, bool),
+    (caller, has_builtin, announcer): (&Caller, bool, &Announcer),
     name: RepositoryName,
     request: &Parts,
     body: &mut Body,
@@ -48,13 +49,20 @@ pub(crate) async fn post(
             && may_read_source(caller, from.as_ref())
         {
             let (target, wanted) = (name.clone(), digest.clone());
-            let mount = move |store: &Store| store.mount(&target, &wanted, from.as_ref());
+            let announcer = announcer.clone();
+            let mount = move |store: &Store| {
+                let mounted = store.mount(&target, &wanted, from.as_ref())?;
+                if let Some(size) = mounted {
+                    announcer.mounted_blob(&target, &wanted, size, from.as_ref());
+                }
+                Ok(mounted)
+            };
             if stored.write(mount).await?.is_some() {
                 return Ok(created_response(&name, &digest));
             }
         }
     }
-    let announced = query.algorithm()?;
+    let algorithm = query.algorithm()?;
     let digest = query.digest()?;
     if stored.store.has_quota(&name) {
         let length = digest.as_ref().and_then(|_| content_length(request));
@@ -62,16 +70,17 @@ pub(crate) async fn post(
         stored.run(move |store| store.check_quota(&of, length)).await?;
     }
     if let Some(digest) = digest {
-        return upload_whole_blob(stored, settings, name, digest, request, body).await;
+        return upload_whole_blob(stored, (settings, announcer), name, digest, request, body).await;
     }
     if stored.store.has_shared_sessions() {
-        let (id, state) = (UploadId::random(), UploadState { begun: stored.store.shared_time(), announced });
+        let (id, state) =
+            (UploadId::random(), UploadState { begun: stored.store.shared_time(), announced: algorithm });
         let state = stored.upload_secret(settings).await?.seal(&name, &id, state);
         let place = Place { id: &id, state: Some(&state), offset: 0 };
         return Ok(session_response(StatusCode::ACCEPTED, &name, place));
     }
     let of = name.clone();
-    let session = stored.run(move |store| store.begin(&of, announced)).await?;
+    let session = stored.run(move |store| store.begin(&of, algorithm)).await?;
     Ok(session_response(StatusCode::ACCEPTED, &name, Place::of(&session)))
 }
 
@@ -88,7 +97,7 @@ fn may_read_source(caller: &Caller, source: Option<&RepositoryName>) -> bool {
 /// Receives a whole blob in one request.
 async fn upload_whole_blob(
     stored: &LimitedStore,
-    settings: &Settings,
+    (settings, announcer): (&Settings, &Announcer),
     name: RepositoryName,
     digest: Digest,
     request: &Parts,
@@ -100,8 +109,13 @@ async fn upload_whole_blob(
     let (receiver, outcome) = receive_body(&mut request_body, Some(receiver), None, length).await;
     outcome?;
     let mut receiver = receiver.ok_or(StoreError::UploadUnknown)?;
-    let (of, wanted) = (name.clone(), digest.clone());
-    stored.write(move |store| store.commit(&of, &mut receiver, &wanted)).await?;
+    let (of, wanted, announcer) = (name.clone(), digest.clone(), announcer.clone());
+    let commit = move |store: &Store| {
+        store.commit(&of, &mut receiver, &wanted)?;
+        announcer.pushed_blob(&of, &wanted, receiver.len());
+        Ok(())
+    };
+    stored.write(commit).await?;
     Ok(created_response(&name, &digest))
 }
 
@@ -172,13 +186,13 @@ pub(crate) async fn patch(
 /// Answers PUT: completes the blob, possibly with a last chunk.
 pub(crate) async fn put(
     stored: &LimitedStore,
-    settings: &Settings,
+    (settings, announcer): (&Settings, &Announcer),
     name: RepositoryName,
     id: &str,
     request: &Parts,
     body: &mut Body,
 ) -> Result<Response, Error> {
-    let completed = complete(stored, settings, &name, id, request, body).await;
+    let completed = complete(stored, (settings, announcer), &name, id, request, body).await;
     // While a session that has become a blob is removed, another replica finds a part of it.
     let is_gone = matches!(
         completed,
@@ -200,7 +214,7 @@ pub(crate) async fn put(
 
 async fn complete(
     stored: &LimitedStore,
-    settings: &Settings,
+    (settings, announcer): (&Settings, &Announcer),
     name: &RepositoryName,
     id: &str,
     request: &Parts,
@@ -219,8 +233,15 @@ async fn complete(
         let _ = acknowledge_received(stored, &session, claimed).await;
         return Err(unless_overtaken(error, name, &session));
     }
-    let (wanted, of) = (digest.clone(), session.clone());
-    let finished = stored.write(move |store| store.finish(&of, claimed, &wanted)).await;
+    let (repository, wanted, of) = (name.clone(), digest.clone(), session.clone());
+    let announcer = announcer.clone();
+    let finish = move |store: &Store| {
+        let size = claimed.length();
+        store.finish(&of, claimed, &wanted)?;
+        announcer.pushed_blob(&repository, &wanted, size);
+        Ok(())
+    };
+    let finished = stored.write(finish).await;
     finished.map_err(|error| unless_overtaken(error, name, &session))?;
     Ok(created_response(name, &digest))
 }

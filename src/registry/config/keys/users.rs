@@ -1,8 +1,6 @@
-//! Keys of `auth` and `notifications`.
+//! Keys of `auth` and of API keys.
 
-use super::Kind::{
-    Anything, Boolean, Duration, Elements, Headers, Integer, ListOf, Path, Section, Text, Texts, Url, UrlPath,
-};
+use super::Kind::{Anything, Boolean, ListOf, Path, Section, Text, UrlPath};
 use super::{ConfigKey, ReleaseLines, Unless, key};
 
 /// Algorithms of distribution's token verification.
@@ -52,26 +50,4 @@ pub(super) const KEYS: &[ConfigKey] = &[
         .required()
         .lines(ReleaseLines::Own)
         .note("API keys, which `quinistry key` changes; read again when it changes"),
-];
-
-pub(super) const NOTIFICATIONS: &[ConfigKey] = &[
-    key("notifications", Section),
-    key("notifications.events", Section).within(),
-    key("notifications.events.includereferences", Boolean).within(),
-    key("notifications.endpoints", Elements).refuse(
-        "notifications are not sent yet; remove it, or add `disabled: true` to each endpoint",
-        Unless::Disabled,
-    ),
-    key("notifications.endpoints[].name", Text).within().required(),
-    key("notifications.endpoints[].disabled", Boolean).within(),
-    key("notifications.endpoints[].url", Url).within().required().secret(),
-    key("notifications.endpoints[].headers", Headers).within().secret(),
-    key("notifications.endpoints[].timeout", Duration).within().default("1s"),
-    key("notifications.endpoints[].threshold", Integer(0)).within().default("10"),
-    key("notifications.endpoints[].backoff", Duration).within().default("1s"),
-    key("notifications.endpoints[].ignoredmediatypes", Texts).within(),
-    key("notifications.endpoints[].ignore", Section).within(),
-    key("notifications.endpoints[].ignore.mediatypes", Texts).within(),
-    key("notifications.endpoints[].ignore.actions", Texts).within(),
-    key("notifications.endpoints[].quinistry", Anything).within().secret().lines(ReleaseLines::Own),
 ];

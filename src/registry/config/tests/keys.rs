@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{Loaded, SMALLEST, accepted, environment, load_variables, retention, tokens};
+use super::{Loaded, SMALLEST, accepted, environment, load_variables, notifications, retention, tokens};
 use crate::config::{KeyTreatment, Kind, Source, all_keys, load};
 
 /// Each implemented key with a configuration without it, and one in which it has another value.
@@ -522,6 +522,13 @@ fn every_implemented_key_changes_the_configuration() {
         let text = |retention| format!("{SMALLEST}quinistry: {{retention: {{{retention}}}}}\n");
         (*key, text(before), text(after))
     });
+    let notifications = notifications::CHANGES.iter().map(|(key, before, after)| {
+        let text = |more| format!("{SMALLEST}{}\n", notifications::endpoint(more));
+        (*key, text(before), text(after))
+    });
+    let includes_references = "notifications.events.includereferences";
+    let text = |word| format!("{SMALLEST}notifications: {{events: {{includereferences: {word}}}}}\n");
+    let notifications = notifications.chain([(includes_references, text("false"), text("true"))]);
     for (key, before, after) in retention {
         let [before, after] = [before, after].map(|text| accepted(&load_with_files(&text)).clone());
         assert_ne!(before, after, "{key}");
@@ -530,7 +537,7 @@ fn every_implemented_key_changes_the_configuration() {
             .find(|path| path.strip_prefix("quinistry.retention.") == Some(key));
         assert!(seen.insert(path.expect("a row of the table")), "{key} is given twice");
     }
-    for (key, before, after) in texts.chain(storage) {
+    for (key, before, after) in texts.chain(storage).chain(notifications) {
         let [before, after] = [before, after].map(|text| accepted(&load_with_files(&text)).clone());
         assert_ne!(before, after, "{key}");
         assert!(seen.insert(key), "{key} is given twice");

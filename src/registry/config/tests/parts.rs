@@ -11,7 +11,7 @@ fn the_storage_is_known_although_other_parts_are_refused() {
         "http: {tls: {certificate: /c}}",
         "proxy: {remoteurl: 'https://registry-1.docker.io'}",
         "log: {level: loud}",
-        "notifications: {endpoints: [{name: a, url: 'http://a'}]}",
+        "notifications: {endpoints: [{name: a}]}",
     ] {
         let loaded = load_text(&format!("{storage}{other}\n"), &[]);
         assert!(loaded.config.is_none(), "{other}");

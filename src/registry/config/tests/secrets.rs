@@ -47,6 +47,15 @@ fn no_finding_holds_the_value_of_a_secret() {
             "{SMALLEST}notifications: {{endpoints: [{{name: a, disabled: true, url: 'https://h/{SECRET}'}}]}}\n"
         ),
         format!("{SMALLEST}notifications: {{endpoints: [{{name: a, url: 'x://h/{SECRET}'}}]}}\n"),
+        format!(
+            "{SMALLEST}notifications: {{endpoints: [{{name: a, url: 'http://u:{SECRET}@h/{SECRET}?{SECRET}'}}]}}\n"
+        ),
+        format!(
+            "{SMALLEST}notifications: {{endpoints: [{{name: a, url: 'http://h', quinistry: {{secret: {SECRET}}}}}]}}\n"
+        ),
+        format!(
+            "{SMALLEST}notifications: {{endpoints: [{{name: a, url: 'http://h', quinistry: {{formersecret: [{SECRET}]}}}}]}}\n"
+        ),
     ];
     for text in texts {
         let loaded = load_text(&text, &[]);

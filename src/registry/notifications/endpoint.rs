@@ -1,0 +1,361 @@
+//! Endpoint that runs: its queue, and the task that sends the events of the queue one after the other.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
+
+use bytes::Bytes;
+use quinistry_oci::escape::Escaped;
+use quinistry_store::RepositoryMatcher as _;
+use tokio::sync::Notify;
+
+use super::counts::EndpointCounts;
+use super::delivery::{Delivery, DropReason, Outcome, RetryPolicy, Verdict};
+use super::envelope::{EventSource, envelope};
+use super::event::Event;
+use super::loop_watch::LoopWatch;
+use super::queue::EventQueue;
+use super::sender::{EventRequest, Sender};
+use super::settings::EndpointSettings;
+use crate::auth::rules::PatternError;
+use crate::{ClientTls, RepositorySet};
+
+/// Settings of an endpoint, ready to be used.
+#[derive(Debug)]
+pub struct PreparedEndpoint {
+    pub(super) settings: EndpointSettings,
+    /// Repositories whose events are sent; `None` for all.
+    repositories: Option<RepositorySet>,
+    pub(super) sender: Sender,
+}
+
+/// Endpoint that runs. A reload replaces its settings, and its events stay.
+#[derive(Debug)]
+pub(super) struct Endpoint {
+    name: String,
+    source: Arc<EventSource>,
+    state: Mutex<EndpointState>,
+    /// Signalled when the queue is no longer empty.
+    filled: Notify,
+    /// Signalled when a pause must end: there are other settings, or the endpoint ends.
+    interrupted: Notify,
+    pub(super) counts: Arc<EndpointCounts>,
+}
+
+#[derive(Debug)]
+struct EndpointState {
+    prepared: Arc<PreparedEndpoint>,
+    queue: EventQueue,
+    ending: Ending,
+    /// The queue has dropped events, and has not been empty since.
+    is_overflowing: bool,
+}
+
+/// End of an endpoint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ending {
+    /// The endpoint goes on.
+    None,
+    /// The registry stops: what waits is sent, until an attempt fails.
+    Draining,
+    /// The endpoint is no longer configured.
+    Removed,
+}
+
+/// Next step of the task.
+enum Step {
+    Send(Arc<Event>, Arc<PreparedEndpoint>),
+    Wait,
+    End,
+}
+
+// === impl PreparedEndpoint ===
+
+impl PreparedEndpoint {
+    /// Compiles the patterns of repositories, and makes the client. Fails if a pattern is not valid.
+    pub fn new(settings: EndpointSettings, tls: &ClientTls) -> Result<Self, PatternError> {
+        let patterns = &settings.repositories;
+        let repositories = if patterns.is_empty() { None } else { Some(RepositorySet::new(patterns)?) };
+        Ok(Self { repositories, sender: Sender::new(tls), settings })
+    }
+
+    fn accepts(&self, event: &Event) -> bool {
+        let repositories = self.repositories.as_ref();
+        self.settings.accepts(event)
+            && repositories.is_none_or(|repositories| repositories.matches(&event.target.repository))
+    }
+
+    fn policy(&self) -> RetryPolicy {
+        let EndpointSettings { threshold, backoff, give_up, .. } = self.settings;
+        RetryPolicy { threshold, backoff, give_up }
+    }
+}
+
+// === impl Endpoint ===
+
+impl Endpoint {
+    pub(super) fn new(
+        prepared: Arc<PreparedEndpoint>,
+        source: Arc<EventSource>,
+        counts: Arc<EndpointCounts>,
+    ) -> Self {
+        let state = EndpointState {
+            queue: EventQueue::new(prepared.settings.queue),
+            prepared,
+            ending: Ending::None,
+            is_overflowing: false,
+        };
+        Self {
+            name: state.prepared.settings.name.clone(),
+            source,
+            state: Mutex::new(state),
+            filled: Notify::new(),
+            interrupted: Notify::new(),
+            counts,
+        }
+    }
+
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Returns the URL without anything that may be a secret.
+    pub(super) fn url(&self) -> String {
+        self.state().prepared.settings.url.to_string()
+    }
+
+    /// Queues those of the events that the settings accept. Never waits for the receiver.
+    pub(super) fn push(&self, events: &[Arc<Event>]) {
+        let mut state = self.state();
+        let prepared = state.prepared.clone();
+        if state.ending == Ending::Removed {
+            // Requests that began before a reload end with the endpoints that they began with.
+            drop(state);
+            let count = events.iter().filter(|event| prepared.accepts(event)).count();
+            self.counts.events.add(count as u64);
+            return self.counts.dropped(DropReason::Stopped, count);
+        }
+        let (mut added, mut dropped) = (0, 0);
+        for event in events.iter().filter(|event| prepared.accepts(event)) {
+            added += 1;
+            dropped += state.queue.push(event.clone());
+        }
+        self.counts.pending.set(state.queue.len() as u64);
+        let begins_to_overflow = dropped > 0 && !std::mem::replace(&mut state.is_overflowing, true);
+        drop(state);
+        if added == 0 {
+            return;
+        }
+        self.counts.events.add(added);
+        self.counts.dropped(DropReason::QueueFull, dropped);
+        if begins_to_overflow {
+            tracing::warn!(endpoint = %Escaped(&self.name), "event queue full, dropping its oldest events");
+        }
+        self.filled.notify_one();
+    }
+
+    /// Logs name and place of the endpoint.
+    pub(super) fn log_place(&self) {
+        tracing::info!(endpoint = %Escaped(&self.name), url = %self.url(), "sending events");
+    }
+
+    /// Replaces the settings. An attempt that runs ends with the former ones.
+    pub(super) fn replace(&self, prepared: Arc<PreparedEndpoint>) {
+        let mut state = self.state();
+        let is_same = state.prepared.settings == prepared.settings;
+        let dropped = state.queue.resize(prepared.settings.queue);
+        state.prepared = prepared;
+        self.counts.pending.set(state.queue.len() as u64);
+        drop(state);
+        self.counts.dropped(DropReason::QueueFull, dropped);
+        if !is_same {
+            self.log_place();
+            // The receiver may be another one, which need not wait for the pause.
+            self.interrupted.notify_one();
+        }
+    }
+
+    /// Ends the endpoint, which is no longer configured.
+    pub(super) fn remove(&self) {
+        self.end(Ending::Removed);
+    }
+
+    /// Ends the endpoint once its events are sent, or an attempt fails.
+    pub(super) fn drain(&self) {
+        self.end(Ending::Draining);
+    }
+
+    fn end(&self, ending: Ending) {
+        self.state().ending = ending;
+        self.filled.notify_one();
+        self.interrupted.notify_one();
+    }
+
+    /// Drops the events that still wait, and returns their number.
+    pub(super) fn drop_rest(&self) -> usize {
+        let rest = self.state().queue.clear();
+        self.counts.pending.set(0);
+        self.counts.dropped(DropReason::Stopped, rest);
+        rest
+    }
+
+    /// Sends events until the endpoint ends.
+    pub(super) async fn run(self: Arc<Self>) {
+        let mut delivery = Delivery::default();
+        let mut loops = LoopWatch::default();
+        loop {
+            let (event, prepared) = match self.next() {
+                Step::End => break,
+                Step::Wait => {
+                    self.filled.notified().await;
+                    continue;
+                }
+                Step::Send(event, prepared) => (event, prepared),
+            };
+            let outcome = self.attempt(&event, &prepared).await;
+            self.count(&outcome);
+            let age = SystemTime::now().duration_since(event.time).unwrap_or_default();
+            let failures = delivery.failures();
+            match delivery.conclude(prepared.policy(), &outcome, age, rand_u32()) {
+                Verdict::Delivered => {
+                    self.counts.successes.increment();
+                    self.remove_first();
+                    self.log_recovery(failures, &prepared);
+                    if let Some(actor) = loops.count(&event, Instant::now()) {
+                        self.warn_of_loop(&actor);
+                    }
+                }
+                Verdict::Drop(reason) => {
+                    self.remove_first();
+                    self.counts.dropped(reason, 1);
+                    self.log_drop(&event, reason, &outcome);
+                }
+                Verdict::Retry { pause } => {
+                    self.log_failure(delivery.failures(), &prepared, &outcome);
+                    if self.state().ending == Ending::Draining {
+                        break;
+                    }
+                    self.pause(pause).await;
+                }
+            }
+        }
+        // Those of an endpoint that is no longer configured; a registry that stops counts them by itself.
+        if self.state().ending == Ending::Removed {
+            let dropped = self.drop_rest();
+            if dropped > 0 {
+                tracing::warn!(endpoint = %Escaped(&self.name), events = dropped, "endpoint removed, its events dropped");
+            }
+        }
+    }
+
+    fn next(&self) -> Step {
+        let mut state = self.state();
+        match (state.ending, state.queue.is_empty()) {
+            (Ending::Removed, _) | (Ending::Draining, true) => Step::End,
+            (Ending::None, true) => Step::Wait,
+            (Ending::None | Ending::Draining, false) => {
+                let event = state.queue.send_first().expect("the queue is not empty");
+                Step::Send(event, state.prepared.clone())
+            }
+        }
+    }
+
+    async fn attempt(&self, event: &Event, prepared: &PreparedEndpoint) -> Outcome {
+        let body = Bytes::from(envelope(event, &self.source, prepared.settings.version));
+        let request = EventRequest { id: &event.id.to_string(), body, now: SystemTime::now() };
+        prepared.sender.send(&prepared.settings, &request).await
+    }
+
+    /// Waits before the next attempt, unless the settings change or the endpoint ends.
+    async fn pause(&self, pause: Duration) {
+        tokio::select! {
+            () = tokio::time::sleep(pause) => {}
+            () = self.interrupted.notified() => {}
+        }
+    }
+
+    fn remove_first(&self) {
+        let mut state = self.state();
+        state.queue.remove_first();
+        if state.queue.is_empty() {
+            state.is_overflowing = false;
+        }
+        self.counts.pending.set(state.queue.len() as u64);
+    }
+
+    fn count(&self, outcome: &Outcome) {
+        match outcome {
+            Outcome::Accepted(status) => self.counts.answered(*status),
+            Outcome::Unavailable { status, .. } | Outcome::Refused { status, .. } => {
+                self.counts.failures.increment();
+                self.counts.answered(*status);
+            }
+            Outcome::Failed(_) => self.counts.errors.increment(),
+        }
+    }
+
+    /// Logs the first failure in a row, and the one at which the pauses begin.
+    fn log_failure(&self, failures: u32, prepared: &PreparedEndpoint, outcome: &Outcome) {
+        let endpoint = Escaped(&self.name);
+        let url = &prepared.settings.url;
+        let problem = problem(outcome);
+        if failures == prepared.settings.threshold.get() {
+            let waiting = self.state().queue.len();
+            tracing::warn!(%endpoint, %url, %problem, failures, waiting, "cannot send events, pausing between attempts");
+        } else if failures == 1 {
+            tracing::warn!(%endpoint, %url, %problem, "cannot send event, trying again");
+        }
+    }
+
+    fn log_recovery(&self, failures: u32, prepared: &PreparedEndpoint) {
+        if failures >= prepared.settings.threshold.get() {
+            let waiting = self.state().queue.len();
+            tracing::info!(endpoint = %Escaped(&self.name), failures, waiting, "receiver takes events again");
+        }
+    }
+
+    fn log_drop(&self, event: &Event, reason: DropReason, outcome: &Outcome) {
+        tracing::warn!(
+            endpoint = %Escaped(&self.name),
+            event = %event.id,
+            action = event.action.as_str(),
+            repository = %event.target.repository,
+            reason = reason.as_str(),
+            problem = %problem(outcome),
+            "event dropped"
+        );
+    }
+
+    fn warn_of_loop(&self, actor: &str) {
+        tracing::warn!(
+            endpoint = %Escaped(&self.name),
+            actor = %Escaped(actor),
+            "more than 1000 pulls of one user in a minute were sent; if the receiver makes them, add pull to \
+             ignore.actions or the user to quinistry.ignoreactors"
+        );
+    }
+
+    fn state(&self) -> MutexGuard<'_, EndpointState> {
+        // Nothing panics between two changes that belong together.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Describes what kept an event from arriving, on one line and without secrets.
+fn problem(outcome: &Outcome) -> String {
+    match outcome {
+        Outcome::Accepted(status) | Outcome::Unavailable { status, .. } => {
+            format!("receiver answered {}", status.as_u16())
+        }
+        Outcome::Refused { status, location: None } => format!("receiver answered {}", status.as_u16()),
+        Outcome::Refused { status, location: Some(location) } => format!(
+            "receiver answered {} with the place {location}, which is not followed; configure its URL",
+            status.as_u16()
+        ),
+        Outcome::Failed(error) => error.clone(),
+    }
+}
+
+/// Returns a random number, and 0 where the machine has none: it only spreads attempts.
+fn rand_u32() -> u32 {
+    u32::from_be_bytes(super::random().unwrap_or_default())
+}

@@ -1,0 +1,170 @@
+//! Queue of the events of one endpoint, bounded in number and in memory. Pure.
+
+use std::collections::VecDeque;
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+
+use super::event::Event;
+
+/// Most memory of the events that wait for one endpoint, in bytes: ten thousand events without references
+/// take half of it.
+pub(super) const MAX_QUEUE_BYTES: usize = 16 * 1024 * 1024;
+
+/// Events that wait for an endpoint, in the order in which they happened. Where they exceed a bound, the
+/// oldest ones leave, but for the one that is being sent.
+#[derive(Debug)]
+pub(super) struct EventQueue {
+    events: VecDeque<Arc<Event>>,
+    bytes: usize,
+    capacity: usize,
+    /// True if the first event is being sent.
+    is_sending: bool,
+}
+
+// === impl EventQueue ===
+
+impl EventQueue {
+    pub(super) fn new(capacity: NonZeroUsize) -> Self {
+        Self { events: VecDeque::new(), bytes: 0, capacity: capacity.get(), is_sending: false }
+    }
+
+    /// Changes the greatest number of events. Returns the number of events that had to leave.
+    pub(super) fn resize(&mut self, capacity: NonZeroUsize) -> usize {
+        self.capacity = capacity.get();
+        self.shrink()
+    }
+
+    /// Adds an event. Returns the number of older events that had to leave.
+    pub(super) fn push(&mut self, event: Arc<Event>) -> usize {
+        self.bytes += event.weight();
+        self.events.push_back(event);
+        self.shrink()
+    }
+
+    /// Returns the first event to send it. It stays until [`remove_first`](Self::remove_first).
+    pub(super) fn send_first(&mut self) -> Option<Arc<Event>> {
+        let first = self.events.front().cloned();
+        self.is_sending = first.is_some();
+        first
+    }
+
+    /// Removes the event that was sent or is given up.
+    pub(super) fn remove_first(&mut self) {
+        self.is_sending = false;
+        self.remove(0);
+    }
+
+    /// Removes all events, and returns their number.
+    pub(super) fn clear(&mut self) -> usize {
+        self.bytes = 0;
+        self.is_sending = false;
+        std::mem::take(&mut self.events).len()
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.events.len()
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.events.is_empty()
+    }
+
+    fn shrink(&mut self) -> usize {
+        let oldest = usize::from(self.is_sending);
+        let mut removed = 0;
+        // The newest event stays in any case: its size is bounded by that of a manifest.
+        while self.events.len() > oldest + 1
+            && (self.events.len() > self.capacity || self.bytes > MAX_QUEUE_BYTES)
+        {
+            self.remove(oldest);
+            removed += 1;
+        }
+        removed
+    }
+
+    fn remove(&mut self, index: usize) {
+        if let Some(event) = self.events.remove(index) {
+            self.bytes -= event.weight();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::SystemTime;
+
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::notifications::event::{Action, Target};
+
+    fn event(number: u128, url_bytes: usize) -> Arc<Event> {
+        let target =
+            Target { url: Some("x".repeat(url_bytes)), ..Target::deleted("a".parse().unwrap(), None, None) };
+        let id = Uuid::from_u128(number);
+        Arc::new(Event {
+            id,
+            time: SystemTime::UNIX_EPOCH,
+            action: Action::Push,
+            target,
+            request: None,
+            actor: None,
+        })
+    }
+
+    fn queue(capacity: usize) -> EventQueue {
+        EventQueue::new(capacity.try_into().unwrap())
+    }
+
+    fn drained(mut queue: EventQueue) -> Vec<u128> {
+        let mut numbers = Vec::new();
+        while let Some(event) = queue.send_first() {
+            numbers.push(event.id.as_u128());
+            queue.remove_first();
+        }
+        assert!(queue.bytes == 0 && queue.is_empty());
+        numbers
+    }
+
+    #[test]
+    fn events_leave_in_order_and_the_oldest_leave_a_full_queue() {
+        let mut queue = queue(3);
+        let left: Vec<usize> = (1..=5).map(|number| queue.push(event(number, 1))).collect();
+        assert_eq!((left, queue.len()), (vec![0, 0, 0, 1, 1], 3));
+        assert_eq!(drained(queue), [3, 4, 5]);
+    }
+
+    #[test]
+    fn row_153_a_million_events_take_no_more_memory_than_the_bound() {
+        let mut queue = queue(10_000);
+        let long = event(1, 4096);
+        let removed: usize = (0..1_000_000).map(|_| queue.push(long.clone())).sum();
+        assert!(queue.bytes <= MAX_QUEUE_BYTES && queue.len() < 10_000, "{} {}", queue.bytes, queue.len());
+        assert_eq!(removed + queue.len(), 1_000_000);
+    }
+
+    #[test]
+    fn the_event_that_is_being_sent_stays() {
+        let mut queue = queue(2);
+        queue.push(event(1, 1));
+        assert_eq!(queue.send_first().unwrap().id.as_u128(), 1);
+        queue.push(event(2, 1));
+        assert_eq!(queue.push(event(3, 1)), 1, "the second one leaves");
+        assert_eq!(drained(queue), [1, 3]);
+        let mut queue = self::queue(1);
+        queue.push(event(1, 1));
+        queue.send_first();
+        assert_eq!((queue.push(event(2, 1)), queue.push(event(3, 1))), (0, 1));
+        assert_eq!(drained(queue), [1, 3]);
+    }
+
+    #[test]
+    fn a_smaller_queue_drops_at_once() {
+        let mut queue = queue(5);
+        for number in 1..=5 {
+            queue.push(event(number, 1));
+        }
+        assert_eq!(queue.resize(2.try_into().unwrap()), 3);
+        assert_eq!((queue.clear(), queue.bytes), (2, 0));
+    }
+}

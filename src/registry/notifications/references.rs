@@ -1,0 +1,125 @@
+//! Parts of a manifest, as events name them. Pure.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+/// Memory of a descriptor beside its texts, in bytes, for the bound of a queue.
+const DESCRIPTOR_BYTES: usize = 128;
+
+/// Descriptor of a part, with the members that distribution sends on (image-spec, `descriptor.md`).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(crate) struct ReferenceDescriptor {
+    pub(crate) media_type: String,
+    pub(crate) digest: String,
+    pub(crate) size: u64,
+    pub(crate) urls: Option<Vec<String>>,
+    pub(crate) annotations: Option<BTreeMap<String, String>>,
+    /// Content itself, in base64.
+    pub(crate) data: Option<String>,
+    pub(crate) platform: Option<ReferencePlatform>,
+    pub(crate) artifact_type: Option<String>,
+}
+
+/// Platform of an entry of an index (image-spec, `image-index.md`), in the order in which distribution writes
+/// it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(default)]
+pub(crate) struct ReferencePlatform {
+    architecture: String,
+    os: String,
+    #[serde(rename = "os.version", skip_serializing_if = "Option::is_none")]
+    os_version: Option<String>,
+    #[serde(rename = "os.features", skip_serializing_if = "Option::is_none")]
+    os_features: Option<Vec<String>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    variant: Option<String>,
+}
+
+/// Members of a manifest that refer to parts.
+#[derive(Debug, Deserialize)]
+struct Parts {
+    config: Option<ReferenceDescriptor>,
+    layers: Option<Vec<ReferenceDescriptor>>,
+    manifests: Option<Vec<ReferenceDescriptor>>,
+}
+
+/// Returns the parts of a manifest: configuration and layers of an image, or the entries of an index. The
+/// subject is not among them, as in distribution. A document without any has none.
+pub(crate) fn references(manifest: &[u8]) -> Vec<ReferenceDescriptor> {
+    let Ok(parts) = serde_json::from_slice::<Parts>(manifest) else { return Vec::new() };
+    let lists = [parts.layers, parts.manifests];
+    parts.config.into_iter().chain(lists.into_iter().flatten().flatten()).collect()
+}
+
+// === impl ReferenceDescriptor ===
+
+impl ReferenceDescriptor {
+    /// Returns the memory that the descriptor takes, in bytes.
+    pub(crate) fn weight(&self) -> usize {
+        let Self { media_type, digest, size: _, urls, annotations, data, platform, artifact_type } = self;
+        let texts = |list: &Option<Vec<String>>| {
+            list.iter().flatten().map(|text| DESCRIPTOR_BYTES / 4 + text.len()).sum::<usize>()
+        };
+        let text = |text: &Option<String>| text.as_ref().map_or(0, String::len);
+        let annotations = annotations.iter().flatten();
+        DESCRIPTOR_BYTES
+            + media_type.len()
+            + digest.len()
+            + texts(urls)
+            + annotations.map(|(key, value)| DESCRIPTOR_BYTES / 2 + key.len() + value.len()).sum::<usize>()
+            + text(data)
+            + text(artifact_type)
+            + platform.as_ref().map_or(0, |platform| {
+                let ReferencePlatform { architecture, os, os_version, os_features, variant } = platform;
+                DESCRIPTOR_BYTES
+                    + architecture.len()
+                    + os.len()
+                    + text(os_version)
+                    + texts(os_features)
+                    + text(variant)
+            })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn digests(manifest: &str) -> Vec<String> {
+        references(manifest.as_bytes()).into_iter().map(|reference| reference.digest).collect()
+    }
+
+    #[test]
+    fn parts_come_in_the_order_of_distribution() {
+        let image = r#"{"layers": [{"digest": "b"}, {"digest": "c", "urls": null}], "config": {"digest": "a"},
+            "subject": {"digest": "s"}}"#;
+        assert_eq!(digests(image), ["a", "b", "c"]);
+        let index =
+            r#"{"manifests": [{"digest": "x", "platform": {"os": "linux"}}], "subject": {"digest": "s"}}"#;
+        assert_eq!(digests(index), ["x"]);
+        for none in ["", "[]", "{}", r#"{"layers": null}"#, r#"{"layers": 1}"#] {
+            assert!(digests(none).is_empty(), "{none}");
+        }
+    }
+
+    #[test]
+    fn the_weight_counts_every_text_of_a_client() {
+        let long = "x".repeat(10_000);
+        for member in [
+            format!(r#""mediaType": "{long}""#),
+            format!(r#""digest": "{long}""#),
+            format!(r#""urls": ["{long}"]"#),
+            format!(r#""annotations": {{"{long}": ""}}"#),
+            format!(r#""annotations": {{"a": "{long}"}}"#),
+            format!(r#""data": "{long}""#),
+            format!(r#""artifactType": "{long}""#),
+            format!(r#""platform": {{"os.features": ["{long}"]}}"#),
+            format!(r#""platform": {{"variant": "{long}"}}"#),
+        ] {
+            let found = references(format!(r#"{{"layers": [{{{member}}}]}}"#).as_bytes());
+            assert!(found[0].weight() > long.len(), "{}", &member[..20]);
+        }
+    }
+}
