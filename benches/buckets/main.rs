@@ -15,6 +15,7 @@ mod registry;
 #[allow(dead_code, unreachable_pub, reason = "the same files are modules of the tests")]
 mod store {
     pub mod delay_proxy;
+    pub mod ports;
     pub mod process;
     pub mod skip;
     pub mod tools;

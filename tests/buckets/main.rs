@@ -15,6 +15,7 @@ mod support {
     pub mod distribution;
     pub mod http;
     pub mod images;
+    pub mod ports;
     pub mod process;
     pub mod round_robin;
     pub mod server;

@@ -14,6 +14,7 @@ use serde_json::Value;
 use super::program::{Given, Place, Program, Registry};
 use crate::support::certificates::{Certificates, Profile};
 use crate::support::http::{Answer, Peer, TEST_TIMEOUT};
+use crate::support::ports::reserved_address;
 
 /// User of the sessions, whose password is that of [`PASSWORDS`](super::tls::PASSWORDS).
 const AUTHORIZATION: (&str, &str) = ("Authorization", "Basic YWxpY2U6cmlnaHQtb3g0S3E=");
@@ -271,7 +272,7 @@ fn configuration(endpoint: &str) -> String {
 
 /// Starts the program on a configuration. Returns also the place of the debug listener.
 fn serve(place: &Place, endpoint: &str) -> (Registry, Peer) {
-    let debug = super::program::free_address();
+    let debug = reserved_address();
     let file = configuration(endpoint).replace("{debug}", &debug.to_string());
     (place.serve_ours(Given { file: Some(&file), ..Given::default() }), Peer(debug))
 }

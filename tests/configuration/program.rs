@@ -1,8 +1,8 @@
 //! A registry that is started from a configuration file, variables, or both.
 
 use std::fs;
-use std::io::{BufRead as _, BufReader};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::io::{BufRead as _, BufReader, ErrorKind};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
@@ -10,8 +10,10 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
+use tokio::net::TcpSocket;
 
 use crate::support::http::{Peer, TEST_TIMEOUT};
+use crate::support::ports::reserved_address;
 use crate::support::process::Process;
 use crate::support::server::PROGRAM;
 use crate::support::skip::missing;
@@ -97,7 +99,14 @@ impl Place {
     /// Starts a program, and waits until it serves or has ended. `None`, and a line that says so, if the
     /// program is not there.
     pub(crate) fn start(&self, program: Program, given: Given<'_>) -> Option<Start> {
-        let address = free_address();
+        let registry = self.spawn(program, given)?;
+        let peer = registry.peer;
+        Some(registry.wait_until(|_| peer.is_listening()))
+    }
+
+    /// Starts a program, and waits for nothing.
+    fn spawn(&self, program: Program, given: Given<'_>) -> Option<Registry> {
+        let address = reserved_address();
         let mut command = program.command();
         command.arg("serve");
         if let Some(text) = given.file {
@@ -118,7 +127,7 @@ impl Place {
             missing(program.name());
             return None;
         };
-        Some(wait_for(process, Peer(address)))
+        Some(Registry::new(process, Peer(address)))
     }
 
     /// Starts a program that must serve.
@@ -136,16 +145,13 @@ impl Place {
 
     /// Starts this program, which must end by itself. Returns its exit code and what it said.
     pub(crate) fn refuse_ours(&self, given: Given<'_>) -> (Option<i32>, String) {
-        match self.start(Program::Ours, given).expect("this program is there") {
+        // The program listens before it has read all files, and may still refuse to serve.
+        let registry = self.spawn(Program::Ours, given).expect("this program is there");
+        match registry.wait_until(|log| log.contains("serving quinistry")) {
             Start::Serves(registry) => panic!("it serves: {}", registry.log()),
             Start::Refuses { status, log } => (status.code(), log),
         }
     }
-}
-
-/// Returns an address that no socket listens on.
-pub(crate) fn free_address() -> SocketAddr {
-    TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap()
 }
 
 fn copy_folder(from: &Path, to: &Path) {
@@ -161,33 +167,37 @@ fn copy_folder(from: &Path, to: &Path) {
     }
 }
 
-/// Waits until a process takes connections, or has ended.
-fn wait_for(mut process: Process, peer: Peer) -> Start {
-    let stderr = process.child().stderr.take().unwrap();
-    let log = Arc::<Mutex<String>>::default();
-    let shared = log.clone();
-    let reader = thread::spawn(move || {
-        for line in BufReader::new(stderr).lines().map_while(Result::ok) {
-            shared.lock().unwrap().extend([&line, "\n"]);
-        }
-    });
-    let mut registry = Registry { process, peer, log, reader: Some(reader) };
-    let deadline = Instant::now() + TEST_TIMEOUT;
-    while registry.process.is_running() {
-        if peer.is_listening() {
-            return Start::Serves(registry);
-        }
-        assert!(Instant::now() < deadline, "it does not serve: {}", registry.log());
-        thread::sleep(Duration::from_millis(10));
-    }
-    let status = registry.process.wait().unwrap();
-    registry.reader.take().unwrap().join().unwrap();
-    Start::Refuses { status, log: registry.log() }
-}
-
 // === impl Registry ===
 
 impl Registry {
+    /// Reads the log of a process that was started to serve at `peer`.
+    fn new(mut process: Process, peer: Peer) -> Self {
+        let stderr = process.child().stderr.take().unwrap();
+        let log = Arc::<Mutex<String>>::default();
+        let shared = log.clone();
+        let reader = thread::spawn(move || {
+            for line in BufReader::new(stderr).lines().map_while(Result::ok) {
+                shared.lock().unwrap().extend([&line, "\n"]);
+            }
+        });
+        Self { process, peer, log, reader: Some(reader) }
+    }
+
+    /// Waits until the process serves, by its log so far, or has ended.
+    fn wait_until(mut self, serves: impl Fn(&str) -> bool) -> Start {
+        let deadline = Instant::now() + TEST_TIMEOUT;
+        while self.process.is_running() {
+            if serves(&self.log()) {
+                return Start::Serves(self);
+            }
+            assert!(Instant::now() < deadline, "it does not serve: {}", self.log());
+            thread::sleep(Duration::from_millis(10));
+        }
+        let status = self.process.wait().unwrap();
+        self.reader.take().unwrap().join().unwrap();
+        Start::Refuses { status, log: self.log() }
+    }
+
     /// Everything that it has said on standard error so far.
     pub(crate) fn log(&self) -> String {
         self.log.lock().unwrap().clone()
@@ -232,5 +242,22 @@ impl Program {
             command.env("OTEL_TRACES_EXPORTER", "none");
         }
         command
+    }
+}
+
+#[test]
+fn a_reserved_address_is_free_for_a_server_and_for_nothing_else() {
+    let address = reserved_address();
+    assert_eq!(TcpStream::connect(address).unwrap_err().kind(), ErrorKind::ConnectionRefused);
+    let other = TcpSocket::new_v4().unwrap();
+    assert_eq!(
+        other.bind(address).unwrap_err().kind(),
+        ErrorKind::AddrInUse,
+        "as for a port 0 of the kernel"
+    );
+    for _ in 0..2 {
+        let server = TcpListener::bind(address).unwrap();
+        assert!(Peer(address).is_listening());
+        drop(server);
     }
 }

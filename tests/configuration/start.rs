@@ -10,11 +10,12 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 use serde_json::Value;
 
-use super::program::{Given, Place, free_address};
+use super::program::{Given, Place};
 use super::questions::Content;
 use crate::support::certificates::{Certificates, Profile};
 use crate::support::distribution::{Distribution, Version};
 use crate::support::http::{Answer, Peer, TEST_TIMEOUT};
+use crate::support::ports::reserved_address;
 use crate::support::process::{command, output};
 use crate::support::server::PROGRAM;
 
@@ -56,7 +57,7 @@ fn variables_alone_configure_a_registry() {
 
 #[test]
 fn a_file_alone_is_served_as_the_image_of_distribution_does() {
-    let (place, address) = (Place::new(), free_address());
+    let (place, address) = (Place::new(), reserved_address());
     let file = place.path("config.yml");
     let text = FILE.replace("{root}", &place.root().display().to_string());
     fs::write(&file, text.replace("{addr}", &address.to_string())).unwrap();
@@ -188,7 +189,7 @@ fn a_reload_with_users_whose_rules_are_gone_is_refused() {
 #[test]
 fn flags_beside_a_file_override_the_listener_and_only_restrict_further() {
     let place = Place::new();
-    let address = free_address();
+    let address = reserved_address();
     let file = "version: 0.1\nstorage: {filesystem: {rootdirectory: '{root}'}, delete: {enabled: true}}\n\
                 http: {addr: '127.0.0.1:1'}\n";
     let flags = ["--listen", "{addr}", "--read-only", "--metrics", &address.to_string()];
@@ -203,7 +204,7 @@ fn flags_beside_a_file_override_the_listener_and_only_restrict_further() {
 
 #[test]
 fn a_reload_takes_a_good_file_and_keeps_the_former_one_for_a_bad_one() {
-    let (place, debug) = (Place::new(), free_address());
+    let (place, debug) = (Place::new(), reserved_address());
     let file = |delete: &str, more: &str| {
         format!(
             "version: 0.1\nstorage:\n  filesystem: {{rootdirectory: '{{root}}'}}\n  delete: {{enabled: {delete}}}\n\
@@ -341,7 +342,7 @@ fn a_server_is_checked_over_tls_with_the_authorities_of_the_machine() {
         ("/nonexistent", "no trusted authority has issued its certificate; "),
         (trusted, "answered with status 200 OK"),
     ] {
-        let (place, debug) = (Place::new(), free_address());
+        let (place, debug) = (Place::new(), reserved_address());
         let checks = format!("[{{uri: 'https://{}/v2/', interval: 100ms, statuscode: 418}}]", server.host);
         let file = FILE.replace("'{addr}'", &format!("'{{addr}}', debug: {{addr: '{debug}'}}"))
             + &format!("health: {{http: {checks}}}\n");
@@ -356,7 +357,7 @@ fn a_server_is_checked_over_tls_with_the_authorities_of_the_machine() {
 fn a_unix_socket_is_served_and_removed_at_the_end() {
     let place = Place::new();
     let socket = place.path("registry.sock");
-    let debug = free_address();
+    let debug = reserved_address();
     let file = format!(
         "version: 0.1\nstorage: {{filesystem: {{rootdirectory: '{{root}}'}}}}\n\
          http: {{net: unix, addr: '{{folder}}/registry.sock', debug: {{addr: '{debug}'}}}}\n"

@@ -5,10 +5,11 @@ use std::fs;
 use std::io::{Read as _, Write as _};
 use std::process::{Output, Stdio};
 
-use super::program::{Given, Place, Registry, free_address};
+use super::program::{Given, Place, Registry};
 use crate::support::certificates::{AUTHORITY, Certificates, Pair, Profile};
 use crate::support::http::Peer;
 use crate::support::images::{Image, Packing};
+use crate::support::ports::reserved_address;
 use crate::support::process::{command, output, spawn};
 use crate::support::skip::{Need, lacks};
 
@@ -134,7 +135,7 @@ fn a_pull_outlasts_a_pair_that_does_not_fit_and_the_exchange_of_the_certificate(
     let authority = certificates.self_signed("ca", authority);
     let [former, next] =
         ["former", "next"].map(|name| certificates.signed_by(&authority, name, Profile::default()));
-    let (place, debug) = (Place::new(), free_address());
+    let (place, debug) = (Place::new(), reserved_address());
     exchange(&place, &former)();
     let file = format!(
         "{}  debug: {{addr: '{debug}', prometheus: {{enabled: true}}}}\n",

@@ -10,6 +10,7 @@ use jiff::Timestamp;
 use ring::hmac;
 
 use super::http::{Peer, request};
+use super::ports::reserved_address;
 use super::process::{Process, isolated_command};
 use super::skip::missing;
 use super::tools;
@@ -41,7 +42,7 @@ impl Azurite {
         };
         let folder = tempfile::tempdir().unwrap();
         let log = File::create(folder.path().join("log")).unwrap();
-        let address = tools::free_address();
+        let address = reserved_address();
         let mut start = isolated_command(program);
         start.args(["--blobHost", "127.0.0.1", "--blobPort", &address.port().to_string(), "--silent"]);
         start.args(["--skipApiVersionCheck", "--disableTelemetry", "--location"]).arg(folder.path());

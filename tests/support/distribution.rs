@@ -1,11 +1,12 @@
 //! distribution's registry, in the versions that are installed: another program's opinion.
 
 use std::io::{BufRead as _, BufReader};
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use super::certificates::Pair;
+use super::ports::reserved_address;
 use super::process::{Process, isolated_command, output};
 use super::skip::missing;
 
@@ -55,7 +56,7 @@ impl Distribution {
     /// Starts a registry that serves metrics; returns where.
     pub fn with_metrics(version: Version) -> Option<(Self, SocketAddr)> {
         // Distribution does not tell which port it has taken for these.
-        let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let address = reserved_address();
         let http = format!(
             "{FREE_PORT}, debug: {{addr: '{address}', prometheus: {{enabled: true, path: /metrics}}}}"
         );

@@ -12,6 +12,7 @@ pub mod image;
 pub mod images;
 pub mod in_process;
 pub mod memory_registry;
+pub mod ports;
 pub mod process;
 pub mod scripted_registry;
 pub mod server;

@@ -1,7 +1,7 @@
 //! Programs that `.ci/tools` installs.
 
 use std::env;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -17,11 +17,6 @@ pub fn find(program: &str, folder: &str) -> Option<PathBuf> {
     let cache = cache.or_else(|| Some(PathBuf::from(env::var_os("HOME")?).join(".cache")))?;
     let folders = env::split_paths(&path).chain([cache.join("quinistry/tools").join(folder)]);
     folders.map(|folder| folder.join(program)).find(|path| path.is_file())
-}
-
-/// Returns an address of loopback at which nothing listens, for programs that do not tell which port they take.
-pub fn free_address() -> SocketAddr {
-    TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap()
 }
 
 /// Waits until a server listens. `log` tells what the server wrote, for the case that it does not.

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
+use super::ports::reserved_address;
 use super::process::{Process, isolated_command};
 use super::skip::missing;
 use super::tools;
@@ -53,7 +54,7 @@ impl Versitygw {
         fs::create_dir_all(root.join(BUCKET)).unwrap();
         fs::create_dir(&sidecar).unwrap();
         let log = File::create(folder.path().join("log")).unwrap();
-        let address = tools::free_address();
+        let address = reserved_address();
         let mut start = isolated_command(program);
         start.env("ROOT_ACCESS_KEY", ACCESS_KEY).env("ROOT_SECRET_KEY", SECRET_KEY);
         start

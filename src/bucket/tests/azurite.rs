@@ -12,7 +12,7 @@ use rustls::pki_types::pem::PemObject as _;
 
 use super::RUNTIME;
 use super::gateway::{client, client_builder};
-use super::program::{Server, folder, free_address};
+use super::program::{Server, folder, reserved_address};
 use crate::{Azure, AzureCredentials, AzureOptions, Endpoint, RootPrefix, Secret, http_client};
 
 /// Account that every Azurite has, with the key that Azurite documents.
@@ -58,7 +58,7 @@ impl Azurite {
     }
 
     fn start_in(folder: tempfile::TempDir, configure: impl FnOnce(&mut Command, &Path)) -> Option<Self> {
-        let address = free_address();
+        let address = reserved_address();
         let bin = "azurite-3.35.0/node_modules/.bin";
         let server = Server::start("azurite-blob", bin, address, |command| {
             command.args(["--blobHost", "127.0.0.1", "--blobPort", &address.port().to_string(), "--silent"]);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use rustls::RootCertStore;
 
-use super::program::{Server, folder, free_address};
+use super::program::{Server, folder, reserved_address};
 use crate::{Endpoint, RootPrefix, S3, S3Keys, S3Options, Secret, http_client};
 
 const BUCKET: &str = "bucket";
@@ -22,7 +22,7 @@ pub(super) struct Gateway {
 impl Gateway {
     /// Starts a server on a fresh folder. `None`, and a line that says so, if the program is not there.
     pub(super) fn start() -> Option<Self> {
-        let (folder, address) = (folder(), free_address());
+        let (folder, address) = (folder(), reserved_address());
         let [data, sidecar] = ["data", "sidecar"].map(|name| folder.path().join(name));
         std::fs::create_dir_all(data.join(BUCKET)).unwrap();
         std::fs::create_dir(&sidecar).unwrap();

@@ -1,9 +1,11 @@
 //! Servers that `.ci/tools` installs.
 
 use std::env;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
+
+use tokio::net::TcpSocket;
 
 /// A server on a port of loopback; ended when dropped.
 pub(super) struct Server(Child);
@@ -49,9 +51,13 @@ impl Drop for Server {
     }
 }
 
-/// Returns an address at which nothing listens, for programs that do not tell which port they take.
-pub(super) fn free_address() -> SocketAddr {
-    TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap()
+/// Returns an address that stays reserved until this process ends, for a server that sets `SO_REUSEADDR`. A bound
+/// socket keeps the kernel from giving the port to another program or to a connection.
+pub(super) fn reserved_address() -> SocketAddr {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.set_reuseaddr(true).unwrap();
+    socket.bind((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
+    Box::leak(Box::new(socket)).local_addr().unwrap()
 }
 
 /// Creates a folder in memory, if there is one.

@@ -2,7 +2,7 @@
 //! steps of `helm test`.
 
 use std::fs;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
@@ -15,6 +15,7 @@ use super::test_pod::{arguments, steps};
 use super::{container, file, objects};
 use crate::chart::helm::{Helm, only};
 use crate::support::http::Peer;
+use crate::support::ports::reserved_address;
 use crate::support::process::{Process, command, output};
 use crate::support::server::PROGRAM;
 
@@ -29,10 +30,6 @@ struct Place {
     debug: SocketAddr,
 }
 
-fn free_address() -> SocketAddr {
-    TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap()
-}
-
 fn run(command: &mut Command) -> Output {
     let output = output(command).unwrap();
     assert!(output.status.success(), "{command:?}: {output:?}");
@@ -41,7 +38,7 @@ fn run(command: &mut Command) -> Output {
 
 impl Place {
     fn new(helm: &Helm, sets: &[&str]) -> Self {
-        let (address, debug) = (free_address(), free_address());
+        let (address, debug) = (reserved_address(), reserved_address());
         let registry = format!("test.registry={address}");
         let objects = objects(helm, &[sets, &[registry.as_str()]].concat());
         let place = Self { folder: TempDir::new().unwrap(), objects, address, debug };
