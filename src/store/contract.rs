@@ -140,6 +140,7 @@ macro_rules! contract_tests {
         $crate::contract_tests!(storage: $backend);
         $crate::contract_tests!(@ $backend, uploads:
             received_bytes_are_stored_under_the_key_and_entries_follow
+            the_tail_of_an_upload_is_read_while_it_grows_and_after_its_end
             bytes_are_under_no_key_before_the_end
             a_whole_upload_without_bytes_is_an_object_without_bytes
             a_finished_upload_replaces_what_is_there

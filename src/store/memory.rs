@@ -1,5 +1,7 @@
 //! Storage in memory, bounded: for tests, caches, and registries that live as long as a job.
 
+mod received;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -8,15 +10,12 @@ use std::time::SystemTime;
 use bytes::Bytes;
 use quinistry_oci::{Algorithm, Content, Digest};
 
+use self::received::Received;
 use super::layout::Key;
 use super::storage::{
     Abilities, Created, Entry, ListingVersion, MAX_CREATED_BYTES, Meta, ObjectTag, Removed, ScanPage, Space,
     Storage, StorageError, Upload, UploadStart, Uploads,
 };
-
-/// Least length of a chunk of an upload, in bytes: the overhead of many small chunks would not be
-/// counted.
-const MIN_CHUNK_BYTES: usize = 64 * 1024;
 
 /// Storage in memory, of bounded size. Clones share it.
 #[derive(Clone, Debug)]
@@ -262,8 +261,7 @@ impl Uploads for Memory {
     fn begin(&self, _: UploadStart<'_>) -> Result<Box<dyn Upload>, StorageError> {
         Ok(Box::new(StagedMemory {
             memory: self.clone(),
-            chunks: Vec::new(),
-            last: Vec::new(),
+            received: Received::default(),
             length: 0,
             is_spent: false,
         }))
@@ -274,19 +272,12 @@ impl Uploads for Memory {
 #[derive(Debug)]
 struct StagedMemory {
     memory: Memory,
-    chunks: Vec<Bytes>,
-    /// Bytes that do not fill a chunk yet.
-    last: Vec<u8>,
+    received: Received,
     length: u64,
     is_spent: bool,
 }
 
 impl StagedMemory {
-    fn content(&self) -> Content {
-        let last = Bytes::copy_from_slice(&self.last);
-        self.chunks.iter().cloned().chain([last]).map(|chunk| Content::from([chunk])).collect()
-    }
-
     fn check_usable(&self) -> Result<(), StorageError> {
         if self.is_spent { Err(StorageError::Broken) } else { Ok(()) }
     }
@@ -301,11 +292,13 @@ impl Upload for StagedMemory {
         self.check_usable()?;
         self.memory.inner().reserve(bytes.len() as u64)?;
         self.length += bytes.len() as u64;
-        self.last.extend_from_slice(bytes);
-        if self.last.len() >= MIN_CHUNK_BYTES {
-            self.chunks.push(std::mem::take(&mut self.last).into());
-        }
+        self.received.append(bytes);
         Ok(())
+    }
+
+    fn tail(&mut self, length: u64) -> Result<Option<Content>, StorageError> {
+        self.check_usable()?;
+        Ok(Some(self.received.tail(length)))
     }
 
     fn acknowledge(&mut self) -> Result<u64, StorageError> {
@@ -315,12 +308,12 @@ impl Upload for StagedMemory {
 
     fn digest(&mut self, algorithm: Algorithm) -> Result<Digest, StorageError> {
         self.check_usable()?;
-        Ok(self.content().digest(algorithm).expect("memory can be read"))
+        Ok(self.received.content().digest(algorithm).expect("memory can be read"))
     }
 
     fn finish(&mut self, key: &Key, then: &[&[Entry<'_>]]) -> Result<(), StorageError> {
         self.check_usable()?;
-        let content = self.content();
+        let content = self.received.content();
         let mut inner = self.memory.inner();
         let own = inner.overheads([(key.clone(), &[][..])].iter());
         inner.reserve(own)?;
@@ -336,8 +329,8 @@ impl Upload for StagedMemory {
     }
 
     fn abort(&mut self) -> Result<(), StorageError> {
-        self.chunks.clear();
-        self.last.clear();
+        // Those who read the bytes keep them.
+        self.received = Received::default();
         self.memory.inner().used_bytes -= std::mem::take(&mut self.length);
         self.is_spent = true;
         Ok(())

@@ -2,7 +2,7 @@
 
 use std::time::SystemTime;
 
-use quinistry_oci::{Algorithm, Digest, RepositoryName};
+use quinistry_oci::{Algorithm, Digest, ReadAt as _, RepositoryName};
 
 use super::{Backend, key};
 use crate::StorageError;
@@ -64,6 +64,38 @@ pub fn received_bytes_are_stored_under_the_key_and_entries_follow(backend: Backe
         );
         assert_eq!(backend.scan(&format!("a/{i}"), 10), [data, first, then]);
     }
+}
+
+pub fn the_tail_of_an_upload_is_read_while_it_grows_and_after_its_end(backend: Backend) {
+    let bytes = long_bytes();
+    let length = bytes.len() as u64;
+    let mut upload = whole(&backend, &bytes);
+    // Backends that send bytes elsewhere have none to read.
+    let Some(tail) = upload.tail(length).unwrap() else { return };
+    assert_eq!(tail.len(), length);
+    let mut chunks = tail.chunks();
+    let mut read = Vec::new();
+    for part in bytes.chunks(30_001) {
+        let end = upload.offset();
+        assert!(tail.read_at(end..end + 1).is_err(), "a byte that is not there is read at {end}");
+        upload.append(part).unwrap();
+        while read.len() < usize::try_from(upload.offset()).unwrap() {
+            chunks.limit((usize::try_from(upload.offset()).unwrap() - read.len()).min(7_001));
+            read.extend_from_slice(&chunks.next().unwrap().unwrap());
+        }
+        assert_eq!(tail.read_at(0..upload.offset()).unwrap(), bytes[..read.len()]);
+    }
+    assert_eq!(read, bytes);
+    upload.finish(&key("a/data"), &[]).unwrap();
+    drop(upload);
+    assert_eq!(tail.to_bytes().unwrap(), bytes);
+
+    let mut aborted = whole(&backend, &bytes);
+    aborted.append(&bytes).unwrap();
+    let tail = aborted.tail(length).unwrap().unwrap();
+    aborted.abort().unwrap();
+    drop(aborted);
+    assert_eq!(tail.to_bytes().unwrap(), bytes);
 }
 
 pub fn bytes_are_under_no_key_before_the_end(backend: Backend) {

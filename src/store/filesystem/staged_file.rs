@@ -204,6 +204,14 @@ impl StagedFile {
         Ok(Content::of_file(file, self.length))
     }
 
+    /// Returns content of `length` bytes, of which those that were appended can be read, also after the file has moved
+    /// or was removed.
+    pub(super) fn tail(&mut self, length: u64) -> Result<Content, StorageError> {
+        self.check_usable()?;
+        let file = self.file()?.try_clone().map_err(|error| failed("read", &self.path, error))?;
+        Ok(Content::of_file(file, length))
+    }
+
     /// Moves the file to a key, followed by the stages `then`. The file is spent afterwards; after an error
     /// it may be.
     pub(super) fn publish(&mut self, key: &Key, then: &[&[Entry<'_>]]) -> Result<(), StorageError> {

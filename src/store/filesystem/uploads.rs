@@ -4,7 +4,7 @@
 use std::time::SystemTime;
 
 use jiff::Timestamp;
-use quinistry_oci::{Algorithm, Digest, RepositoryName};
+use quinistry_oci::{Algorithm, Content, Digest, RepositoryName};
 
 use super::Filesystem;
 use super::staged_file::StagedFile;
@@ -84,6 +84,10 @@ impl Upload for FileUpload {
 
     fn append(&mut self, bytes: &[u8]) -> Result<(), StorageError> {
         self.file.append(bytes)
+    }
+
+    fn tail(&mut self, length: u64) -> Result<Option<Content>, StorageError> {
+        self.file.tail(length).map(Some)
     }
 
     fn persist(&mut self) -> Result<(), StorageError> {

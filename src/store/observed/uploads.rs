@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use quinistry_oci::{Algorithm, Digest, RepositoryName};
+use quinistry_oci::{Algorithm, Content, Digest, RepositoryName};
 
 use super::{ObservedStorage, StorageAction, StorageObserver, measured};
 use crate::layout::Key;
@@ -88,6 +88,10 @@ impl Upload for ObservedUpload {
 
     fn append(&mut self, bytes: &[u8]) -> Result<(), StorageError> {
         self.upload.append(bytes)
+    }
+
+    fn tail(&mut self, length: u64) -> Result<Option<Content>, StorageError> {
+        self.upload.tail(length)
     }
 
     fn persist(&mut self) -> Result<(), StorageError> {

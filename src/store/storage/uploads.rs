@@ -4,7 +4,7 @@ use std::fmt;
 use std::pin::Pin;
 use std::time::{Duration, SystemTime};
 
-use quinistry_oci::{Algorithm, Digest, RepositoryName};
+use quinistry_oci::{Algorithm, Content, Digest, RepositoryName};
 
 use super::{Entry, StorageError};
 use crate::layout::Key;
@@ -150,6 +150,14 @@ pub trait Upload: fmt::Debug + Send + Sync {
 
     /// Appends bytes; all of them, or none.
     fn append(&mut self, bytes: &[u8]) -> Result<(), StorageError>;
+
+    /// Returns content of `length` bytes, the number that the upload will have in the end: those that were appended can
+    /// be read while others are appended, and after the upload has ended in any way. Reads of others fail. `None` if
+    /// the backend cannot read bytes before they are stored. Call after the last begin or continuation.
+    fn tail(&mut self, length: u64) -> Result<Option<Content>, StorageError> {
+        let _ = length;
+        Ok(None)
+    }
 
     /// Persists a session: bytes that are acknowledged from now on are found by [`Uploads::resume`]. Call
     /// before the bytes of a request that others will follow.

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
-use quinistry_oci::{Algorithm, Digest, Hasher, RepositoryName};
+use quinistry_oci::{Algorithm, Content, Digest, Hasher, RepositoryName};
 use tokio::sync::{Mutex as Claim, Notify, OwnedMutexGuard};
 
 use super::{UploadId, ended};
@@ -214,7 +214,16 @@ impl Receiver {
         Ok(())
     }
 
-    pub(super) fn digest(&mut self, algorithm: Algorithm) -> Result<Digest, StoreError> {
+    /// Returns content of `length` bytes, the number that will be received: the bytes so far can be read while others
+    /// are appended, and after the receiver was committed or dropped. Reads of others fail. `None` if the storage
+    /// cannot read bytes before they are stored.
+    pub fn tail(&mut self, length: u64) -> Result<Option<Content>, StoreError> {
+        Ok(self.upload.tail(length)?)
+    }
+
+    /// Returns the digest of the received bytes. Costs a read of all bytes, unless the receiver was begun with a digest
+    /// of this algorithm.
+    pub fn digest(&mut self, algorithm: Algorithm) -> Result<Digest, StoreError> {
         let known = match algorithm {
             Algorithm::Sha256 => &self.canonical,
             Algorithm::Sha512 => &self.other,
