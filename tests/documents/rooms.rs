@@ -4,13 +4,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::process::Command;
 
 /// Each crate of the workspace, with those that it may use.
-const ARROWS: [(&str, &[&str]); 10] = [
+const ARROWS: [(&str, &[&str]); 11] = [
     ("quinistry-oci", &[]),
     ("quinistry-http", &[]),
     ("quinistry-yaml", &[]),
     ("quinistry-quine", &["quinistry-oci"]),
     ("quinistry-store", &["quinistry-oci"]),
     ("quinistry-bucket", &["quinistry-oci", "quinistry-store"]),
+    ("quinistry-fetch", &["quinistry-oci", "quinistry-store"]),
     ("quinistry-client", &["quinistry-oci"]),
     (
         "quinistry-registry",

@@ -1,0 +1,84 @@
+//! One request to a source, and the reading of its answer, each with a deadline.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::{FutureExt as _, StreamExt as _};
+use tokio::time::timeout;
+
+use crate::error::FetchError;
+use crate::fetches::FetchOptions;
+use crate::source::{Answer, Body, Source, SourceError, Wanted};
+use crate::transfer::Fault;
+
+/// Pieces of an answer.
+#[derive(Debug)]
+pub(crate) struct Batch {
+    pub(crate) pieces: Vec<Bytes>,
+    pub(crate) end: BatchEnd,
+}
+
+/// State of an answer after a batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum BatchEnd {
+    /// More may follow.
+    Open,
+    /// The answer is complete.
+    Ended,
+    /// The answer was cut off, or is silent for too long.
+    Broken,
+}
+
+/// Asks a source, after a pause unless it is the first request of a transfer.
+pub(crate) async fn ask(
+    source: &dyn Source,
+    wanted: Wanted,
+    is_first: bool,
+    options: &FetchOptions,
+) -> Result<(Answer, Body), SourceError> {
+    if !is_first && options.resume_pause > Duration::ZERO {
+        tokio::time::sleep(options.resume_pause).await;
+    }
+    timeout(options.answer_timeout, source.open(wanted)).await.unwrap_or(Err(SourceError::Silent))
+}
+
+/// Reads the next piece of an answer, and those behind it that are there, until they have `enough_bytes`. Dropping the
+/// future loses no bytes.
+pub(crate) async fn read(body: &mut Body, enough_bytes: usize, options: &FetchOptions) -> Batch {
+    let Ok(mut next) = timeout(options.silence_timeout, body.next()).await else {
+        return Batch { pieces: Vec::new(), end: BatchEnd::Broken };
+    };
+    let (mut pieces, mut length) = (Vec::new(), 0);
+    loop {
+        match next {
+            None => return Batch { pieces, end: BatchEnd::Ended },
+            // The transfer is resumed, or ends with an error of its own.
+            Some(Err(_)) => return Batch { pieces, end: BatchEnd::Broken },
+            Some(Ok(piece)) => {
+                length += piece.len();
+                pieces.push(piece);
+            }
+        }
+        if length >= enough_bytes {
+            return Batch { pieces, end: BatchEnd::Open };
+        }
+        next = match body.next().now_or_never() {
+            Some(next) => next,
+            None => return Batch { pieces, end: BatchEnd::Open },
+        };
+    }
+}
+
+/// Returns the error of a transfer's fault, with the reason for which the source has not answered, if any.
+pub(crate) fn error_of(fault: Fault, source: &Arc<str>, reason: Option<SourceError>) -> FetchError {
+    let name = source.clone();
+    match fault {
+        Fault::Lie(lie) => FetchError::Lie { name, lie },
+        Fault::LengthUnknown => FetchError::LengthUnknown { name },
+        Fault::Broken => FetchError::Broken { name },
+        Fault::Unanswered => {
+            FetchError::Source { name, reason: Arc::new(reason.unwrap_or(SourceError::Silent)) }
+        }
+    }
+}

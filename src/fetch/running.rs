@@ -1,0 +1,136 @@
+//! Fetches that run, with the clients of each.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use quinistry_oci::{Digest, RepositoryName};
+use tokio::sync::{Notify, watch};
+
+use crate::fetches::Request;
+use crate::progress::Progress;
+
+/// Fetches that run. Clones share them.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct RunningFetches(Arc<Mutex<HashMap<Digest, Running>>>);
+
+#[derive(Debug)]
+struct Running {
+    fetch: Arc<Fetch>,
+    /// Number of clients that read, or wait to.
+    clients: usize,
+    /// Repositories that the blob shall be part of, in the order in which clients have asked.
+    repositories: Vec<RepositoryName>,
+}
+
+/// Link between the task of a fetch and its clients.
+#[derive(Debug)]
+pub(crate) struct Fetch {
+    pub(crate) digest: Digest,
+    /// Name of the source.
+    pub(crate) source: Arc<str>,
+    pub(crate) progress: watch::Sender<Progress>,
+    /// Wakes the task when the last client has left.
+    pub(crate) left: Notify,
+}
+
+/// Place of one client in a fetch. Dropping the seat leaves the fetch.
+#[derive(Debug)]
+pub(crate) struct Seat {
+    running: RunningFetches,
+    pub(crate) fetch: Arc<Fetch>,
+}
+
+impl RunningFetches {
+    fn lock(&self) -> MutexGuard<'_, HashMap<Digest, Running>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes a seat in the fetch of a digest. Returns true if the fetch is new, so that the caller must start its task;
+    /// `None` if the fetch is of other repositories, and nothing shows that this one has the blob.
+    pub(crate) fn join(&self, request: &Request, source: &Arc<str>) -> Option<(Seat, bool)> {
+        let Request { digest, repository, is_proven, .. } = request;
+        let mut fetches = self.lock();
+        let entry = fetches.entry(digest.clone());
+        if let Entry::Occupied(running) = &entry
+            && !is_proven
+            && !running.get().repositories.contains(repository)
+        {
+            return None;
+        }
+        let is_new = matches!(entry, Entry::Vacant(_));
+        let running = entry.or_insert_with(|| {
+            let fetch = Fetch {
+                digest: digest.clone(),
+                source: source.clone(),
+                progress: watch::Sender::new(Progress::Opening),
+                left: Notify::new(),
+            };
+            Running { fetch: Arc::new(fetch), clients: 0, repositories: Vec::new() }
+        });
+        running.clients += 1;
+        if !running.repositories.contains(repository) {
+            running.repositories.push(repository.clone());
+        }
+        Some((Seat { running: self.clone(), fetch: running.fetch.clone() }, is_new))
+    }
+
+    /// Ends a fetch that has no clients: later ones begin another. Returns false if it has some.
+    pub(crate) fn end_without_clients(&self, fetch: &Arc<Fetch>) -> bool {
+        let mut fetches = self.lock();
+        let is_idle =
+            fetches.get(&fetch.digest).is_none_or(|running| running.clients == 0 || !running.is(fetch));
+        if is_idle {
+            remove(&mut fetches, fetch);
+        }
+        is_idle
+    }
+
+    /// Ends a fetch: later clients begin another.
+    pub(crate) fn end(&self, fetch: &Arc<Fetch>) {
+        remove(&mut self.lock(), fetch);
+    }
+
+    /// Returns a repository that shall have the blob after the first `done` ones. If there is none, the fetch ends, so
+    /// that clients of others begin another.
+    pub(crate) fn next_repository(&self, fetch: &Arc<Fetch>, done: usize) -> Option<RepositoryName> {
+        let mut fetches = self.lock();
+        let running = fetches.get(&fetch.digest).filter(|running| running.is(fetch));
+        let next = running.and_then(|running| running.repositories.get(done).cloned());
+        if next.is_none() {
+            remove(&mut fetches, fetch);
+        }
+        next
+    }
+
+    /// Returns the number of fetches.
+    pub(crate) fn len(&self) -> usize {
+        self.lock().len()
+    }
+}
+
+impl Running {
+    fn is(&self, fetch: &Arc<Fetch>) -> bool {
+        Arc::ptr_eq(&self.fetch, fetch)
+    }
+}
+
+/// Removes a fetch, and no other of the same digest.
+fn remove(fetches: &mut HashMap<Digest, Running>, fetch: &Arc<Fetch>) {
+    if fetches.get(&fetch.digest).is_some_and(|running| running.is(fetch)) {
+        fetches.remove(&fetch.digest);
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        let mut fetches = self.running.lock();
+        let Some(running) = fetches.get_mut(&self.fetch.digest) else { return };
+        if running.is(&self.fetch) {
+            running.clients -= 1;
+            if running.clients == 0 {
+                self.fetch.left.notify_one();
+            }
+        }
+    }
+}
