@@ -5,12 +5,19 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::{FutureExt as _, StreamExt as _};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use crate::error::FetchError;
 use crate::fetches::FetchOptions;
+use crate::pace::Pace;
 use crate::source::{Answer, Body, Source, SourceError, Wanted};
 use crate::transfer::Fault;
+
+/// Answer that is being read.
+pub(crate) struct Reading {
+    body: Body,
+    pace: Pace,
+}
 
 /// Pieces of an answer.
 #[derive(Debug)]
@@ -26,7 +33,7 @@ pub(crate) enum BatchEnd {
     Open,
     /// The answer is complete.
     Ended,
-    /// The answer was cut off, or is silent for too long.
+    /// The answer was cut off, or is silent or too slow for too long.
     Broken,
 }
 
@@ -36,18 +43,28 @@ pub(crate) async fn ask(
     wanted: Wanted,
     is_first: bool,
     options: &FetchOptions,
-) -> Result<(Answer, Body), SourceError> {
+) -> Result<(Answer, Reading), SourceError> {
     if !is_first && options.resume_pause > Duration::ZERO {
         tokio::time::sleep(options.resume_pause).await;
     }
-    timeout(options.answer_timeout, source.open(wanted)).await.unwrap_or(Err(SourceError::Silent))
+    let answered = timeout(options.answer_timeout, source.open(wanted)).await;
+    let (answer, body) = answered.unwrap_or(Err(SourceError::Silent))?;
+    Ok((answer, Reading { body, pace: Pace::default() }))
 }
 
 /// Reads the next piece of an answer, and those behind it that are there, until they have `enough_bytes`. Dropping the
 /// future loses no bytes.
-pub(crate) async fn read(body: &mut Body, enough_bytes: usize, options: &FetchOptions) -> Batch {
-    let Ok(mut next) = timeout(options.silence_timeout, body.next()).await else {
-        return Batch { pieces: Vec::new(), end: BatchEnd::Broken };
+pub(crate) async fn read(reading: &mut Reading, enough_bytes: usize, options: &FetchOptions) -> Batch {
+    let Reading { body, pace } = reading;
+    let mut next = loop {
+        let begun = Instant::now();
+        if let Ok(next) = timeout(pace.left_of(options.silence_timeout), body.next()).await {
+            pace.waited(begun.elapsed());
+            break next;
+        }
+        if !pace.next_window() {
+            return Batch { pieces: Vec::new(), end: BatchEnd::Broken };
+        }
     };
     let (mut pieces, mut length) = (Vec::new(), 0);
     loop {
@@ -57,6 +74,7 @@ pub(crate) async fn read(body: &mut Body, enough_bytes: usize, options: &FetchOp
             Some(Err(_)) => return Batch { pieces, end: BatchEnd::Broken },
             Some(Ok(piece)) => {
                 length += piece.len();
+                pace.received(piece.len() as u64);
                 pieces.push(piece);
             }
         }

@@ -29,7 +29,7 @@ pub struct FetchOptions {
     pub max_stored_bytes: Option<u64>,
     /// Longest wait for an answer of a source, and for a permit.
     pub answer_timeout: Duration,
-    /// Longest time without a byte, after which a transfer counts as broken.
+    /// Time of waiting for bytes in which 64 KiB must come; else the transfer counts as broken.
     pub silence_timeout: Duration,
     /// Pause before a transfer that broke is resumed.
     pub resume_pause: Duration,

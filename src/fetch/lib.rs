@@ -10,7 +10,7 @@
 //! |---|---|
 //! | what follows an answer, a piece or a break (pure) | `transfer.rs` |
 //! | lengths: withheld, worth storing, worth going on (pure) | `policy.rs` |
-//! | sources that lied a moment ago (pure) | `poison.rs` |
+//! | sources that lied a moment ago, or are too slow (pure) | `poison.rs`, `pace.rs` |
 //! | what clients know of a fetch, and what they do next (pure) | `progress.rs` |
 //! | one request to a source, with its deadlines | `exchange.rs` |
 //! | where bytes lie until they are stored | `staging.rs` |
@@ -24,6 +24,7 @@
 mod error;
 mod exchange;
 mod fetches;
+mod pace;
 mod pass_through;
 mod poison;
 mod policy;

@@ -9,10 +9,10 @@ use quinistry_oci::{Content, Hasher};
 use tokio::sync::OwnedSemaphorePermit;
 
 use crate::error::FetchError;
-use crate::exchange::{self, Batch, BatchEnd};
+use crate::exchange::{self, Batch, BatchEnd, Reading};
 use crate::fetches::{Fetches, Request};
 use crate::reader::READ_BYTES;
-use crate::source::{Body, SourceError, Wanted};
+use crate::source::{SourceError, Wanted};
 use crate::staging::blocking;
 use crate::transfer::{Action, Event, Transfer};
 
@@ -26,7 +26,7 @@ pub(crate) struct PassThrough {
     action: Action,
     /// The hash holds.
     is_verified: bool,
-    body: Option<Body>,
+    body: Option<Reading>,
     reason: Option<SourceError>,
     hasher: Hasher,
     held: BytesMut,

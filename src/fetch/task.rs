@@ -12,13 +12,13 @@ use tokio::task::JoinError;
 use tokio::time::timeout;
 
 use crate::error::FetchError;
-use crate::exchange::{self, Batch, BatchEnd};
+use crate::exchange::{self, Batch, BatchEnd, Reading};
 use crate::fetches::{Fetches, Request};
 use crate::policy;
 use crate::progress::{End, Progress, Streaming};
 use crate::promised_room::Promise;
 use crate::running::Fetch;
-use crate::source::{Body, SourceError, Wanted};
+use crate::source::{SourceError, Wanted};
 use crate::staging::{Staging, StagingError, blocking};
 use crate::transfer::{Action, Event, Fault, Transfer};
 
@@ -87,7 +87,7 @@ impl Task {
         let permit = self.unless_abandoned(timeout(self.fetches.options().answer_timeout, permit)).await?;
         let _permit = permit.map_err(|_| Outcome::Failed(FetchError::Busy))?;
         self.look_up().await?;
-        let mut body: Option<Body> = None;
+        let mut body: Option<Reading> = None;
         let mut staging: Option<(Staging, Content)> = None;
         let mut action = Transfer::first_step();
         loop {
@@ -190,7 +190,7 @@ impl Task {
     }
 
     /// Reads a part of the answer, stages it, and shows it to the clients.
-    async fn read(&mut self, body: &mut Body, mut writer: Staging) -> Result<(Staging, Action), Outcome> {
+    async fn read(&mut self, body: &mut Reading, mut writer: Staging) -> Result<(Staging, Action), Outcome> {
         let read = exchange::read(body, BATCH_BYTES, self.fetches.options());
         let Batch { pieces, end } = self.unless_abandoned(read).await?;
         let mut parts = Vec::with_capacity(pieces.len());
