@@ -36,6 +36,7 @@ mod source;
 mod staging;
 mod task;
 mod transfer;
+mod upstream;
 
 #[cfg(test)]
 mod tests;
@@ -44,3 +45,4 @@ pub use error::{FetchError, Lie};
 pub use fetches::{FetchObserver, FetchOptions, Fetched, Fetches, Opened, Request};
 pub use reader::{READ_BYTES, Reader};
 pub use source::{Answer, Answered, Body, Source, SourceError, Validator, Wanted};
+pub use upstream::{ManifestHead, ManifestHeaders, Told, Upstream, UpstreamManifest};

@@ -79,6 +79,12 @@ pub enum SourceError {
         /// Time after which the source can be asked again, if it says so.
         retry_after: Option<Duration>,
     },
+    /// The source wants other credentials than this registry has, or denies what they may have (401, 403).
+    #[error("the source refuses this registry")]
+    Refused,
+    /// The source has sent what is no answer of a registry to this question.
+    #[error("the source sent no answer of a registry: {0}")]
+    Invalid(String),
     /// The source has not answered in time.
     #[error("the source has not answered in time")]
     Silent,
