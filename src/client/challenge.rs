@@ -1,14 +1,16 @@
 //! Grammar of `WWW-Authenticate`, the authentication schemes that a server offers. RFC 9110, section 11.
 //!
-//! Choosing and answering a challenge belongs to `client::auth`.
+//! Choosing and answering a challenge belongs to its caller.
 
 use std::collections::BTreeMap;
 
 /// Challenge of a server: a scheme and its parameters, the names of both in lower case.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Challenge {
-    pub(super) scheme: String,
-    pub(super) parameters: BTreeMap<String, String>,
+pub struct Challenge {
+    /// Name of the scheme, in lower case.
+    pub scheme: String,
+    /// Values by the names of the parameters, in lower case.
+    pub parameters: BTreeMap<String, String>,
 }
 
 // === impl Challenge ===
@@ -23,7 +25,8 @@ impl Challenge {
 
 /// Parses the challenges of one header field, which may hold several. The list ends at the first malformed
 /// one.
-pub(super) fn parse(text: &str) -> Vec<Challenge> {
+#[must_use]
+pub fn parse(text: &str) -> Vec<Challenge> {
     let mut challenges: Vec<Challenge> = Vec::new();
     let mut rest = text;
     loop {

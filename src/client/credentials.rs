@@ -31,7 +31,9 @@ impl Secret {
         Self(text.into())
     }
 
-    pub(super) fn expose(&self) -> &str {
+    /// Returns the text, for its recipient alone.
+    #[must_use]
+    pub fn expose(&self) -> &str {
         &self.0
     }
 }
@@ -54,6 +56,16 @@ pub enum Credentials {
     },
     /// A refresh token, for the token server.
     IdentityToken(Secret),
+}
+
+// === impl Credentials ===
+
+impl Credentials {
+    /// Parses the answer of a credential helper to `get`. Helpers without credentials print nothing, `null`, or empty
+    /// texts. The error repeats nothing of the answer.
+    pub fn from_helper_output(output: &[u8]) -> Result<Option<Self>, &'static str> {
+        helper::parse(output)
+    }
 }
 
 /// Reason why credentials cannot be read or stored.

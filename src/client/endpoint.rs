@@ -110,7 +110,7 @@ pub(super) fn is_loopback(url: &Url) -> bool {
 
 /// Resolver that knows `localhost` by itself and leaves the rest to the system.
 #[derive(Debug)]
-pub(super) struct Resolver;
+pub struct Resolver;
 
 impl Resolve for Resolver {
     fn resolve(&self, name: Name) -> Resolving {

@@ -303,7 +303,9 @@ pub struct Cause(String);
 // === impl Cause ===
 
 impl Cause {
-    pub(super) fn of(error: &(dyn std::error::Error + 'static)) -> Self {
+    /// Returns the innermost reason of an error.
+    #[must_use]
+    pub fn of(error: &(dyn std::error::Error + 'static)) -> Self {
         if let Some(fault) = TlsFault::find(error) {
             return Self(fault.to_string());
         }

@@ -5,7 +5,8 @@
 use std::time::{Duration, SystemTime};
 
 /// Returns the target of the first `Link` with the relation `next`. RFC 8288.
-pub(super) fn next_link(field: &str) -> Option<&str> {
+#[must_use]
+pub fn next_link(field: &str) -> Option<&str> {
     let mut rest = field;
     loop {
         let (target, after) = rest.split_once('<')?.1.split_once('>')?;
@@ -43,7 +44,8 @@ fn until_unquoted(text: &str, ends: [char; 2]) -> (&str, &str) {
 }
 
 /// Parses `bytes first-last/total` of a 206; the total may be unknown.
-pub(super) fn content_range(field: &str) -> Option<(u64, u64, Option<u64>)> {
+#[must_use]
+pub fn content_range(field: &str) -> Option<(u64, u64, Option<u64>)> {
     let (range, total) = field.trim().strip_prefix("bytes ")?.trim().split_once('/')?;
     let (first, last) = range.split_once('-')?;
     let (first, last) = (first.parse().ok()?, last.parse().ok()?);
@@ -52,7 +54,8 @@ pub(super) fn content_range(field: &str) -> Option<(u64, u64, Option<u64>)> {
 }
 
 /// Parses `Retry-After`, in seconds or as a date.
-pub(super) fn retry_after(field: &str, now: SystemTime) -> Option<Duration> {
+#[must_use]
+pub fn retry_after(field: &str, now: SystemTime) -> Option<Duration> {
     let field = field.trim();
     if let Ok(seconds) = field.parse() {
         return Some(Duration::from_secs(seconds));
@@ -62,7 +65,8 @@ pub(super) fn retry_after(field: &str, now: SystemTime) -> Option<Duration> {
 }
 
 /// Returns a media type without parameters, in lower case.
-pub(super) fn essence(content_type: &str) -> String {
+#[must_use]
+pub fn essence(content_type: &str) -> String {
     content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase()
 }
 

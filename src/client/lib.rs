@@ -3,7 +3,7 @@
 //! All content is checked against its digest before it counts, every body and loop has a bound, and
 //! credentials go to no host but the registry's own and the token server that it names. Writes files only
 //! through [`layout`](quinistry_oci::layout), prints nothing, keeps no state between programs. Called by
-//! `chain`, the operator and the command line.
+//! `chain`, the operator and the command line; `upstream` uses its grammar, TLS, proxies and credentials alone.
 //!
 //! Manifests are read first, within bounds that hold against a hostile registry; then blobs are transferred,
 //! several at once, over HTTP/1.1.
@@ -16,12 +16,12 @@ use quinistry_oci::{Digest, ImageReference, RepositoryName};
 mod auth;
 mod blob;
 mod bounds;
-mod challenge;
+pub mod challenge;
 mod copy;
 mod credentials;
 mod endpoint;
 mod error;
-mod headers;
+pub mod headers;
 mod lists;
 mod login;
 mod manifest;
@@ -32,7 +32,7 @@ mod progress;
 pub mod proxy;
 mod pull;
 mod push;
-mod redirect;
+pub mod redirect;
 mod referrers;
 mod referrers_tag;
 mod request;
@@ -48,7 +48,9 @@ mod verify;
 pub use blob::BlobStream;
 pub use copy::CopyReport;
 pub use credentials::{CredentialError, Credentials, DockerConfig, Secret};
+pub use endpoint::Resolver;
 pub use error::{BoxError, Cause, ClientError, Hint};
+pub use lists::next_page;
 pub use login::LoginCheck;
 pub use manifest::{Document, MAX_MANIFEST_BYTES, Manifest};
 pub use parallel::BLOBS_AT_ONCE;
@@ -58,10 +60,11 @@ pub use pull::Selected;
 pub use push::PushReport;
 pub use source::{BlobLocation, LayoutSource, PushSource, RemoteSource};
 pub use tls::{
-    ClientCertificate, TlsFault, TlsOptions, authorities_of_the_machine, configuration_with,
-    default_configuration, host_folders, verifier_of_nothing,
+    ClientCertificate, TlsFault, TlsOptions, authorities_of_the_machine, default_configuration, host_folders,
+    tls_configuration, verifier_of_nothing,
 };
-pub use transport::client_builder;
+pub use token_response::TokenResponse;
+pub use transport::{USER_AGENT, client_builder};
 pub use verify::VerifyReport;
 
 use endpoint::{Endpoint, Scheme};

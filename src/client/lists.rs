@@ -137,7 +137,8 @@ impl Client {
 
 /// Returns the next page of a list by its link, at the origin of this page; `None` if the link leads to
 /// another host. A registry behind a proxy that ends TLS calls itself `http`, and may not know its own port.
-pub(super) fn next_page(page: &Url, link: &str) -> Option<Url> {
+#[must_use]
+pub fn next_page(page: &Url, link: &str) -> Option<Url> {
     let link = page.join(link).ok()?;
     let is_own = link.host_str() == page.host_str() && (link.port().is_none() || link.port() == page.port());
     let is_web = matches!(link.scheme(), "http" | "https");

@@ -50,7 +50,8 @@ impl Proxies {
 
     /// Reads `HTTP_PROXY`, `HTTPS_PROXY` and `NO_PROXY`, in upper or lower case, and `ALL_PROXY` in place of
     /// a missing one of the first two.
-    fn new(variable: impl Fn(&str) -> Option<String>) -> Self {
+    #[must_use]
+    pub fn new(variable: impl Fn(&str) -> Option<String>) -> Self {
         let given = |name: &str| variable(name).filter(|value| !value.trim().is_empty());
         let either = |name: &str| given(name).or_else(|| given(&name.to_ascii_lowercase()));
         // A CGI program's `HTTP_PROXY` is the field `Proxy` of a client's request: <https://httpoxy.org>
@@ -63,6 +64,11 @@ impl Proxies {
             https: proxy(either("HTTPS_PROXY")),
             direct: either("NO_PROXY").iter().flat_map(|list| list.split(',')).filter_map(entry).collect(),
         }
+    }
+
+    /// Returns the host names of the proxies, without ports.
+    pub fn hosts(&self) -> impl Iterator<Item = &str> {
+        [&self.http, &self.https].into_iter().filter_map(|proxy| proxy.as_ref()?.host_str())
     }
 
     /// Returns the proxy for an address, or `None` for a direct connection.

@@ -11,17 +11,21 @@ pub(super) const MAX_REDIRECTS: usize = 10;
 
 /// Request that a redirect asks for.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Hop {
-    pub(super) url: Url,
-    pub(super) method: Method,
+pub struct Hop {
+    /// Address of the request.
+    pub url: Url,
+    /// Method of the request.
+    pub method: Method,
     /// True if the next request carries the body and its headers.
-    pub(super) with_body: bool,
+    pub with_body: bool,
 }
 
 // === impl Hop ===
 
 impl Hop {
-    pub(super) fn first(method: &Method, url: &Url) -> Self {
+    /// Returns the request that no redirect has led to.
+    #[must_use]
+    pub fn first(method: &Method, url: &Url) -> Self {
         Self { url: url.clone(), method: method.clone(), with_body: true }
     }
 
@@ -29,7 +33,7 @@ impl Hop {
     ///
     /// Only 303 changes the method: the older habit of turning a POST into a GET on 301 and 302, which the
     /// RFC permits, would never be what a registry means.
-    pub(super) fn next(&self, status: StatusCode, headers: &HeaderMap) -> Result<Option<Self>, &'static str> {
+    pub fn next(&self, status: StatusCode, headers: &HeaderMap) -> Result<Option<Self>, &'static str> {
         let see_other = match status.as_u16() {
             301 | 302 | 307 | 308 => false,
             303 => true,
@@ -54,7 +58,8 @@ impl Hop {
 }
 
 /// Returns the text of an address without the parts that may be secret: user, password and query.
-pub(super) fn address(url: &Url) -> Cow<'_, str> {
+#[must_use]
+pub fn address(url: &Url) -> Cow<'_, str> {
     if url.username().is_empty() && url.password().is_none() && url.query().is_none() {
         return Cow::Borrowed(url.as_str());
     }

@@ -67,9 +67,10 @@ pub fn default_configuration() -> ClientConfig {
     configuration(&TlsOptions::default(), None).expect("no file is named that could be missing")
 }
 
-/// Returns the configuration of TLS connections that trust the certificates in a PEM file, too.
-pub fn configuration_with(ca: &Path) -> Result<ClientConfig, ClientError> {
-    configuration(&TlsOptions { ca: Some(ca.to_owned()), ..TlsOptions::default() }, None)
+/// Returns the configuration of TLS connections with these options, for HTTP clients other than
+/// [`Client`](super::Client). Fails if a file that the options name cannot be read.
+pub fn tls_configuration(options: &TlsOptions) -> Result<ClientConfig, ClientError> {
+    configuration(options, None)
 }
 
 /// Returns the certificates of the machine's store, for other TLS than that of [`Client`](super::Client).

@@ -13,7 +13,7 @@ const MAX_TOKEN_LIFETIME_SECONDS: u64 = 24 * 3600;
 
 /// Response of a token server.
 #[derive(Deserialize)]
-pub(super) struct TokenResponse {
+pub struct TokenResponse {
     token: Option<String>,
     access_token: Option<String>,
     /// Lifetime in seconds, of any JSON type: servers also send text.
@@ -25,12 +25,15 @@ pub(super) struct TokenResponse {
 
 impl TokenResponse {
     /// Returns the token itself: servers fill either field, or both.
-    pub(super) fn text(&self) -> Option<&str> {
+    #[must_use]
+    pub fn text(&self) -> Option<&str> {
         let given = |text: &'_ Option<String>| text.as_deref().is_some_and(|text| !text.is_empty());
         [&self.token, &self.access_token].into_iter().find(|text| given(text))?.as_deref()
     }
 
-    pub(super) fn lifetime(&self) -> Duration {
+    /// Returns the time for which the token is valid, within bounds.
+    #[must_use]
+    pub fn lifetime(&self) -> Duration {
         let number = match &self.expires_in {
             Value::Number(number) => number.as_f64(),
             Value::String(text) => text.trim().parse().ok(),

@@ -42,7 +42,7 @@ pub fn client_builder(options: &TlsOptions) -> Result<reqwest::ClientBuilder, Cl
 }
 
 /// Name and version of the program, for servers.
-const USER_AGENT: &str = concat!("quinistry/", env!("CARGO_PKG_VERSION"));
+pub const USER_AGENT: &str = concat!("quinistry/", env!("CARGO_PKG_VERSION"));
 
 fn proxy_of_the_environment() -> reqwest::Proxy {
     let proxies = Proxies::from_env();

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 
-use crate::client::{TlsFault, configuration_with, default_configuration};
+use crate::client::{TlsFault, TlsOptions, default_configuration, tls_configuration};
 use crate::http::LocalAddress;
 use crate::oci::escape::Escaped;
 use crate::registry::ClientTls;
@@ -20,7 +20,10 @@ fn endpoint(settings: &EndpointSettings) -> anyhow::Result<Arc<PreparedEndpoint>
     let failed = || format!("failed to prepare endpoint {} of notifications", Escaped(&settings.name));
     let tls = client_tls();
     let tls = match &settings.ca {
-        Some(ca) => ClientTls { configuration: configuration_with(ca).with_context(failed)?, ..tls },
+        Some(ca) => {
+            let options = TlsOptions { ca: Some(ca.clone()), ..TlsOptions::default() };
+            ClientTls { configuration: tls_configuration(&options).with_context(failed)?, ..tls }
+        }
         None => tls,
     };
     Ok(Arc::new(PreparedEndpoint::new(settings.clone(), &tls).with_context(failed)?))

@@ -37,7 +37,7 @@ pub(super) async fn get(name: &str, server: &str) -> Result<Option<Credentials>,
 }
 
 /// Parses the output of `get`. Helpers without credentials print nothing, `null`, or empty texts.
-fn parse(output: &[u8]) -> Result<Option<Credentials>, &'static str> {
+pub(super) fn parse(output: &[u8]) -> Result<Option<Credentials>, &'static str> {
     if output.trim_ascii().is_empty() {
         return Ok(None);
     }
