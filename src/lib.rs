@@ -11,13 +11,15 @@
 //! - [`bucket`]: object stores as the storage of a registry.
 //! - [`http`]: server parts: a listener with limits per client, shutdown and telemetry.
 //! - [`client`]: pulls from and pushes to any registry.
+//! - [`upstream`]: the registries that a pull-through cache asks.
 //! - [`registry`]: the registry's HTTP API over the quine and the store.
 //! - [`crd`], [`seed`], [`operator`], [`install`]: Kubernetes: the resource definition; generation 0; the operator
 //!   that raises generations on nodes; `up`, `down`, `check` and `status` for a cluster without an image of quinistry.
 //! - [`chain`]: generations on one machine, each pulled from the one before and proven equal to it.
 //! - [`cli`]: the program's subcommands, one file each.
 //!
-//! `oci ← quine`, `oci ← store`, `store ← bucket`, `oci ← client`, `{oci, quine, store, http} ← registry`,
+//! `oci ← quine`, `oci ← store`, `store ← bucket`, `oci ← client`, `{oci, client} ← upstream`,
+//! `{oci, quine, store, http} ← registry`,
 //! `{oci, quine, client, http} ← {crd, seed, operator, install}`, `{oci, quine, client} ← chain`, everything `← cli`.
 //! The registry and the Kubernetes crates never import each other, and `http` imports none of the others.
 
@@ -32,5 +34,6 @@ pub use quinistry_oci::{self as oci, escape, layout};
 pub use quinistry_quine as quine;
 pub use quinistry_registry as registry;
 pub use quinistry_store as store;
+pub use quinistry_upstream as upstream;
 
 use quinistry_http::{nss, shutdown, telemetry};

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::process::Command;
 
 /// Each crate of the workspace, with those that it may use.
-const ARROWS: [(&str, &[&str]); 11] = [
+const ARROWS: [(&str, &[&str]); 12] = [
     ("quinistry-oci", &[]),
     ("quinistry-http", &[]),
     ("quinistry-yaml", &[]),
@@ -13,6 +13,7 @@ const ARROWS: [(&str, &[&str]); 11] = [
     ("quinistry-bucket", &["quinistry-oci", "quinistry-store"]),
     ("quinistry-fetch", &["quinistry-oci", "quinistry-store"]),
     ("quinistry-client", &["quinistry-oci"]),
+    ("quinistry-upstream", &["quinistry-client", "quinistry-fetch", "quinistry-oci"]),
     (
         "quinistry-registry",
         &["quinistry-http", "quinistry-oci", "quinistry-quine", "quinistry-store", "quinistry-yaml"],
@@ -32,6 +33,7 @@ const ARROWS: [(&str, &[&str]); 11] = [
             "quinistry-quine",
             "quinistry-registry",
             "quinistry-store",
+            "quinistry-upstream",
             "quinistry-yaml",
         ],
     ),
