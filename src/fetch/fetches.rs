@@ -80,6 +80,9 @@ pub struct Request {
     /// for this repository. Otherwise only a fetch for the same repository is joined, since a digest alone must not
     /// open what another repository has.
     pub is_proven: bool,
+    /// Longest blob that is stored for this request, in bytes; `Some(0)` if none is, but an empty one. The limit of
+    /// [`FetchOptions`] holds as well.
+    pub max_stored_bytes: Option<u64>,
 }
 
 /// Answer to a client.
@@ -212,7 +215,10 @@ impl Fetches {
 
     /// Returns the store, unless the blob is known to be too long for it.
     fn store_for(&self, request: &Request) -> Option<Store> {
-        self.0.store.clone().filter(|_| !request.length.is_some_and(|length| self.is_too_long(length)))
+        self.0
+            .store
+            .clone()
+            .filter(|_| !request.length.is_some_and(|length| self.is_too_long(request, length)))
     }
 
     async fn pass_through(&self, request: Request) -> Result<Opened, FetchError> {
@@ -244,8 +250,9 @@ impl Fetches {
     }
 
     /// Returns true if a blob of this length is not stored.
-    pub(crate) fn is_too_long(&self, length: u64) -> bool {
-        self.0.options.max_stored_bytes.is_some_and(|max| length > max)
+    pub(crate) fn is_too_long(&self, request: &Request, length: u64) -> bool {
+        let limits = [self.0.options.max_stored_bytes, request.max_stored_bytes];
+        limits.into_iter().flatten().any(|max| length > max)
     }
 
     /// Returns a wait for a permit to fetch a blob that is stored.

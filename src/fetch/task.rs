@@ -167,7 +167,7 @@ impl Task {
     async fn begin_staging(&mut self) -> Result<(Staging, Content), Outcome> {
         let length = self.transfer.length().ok_or(Outcome::Unstaged)?;
         let (store, digest) = (self.store.clone(), self.request.digest.clone());
-        if self.fetches.is_too_long(length) {
+        if self.fetches.is_too_long(&self.request, length) {
             return Err(Outcome::Unstaged);
         }
         let promised = self.fetches.promised_room().clone();

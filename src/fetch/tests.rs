@@ -36,6 +36,7 @@ fn request(source: &Arc<Scripted>, bytes: &Bytes) -> Request {
         source: source.clone(),
         repository: repository("cache/a"),
         is_proven: false,
+        max_stored_bytes: None,
     }
 }
 

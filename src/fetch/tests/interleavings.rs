@@ -126,6 +126,7 @@ async fn round(seed: u64, is_stored: bool) {
         source,
         repository: repository("cache/a"),
         is_proven: false,
+        max_stored_bytes: None,
     };
     let clients = (0..number).map(|_| tokio::spawn(client(fetches.clone(), request.clone(), random.fork())));
     for ended in future::join_all(clients).await {
