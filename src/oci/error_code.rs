@@ -4,8 +4,8 @@
 
 use serde::{Deserialize, Serialize};
 
-/// A code of the distribution-spec, section Error Codes, or [`Unavailable`](Self::Unavailable) of distribution. No
-/// others are ever sent.
+/// A code of the distribution-spec, section Error Codes, or [`Unavailable`](Self::Unavailable) or
+/// [`Unknown`](Self::Unknown) of distribution. No others are ever sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 #[allow(missing_docs, reason = "the names tell the codes")]
@@ -26,6 +26,7 @@ pub enum ErrorCode {
     #[serde(rename = "TOOMANYREQUESTS")]
     TooManyRequests,
     Unavailable,
+    Unknown,
 }
 
 /// `{"errors":[…]}`.

@@ -9,7 +9,7 @@ pub(crate) mod dispatch;
 mod handlers;
 mod method;
 mod panic;
-mod query;
+pub(crate) mod query;
 pub(crate) mod references;
 mod request_body;
 pub(crate) mod response;

@@ -33,6 +33,7 @@ mod tag_policies;
 #[cfg(test)]
 mod tests;
 mod upload_expiry;
+mod upstreams;
 
 use std::convert::Infallible;
 use std::num::NonZero;
@@ -43,6 +44,7 @@ use std::task::{Context, Poll};
 use axum::Router;
 use axum::extract::Request;
 use axum::response::Response;
+use quinistry_fetch::{FetchOptions, Fetches};
 use quinistry_oci::{Digest, RepositoryName};
 use quinistry_quine::Quine;
 use quinistry_store::{HealSource, Store, StoreError};
@@ -55,6 +57,7 @@ use self::builtin::Builtin;
 use self::deletion_events::DeletionEvents;
 use self::health::Health;
 use self::keyed_queue::KeyedQueue;
+use self::metrics::UpstreamMetrics;
 use self::settings::SettingsCell;
 
 pub use quinistry_http::{Limits, serve};
@@ -69,6 +72,10 @@ pub use self::settings::{
     Audit, ExtraHeaders, ExtraHeadersError, PageLimits, PullRecording, PullingClient, QuotaPolicies,
     QuotaPolicy, Redirects, RepositoryClass, RequiredEntries, RequiredPlatform, Scrub, Settings, TagPolicies,
     TagPolicy, UploadExpiry, UrlRules, Validation,
+};
+pub use self::upstreams::{
+    InsecureUpstream, MissingPolicy, Namespace, NamespaceError, UpstreamCredentials, UpstreamSettings,
+    UpstreamTableError, Upstreams,
 };
 
 /// Most manifests that are read from the storage at once: each may be long, and is in memory while it is
@@ -119,6 +126,9 @@ struct LimitedStore {
     list_permits: Arc<Semaphore>,
     /// Secret of upload sessions that the storage holds, for replicas that share no other one.
     stored_upload_secret: Arc<OnceCell<UploadSecret>>,
+    /// Fetches of blobs of upstreams.
+    fetches: Fetches,
+    upstream_metrics: Arc<UpstreamMetrics>,
 }
 
 impl State {
@@ -204,6 +214,12 @@ impl State {
         self.0.settings.current().access.as_ref()?.token_issuer.clone()
     }
 
+    /// Returns the metrics of upstreams, if there is a store for their content.
+    #[must_use]
+    pub fn upstream_metrics(&self) -> Option<Arc<UpstreamMetrics>> {
+        self.0.stored.as_ref().map(|stored| stored.upstream_metrics.clone())
+    }
+
     /// Has `observer` measure, log and gate the requests.
     #[must_use]
     pub fn with_observer(self, observer: Observer) -> Self {
@@ -253,10 +269,15 @@ impl State {
 }
 
 impl Inner {
-    /// Gives the store the rules of the current settings, as far as these differ from the former ones.
+    /// Gives the store the rules of the current settings, as far as these differ from the former ones, and has the
+    /// metrics of their upstreams.
     fn limit_store(&self, former: Option<&Settings>) {
-        let Some(LimitedStore { store, .. }) = &self.stored else { return };
+        let Some(stored) = &self.stored else { return };
+        let store = &stored.store;
         let current = self.settings.current();
+        if let Some(upstreams) = &current.upstreams {
+            upstreams.register(stored);
+        }
         store.set_tag_rules(current.tags.clone().map(|tags| tags as _));
         // Other quotas mean that the usage is found again.
         if former.is_none_or(|former| former.quotas != current.quotas) {
@@ -316,7 +337,11 @@ impl LimitedStore {
     fn new(store: Store) -> Self {
         let semaphore = |permits| Arc::new(Semaphore::new(permits));
         let processors = std::thread::available_parallelism().map_or(1, NonZero::get);
+        let upstream_metrics = Arc::<UpstreamMetrics>::default();
+        let fetches = Fetches::new(Some(store.clone()), FetchOptions::default());
         Self {
+            fetches: fetches.with_observer(upstream_metrics.clone()),
+            upstream_metrics,
             store,
             write_permits: semaphore(MAX_CONCURRENT_WRITES),
             lookup_permits: semaphore(MAX_CONCURRENT_BLOB_LOOKUPS),

@@ -12,6 +12,7 @@ mod labels;
 mod notifications;
 mod page;
 mod scrub;
+mod upstreams;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -33,6 +34,8 @@ pub use self::auth::{AuthMethod, AuthMetrics};
 pub use self::collection::CollectionMetrics;
 pub use self::labels::Driver;
 pub(crate) use self::labels::{Code, EndpointLabel, MethodLabel};
+pub use self::upstreams::UpstreamMetrics;
+pub(crate) use self::upstreams::{ContentCounts, UpstreamCounts};
 
 /// Upper bounds of the buckets for the durations of requests in seconds, as distribution has them.
 const REQUEST_SECONDS: [f64; 13] =
@@ -74,6 +77,7 @@ pub struct RegistryMetrics {
     file_reload_failures: FileReloadFailures,
     tls: OnceLock<Arc<TlsServer>>,
     notifications: OnceLock<Arc<Notifications>>,
+    upstreams: OnceLock<Arc<UpstreamMetrics>>,
 }
 
 /// Metrics of requests.
@@ -137,6 +141,7 @@ impl Default for RegistryMetrics {
             file_reload_failures: FileReloadFailures::default(),
             tls: OnceLock::new(),
             notifications: OnceLock::new(),
+            upstreams: OnceLock::new(),
         }
     }
 }
@@ -180,6 +185,11 @@ impl RegistryMetrics {
     /// Shows the numbers of collection. A second value is ignored.
     pub fn watch_collection(&self, collection: Arc<CollectionMetrics>) {
         let _ = self.collection.set(collection);
+    }
+
+    /// Shows the numbers of upstreams. A second value is ignored.
+    pub fn watch_upstreams(&self, upstreams: Arc<UpstreamMetrics>) {
+        let _ = self.upstreams.set(upstreams);
     }
 
     /// Shows the certificate and the handshakes of a listener. A second one is ignored.

@@ -14,6 +14,7 @@ use crate::collection::CollectionSettings;
 use crate::notifications::Notifier;
 use crate::observer::Observer;
 use crate::retention::Retention;
+use crate::upstreams::Upstreams;
 
 pub use crate::api::response::extra_headers::{ExtraHeaders, ExtraHeadersError};
 pub use crate::api::trail::Audit;
@@ -67,6 +68,8 @@ pub struct Settings {
     pub pulls: Option<PullRecording>,
     /// Retention of tags before each collection, if there is one.
     pub retention: Option<Arc<Retention>>,
+    /// Registries that this one asks for what it does not have, if there are any.
+    pub upstreams: Option<Arc<Upstreams>>,
     /// Log of writes, refusals and failed logins, if there is one.
     pub audit: Option<Audit>,
     /// Endpoints that get events of pushes, pulls and deletions, if there are any.
@@ -97,6 +100,7 @@ impl Default for Settings {
             quotas: None,
             pulls: None,
             retention: None,
+            upstreams: None,
             audit: None,
             notifier: None,
             observer: None,

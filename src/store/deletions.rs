@@ -36,6 +36,8 @@ pub enum DeletionActor {
     Collection,
     /// Scrub, which deletes damaged bytes.
     Scrub,
+    /// Pulling through, which deletes tags that an upstream has removed.
+    Upstream,
 }
 
 /// Subject of a deletion.
@@ -125,6 +127,7 @@ impl DeletionActor {
             Self::Retention => "retention",
             Self::Collection => "collection",
             Self::Scrub => "scrub",
+            Self::Upstream => "upstream",
         }
     }
 }

@@ -16,7 +16,14 @@ const ARROWS: [(&str, &[&str]); 12] = [
     ("quinistry-upstream", &["quinistry-client", "quinistry-fetch", "quinistry-oci"]),
     (
         "quinistry-registry",
-        &["quinistry-http", "quinistry-oci", "quinistry-quine", "quinistry-store", "quinistry-yaml"],
+        &[
+            "quinistry-fetch",
+            "quinistry-http",
+            "quinistry-oci",
+            "quinistry-quine",
+            "quinistry-store",
+            "quinistry-yaml",
+        ],
     ),
     (
         "quinistry-kube",

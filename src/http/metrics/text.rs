@@ -108,6 +108,19 @@ impl Exposition {
         self.series(name, "counter", help, series);
     }
 
+    /// Writes the series of a histogram: the values of its labels, and the histogram.
+    pub fn histograms<'a, const N: usize>(
+        &mut self,
+        name: &str,
+        help: &str,
+        series: impl IntoIterator<Item = ([(&'a str, &'a str); N], &'a Histogram)>,
+    ) {
+        self.describe(name, Histogram::TYPE, help);
+        for (labels, histogram) in series {
+            histogram.write(self, name, &labels);
+        }
+    }
+
     fn series<'a, const N: usize>(
         &mut self,
         name: &str,

@@ -67,6 +67,8 @@ pub(crate) enum AccessTarget<'a> {
     NoStorage,
     /// Another repository, in a registry with storage.
     Stored(&'a Settings),
+    /// Repository of an upstream, which clients read and whose stored copies they may delete.
+    Upstream(&'a Settings),
 }
 
 /// Fails unless the settings permit what the request asks for.
@@ -77,7 +79,14 @@ pub(crate) fn authorize(
 ) -> Result<AccessAction, Error> {
     match (AccessAction::of(route, method), target) {
         (_, AccessTarget::Builtin) if method != Method::Read => Err(method::BUILTIN_IS_READ_ONLY),
-        (Some(AccessAction::Delete), AccessTarget::Stored(settings)) if !settings.delete => {
+        (Some(AccessAction::Push), AccessTarget::Upstream(_)) => Err(match method {
+            // No upload session exists.
+            Method::Read => Error::UploadUnknown,
+            _ => method::upstream_is_read_only(route),
+        }),
+        (Some(AccessAction::Delete), AccessTarget::Stored(settings) | AccessTarget::Upstream(settings))
+            if !settings.delete =>
+        {
             Err(method::method_not_allowed(route, settings))
         }
         // Where nothing can be written, no upload session exists. Writes are refused before the name of the
@@ -88,7 +97,9 @@ pub(crate) fn authorize(
         (Some(AccessAction::Push), AccessTarget::Stored(settings)) if settings.read_only => {
             Err(Error::UploadUnknown)
         }
-        (None, AccessTarget::Stored(settings)) => Err(method::method_not_allowed(route, settings)),
+        (None, AccessTarget::Stored(settings) | AccessTarget::Upstream(settings)) => {
+            Err(method::method_not_allowed(route, settings))
+        }
         (Some(action), _) => Ok(action),
     }
 }
@@ -147,6 +158,15 @@ mod tests {
         assert_eq!(of_reads(AccessTarget::Builtin), reads);
         assert_eq!(of_reads(AccessTarget::NoStorage), reads);
         assert!(PATHS.iter().all(|path| permitted(path, AccessTarget::Builtin).ends_with("----")));
+    }
+
+    #[test]
+    fn repositories_of_an_upstream_are_read_and_their_copies_deleted() {
+        let (all, kept) = (Settings::default(), Settings { delete: false, ..Settings::default() });
+        let of_all = PATHS.map(|path| permitted(path, AccessTarget::Upstream(&all)));
+        assert_eq!(of_all, ["i----", "l----", "r----", "r---d", "r---d", "-----", "?----", "r----"]);
+        let of_kept = PATHS.map(|path| permitted(path, AccessTarget::Upstream(&kept)));
+        assert_eq!(of_kept, ["i----", "l----", "r----", "r----", "r----", "-----", "?----", "r----"]);
     }
 
     #[test]

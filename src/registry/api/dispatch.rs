@@ -19,6 +19,7 @@ use http_body_util::BodyExt as _;
 use super::access::{self, AccessAction, AccessTarget};
 use super::authorization::{self, AskedAccess};
 use super::handlers::tokens::{TokenEndpoint, TokenRoute};
+use super::handlers::upstreams::{self, UpstreamRequest};
 use super::handlers::{blobs, listing, manifests, referrers, uploads};
 use super::method::{self, Method};
 use super::panic;
@@ -129,13 +130,19 @@ async fn call_handler(
     }
     let stored = state.0.stored.as_ref();
     let method = Method::from_http(&request.method, stored.map(|_| settings))?;
-    let route = route?;
+    let mut route = route?;
     let builtin = state.0.builtin.as_ref();
     // The built-in repository hides content that was pushed under its name before.
     let of_builtin = builtin.filter(|_| route.name().is_some_and(Builtin::is_builtin));
+    let upstreams = settings.upstreams.as_ref().filter(|_| of_builtin.is_none() && stored.is_some());
+    let located = match upstreams {
+        None => None,
+        Some(upstreams) => upstreams.locate(&mut route, Query::from_uri(&request.uri))?,
+    };
     let target = match (of_builtin, stored) {
         (Some(_), _) => AccessTarget::Builtin,
         (None, None) => AccessTarget::NoStorage,
+        (None, Some(_)) if located.is_some() => AccessTarget::Upstream(settings),
         (None, Some(_)) => AccessTarget::Stored(settings),
     };
     if let Some(action) = AccessAction::of(&route, method) {
@@ -159,7 +166,19 @@ async fn call_handler(
         Some(stored) => {
             let announcer = Announcer::of(settings, request, id, &caller, &state.0.prefix);
             let client = (&caller, builtin.is_some(), &announcer);
-            Box::pin(handle_stored(stored, settings, client, route, method, request, body)).await
+            let Some(located) = located else {
+                return Box::pin(handle_stored(stored, settings, client, route, method, request, body)).await;
+            };
+            let asked = UpstreamRequest { stored, settings, caller: &caller, located: &located, request };
+            let mut response = if method == Method::Read {
+                Box::pin(asked.read(route)).await?
+            } else {
+                // Deletions, of stored copies.
+                located.upstream.forget(&located.repository.name);
+                Box::pin(handle_stored(stored, settings, client, route, method, request, body)).await?
+            };
+            upstreams::note_namespace(&mut response, &located);
+            Ok(response)
         }
         None => handle_without_storage(settings, builtin.is_some(), &caller, route, request).await,
     }
@@ -289,7 +308,7 @@ async fn handle_builtin(
 ) -> Result<Response, Error> {
     let query = Query::from_uri(&request.uri);
     match route {
-        Route::Tags { name } => listing::builtin_tags(&name, builtin.tags(), query, settings.pages).await,
+        Route::Tags { name } => listing::known_tags(&name, builtin.tags(), query, settings.pages).await,
         Route::Manifest { reference, .. } => builtin.manifest(&reference)?.respond(request),
         Route::Blob { digest, .. } => builtin.blob(&digest)?.respond(request),
         Route::Referrers { name, digest } => referrers::list(None, name, &digest, query).await,

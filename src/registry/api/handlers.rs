@@ -7,3 +7,4 @@ pub(super) mod referrers;
 mod remote_blobs;
 pub(super) mod tokens;
 pub(super) mod uploads;
+pub(super) mod upstreams;

@@ -25,6 +25,15 @@ const READ: &str = "GET, HEAD";
 pub(crate) const BUILTIN_IS_READ_ONLY: Error =
     Error::Method { why: "the built-in repository is read-only", allow: Cow::Borrowed(READ) };
 
+/// Returns the refusal of a write to a repository of an upstream.
+pub(crate) fn upstream_is_read_only(route: &Route) -> Error {
+    let allow = match route {
+        Route::Manifest { .. } | Route::Blob { .. } => "GET, HEAD, DELETE",
+        _ => READ,
+    };
+    Error::Method { why: "repositories of an upstream are read-only", allow: allow.into() }
+}
+
 impl Method {
     /// All methods, in the order of the `Allow` header.
     pub(crate) const ALL: [Self; 5] = [Self::Read, Self::Post, Self::Patch, Self::Put, Self::Delete];

@@ -108,6 +108,19 @@ impl Route {
 }
 
 impl Route {
+    /// Replaces the repository of the endpoint, if it has one.
+    pub(crate) fn replace_name(&mut self, new: RepositoryName) {
+        match self {
+            Self::Base | Self::Catalog => {}
+            Self::Blob { name, .. }
+            | Self::Manifest { name, .. }
+            | Self::Uploads { name }
+            | Self::Upload { name, .. }
+            | Self::Tags { name }
+            | Self::Referrers { name, .. } => *name = new,
+        }
+    }
+
     /// Returns the repository of the endpoint, if it has one.
     pub(crate) const fn name(&self) -> Option<&RepositoryName> {
         match self {

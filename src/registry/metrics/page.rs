@@ -79,6 +79,9 @@ impl RegistryMetrics {
         if let Some(notifications) = self.notifications.get() {
             super::notifications::write(&mut page, &notifications.statistics());
         }
+        if let Some(upstreams) = self.upstreams.get() {
+            upstreams.write(&mut page);
+        }
         page.into_text()
     }
 }

@@ -31,8 +31,8 @@ struct CatalogResponse {
     repositories: Vec<String>,
 }
 
-/// Lists the tags of the built-in repository.
-pub(crate) async fn builtin_tags(
+/// Lists sorted tags that are in memory, as those of the built-in repository.
+pub(crate) async fn known_tags(
     name: &RepositoryName,
     tags: &[Tag],
     query: Query<'_>,

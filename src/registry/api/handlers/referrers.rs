@@ -21,11 +21,14 @@ use crate::{LimitedStore, PageLimits};
 const FILTERS_APPLIED: HeaderName = HeaderName::from_static("oci-filters-applied");
 
 /// Most bytes of descriptors in a response: some clients read no more than 4 MiB of JSON.
-const MAX_DESCRIPTOR_BYTES: usize = 2 * 1024 * 1024;
+pub(super) const MAX_DESCRIPTOR_BYTES: usize = 2 * 1024 * 1024;
+
+/// Page of referrers, and whether there are more.
+pub(super) type Found = Referrers;
 
 /// Looks up referrers, and returns them with a permit to make a list. If a repository's list of referrers
 /// must be made first, only one of the requests for it does so.
-async fn look_up<'a>(
+pub(super) async fn look_up<'a>(
     stored: &'a LimitedStore,
     name: &RepositoryName,
     subject: &Digest,
@@ -60,26 +63,33 @@ pub(crate) async fn list(
     let subject = references::digest(digest)?;
     let types: Vec<String> = query.all("artifactType").map(Into::into).collect();
     let page = listing::parse_page(query, PageLimits::REFERRERS)?;
-    let mut found = ([].into(), false);
+    let mut found: Found = ([].into(), false);
     let mut _list_permit = None;
     if let (Some(stored), Some(subject)) = (stored, &subject) {
         let (all, list_permit) = look_up(stored, &name, subject, &types, &page).await?;
         (found, _list_permit) = (all, Some(list_permit));
     }
     let (manifests, more) = found;
+    respond(&name, subject.as_ref(), (manifests.to_vec(), more), &types, &page).await
+}
+
+/// Responds with a page of referrers, and a link to the next one if there are more.
+pub(super) async fn respond(
+    name: &RepositoryName,
+    subject: Option<&Digest>,
+    (manifests, more): (Vec<Descriptor>, bool),
+    types: &[String],
+    page: &Page,
+) -> Result<Response, Error> {
     let next = manifests.last().filter(|_| more).zip(subject).map(|(last, subject): (&Descriptor, _)| {
         let mut query = form_urlencoded::Serializer::new(String::new());
         query.append_pair("n", &page.size.to_string()).append_pair("last", last.digest.as_str());
-        for wanted in &types {
+        for wanted in types {
             query.append_pair("artifactType", wanted);
         }
         format!("</v2/{name}/referrers/{subject}?{}>; rel=\"next\"", query.finish())
     });
-    let index = ImageIndex {
-        manifests: manifests.to_vec(),
-        media_type: Some(media_type::OCI_INDEX.into()),
-        schema_version: 2,
-    };
+    let index = ImageIndex { manifests, media_type: Some(media_type::OCI_INDEX.into()), schema_version: 2 };
     let mut response = json_within_budget(&index).await?;
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(media_type::OCI_INDEX));

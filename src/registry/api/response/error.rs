@@ -20,6 +20,7 @@ use super::served_content::ascii;
 use crate::api::route::RouteError;
 use crate::auth::InvalidHost;
 use crate::auth::issue::TokenRequestError;
+use crate::upstreams::NamespaceError;
 
 /// Seconds after which a client may repeat a request that exceeded a limit or could not be stored.
 const RETRY_AFTER_SECONDS: HeaderValue = HeaderValue::from_static("5");
@@ -114,6 +115,19 @@ pub(crate) enum Error {
     FormType,
     #[error("form is longer than 8 KiB")]
     FormTooLong,
+    /// Namespace that is not a host.
+    #[error("namespace 'ns' {0}")]
+    Namespace(NamespaceError),
+    #[error("request has more than one namespace 'ns'")]
+    RepeatedNamespace,
+    /// Upstream that limits requests, and has given nothing that could be served.
+    #[error("the upstream of this repository limits requests; try again in {retry_after_seconds} s")]
+    UpstreamLimited { retry_after_seconds: u64 },
+    /// Upstream that has given nothing that could be served.
+    #[error(
+        "the upstream of this repository gives no valid answer, and nothing is stored here; try again later"
+    )]
+    UpstreamFailed,
     /// Fault of the server.
     #[error("internal error; see the server's log")]
     Internal,
@@ -147,7 +161,10 @@ impl Error {
             // The specification has no code for an undefined path; the nearest one is that of an unknown
             // name.
             Self::Route(RouteError::Unknown) | Self::NameUnknown => (S::NOT_FOUND, C::NameUnknown),
-            Self::Route(RouteError::Name(_)) | Self::Tag(_) => (S::BAD_REQUEST, C::NameInvalid),
+            Self::Route(RouteError::Name(_))
+            | Self::Tag(_)
+            | Self::Namespace(_)
+            | Self::RepeatedNamespace => (S::BAD_REQUEST, C::NameInvalid),
             Self::Method { .. } => (S::METHOD_NOT_ALLOWED, C::Unsupported),
             Self::ManifestUnknown => (S::NOT_FOUND, C::ManifestUnknown),
             Self::BlobUnknown => (S::NOT_FOUND, C::BlobUnknown),
@@ -159,9 +176,10 @@ impl Error {
             Self::Manifest(_) | Self::LayerUrl(_) => (S::BAD_REQUEST, C::ManifestInvalid),
             Self::Class(_) | Self::Denied { .. } => (S::FORBIDDEN, C::Denied),
             Self::ManifestTooLong => (S::PAYLOAD_TOO_LARGE, C::ManifestInvalid),
-            Self::TooManyManifests | Self::TooManyResponses | Self::TooManyAttempts { .. } => {
-                (S::TOO_MANY_REQUESTS, C::TooManyRequests)
-            }
+            Self::TooManyManifests
+            | Self::TooManyResponses
+            | Self::TooManyAttempts { .. }
+            | Self::UpstreamLimited { .. } => (S::TOO_MANY_REQUESTS, C::TooManyRequests),
             // The specification has no code for ranges. MANIFEST_INVALID would make clients try again with
             // another manifest format; this code makes no client do so.
             Self::RangeNotSatisfiable { .. } | Self::OutOfOrder { .. } => {
@@ -181,6 +199,7 @@ impl Error {
             | Self::GrantType => (S::BAD_REQUEST, C::Unsupported),
             Self::Store(error) => of_store(error),
             Self::Unhealthy => (S::SERVICE_UNAVAILABLE, C::Unavailable),
+            Self::UpstreamFailed => (S::BAD_GATEWAY, C::Unknown),
             Self::Unauthorized(_) => (S::UNAUTHORIZED, C::Unauthorized),
             Self::FormType => (S::UNSUPPORTED_MEDIA_TYPE, C::Unsupported),
             Self::FormTooLong => (S::PAYLOAD_TOO_LARGE, C::Unsupported),
@@ -306,6 +325,9 @@ impl IntoResponse for Error {
                 headers.insert(WWW_AUTHENTICATE, refused.challenge);
             }
             Self::TooManyAttempts { retry_after_seconds } => {
+                headers.insert(RETRY_AFTER, retry_after_seconds.into());
+            }
+            Self::UpstreamLimited { retry_after_seconds } => {
                 headers.insert(RETRY_AFTER, retry_after_seconds.into());
             }
             Self::SlowBody | Self::BodyTruncated | Self::TransferEncoding => {

@@ -62,6 +62,19 @@ impl ServedContent {
         blob
     }
 
+    /// Makes a manifest of which only the headers are known, to answer HEAD.
+    pub(crate) fn manifest_head(digest: &Digest, media_type: &str, length: u64) -> Self {
+        Self::of_length(digest, length, &Content::default(), ascii(media_type.into()))
+    }
+
+    /// Makes a blob whose bytes come from elsewhere, to be answered by [`Self::respond_with`].
+    pub(crate) fn blob_of_length(digest: &Digest, length: u64) -> Self {
+        let content_type = HeaderValue::from_static("application/octet-stream");
+        let mut blob = Self::of_length(digest, length, &Content::default(), content_type);
+        blob.headers.insert(ACCEPT_RANGES, HeaderValue::from_static("bytes"));
+        blob
+    }
+
     /// Returns the content as content whose reads may block.
     pub(crate) fn with_blocking_reads(self) -> Self {
         Self { read_cost: body::ReadCost::MayBlock, ..self }
@@ -105,14 +118,18 @@ impl ServedContent {
     }
 
     fn new(digest: &Digest, content: &Content, content_type: HeaderValue) -> Self {
+        Self::of_length(digest, content.len(), content, content_type)
+    }
+
+    fn of_length(digest: &Digest, length: u64, content: &Content, content_type: HeaderValue) -> Self {
         let headers = HeaderMap::from_iter([
             (CONTENT_TYPE, content_type),
-            (CONTENT_LENGTH, content.len().into()),
+            (CONTENT_LENGTH, length.into()),
             (DIGEST, ascii(digest.to_string())),
             (ETAG, ascii(format!("\"{digest}\""))),
         ]);
         Self {
-            length: content.len(),
+            length,
             content: content.clone(),
             read_cost: body::ReadCost::Immediate,
             unverified: None,
@@ -122,9 +139,44 @@ impl ServedContent {
 
     /// Responds to GET or HEAD.
     pub(crate) fn respond(&self, request: &Parts) -> Result<Response, Error> {
+        match self.selection(request) {
+            None => Ok(self.not_modified()),
+            Some(RangeSelection::Whole) if request.method == Method::HEAD => {
+                Ok(self.with_headers(Body::empty()))
+            }
+            Some(RangeSelection::Whole) => Ok(self.with_headers(self.whole())),
+            Some(RangeSelection::One(range)) => {
+                let body = body::content(&self.content.slice(range.clone()), self.read_cost);
+                Ok(self.partial(&range, body))
+            }
+            Some(RangeSelection::Many(many)) => Ok(self.multipart(&many)),
+            Some(RangeSelection::Unsatisfiable) => Err(Error::RangeNotSatisfiable { total: self.length }),
+        }
+    }
+
+    /// Responds to GET or HEAD with a body that `body` makes of the selected range. A request for several ranges gets
+    /// the whole (RFC 9110, 14.2).
+    pub(crate) fn respond_with(
+        &self,
+        request: &Parts,
+        body: impl FnOnce(std::ops::Range<u64>) -> Body,
+    ) -> Result<Response, Error> {
+        match self.selection(request) {
+            None => Ok(self.not_modified()),
+            _ if request.method == Method::HEAD => Ok(self.with_headers(Body::empty())),
+            Some(RangeSelection::Whole | RangeSelection::Many(_)) => {
+                Ok(self.with_headers(body(0..self.length)))
+            }
+            Some(RangeSelection::One(range)) => Ok(self.partial(&range, body(range.clone()))),
+            Some(RangeSelection::Unsatisfiable) => Err(Error::RangeNotSatisfiable { total: self.length }),
+        }
+    }
+
+    /// Returns the part that the client asks for; `None` if it has the content already.
+    fn selection(&self, request: &Parts) -> Option<RangeSelection> {
         let etag = &self.headers[ETAG];
         if request.headers.get_all(IF_NONE_MATCH).iter().any(|header| etag_matches(header, etag)) {
-            return Ok(self.not_modified());
+            return None;
         }
         // Only GET has ranges (RFC 9110, 14.2), and `If-Range` limits them to content that the client has a
         // part of.
@@ -133,21 +185,16 @@ impl ServedContent {
         let range = range
             .filter(|_| request.headers.get(IF_RANGE).is_none_or(|header| header == etag))
             .and_then(|header| header.to_str().ok());
-        match range.map_or(RangeSelection::Whole, |header| select(header, self.length)) {
-            RangeSelection::Whole if request.method == Method::HEAD => Ok(self.with_headers(Body::empty())),
-            RangeSelection::Whole => Ok(self.with_headers(self.whole())),
-            RangeSelection::One(range) => {
-                let mut response =
-                    self.with_headers(body::content(&self.content.slice(range.clone()), self.read_cost));
-                *response.status_mut() = StatusCode::PARTIAL_CONTENT;
-                let headers = response.headers_mut();
-                headers.insert(CONTENT_LENGTH, (range.end - range.start).into());
-                headers.insert(CONTENT_RANGE, ascii(content_range(&range, self.length)));
-                Ok(response)
-            }
-            RangeSelection::Many(many) => Ok(self.multipart(&many)),
-            RangeSelection::Unsatisfiable => Err(Error::RangeNotSatisfiable { total: self.length }),
-        }
+        Some(range.map_or(RangeSelection::Whole, |header| select(header, self.length)))
+    }
+
+    fn partial(&self, range: &std::ops::Range<u64>, body: Body) -> Response {
+        let mut response = self.with_headers(body);
+        *response.status_mut() = StatusCode::PARTIAL_CONTENT;
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_LENGTH, (range.end - range.start).into());
+        headers.insert(CONTENT_RANGE, ascii(content_range(range, self.length)));
+        response
     }
 
     fn whole(&self) -> Body {

@@ -1,0 +1,177 @@
+//! Reads of repositories of upstreams: content that is stored is sent as that of any repository; other content is
+//! fetched, or only its headers are.
+
+mod lists;
+
+use std::ops::ControlFlow;
+
+use axum::body::Body;
+use axum::response::Response;
+use futures_util::StreamExt as _;
+use http::header::{CONTENT_LENGTH, WARNING};
+use http::request::Parts;
+use http::{HeaderName, HeaderValue, Method};
+use quinistry_fetch::Fetched;
+use quinistry_oci::{Content, Digest, WithCauses};
+use quinistry_store::StoreError;
+
+use super::{blobs, manifests};
+use crate::api::query::Query;
+use crate::api::references;
+use crate::api::response::error::Error;
+use crate::api::response::served_content::ServedContent;
+use crate::api::route::Route;
+use crate::auth::caller::Caller;
+use crate::metrics::ContentCounts;
+use crate::upstreams::{BlobAnswer, Located, ManifestAnswer};
+use crate::{LimitedStore, Settings};
+
+/// Namespace that an answer is of (distribution-spec, section Registry Proxying).
+const NAMESPACE: HeaderName = HeaderName::from_static("oci-namespace");
+
+/// Warning of an answer that the upstream has not confirmed (RFC 7234, 5.5.1).
+const STALE: HeaderValue = HeaderValue::from_static("110 - \"Response is Stale\"");
+
+/// Request for a repository of an upstream.
+#[derive(Clone, Copy)]
+pub(crate) struct UpstreamRequest<'a> {
+    pub(crate) stored: &'a LimitedStore,
+    pub(crate) settings: &'a Settings,
+    pub(crate) caller: &'a Caller,
+    pub(crate) located: &'a Located,
+    pub(crate) request: &'a Parts,
+}
+
+/// Adds the namespace to an answer, if the client has named one.
+pub(crate) fn note_namespace(response: &mut Response, located: &Located) {
+    let namespace = located.namespace.as_ref().map(|namespace| HeaderValue::try_from(namespace.as_str()));
+    if let Some(Ok(namespace)) = namespace {
+        response.headers_mut().insert(NAMESPACE, namespace);
+    }
+}
+
+impl UpstreamRequest<'_> {
+    /// Answers GET and HEAD.
+    pub(crate) async fn read(self, route: Route) -> Result<Response, Error> {
+        if !self.located.repository.is_allowed {
+            return Err(Error::NameUnknown);
+        }
+        let query = Query::from_uri(&self.request.uri);
+        match route {
+            Route::Manifest { reference, .. } => self.manifest(&reference).await,
+            Route::Blob { digest, .. } => self.blob(&digest).await,
+            Route::Tags { .. } => self.tags(query).await,
+            Route::Referrers { digest, .. } => self.referrers(&digest, query).await,
+            Route::Uploads { .. } | Route::Upload { .. } => Err(Error::UploadUnknown),
+            Route::Base | Route::Catalog => Err(Error::NameUnknown),
+        }
+    }
+
+    fn is_head(self) -> bool {
+        self.request.method == Method::HEAD
+    }
+
+    async fn manifest(self, text: &str) -> Result<Response, Error> {
+        let Self { stored, settings, caller, located, request } = self;
+        let reference = references::reference(text)?.ok_or(Error::ManifestUnknown)?;
+        let counts = &located.upstream.counts(stored).manifests;
+        let may_store = !settings.read_only;
+        let how = (self.is_head(), may_store);
+        let answer = located.upstream.manifest(stored, &located.repository, &reference, how).await;
+        count(counts, matches!(answer, Ok(ManifestAnswer::Stored { is_fetched: false, .. })));
+        let response = match answer? {
+            ManifestAnswer::Stored { is_stale, .. } => {
+                let name = located.repository.name.clone();
+                let response = manifests::get(stored, (settings, caller), name, text, request).await?;
+                if is_stale { stale(response) } else { response }
+            }
+            ManifestAnswer::Head(head) => {
+                ServedContent::manifest_head(&head.digest, head.media_type, head.length).respond(request)?
+            }
+            ManifestAnswer::Unstored(fetched) => {
+                let content: Content = [fetched.bytes.clone()].into();
+                let served = ServedContent::manifest(&fetched.digest, fetched.manifest.media_type, &content);
+                send(&served, request).await?
+            }
+        };
+        Ok(self.sent(response, counts))
+    }
+
+    async fn blob(self, text: &str) -> Result<Response, Error> {
+        let Self { stored, settings, located, request, .. } = self;
+        let digest = references::digest(text)?.ok_or(Error::BlobUnknown)?;
+        let counts = &located.upstream.counts(stored).blobs;
+        let found = self.stored_blob(text).await;
+        count(counts, found.is_ok());
+        let response = match found {
+            Err(Error::Store(StoreError::BlobUnknown | StoreError::RepositoryUnknown)) => {
+                if self.is_head()
+                    && let Some(length) =
+                        located.upstream.blob_length(stored, &located.repository, &digest).await?
+                {
+                    return ServedContent::blob_of_length(&digest, length).respond(request);
+                }
+                let may_store = !settings.read_only;
+                let opened = located.upstream.open_blob(stored, &located.repository, &digest, may_store);
+                match opened.await? {
+                    BlobAnswer::Stored => self.stored_blob(text).await?,
+                    BlobAnswer::Fetched(fetched) => stream(fetched, &digest, request)?,
+                }
+            }
+            found => found?,
+        };
+        Ok(self.sent(response, counts))
+    }
+
+    async fn stored_blob(self, digest: &str) -> Result<Response, Error> {
+        let name = self.located.repository.name.clone();
+        blobs::get(self.stored, self.settings.redirects, name, digest, self.request).await
+    }
+
+    /// Counts the bytes of an answer's body.
+    fn sent(self, response: Response, counts: &ContentCounts) -> Response {
+        let length = response.headers().get(CONTENT_LENGTH).filter(|_| !self.is_head());
+        let length = length.and_then(|length| length.to_str().ok()?.parse().ok());
+        if response.status().is_success() {
+            counts.pushed_bytes.add(length.unwrap_or_default());
+        }
+        response
+    }
+}
+
+fn count(counts: &ContentCounts, is_hit: bool) {
+    counts.requests.increment();
+    if is_hit { &counts.hits } else { &counts.misses }.increment();
+}
+
+/// Marks an answer that the upstream has not confirmed.
+fn stale(mut response: Response) -> Response {
+    response.headers_mut().insert(WARNING, STALE);
+    response
+}
+
+/// Sends content in memory, once the memory budget permits it.
+async fn send(served: &ServedContent, request: &Parts) -> Result<Response, Error> {
+    let mut permit = None;
+    loop {
+        match served.clone().respond_within_budget(request, permit)? {
+            ControlFlow::Break(response) => return Ok(response),
+            ControlFlow::Continue(wait) => permit = Some(wait.permit().await?),
+        }
+    }
+}
+
+/// Sends a blob, or a range of it, while it is fetched.
+fn stream(fetched: Fetched, digest: &Digest, request: &Parts) -> Result<Response, Error> {
+    let served = ServedContent::blob_of_length(digest, fetched.length());
+    let digest = digest.clone();
+    served.respond_with(request, move |range| {
+        let pieces = fetched.read(range).into_stream();
+        // The connection is cut off, so that half a blob does not look like a whole one.
+        Body::from_stream(pieces.inspect(move |piece| {
+            if let Err(error) = piece {
+                tracing::warn!(%digest, error = %WithCauses(error), "failed to fetch blob, response cut off");
+            }
+        }))
+    })
+}

@@ -1,0 +1,208 @@
+//! Upstreams: registries that this one asks for what it does not have.
+//!
+//! A repository of an upstream has the upstream's prefix in front of its name, and is read-only. Its content is fetched
+//! when a client asks for it, and stored. Decisions are made here, against the trait
+//! [`Upstream`](quinistry_fetch::Upstream), which the program implements by HTTP; blobs stream through
+//! [`Fetches`](quinistry_fetch::Fetches).
+//!
+//! | step | file |
+//! |---|---|
+//! | which names belong to which upstream (pure) | `table.rs`, `namespace.rs` |
+//! | how old a tag is, and what follows (pure) | `tag_records.rs` |
+//! | what an upstream does not have (pure) | `absences.rs` |
+//! | blobs that a repository is known to have (pure) | `proven_blobs.rs` |
+//! | when an upstream is not asked (pure) | `circuit.rs` |
+//! | what a manifest must be to be stored (pure) | `verification.rs` |
+//! | one question, with its deadline | `question.rs` |
+//! | questions that requests share | `flights.rs` |
+//! | manifests and tags | `manifests.rs`, `refresh.rs`, `manifest_copies.rs` |
+//! | blobs | `blobs.rs`, `observed_source.rs` |
+//! | lists of tags and of referrers | `lists.rs` |
+//!
+//! The handlers of requests are in `src/registry/api/handlers/upstreams.rs`. Eviction and prefetch, which are to come, have
+//! their times of last use and their platforms beside these.
+
+mod absences;
+mod blobs;
+mod bounded_map;
+pub(crate) mod circuit;
+mod clock;
+mod flights;
+mod lists;
+mod manifest_copies;
+mod manifests;
+mod namespace;
+mod observed_source;
+mod proven_blobs;
+mod question;
+mod refresh;
+mod settings;
+mod table;
+mod tag_records;
+#[cfg(test)]
+mod tests;
+mod verification;
+
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
+
+use quinistry_fetch::Upstream;
+use quinistry_oci::{Descriptor, Digest, RepositoryName, Tag};
+use tokio::sync::Semaphore;
+
+use self::absences::Absences;
+use self::clock::Clock;
+use self::flights::Flights;
+use self::lists::{CachedLists, ListAnswer};
+use self::manifests::{ManifestFlight, ManifestResult};
+use self::proven_blobs::ProvenBlobs;
+use self::question::Failure;
+use self::table::UpstreamTable;
+use self::tag_records::TagRecords;
+use crate::LimitedStore;
+use crate::api::query::Query;
+use crate::api::response::error::Error;
+use crate::api::route::{Route, RouteError};
+use crate::metrics::UpstreamCounts;
+
+pub(crate) use self::blobs::BlobAnswer;
+pub(crate) use self::manifests::ManifestAnswer;
+pub use self::namespace::{Namespace, NamespaceError};
+pub use self::settings::{InsecureUpstream, MissingPolicy, UpstreamCredentials, UpstreamSettings};
+pub(crate) use self::table::LocatedRepository;
+pub use self::table::UpstreamTableError;
+
+/// Longest wait for an answer if nothing is stored that could be served.
+const COLD_PATIENCE: Duration = Duration::from_secs(10);
+
+/// Longest wait for an answer if something is.
+const WARM_PATIENCE: Duration = Duration::from_secs(3);
+
+/// Most manifests of one upstream that are in memory at once: each may have 4 MiB.
+const MAX_CONCURRENT_MANIFESTS: usize = 8;
+
+/// Upstreams of a registry.
+#[derive(Debug)]
+pub struct Upstreams {
+    table: UpstreamTable,
+    upstreams: Vec<Arc<CachedUpstream>>,
+}
+
+/// Request for a repository of an upstream.
+#[derive(Debug)]
+pub(crate) struct Located {
+    pub(crate) upstream: Arc<CachedUpstream>,
+    pub(crate) repository: LocatedRepository,
+    /// Namespace by which the client has named the upstream.
+    pub(crate) namespace: Option<Namespace>,
+}
+
+/// Upstream with what this process knows of its content.
+#[derive(Debug)]
+pub(crate) struct CachedUpstream {
+    settings: UpstreamSettings,
+    upstream: Arc<dyn Upstream>,
+    name: Arc<str>,
+    clock: Clock,
+    cold_patience: Duration,
+    warm_patience: Duration,
+    /// Counts that outlive the settings.
+    counts: OnceLock<Arc<UpstreamCounts>>,
+    question_permits: Semaphore,
+    manifest_permits: Semaphore,
+    known: Mutex<Known>,
+    manifest_flights: Flights<ManifestFlight, ManifestResult>,
+    blob_flights: Flights<(RepositoryName, Digest), Result<Option<u64>, Failure>>,
+    tag_flights: Flights<RepositoryName, ListAnswer<Tag>>,
+    referrer_flights: Flights<(RepositoryName, Digest), ListAnswer<Descriptor>>,
+}
+
+/// Knowledge of the content of one upstream.
+#[derive(Debug, Default)]
+struct Known {
+    tags: TagRecords,
+    absences: Absences,
+    proven_blobs: ProvenBlobs,
+    tag_lists: CachedLists<RepositoryName, Tag>,
+    referrers: CachedLists<(RepositoryName, Digest), Descriptor>,
+}
+
+// === impl Upstreams ===
+
+impl Upstreams {
+    /// Creates upstreams of their settings; `connect` makes the one that is asked.
+    pub fn new<E: From<UpstreamTableError>>(
+        settings: Vec<UpstreamSettings>,
+        mut connect: impl FnMut(&UpstreamSettings) -> Result<Arc<dyn Upstream>, E>,
+    ) -> Result<Self, E> {
+        let table = UpstreamTable::new(&settings)?;
+        let cached = settings.into_iter().map(|settings| {
+            let upstream = connect(&settings)?;
+            Ok(Arc::new(CachedUpstream::new(settings, upstream)))
+        });
+        Ok(Self { table, upstreams: cached.collect::<Result<_, E>>()? })
+    }
+
+    /// Has metrics of these upstreams from the start, so that no first count is lost.
+    pub(crate) fn register(&self, stored: &LimitedStore) {
+        for upstream in &self.upstreams {
+            upstream.counts(stored);
+        }
+    }
+
+    /// Finds the upstream of a request, whose name becomes the one that the repository has here.
+    pub(crate) fn locate(&self, route: &mut Route, query: Query<'_>) -> Result<Option<Box<Located>>, Error> {
+        let namespace = Namespace::of_request(query)?;
+        let Some(asked) = route.name() else { return Ok(None) };
+        let within = match &namespace {
+            Some(namespace) => self.table.name_in(namespace, asked).transpose().map_err(RouteError::Name)?,
+            None => None,
+        };
+        let name = within.as_ref().unwrap_or(asked);
+        let Some(repository) = self.table.locate(name).map_err(RouteError::Name)? else { return Ok(None) };
+        let namespace = namespace.filter(|_| within.is_some());
+        route.replace_name(repository.name.clone());
+        let upstream = self.upstreams[repository.upstream].clone();
+        Ok(Some(Box::new(Located { upstream, repository, namespace })))
+    }
+}
+
+// === impl CachedUpstream ===
+
+impl CachedUpstream {
+    fn new(settings: UpstreamSettings, upstream: Arc<dyn Upstream>) -> Self {
+        let permits = settings.max_connections.clamp(1, Semaphore::MAX_PERMITS);
+        Self {
+            name: upstream.name().into(),
+            settings,
+            upstream,
+            clock: Clock::default(),
+            cold_patience: COLD_PATIENCE,
+            warm_patience: WARM_PATIENCE,
+            counts: OnceLock::new(),
+            question_permits: Semaphore::new(permits),
+            manifest_permits: Semaphore::new(permits.min(MAX_CONCURRENT_MANIFESTS)),
+            known: Mutex::default(),
+            manifest_flights: Flights::default(),
+            blob_flights: Flights::default(),
+            tag_flights: Flights::default(),
+            referrer_flights: Flights::default(),
+        }
+    }
+
+    /// Returns the counts of this upstream, which are those of the registry that the store belongs to.
+    pub(crate) fn counts(&self, stored: &LimitedStore) -> &Arc<UpstreamCounts> {
+        self.counts.get_or_init(|| stored.upstream_metrics.of(&self.name))
+    }
+
+    fn known(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Forgets what is known of a repository, since a client has deleted stored content of it.
+    pub(crate) fn forget(&self, name: &RepositoryName) {
+        let mut known = self.known();
+        known.tags.forget(name);
+        known.proven_blobs.forget(name);
+    }
+}

@@ -1,0 +1,153 @@
+//! Blobs of upstreams that the store does not have.
+//!
+//! A digest alone opens nothing: a repository has a blob if a manifest of the repository names it, or the upstream says
+//! so for this repository. Only then the bytes of another repository are linked, or the fetch of another one is joined.
+
+use std::sync::Arc;
+
+use quinistry_fetch::{FetchError, Fetched, Opened, Request};
+use quinistry_oci::{Digest, WithCauses};
+use quinistry_store::StoreError;
+
+use super::absences::AskedContent;
+use super::observed_source::ObservedSource;
+use super::question::Failure;
+use super::{CachedUpstream, LocatedRepository};
+use crate::LimitedStore;
+use crate::api::response::error::Error;
+
+/// Seconds after which a client may ask again if too many blobs are being fetched.
+const BUSY_RETRY_SECONDS: u64 = 5;
+
+/// Answer to a request for a blob.
+#[derive(Debug)]
+pub(crate) enum BlobAnswer {
+    /// The repository of the store has the blob.
+    Stored,
+    /// The blob is being fetched.
+    Fetched(Fetched),
+}
+
+impl CachedUpstream {
+    /// Returns the length of a blob that the store does not have, if the upstream says it.
+    pub(crate) async fn blob_length(
+        self: &Arc<Self>,
+        stored: &LimitedStore,
+        repository: &LocatedRepository,
+        digest: &Digest,
+    ) -> Result<Option<u64>, Error> {
+        let LocatedRepository { name, remote, .. } = repository;
+        let asked = AskedContent::Blob(digest.clone());
+        if self.known().absences.contains(name, asked.clone(), self.clock.now()) {
+            return Err(Error::BlobUnknown);
+        }
+        let flight = (name.clone(), digest.clone());
+        let ask = || {
+            let (upstream, stored) = (self.clone(), stored.clone());
+            let (remote, digest) = (remote.clone(), digest.clone());
+            async move {
+                let question = upstream.upstream.head_blob(&remote, &digest);
+                upstream.ask(&stored, upstream.cold_patience, question).await
+            }
+        };
+        let (result, is_joined) = self.blob_flights.join(flight, ask).await;
+        if is_joined {
+            self.counts(stored).coalesced.increment();
+        }
+        match result.unwrap_or(Err(Failure::Interrupted)) {
+            Ok(length) => {
+                self.known().proven_blobs.note(name, digest, length);
+                Ok(length)
+            }
+            Err(failure) => Err(self.absent_blob(repository, digest, failure)),
+        }
+    }
+
+    /// Opens a blob that the repository of the store does not have.
+    pub(crate) async fn open_blob(
+        self: &Arc<Self>,
+        stored: &LimitedStore,
+        repository: &LocatedRepository,
+        digest: &Digest,
+        may_store: bool,
+    ) -> Result<BlobAnswer, Error> {
+        let name = &repository.name;
+        let proven = self.known().proven_blobs.get(name, digest);
+        let length = match proven {
+            Some(blob) => blob.length,
+            None => self.blob_length(stored, repository, digest).await?,
+        };
+        if may_store && self.mount(stored, repository, digest).await? {
+            return Ok(BlobAnswer::Stored);
+        }
+        let source = ObservedSource {
+            source: self.upstream.blobs(&repository.remote),
+            upstream: self.name.clone(),
+            counts: self.counts(stored).clone(),
+            clock: self.clock.clone(),
+        };
+        let request = Request {
+            digest: digest.clone(),
+            length,
+            source: Arc::new(source),
+            repository: name.clone(),
+            is_proven: true,
+            max_stored_bytes: if may_store { self.settings.max_blob_bytes } else { Some(0) },
+        };
+        match stored.fetches.open(request).await {
+            Ok(Opened::Stored) => Ok(BlobAnswer::Stored),
+            Ok(Opened::Fetched(fetched)) => Ok(BlobAnswer::Fetched(fetched)),
+            // A proven request never gets this answer.
+            Ok(Opened::Unproven) => Err(Error::BlobUnknown),
+            Err(error) => Err(self.failed(repository, digest, &error)),
+        }
+    }
+
+    /// Links the bytes of another repository, if the store has them. Returns true if the repository has the blob now.
+    async fn mount(
+        &self,
+        stored: &LimitedStore,
+        repository: &LocatedRepository,
+        digest: &Digest,
+    ) -> Result<bool, Error> {
+        let (name, digest) = (repository.name.clone(), digest.clone());
+        match stored.write(move |store| store.mount(&name, &digest, None)).await {
+            Err(Error::Store(error)) if is_refusal(&error) => {
+                tracing::warn!(repository = %repository.name, error = %WithCauses(&error), "cannot link stored blob");
+                Ok(false)
+            }
+            mounted => mounted,
+        }
+    }
+
+    fn failed(&self, repository: &LocatedRepository, digest: &Digest, error: &FetchError) -> Error {
+        let failure = match error {
+            FetchError::Source { reason, .. } => Failure::of(reason),
+            FetchError::Busy => Failure::Limited { retry_after_seconds: BUSY_RETRY_SECONDS },
+            FetchError::Lie { .. }
+            | FetchError::Poisoned { .. }
+            | FetchError::LengthUnknown { .. }
+            | FetchError::Broken { .. } => Failure::Invalid,
+            FetchError::Store(_) | FetchError::Staged(_) | FetchError::Interrupted => Failure::Interrupted,
+        };
+        if !failure.is_absence() {
+            let (upstream, repository) = (&self.name, &repository.name);
+            tracing::warn!(%upstream, %repository, %digest, error = %WithCauses(error), "failed to fetch blob");
+        }
+        self.absent_blob(repository, digest, failure)
+    }
+
+    fn absent_blob(&self, repository: &LocatedRepository, digest: &Digest, failure: Failure) -> Error {
+        if failure.is_absence() {
+            let until = self.clock.now() + self.settings.negative_ttl;
+            let asked = AskedContent::Blob(digest.clone());
+            self.known().absences.note(&repository.name, asked, until);
+        }
+        failure.into_error(Error::BlobUnknown)
+    }
+}
+
+/// Returns true if a store takes no new content, so that a client is served without it.
+fn is_refusal(error: &StoreError) -> bool {
+    matches!(error, StoreError::Storage(_) | StoreError::QuotaExceeded(_) | StoreError::Unvouched)
+}

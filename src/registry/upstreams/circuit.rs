@@ -1,0 +1,150 @@
+//! Pauses in which an upstream is not asked: after 429 as it demands, and after failures in a row. Pure.
+
+use std::time::{Duration, Instant};
+
+use quinistry_fetch::SourceError;
+
+/// Pause after 429 without `Retry-After`.
+const DEFAULT_LIMIT_PAUSE: Duration = Duration::from_mins(1);
+
+/// Longest pause after 429.
+const MAX_LIMIT_PAUSE: Duration = Duration::from_hours(1);
+
+/// Failures in a row after which an upstream counts as away. Fewer happen in every network.
+const FAILURES_UNTIL_AWAY: u32 = 3;
+
+/// First pause of an upstream that is away. Each further failure doubles the pause.
+const FIRST_AWAY_PAUSE: Duration = Duration::from_secs(5);
+
+/// Longest pause of an upstream that is away.
+const MAX_AWAY_PAUSE: Duration = Duration::from_mins(1);
+
+/// Time in which the question that ends a pause must be answered before another one is asked.
+const PROBE_LIFETIME: Duration = Duration::from_secs(10);
+
+/// State of the connection to one upstream.
+#[derive(Debug, Default)]
+pub(crate) struct Circuit {
+    /// End of the pause that the upstream demands.
+    limited_until: Option<Instant>,
+    /// Failures in a row.
+    failures: u32,
+    /// End of the pause because of failures.
+    away_until: Option<Instant>,
+}
+
+/// Reason for which an upstream is not asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Pause {
+    /// The upstream limits requests, for at least this time.
+    Limited(Duration),
+    /// The upstream has failed a moment ago.
+    Away,
+}
+
+impl Circuit {
+    /// Permits a question, or tells why there is none. Behind the pause of failures one question is asked first.
+    pub(crate) fn admit(&mut self, now: Instant) -> Result<(), Pause> {
+        if let Some(until) = self.limited_until {
+            if now < until {
+                return Err(Pause::Limited(until - now));
+            }
+            self.limited_until = None;
+        }
+        if let Some(until) = self.away_until {
+            if now < until {
+                return Err(Pause::Away);
+            }
+            self.away_until = Some(now + PROBE_LIFETIME);
+        }
+        Ok(())
+    }
+
+    /// Notes an answer, or its absence. Returns true if the upstream counts as away from now on, and did not before.
+    pub(crate) fn note(&mut self, failure: Option<&SourceError>, now: Instant) -> bool {
+        match failure {
+            Some(SourceError::Limited { retry_after }) => {
+                let pause = retry_after.unwrap_or(DEFAULT_LIMIT_PAUSE).min(MAX_LIMIT_PAUSE);
+                self.limited_until = self.limited_until.max(Some(now + pause));
+                self.answered();
+                false
+            }
+            Some(SourceError::Silent | SourceError::Unavailable(_)) => {
+                self.failures = self.failures.saturating_add(1);
+                let Some(doublings) = self.failures.checked_sub(FAILURES_UNTIL_AWAY) else { return false };
+                let pause = FIRST_AWAY_PAUSE.saturating_mul(2_u32.saturating_pow(doublings));
+                self.away_until = Some(now + pause.min(MAX_AWAY_PAUSE));
+                doublings == 0
+            }
+            None | Some(SourceError::NotFound | SourceError::Refused | SourceError::Invalid(_)) => {
+                self.answered();
+                false
+            }
+        }
+    }
+
+    fn answered(&mut self) {
+        self.failures = 0;
+        self.away_until = None;
+    }
+
+    /// Returns true if the upstream has answered when it was asked last, as far as a few failures do not count.
+    pub(crate) fn is_up(&self) -> bool {
+        self.failures < FAILURES_UNTIL_AWAY
+    }
+
+    /// Returns true if no question is asked now.
+    pub(crate) fn is_paused(&self, now: Instant) -> bool {
+        self.limited_until.max(self.away_until).is_some_and(|until| now < until)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn limited(retry_after: Option<u64>) -> SourceError {
+        SourceError::Limited { retry_after: retry_after.map(Duration::from_secs) }
+    }
+
+    #[test]
+    fn the_pause_of_a_limit_is_as_long_as_demanded_and_at_most_an_hour() {
+        for (retry_after, pause) in [(None, 60), (Some(7), 7), (Some(1_000_000), 3600)] {
+            let (mut circuit, start) = (Circuit::default(), Instant::now());
+            let after = |seconds| start + Duration::from_secs(seconds);
+            circuit.note(Some(&limited(retry_after)), start);
+            // Another answer on its way does not end the pause, and a shorter demand does not shorten it.
+            circuit.note(None, start);
+            circuit.note(Some(&limited(Some(1))), start);
+            let left = Duration::from_secs(1);
+            assert_eq!(circuit.admit(after(pause - 1)), Err(Pause::Limited(left)), "{retry_after:?}");
+            assert!(circuit.is_paused(after(pause - 1)) && circuit.is_up());
+            assert_eq!(circuit.admit(after(pause)), Ok(()), "{retry_after:?}");
+            assert!(!circuit.is_paused(after(pause)));
+        }
+    }
+
+    #[test]
+    fn failures_in_a_row_make_pauses_that_double_and_one_question_ends_them() {
+        let (mut circuit, mut now) = (Circuit::default(), Instant::now());
+        for _ in 0..2 {
+            assert!(!circuit.note(Some(&SourceError::Silent), now));
+            assert_eq!(circuit.admit(now), Ok(()));
+        }
+        assert!(circuit.is_up());
+        for pause in [5, 10, 20, 40, 60, 60] {
+            assert_eq!(circuit.note(Some(&SourceError::Silent), now), pause == 5);
+            now += Duration::from_secs(pause - 1);
+            assert_eq!(circuit.admit(now), Err(Pause::Away), "{pause}");
+            now += Duration::from_secs(1);
+            assert_eq!(circuit.admit(now), Ok(()), "{pause}");
+            assert_eq!(circuit.admit(now), Err(Pause::Away), "one question is asked");
+        }
+        assert!(!circuit.is_up());
+        // A question that is never answered does not keep the circuit open.
+        now += PROBE_LIFETIME;
+        assert_eq!(circuit.admit(now), Ok(()));
+        circuit.note(Some(&SourceError::NotFound), now);
+        assert!(circuit.is_up() && circuit.admit(now).is_ok() && !circuit.is_paused(now));
+    }
+}

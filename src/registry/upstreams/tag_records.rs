@@ -1,0 +1,190 @@
+//! What this process knows of an upstream's tags, and what follows for a request. Pure.
+//!
+//! The stored tag is the lasting part: its link names the manifest, and outlives a restart. How old it is stays in
+//! memory, so that each tag counts as old after a restart: the upstream is asked once, and without an answer the stored
+//! manifest is served.
+
+use std::time::Instant;
+
+use quinistry_oci::{Digest, RepositoryName, Tag};
+
+use super::bounded_map::BoundedMap;
+
+/// Capacity in tags. A tag that is forgotten counts as old.
+const CAPACITY: usize = 100_000;
+
+/// Greatest number of tags that wait for one manifest.
+const MAX_AWAITING_TAGS: usize = 16;
+
+/// Headers of a manifest that is not stored.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct KnownHead {
+    pub(crate) digest: Digest,
+    pub(crate) media_type: &'static str,
+    pub(crate) length: u64,
+}
+
+/// Knowledge of one tag.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct TagRecord {
+    /// Headers by the upstream's last answer, of a manifest that was not stored then.
+    pub(crate) elsewhere: Option<KnownHead>,
+    /// Time until which the upstream is not asked.
+    pub(crate) due: Instant,
+    /// The upstream has not confirmed the stored manifest when it was asked last.
+    pub(crate) is_stale: bool,
+}
+
+/// Next step of a request for a tag.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum TagStep {
+    /// Serve the stored manifest.
+    Serve {
+        /// The upstream has not confirmed the manifest.
+        is_stale: bool,
+    },
+    /// Answer HEAD by these headers.
+    Head(KnownHead),
+    /// Ask the upstream whether the tag still means the stored manifest.
+    Refresh,
+    /// Ask the upstream for the manifest, of which nothing is stored.
+    Cold,
+}
+
+/// Knowledge of the tags of one upstream.
+#[derive(Debug)]
+pub(crate) struct TagRecords {
+    records: BoundedMap<(RepositoryName, Tag), TagRecord>,
+    /// Tags of manifests that clients know by HEAD, and will pull by digest.
+    awaiting: BoundedMap<(RepositoryName, Digest), Vec<Tag>>,
+}
+
+impl Default for TagRecords {
+    fn default() -> Self {
+        Self { records: BoundedMap::new(CAPACITY), awaiting: BoundedMap::new(CAPACITY) }
+    }
+}
+
+impl TagRecords {
+    /// Returns the next step of a request for a tag.
+    pub(crate) fn step(
+        &self,
+        key: &(RepositoryName, Tag),
+        is_stored: bool,
+        is_head: bool,
+        now: Instant,
+    ) -> TagStep {
+        let record = self.records.get(key).filter(|record| now < record.due);
+        match (is_stored, record) {
+            (true, Some(record)) => TagStep::Serve { is_stale: record.is_stale },
+            (true, None) => TagStep::Refresh,
+            (false, Some(TagRecord { elsewhere: Some(head), .. })) if is_head => TagStep::Head(head.clone()),
+            (false, _) => TagStep::Cold,
+        }
+    }
+
+    /// Notes that the stored tag is served until `due`.
+    pub(crate) fn note_stored(&mut self, key: (RepositoryName, Tag), due: Instant, is_stale: bool) {
+        self.records.insert(key, TagRecord { elsewhere: None, due, is_stale }, 1);
+    }
+
+    /// Notes the headers of a tag of which nothing is stored.
+    pub(crate) fn note_head(&mut self, (name, tag): (RepositoryName, Tag), head: KnownHead, due: Instant) {
+        let manifest = (name.clone(), head.digest.clone());
+        let mut tags = self.awaiting.remove(&manifest).unwrap_or_default();
+        if !tags.contains(&tag) && tags.len() < MAX_AWAITING_TAGS {
+            tags.push(tag.clone());
+        }
+        let weight = tags.len();
+        self.awaiting.insert(manifest, tags, weight);
+        self.records.insert((name, tag), TagRecord { elsewhere: Some(head), due, is_stale: false }, 1);
+    }
+
+    /// Returns the tags that mean a manifest by the upstream's answers to HEAD, and will be stored with the manifest.
+    pub(crate) fn take_awaiting(&mut self, name: &RepositoryName, digest: &Digest) -> Vec<Tag> {
+        let tags = self.awaiting.remove(&(name.clone(), digest.clone())).unwrap_or_default();
+        let means = |tag: &Tag| {
+            let record = self.records.get(&(name.clone(), tag.clone()));
+            record.and_then(|record| record.elsewhere.as_ref()).is_some_and(|head| head.digest == *digest)
+        };
+        tags.into_iter().filter(means).collect()
+    }
+
+    /// Notes that waiting tags are stored. Each is served as long as its headers were.
+    pub(crate) fn note_taken(&mut self, name: &RepositoryName, tags: &[Tag]) {
+        for tag in tags {
+            let key = (name.clone(), tag.clone());
+            if let Some(record) = self.records.remove(&key) {
+                self.note_stored(key, record.due, record.is_stale);
+            }
+        }
+    }
+
+    /// Forgets the tags of a repository, which counts as old then.
+    pub(crate) fn forget(&mut self, name: &RepositoryName) {
+        self.records.retain(|(other, _)| other != name);
+        self.awaiting.retain(|(other, _)| other != name);
+    }
+
+    /// Forgets one tag.
+    pub(crate) fn forget_tag(&mut self, key: &(RepositoryName, Tag)) {
+        self.records.remove(key);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn key(tag: &str) -> (RepositoryName, Tag) {
+        ("hub/library/a".parse().unwrap(), tag.parse().unwrap())
+    }
+
+    fn head(bytes: &[u8]) -> KnownHead {
+        let media_type = quinistry_oci::media_type::OCI_MANIFEST;
+        KnownHead { digest: Digest::sha256(bytes), media_type, length: bytes.len() as u64 }
+    }
+
+    #[test]
+    fn a_tag_is_asked_for_when_it_is_due_and_after_a_restart() {
+        let (mut records, now) = (TagRecords::default(), Instant::now());
+        let due = now + Duration::from_secs(10);
+        assert_eq!(records.step(&key("a"), true, false, now), TagStep::Refresh);
+        assert_eq!(records.step(&key("a"), false, false, now), TagStep::Cold);
+        records.note_stored(key("a"), due, false);
+        for is_head in [false, true] {
+            assert_eq!(records.step(&key("a"), true, is_head, now), TagStep::Serve { is_stale: false });
+            assert_eq!(records.step(&key("a"), true, is_head, due), TagStep::Refresh);
+            // The stored manifest was deleted.
+            assert_eq!(records.step(&key("a"), false, is_head, now), TagStep::Cold);
+        }
+        records.note_stored(key("a"), due, true);
+        assert_eq!(records.step(&key("a"), true, false, now), TagStep::Serve { is_stale: true });
+        records.forget(&key("a").0);
+        assert_eq!(records.step(&key("a"), true, false, now), TagStep::Refresh);
+    }
+
+    #[test]
+    fn headers_answer_head_and_their_tags_wait_for_the_manifest() {
+        let (mut records, now) = (TagRecords::default(), Instant::now());
+        let due = now + Duration::from_secs(10);
+        for tag in ["a", "a", "b"] {
+            records.note_head(key(tag), head(b"one"), due);
+        }
+        records.note_head(key("c"), head(b"two"), due);
+        records.note_head(key("b"), head(b"two"), due);
+        assert_eq!(records.step(&key("a"), false, true, now), TagStep::Head(head(b"one")));
+        assert_eq!(records.step(&key("a"), false, false, now), TagStep::Cold);
+        assert_eq!(records.step(&key("a"), false, true, due), TagStep::Cold);
+        // The tag b means another manifest by now.
+        let (name, tag) = key("a");
+        let tags = records.take_awaiting(&name, &head(b"one").digest);
+        assert_eq!(tags, [tag]);
+        records.note_taken(&name, &tags);
+        assert_eq!(records.step(&key("a"), true, true, now), TagStep::Serve { is_stale: false });
+        assert_eq!(records.take_awaiting(&name, &head(b"one").digest), []);
+        assert_eq!(records.take_awaiting(&name, &head(b"two").digest).len(), 2);
+    }
+}
