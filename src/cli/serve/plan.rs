@@ -5,7 +5,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::{Flags, endpoints};
+use super::{Flags, endpoints, upstreams};
 use crate::bucket::BucketOptions;
 use crate::cli::configuration::{Configuration, Remarks};
 use crate::cli::exit::UsageError;
@@ -315,6 +315,7 @@ impl Live {
                 quotas: quota_policies(config)?,
                 pulls: retention.as_ref().and_then(|retention| retention.recording()),
                 retention,
+                upstreams: upstreams::upstreams(&config.upstreams)?,
                 ..Settings::default()
             },
             access_log: config.log.access_log.then(|| access_log_format(log.format)),

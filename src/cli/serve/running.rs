@@ -111,6 +111,9 @@ impl RunningRegistry {
             if let Some(metrics) = &metrics {
                 metrics.watch_store(store.clone());
                 metrics.watch_collection(collection.clone());
+                if let Some(upstreams) = state.upstream_metrics() {
+                    metrics.watch_upstreams(upstreams);
+                }
             }
         }
         let access_log = Arc::default();

@@ -9,6 +9,7 @@ mod retention;
 mod scrub;
 mod tls;
 mod tokens;
+mod upstreams;
 mod users;
 
 use std::num::{NonZeroU32, NonZeroUsize};
@@ -59,6 +60,7 @@ pub(super) fn build(tree: &ConfigNode) -> Config {
         tokens: tokens::own(root),
         scrub: scrub::scrub(root),
         retention: retention::retention(root),
+        upstreams: upstreams::upstreams(root),
         collection: gc::collection(root),
         notifications: notifications::notifications(root),
     }

@@ -114,6 +114,11 @@ impl Checker<'_> {
 
     fn leaf(&mut self, node: &ConfigNode, kind: Kind, place: &Schema, path: &str) {
         let is_secret = place.key.is_some_and(|key| key.is_secret);
+        // Distribution takes an empty URL, as templates write it, for none.
+        let is_required = place.key.is_some_and(|key| key.is_required);
+        if kind == Kind::Url && !is_required && node.as_text().is_some_and(str::is_empty) {
+            return;
+        }
         match values::check(kind, node) {
             Ok(()) => {}
             Err(problem) => return self.problem(&problem, path, kind, is_secret),

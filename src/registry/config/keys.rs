@@ -12,6 +12,7 @@ pub(super) mod retention;
 mod scrub;
 mod tls;
 mod tokens;
+mod upstreams;
 mod users;
 
 use self::Kind::{
@@ -34,6 +35,8 @@ pub fn all() -> impl Iterator<Item = &'static ConfigKey> {
         users::AUTH,
         HTTP,
         tls::TLS,
+        HEALTH,
+        upstreams::PROXY,
         REST,
         notifications::NOTIFICATIONS,
         OWN,
@@ -46,6 +49,7 @@ pub fn all() -> impl Iterator<Item = &'static ConfigKey> {
         scrub::SCRUB,
         retention::RETENTION,
         limits::LIMITS,
+        upstreams::UPSTREAMS,
     ];
     tables.into_iter().flatten()
 }
@@ -98,7 +102,7 @@ const HTTP: &[ConfigKey] = &[
         .warn("HTTP/2 without TLS is not supported, and HTTP/1.1 is served"),
 ];
 
-const REST: &[ConfigKey] = &[
+const HEALTH: &[ConfigKey] = &[
     key("middleware", Section),
     key("middleware.registry", Elements)
         .refuse("no middleware is built in; remove it, or add `disabled: true`", Unless::Disabled),
@@ -142,19 +146,9 @@ const REST: &[ConfigKey] = &[
     key("health.http[].timeout", Duration).default("5s"),
     key("health.http[].interval", Duration).default("10s").note("at least 100ms"),
     key("health.http[].threshold", Integer(0)).default("1"),
-    key("proxy", Section),
-    key("proxy.remoteurl", Url).refuse(
-        "pulling through from another registry is not supported yet; remove the section, or keep distribution for \
-         this mirror",
-        Unless::Idle,
-    ),
-    key("proxy.username", Text).within(),
-    key("proxy.password", Text).within().secret(),
-    key("proxy.exec", Section).within().lines(ReleaseLines::Three),
-    key("proxy.exec.command", Text).within().lines(ReleaseLines::Three),
-    key("proxy.exec.lifetime", Duration).within().lines(ReleaseLines::Three),
-    key("proxy.ttl", Duration).within().lines(ReleaseLines::Three),
-    key("proxy.cachewritetimeout", Duration).within().lines(ReleaseLines::Three),
+];
+
+const REST: &[ConfigKey] = &[
     key("validation", Section),
     key("validation.enabled", Boolean).note("old; when true, it wins over `validation.disabled`"),
     key("validation.disabled", Boolean).default("false").note("accepts any `urls`, and indexes without children"),
@@ -200,7 +194,6 @@ const OWN: &[ConfigKey] = &[
          unix socket",
     ),
     planned("quinistry.oidc", "OpenID Connect is not supported yet; remove it"),
-    planned("quinistry.upstreams", "pulling through from other registries is not supported yet; remove it"),
     planned("quinistry.page", "the web page is not supported yet; remove it"),
     planned("quinistry.limits", "limits cannot be set yet; remove it"),
     planned("quinistry.events", "events are not supported yet; remove it"),

@@ -10,6 +10,7 @@ mod notifications;
 mod retention;
 mod scrub;
 mod tokens;
+mod upstreams;
 mod users;
 
 use std::num::{NonZeroU32, NonZeroUsize};
@@ -38,6 +39,9 @@ pub use self::notifications::{
 pub use self::retention::{KeepTagsConfig, RetentionConfig, RetentionPolicyConfig};
 pub use self::scrub::{HealFrom, ScrubConfig};
 pub use self::tokens::{AllowedAlgorithms, KeyFiles, OwnTokens, SecretText, TokenServer};
+pub use self::upstreams::{
+    InsecureUpstream, MissingPolicy, Namespace, UpstreamCredentials, UpstreamSettings,
+};
 pub use self::users::{HtpasswdConfig, UsersConfig};
 pub use crate::auth::certificate::CertificateField;
 
@@ -76,6 +80,8 @@ pub struct Config {
     pub scrub: ScrubConfig,
     /// Retention of tags, if there is one.
     pub retention: Option<RetentionConfig>,
+    /// Registries that are asked for what this one does not have.
+    pub upstreams: Vec<UpstreamSettings>,
     /// Collection of garbage while the registry serves, if it is asked for.
     pub collection: Option<CollectionSettings>,
     /// Events for other programs.

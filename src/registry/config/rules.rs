@@ -10,6 +10,7 @@ pub(super) mod retention;
 pub(super) mod scrub;
 mod tls;
 pub(super) mod tokens;
+mod upstreams;
 mod users;
 
 use std::time::Duration;
@@ -73,6 +74,7 @@ pub(super) fn check(tree: &ConfigNode, findings: &mut Findings) {
     tls::check(tree, findings);
     scrub::check(tree, findings);
     retention::check(tree, findings);
+    upstreams::check(tree, findings);
     if tree.at("http.draintimeout").is_some_and(is_zero) {
         note(tree, "http.draintimeout", "0 stands for 10 seconds, and not for an end at once", findings);
     }

@@ -17,6 +17,7 @@ mod secrets;
 mod shown;
 mod tls;
 mod tokens;
+mod upstreams;
 mod users;
 mod values;
 mod variables;

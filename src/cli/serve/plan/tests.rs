@@ -35,6 +35,6 @@ fn a_generation_has_neither_users_nor_tls() {
         assert!(access.control.is_none() && access.files.is_empty(), "{line:?}");
         assert!(plan.live.settings.access.is_none(), "{line:?}");
         assert!(plan.load_tls().unwrap().is_none() && !plan.proxy_protocol, "{line:?}");
-        assert!(plan.live.audit.is_none(), "{line:?}");
+        assert!(plan.live.audit.is_none() && plan.live.settings.upstreams.is_none(), "{line:?}");
     }
 }

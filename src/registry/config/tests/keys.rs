@@ -2,7 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use super::{Loaded, SMALLEST, accepted, environment, load_variables, notifications, retention, tokens};
+use super::{
+    Loaded, SMALLEST, accepted, environment, load_variables, notifications, retention, tokens, upstreams,
+};
 use crate::config::{KeyTreatment, Kind, Source, all_keys, load};
 
 /// Each implemented key with a configuration without it, and one in which it has another value.
@@ -56,6 +58,27 @@ const CHANGES: &[(&str, &str, &str)] = &[
         "quinistry.clientcerts.user",
         "http: {tls: {certificate: /c, key: /k, clientcas: [/a]}}",
         "http: {tls: {certificate: /c, key: /k, clientcas: [/a]}}\nquinistry: {clientcerts: {user: [email]}}",
+    ),
+    ("proxy.remoteurl", "", "proxy: {remoteurl: 'https://a.example'}"),
+    (
+        "proxy.username",
+        "proxy: {remoteurl: 'https://a.example', username: a, password: b}",
+        "proxy: {remoteurl: 'https://a.example', username: c, password: b}",
+    ),
+    (
+        "proxy.password",
+        "proxy: {remoteurl: 'https://a.example', username: a, password: b}",
+        "proxy: {remoteurl: 'https://a.example', username: a, password: c}",
+    ),
+    (
+        "proxy.exec.command",
+        "proxy: {remoteurl: 'https://a.example'}",
+        "proxy: {remoteurl: 'https://a.example', exec: {command: a}}",
+    ),
+    (
+        "proxy.exec.lifetime",
+        "proxy: {remoteurl: 'https://a.example', exec: {command: a}}",
+        "proxy: {remoteurl: 'https://a.example', exec: {command: a, lifetime: 1h}}",
     ),
     ("quinistry.scrub.interval", "", "quinistry: {scrub: {interval: 24h}}"),
     ("quinistry.scrub.rate", "", "quinistry: {scrub: {rate: 1MiB}}"),
@@ -535,6 +558,11 @@ fn every_implemented_key_changes_the_configuration() {
         let path = all_keys()
             .map(|row| row.path)
             .find(|path| path.strip_prefix("quinistry.retention.") == Some(key));
+        assert!(seen.insert(path.expect("a row of the table")), "{key} is given twice");
+    }
+    for (key, _) in upstreams::CHANGES {
+        let own = |path: &&str| path.strip_prefix("quinistry.upstreams[].") == Some(key);
+        let path = all_keys().map(|row| row.path).find(own);
         assert!(seen.insert(path.expect("a row of the table")), "{key} is given twice");
     }
     for (key, before, after) in texts.chain(storage).chain(notifications) {

@@ -9,7 +9,7 @@ fn the_storage_is_known_although_other_parts_are_refused() {
     for other in [
         "auth: {htpasswd: {realm: a}}",
         "http: {tls: {certificate: /c}}",
-        "proxy: {remoteurl: 'https://registry-1.docker.io'}",
+        "proxy: {remoteurl: 'https://user:password@registry-1.docker.io'}",
         "log: {level: loud}",
         "notifications: {endpoints: [{name: a}]}",
     ] {

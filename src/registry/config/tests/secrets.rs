@@ -17,6 +17,13 @@ fn no_finding_holds_the_value_of_a_secret() {
         format!("{SMALLEST}http: {{host: 'user:{SECRET}@host'}}\n"),
         format!("{SMALLEST}proxy: {{remoteurl: 'https://user:{SECRET}@host', password: [{SECRET}]}}\n"),
         format!("{SMALLEST}proxy: {{remoteurl: '//user:{SECRET}@host', passwrd: {SECRET}}}\n"),
+        format!("{SMALLEST}proxy: {{remoteurl: 'https://h', username: a, password: {SECRET}}}\n"),
+        format!(
+            "{SMALLEST}quinistry: {{upstreams: [{{prefix: a, remoteurl: 'https://u:{SECRET}@h', password: [{SECRET}]}}]}}\n"
+        ),
+        format!(
+            "{SMALLEST}quinistry: {{upstreams: [{{prefix: a, remoteurl: 'https://h', username: b, password: {SECRET}}}]}}\n"
+        ),
         format!("{SMALLEST}redis: {{password: {SECRET}}}\n"),
         format!("{SMALLEST}redis: {SECRET}\n"),
         format!("{SMALLEST}reporting: {{bugsnag: {{apikey: {SECRET}}}}}\n"),
