@@ -18,8 +18,8 @@
 //! - [`chain`]: generations on one machine, each pulled from the one before and proven equal to it.
 //! - [`cli`]: the program's subcommands, one file each.
 //!
-//! `oci ← quine`, `oci ← store`, `store ← bucket`, `oci ← client`, `{oci, client} ← upstream`,
-//! `{oci, quine, store, http} ← registry`,
+//! `oci ← quine`, `oci ← store`, `store ← {bucket, fetch}`, `oci ← client`, `{oci, client, fetch} ← upstream`,
+//! `{oci, quine, store, fetch, http} ← registry`,
 //! `{oci, quine, client, http} ← {crd, seed, operator, install}`, `{oci, quine, client} ← chain`, everything `← cli`.
 //! The registry and the Kubernetes crates never import each other, and `http` imports none of the others.
 

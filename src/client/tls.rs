@@ -5,7 +5,7 @@
 //! else the usual places), those in `--ca`, and those in the registry's folder under `certs.d`. An image of one
 //! file has no store of its own, which is why some are built in.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use rustls::ClientConfig;

@@ -16,6 +16,7 @@
 //! | where bytes lie until they are stored | `staging.rs` |
 //! | the task of a fetch | `task.rs` |
 //! | a client's reading | `reader.rs`, `pass_through.rs` |
+//! | how many caches a request has passed | `hops.rs` |
 //! | which fetches run, for whom, and the room that they will take | `fetches.rs`, `running.rs`, `promised_room.rs` |
 //!
 //! Knows nothing of HTTP, routes or rights: the caller decides who may have a blob, and of which source. Used by
@@ -24,6 +25,7 @@
 mod error;
 mod exchange;
 mod fetches;
+pub mod hops;
 mod pace;
 mod pass_through;
 mod poison;

@@ -60,6 +60,7 @@ use self::keyed_queue::KeyedQueue;
 use self::metrics::UpstreamMetrics;
 use self::settings::SettingsCell;
 
+pub use quinistry_fetch::Upstream;
 pub use quinistry_http::{Limits, serve};
 
 pub use self::api::upload_state::UploadSecret;

@@ -1,5 +1,6 @@
 //! Blobs of one repository of an upstream.
 
+use quinistry_fetch::hops;
 use std::sync::Arc;
 
 use quinistry_fetch::{Answered, Source, SourceError, Wanted};
@@ -9,7 +10,6 @@ use reqwest::{Method, StatusCode};
 use crate::answer;
 use crate::body;
 use crate::exchange::{Part, target_of};
-use crate::hops;
 use crate::remote::Inner;
 
 /// Blobs of a repository, on behalf of one request. A fetch, which other requests share, goes on with its number of

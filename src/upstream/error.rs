@@ -1,10 +1,10 @@
 //! Reasons why an upstream cannot be asked, inside of [`SourceError::Unavailable`](quinistry_fetch::SourceError).
 
 use quinistry_client::{Cause, TlsFault};
+use quinistry_fetch::hops::MAX_HOPS;
 use reqwest::StatusCode;
 
 use crate::helper::HelperError;
-use crate::hops::MAX_HOPS;
 
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum AskError {

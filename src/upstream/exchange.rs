@@ -1,5 +1,6 @@
 //! Requests along redirects, and with the authorization that the upstream asks for.
 
+use quinistry_fetch::hops::HOPS_HEADER;
 use std::sync::atomic::Ordering;
 
 use quinistry_client::challenge::{self, Challenge};
@@ -14,7 +15,6 @@ use reqwest::{Method, Response, StatusCode, Url};
 use crate::address::AddressClass;
 use crate::answer::invalid;
 use crate::error::AskError;
-use crate::hops::HOPS_HEADER;
 use crate::remote::Inner;
 use crate::transport::{SendError, host_of};
 

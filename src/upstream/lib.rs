@@ -10,7 +10,6 @@
 //! | distance of addresses from this machine (pure) | `address.rs` |
 //! | hosts that get credentials, and where they may be (pure) | `trust.rs` |
 //! | meaning of statuses and headers (pure) | `answer.rs` |
-//! | number of caches that a request has passed | `hops.rs` |
 //! | resolving, checking and dialling | `network.rs` |
 //! | one request to one address | `transport.rs` |
 //! | requests along redirects, with authorization | `exchange.rs`, `authorize.rs` |
@@ -36,7 +35,6 @@ mod credentials;
 mod error;
 mod exchange;
 mod helper;
-mod hops;
 mod lists;
 mod manifests;
 mod network;
@@ -49,6 +47,5 @@ mod trust;
 #[cfg(test)]
 mod tests;
 
-pub use hops::{HOPS_HEADER, MAX_HOPS, hops_of, with_hops};
 pub use options::{DEFAULT_MAX_CONNECTIONS, Insecure, RemoteCredentials, RemoteError, RemoteOptions};
 pub use remote::Remote;

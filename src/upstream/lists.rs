@@ -1,5 +1,6 @@
 //! Lists page by page: tags and referrers.
 
+use quinistry_fetch::hops;
 use std::collections::BTreeSet;
 
 use bytes::Bytes;
@@ -13,7 +14,6 @@ use serde::Deserialize;
 use crate::answer::{self, invalid};
 use crate::body;
 use crate::exchange::{Question, Reply};
-use crate::hops;
 use crate::remote::Inner;
 
 /// Number of entries to request at once; registries may give fewer.

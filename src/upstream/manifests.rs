@@ -1,5 +1,6 @@
 //! Questions for manifests.
 
+use quinistry_fetch::hops;
 use quinistry_fetch::{ManifestHead, SourceError, UpstreamManifest};
 use quinistry_oci::{Digest, Reference, RepositoryName};
 use reqwest::header::HeaderValue;
@@ -8,7 +9,6 @@ use reqwest::{Method, StatusCode};
 use crate::answer::{self, MAX_MANIFEST_BYTES, invalid};
 use crate::body;
 use crate::exchange::{Question, Reply};
-use crate::hops;
 use crate::remote::Inner;
 use crate::transport::host_of;
 

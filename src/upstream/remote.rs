@@ -1,5 +1,6 @@
 //! Upstream registry over HTTP: the parts that all of its questions share.
 
+use quinistry_fetch::hops;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -14,7 +15,6 @@ use crate::connections::Connections;
 use crate::credentials::CredentialSource;
 use crate::error::AskError;
 use crate::exchange::Question;
-use crate::hops;
 use crate::network::Network;
 use crate::options::{Insecure, RemoteError, RemoteOptions};
 use crate::tokens::Tokens;

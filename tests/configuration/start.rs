@@ -100,7 +100,7 @@ fn a_lock_in_the_environment_is_never_ignored() {
         ("REGISTRY_AUTH_HTPASSWD_REALMS", "x"),
         ("REGISTRY_HTTP_TLS_CERTIFICATE", "/tls.crt"),
         ("REGISTRY_HTTP_TLS_CLIENTCAS_0", "/ca.pem"),
-        ("REGISTRY_PROXY_REMOTEURL", "https://registry-1.docker.io"),
+        ("REGISTRY_PROXY_REMOTEURL", "https://user:password@registry-1.docker.io"),
         ("REGISTRY_STORAGE_S3_BUCKET", "images"),
         ("REGISTRY_QUINISTRY_ACCESS", ""),
     ] {

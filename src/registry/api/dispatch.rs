@@ -15,6 +15,7 @@ use http::request::Parts;
 use http::{HeaderName, HeaderValue, StatusCode};
 use http_body::Body as _;
 use http_body_util::BodyExt as _;
+use quinistry_fetch::hops::{self, HOPS_HEADER};
 
 use super::access::{self, AccessAction, AccessTarget};
 use super::authorization::{self, AskedAccess};
@@ -169,9 +170,16 @@ async fn call_handler(
             let Some(located) = located else {
                 return Box::pin(handle_stored(stored, settings, client, route, method, request, body)).await;
             };
-            let asked = UpstreamRequest { stored, settings, caller: &caller, located: &located, request };
+            let asked = UpstreamRequest {
+                stored,
+                settings,
+                caller: &caller,
+                announcer: &announcer,
+                located: &located,
+                request,
+            };
             let mut response = if method == Method::Read {
-                Box::pin(asked.read(route)).await?
+                Box::pin(hops::with_hops(hops_of(request), asked.read(route))).await?
             } else {
                 // Deletions, of stored copies.
                 located.upstream.forget(&located.repository.name);
@@ -182,6 +190,11 @@ async fn call_handler(
         }
         None => handle_without_storage(settings, builtin.is_some(), &caller, route, request).await,
     }
+}
+
+/// Returns the number of caches that a request has passed.
+fn hops_of(request: &Parts) -> u32 {
+    hops::hops_of(request.headers.get(HOPS_HEADER).map(HeaderValue::as_bytes))
 }
 
 /// Finds the client of a request, and fails unless its rights suffice. Methods that no client may use are left to

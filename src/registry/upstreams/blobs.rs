@@ -116,7 +116,7 @@ impl CachedUpstream {
                 tracing::warn!(repository = %repository.name, error = %WithCauses(&error), "cannot link stored blob");
                 Ok(false)
             }
-            mounted => mounted,
+            mounted => Ok(mounted?.is_some()),
         }
     }
 

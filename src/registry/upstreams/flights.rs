@@ -5,6 +5,7 @@ use std::fmt;
 use std::hash::Hash;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use quinistry_fetch::hops;
 use tokio::sync::watch;
 
 /// Tasks that run, by what they find out. Clones share them.
@@ -60,6 +61,7 @@ impl<K: Clone + Eq + Hash + Send + 'static, V: Clone + Send + Sync + 'static> Fl
         drop(flights);
         let entry = FlightEntry { flights: self.clone(), key };
         let work = begin();
+        let work = hops::with_hops(hops::current(), work);
         tokio::spawn(async move {
             let found = work.await;
             drop(entry);

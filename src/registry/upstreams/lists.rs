@@ -38,7 +38,6 @@ pub(crate) struct UpstreamList<T> {
     pub(crate) failure: Option<Failure>,
 }
 
-/// Remembered lists.
 #[derive(Debug)]
 pub(super) struct CachedLists<K, T>(BoundedMap<K, CachedList<T>>);
 

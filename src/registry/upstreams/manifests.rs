@@ -48,7 +48,7 @@ pub(super) struct ManifestFlight {
 /// Kinds of questions about a manifest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum FlightKind {
-    /// Whether a stored tag still means the stored manifest.
+    /// Comparison of a stored tag with the upstream's.
     Refresh,
     /// Headers of a manifest that is not stored.
     Head,

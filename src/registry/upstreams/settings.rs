@@ -67,8 +67,8 @@ pub enum UpstreamCredentials {
     Helper {
         /// Path or name of the program.
         command: String,
-        /// Time for which its answer is used; 0 if it is asked each time.
-        lifetime: Duration,
+        /// Time for which its answer is used; `None` until the upstream refuses it, 0 if it is asked each time.
+        lifetime: Option<Duration>,
     },
 }
 

@@ -1,4 +1,4 @@
-//! What this process knows of an upstream's tags, and what follows for a request. Pure.
+//! Records of an upstream's tags, and the next step of a request for one. Pure.
 //!
 //! The stored tag is the lasting part: its link names the manifest, and outlives a restart. How old it is stays in
 //! memory, so that each tag counts as old after a restart: the upstream is asked once, and without an answer the stored

@@ -1,4 +1,4 @@
-//! What an upstream's manifest must be to be stored and served. Pure.
+//! Verification of an upstream's manifests, before they are stored and served. Pure.
 //!
 //! The form of a manifest is checked as that of a pushed one. What it names need not be here: children and blobs are
 //! fetched when clients ask for them. The rules for what clients may push do not apply to what upstreams have.

@@ -7,7 +7,9 @@ use quinistry_oci::Digest;
 
 use super::server::{Connected, PUBLIC, Server, answer};
 use super::{options, remote, repository, tag};
-use crate::{MAX_HOPS, Remote, hops_of, with_hops};
+use quinistry_fetch::hops::{MAX_HOPS, hops_of, with_hops};
+
+use crate::Remote;
 
 #[tokio::test]
 async fn row_166_a_cache_that_asks_itself_comes_to_an_end() {

@@ -15,6 +15,7 @@ use quinistry_fetch::Fetched;
 use quinistry_oci::{Content, Digest, WithCauses};
 use quinistry_store::StoreError;
 
+use super::blobs::sends_content;
 use super::{blobs, manifests};
 use crate::api::query::Query;
 use crate::api::references;
@@ -23,6 +24,7 @@ use crate::api::response::served_content::ServedContent;
 use crate::api::route::Route;
 use crate::auth::caller::Caller;
 use crate::metrics::ContentCounts;
+use crate::notifications::Announcer;
 use crate::upstreams::{BlobAnswer, Located, ManifestAnswer};
 use crate::{LimitedStore, Settings};
 
@@ -38,6 +40,7 @@ pub(crate) struct UpstreamRequest<'a> {
     pub(crate) stored: &'a LimitedStore,
     pub(crate) settings: &'a Settings,
     pub(crate) caller: &'a Caller,
+    pub(crate) announcer: &'a Announcer,
     pub(crate) located: &'a Located,
     pub(crate) request: &'a Parts,
 }
@@ -72,7 +75,7 @@ impl UpstreamRequest<'_> {
     }
 
     async fn manifest(self, text: &str) -> Result<Response, Error> {
-        let Self { stored, settings, caller, located, request } = self;
+        let Self { stored, settings, caller, announcer, located, request } = self;
         let reference = references::reference(text)?.ok_or(Error::ManifestUnknown)?;
         let counts = &located.upstream.counts(stored).manifests;
         let may_store = !settings.read_only;
@@ -82,7 +85,8 @@ impl UpstreamRequest<'_> {
         let response = match answer? {
             ManifestAnswer::Stored { is_stale, .. } => {
                 let name = located.repository.name.clone();
-                let response = manifests::get(stored, (settings, caller), name, text, request).await?;
+                let response =
+                    manifests::get(stored, (settings, caller, announcer), name, text, request).await?;
                 if is_stale { stale(response) } else { response }
             }
             ManifestAnswer::Head(head) => {
@@ -115,7 +119,14 @@ impl UpstreamRequest<'_> {
                 let opened = located.upstream.open_blob(stored, &located.repository, &digest, may_store);
                 match opened.await? {
                     BlobAnswer::Stored => self.stored_blob(text).await?,
-                    BlobAnswer::Fetched(fetched) => stream(fetched, &digest, request)?,
+                    BlobAnswer::Fetched(fetched) => {
+                        let length = fetched.length();
+                        let response = stream(fetched, &digest, request)?;
+                        if sends_content(&response) {
+                            self.announcer.pulled_blob(&located.repository.name, &digest, length);
+                        }
+                        response
+                    }
                 }
             }
             found => found?,
@@ -125,7 +136,7 @@ impl UpstreamRequest<'_> {
 
     async fn stored_blob(self, digest: &str) -> Result<Response, Error> {
         let name = self.located.repository.name.clone();
-        blobs::get(self.stored, self.settings.redirects, name, digest, self.request).await
+        blobs::get(self.stored, (self.settings.redirects, self.announcer), name, digest, self.request).await
     }
 
     /// Counts the bytes of an answer's body.

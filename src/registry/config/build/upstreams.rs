@@ -70,7 +70,7 @@ fn credentials(section: Section<'_>, prefix: &str) -> Option<UpstreamCredentials
     };
     if let Some(command) = given("exec.command") {
         let lifetime = section.value(&key("exec.lifetime")).and_then(|node| values::duration(node).ok());
-        let lifetime = lifetime.map(|written| written.duration).unwrap_or_default();
+        let lifetime = lifetime.map(|written| written.duration);
         return Some(UpstreamCredentials::Helper { command, lifetime });
     }
     let user = given("username")?;

@@ -22,7 +22,7 @@ pub(super) const PROXY: &[ConfigKey] = &[
     key("proxy.password", Text).secret(),
     key("proxy.exec", Section).lines(ReleaseLines::Three),
     key("proxy.exec.command", Text).lines(ReleaseLines::Three).note("credential helper of Docker"),
-    key("proxy.exec.lifetime", Duration).lines(ReleaseLines::Three).note("0 asks the helper each time"),
+    key("proxy.exec.lifetime", Duration).lines(ReleaseLines::Three).note("0 asks the helper each time; when absent, its answer is used until the upstream refuses it"),
     key("proxy.ttl", Duration)
         .lines(ReleaseLines::Three)
         .warn("stored copies are not removed yet, and the key has no effect"),
@@ -45,7 +45,8 @@ pub(super) const UPSTREAMS: &[ConfigKey] = &[
     own("quinistry.upstreams[].passwordfile", Path).note("file whose content is the password"),
     own("quinistry.upstreams[].exec", Section).note("credential helper of Docker"),
     own("quinistry.upstreams[].exec.command", Text).required(),
-    own("quinistry.upstreams[].exec.lifetime", Duration).note("0, when absent, asks the helper each time"),
+    own("quinistry.upstreams[].exec.lifetime", Duration)
+        .note("0 asks the helper each time; when absent, its answer is used until the upstream refuses it"),
     own("quinistry.upstreams[].realm", Texts)
         .note("hosts beside the upstream's own that may have the credentials, to issue tokens"),
     own("quinistry.upstreams[].ca", Path)

@@ -62,7 +62,7 @@ quinistry:
         allow: texts(&["public/**"]),
         credentials: Some(UpstreamCredentials::Helper {
             command: "helper".into(),
-            lifetime: Duration::from_hours(1),
+            lifetime: Some(Duration::from_hours(1)),
         }),
         ..UpstreamSettings::new(None, "https://quay.io".parse().unwrap())
     };

@@ -1,8 +1,8 @@
 //! Number of caches that a request has passed, so that caches that ask each other in a circle come to an end.
 //!
-//! The trait [`Upstream`](quinistry_fetch::Upstream) carries no such number, so that it is a value of the task: the
-//! program reads [`HOPS_HEADER`] of a client's request by [`hops_of`], and answers the request within [`with_hops`].
-//! Blobs are fetched by tasks of their own, which is why their source takes the number when it is made.
+//! The trait [`Upstream`](crate::Upstream) carries no such number, so that it is a value of the task: a registry reads
+//! [`HOPS_HEADER`] of a client's request by [`hops_of`], and answers the request within [`with_hops`]. Blobs are fetched
+//! by tasks of their own, which is why their source takes the number when it is made.
 
 use tokio::task::futures::TaskLocalFuture;
 
@@ -31,12 +31,14 @@ pub fn with_hops<F: Future>(hops: u32, future: F) -> TaskLocalFuture<u32, F> {
 }
 
 /// Returns the number of caches that the request of this task has passed.
-pub(crate) fn current() -> u32 {
+#[must_use]
+pub fn current() -> u32 {
     HOPS.try_with(|hops| *hops).unwrap_or(0)
 }
 
 /// Returns the number to send to an upstream; `None` if the request has passed too many caches.
-pub(crate) fn next(hops: u32) -> Option<u32> {
+#[must_use]
+pub fn next(hops: u32) -> Option<u32> {
     (hops < MAX_HOPS).then(|| hops + 1)
 }
 
