@@ -99,6 +99,21 @@ impl Machine {
         self.daemons.push(Process::start(&mut command).unwrap());
     }
 
+    /// Starts a program that stays until [`stop`](Self::stop), with its output in `<name>.log`.
+    pub(crate) fn background(&self, name: &str, command: &[&str]) {
+        const START: &str = r#"log=$1 pid=$2; shift 2; "$@" >>"$log" 2>&1 </dev/null & echo $! >"$pid""#;
+        let (log, pid) = (self.path(&format!("{name}.log")), self.path(&format!("{name}.pid")));
+        self.run("sh", &[&["-c", START, "sh", &log, &pid], command].concat());
+    }
+
+    /// Stops a program of [`background`](Self::background), and waits for its end. A program that has ended has no file
+    /// any more, but keeps its number, which nobody asks for.
+    pub(crate) fn stop(&self, name: &str) {
+        const STOP: &str =
+            r#"pid=$(cat "$1"); kill "$pid"; while [ -e "/proc/$pid/exe" ]; do sleep 0.05; done"#;
+        self.run("timeout", &["60", "sh", "-c", STOP, "sh", &self.path(&format!("{name}.pid"))]);
+    }
+
     /// Starts the registry under test, and waits until it answers.
     pub(crate) fn registry(&mut self, port: u16, arguments: &[&str]) {
         let mut command = self.command(QUINISTRY);

@@ -27,3 +27,4 @@ mod regctl;
 mod skopeo;
 mod sub_path;
 mod tls;
+mod upstreams;

@@ -1,0 +1,173 @@
+//! Engines pull images of another registry, a distribution 3.1.2, through this one: at first, while the other one is away,
+//! and after this one was restarted in the meantime.
+
+use std::fs;
+
+use crate::containerd;
+use crate::docker;
+use crate::machine::Machine;
+use crate::program::{QUINISTRY, built, lacks, own_digest};
+
+/// This registry.
+const HOST: &str = "localhost:5000";
+
+/// Configuration of the other registry.
+const UPSTREAM: &str = "version: 0.1
+log: {level: warn, accesslog: {disabled: true}}
+storage: {filesystem: {rootdirectory: '{folder}/upstream'}}
+http: {addr: '127.0.0.1:5001'}
+";
+
+/// Configuration of this registry, without the keys of its upstream.
+const OURS: &str = "version: 0.1
+storage: {filesystem: {rootdirectory: '{folder}/ours'}, delete: {enabled: true}}
+http: {addr: '127.0.0.1:5000'}
+";
+
+/// Key of an upstream whose names have a prefix.
+const PREFIXED: &str = "quinistry:
+  upstreams:
+  - {prefix: docker.io, ns: [docker.io], remoteurl: 'http://127.0.0.1:5001', insecure: true, ttl: 0s}
+";
+
+/// Section of distribution that makes all names those of the other registry.
+const PROXY: &str = "proxy: {remoteurl: 'http://127.0.0.1:5001'}
+";
+
+fn distribution() -> &'static str {
+    built("registry", "3.1.2")
+}
+
+/// Starts both registries, and pushes an image to the other one.
+fn serve(machine: &Machine, upstream_keys: &str) {
+    let folder = machine.path("");
+    let folder = folder.trim_end_matches('/');
+    for (name, text) in
+        [("upstream.yml", UPSTREAM.to_owned()), ("ours.yml", format!("{OURS}{upstream_keys}"))]
+    {
+        fs::write(machine.path(name), text.replace("{folder}", folder)).unwrap();
+    }
+    machine.background("upstream", &[distribution(), "serve", &machine.path("upstream.yml")]);
+    start_ours(machine);
+    await_upstream(machine);
+    machine.run(QUINISTRY, &["push", "--self", "localhost:5001/library/thing:1"]);
+}
+
+fn await_upstream(machine: &Machine) {
+    machine.until("the other registry", || {
+        let asked = machine.command("curl").args(["-sf", "http://localhost:5001/v2/"]).output().unwrap();
+        asked.status.success().then_some(())
+    });
+}
+
+fn start_ours(machine: &Machine) {
+    machine.background("ours", &[QUINISTRY, "serve", &machine.path("ours.yml")]);
+    machine.await_registry(5000);
+}
+
+/// Pulls three times: from the other registry, while it is away, and after this one was restarted.
+fn pulls_through(machine: &Machine, pull: impl Fn()) {
+    pull();
+    machine.stop("upstream");
+    pull();
+    machine.stop("ours");
+    start_ours(machine);
+    pull();
+}
+
+#[test]
+fn containerd_pulls_through_an_upstream() {
+    let version = containerd::newest();
+    if lacks(&[distribution()]) || version.is_missing() {
+        return;
+    }
+    let mut machine = Machine::start();
+    serve(&machine, PREFIXED);
+    let hosts = machine.path("hosts");
+    machine.run(QUINISTRY, &["mirrors", "containerd", HOST, "docker.io", "--no-fallback", "--write", &hosts]);
+    let client = version.start(&mut machine);
+    pulls_through(client.machine(), || {
+        let image = "docker.io/library/thing:1";
+        client.pull(&["--hosts-dir", &format!("{hosts}/etc/containerd/certs.d")], image);
+        assert_eq!(client.target(image), own_digest("tar"));
+        client.run(&["images", "remove", "--sync", image]);
+        let by_name = format!("{HOST}/docker.io/thing:1");
+        client.pull(&["--plain-http"], &by_name);
+        assert_eq!(client.target(&by_name), own_digest("tar"));
+        client.run(&["images", "remove", "--sync", &by_name]);
+    });
+}
+
+#[test]
+fn docker_pulls_through_an_upstream() {
+    if lacks(&[distribution()]) {
+        return;
+    }
+    let engine = docker::engine_after(|machine| {
+        machine.run("sh", &["-c", "mkdir -p /etc/docker && mount -t tmpfs tmpfs /etc/docker"]);
+        machine.run(QUINISTRY, &["mirrors", "docker", HOST, "--write", "/"]);
+    });
+    let Some(machine) = engine else { return };
+    serve(&machine, PROXY);
+    pulls_through(&machine, || {
+        docker::docker(&machine, &["pull", "thing:1"]);
+        let digests = docker::repository_digests(&machine, "thing:1");
+        assert_eq!(digests, [format!("thing@{}", own_digest("tar"))]);
+        docker::docker(&machine, &["rmi", "thing:1"]);
+    });
+}
+
+#[test]
+fn podman_pulls_through_an_upstream() {
+    if lacks(&[distribution(), "podman"]) {
+        return;
+    }
+    let machine = Machine::start();
+    serve(&machine, PREFIXED);
+    let (files, policy) = (machine.path("files"), machine.path("policy.json"));
+    fs::write(&policy, r#"{"default": [{"type": "insecureAcceptAnything"}]}"#).unwrap();
+    machine.run(QUINISTRY, &["mirrors", "podman", HOST, "docker.io", "--no-fallback", "--write", &files]);
+    let podman = |arguments: &[&str]| {
+        let mut podman = machine.command("podman");
+        podman
+            .env(
+                "CONTAINERS_REGISTRIES_CONF",
+                format!("{files}/etc/containers/registries.conf.d/50-quinistry.conf"),
+            )
+            .args(["--root", &machine.path("images"), "--runroot", &machine.path("state")])
+            .args(["--storage-driver", "vfs", "--cgroup-manager", "cgroupfs"])
+            .args(arguments);
+        let output = podman.output().unwrap();
+        assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    pulls_through(&machine, || {
+        podman(&["pull", "--signature-policy", &policy, "docker.io/library/thing:1"]);
+        let digest = podman(&["image", "inspect", "--format", "{{.Digest}}", "docker.io/library/thing:1"]);
+        assert_eq!(digest.trim(), own_digest("tar"));
+        podman(&["rmi", "--force", "docker.io/library/thing:1"]);
+    });
+}
+
+#[test]
+fn crane_pulls_through_an_upstream_and_pushes_beside_it() {
+    let crane = built("crane", "0.22.1");
+    if lacks(&[distribution(), crane]) {
+        return;
+    }
+    let machine = Machine::start();
+    serve(&machine, PREFIXED);
+    let (through, own) = (format!("{HOST}/docker.io/library/thing:1"), format!("{HOST}/team/app:1"));
+    pulls_through(&machine, || {
+        machine.run(crane, &["pull", &through, &machine.path("image.tar")]);
+        assert_eq!(machine.run(crane, &["digest", &through]).trim(), own_digest("tar"));
+    });
+    machine.run(crane, &["copy", &through, &own]);
+    assert_eq!(machine.run(crane, &["digest", &own]).trim(), own_digest("tar"));
+    machine.background("upstream", &[distribution(), "serve", &machine.path("upstream.yml")]);
+    await_upstream(&machine);
+    let refused = format!("{HOST}/docker.io/library/other:1");
+    let refused = machine.command(crane).args(["copy", &own, &refused]).output().unwrap();
+    let complaint = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(!refused.status.success() && complaint.contains("405"), "{complaint}");
+}
