@@ -343,8 +343,9 @@ impl Store {
         };
         let Some(doomed) = self.await_decision(keys, shard, looks)? else {
             return match cause {
-                // A push has brought what the collector may leave, or must wait for another leader.
-                Cause::Blob | Cause::Manifest => Err(StoreError::Unvouched),
+                // The collector may leave what a push has brought or a client asks for: to say that it is absent would
+                // be wrong of content that is needed, and the client repeats the request.
+                Cause::Blob | Cause::Manifest | Cause::Head => Err(StoreError::Unvouched),
                 _ => Ok(Touched::Gone),
             };
         };

@@ -437,6 +437,9 @@ fn a_push_of_an_undecided_part_is_repeated_soon_and_pulls_do_not_wait() {
     let pushed = push_blob(&other, NAME, b"layer");
     assert!(matches!(pushed, Err(StoreError::Unvouched)), "{pushed:?}");
     assert!(waits.swap(0, Ordering::SeqCst) <= 80, "20 seconds");
+    let told = head_blob(&other, &name(NAME), &digest);
+    assert!(matches!(told, Err(StoreError::Unvouched)), "it may be needed, and is not absent: {told:?}");
+    assert!(waits.swap(0, Ordering::SeqCst) <= 8, "two seconds");
 }
 
 #[test]
