@@ -106,8 +106,8 @@ impl Machine {
         self.run("sh", &[&["-c", START, "sh", &log, &pid], command].concat());
     }
 
-    /// Stops a program of [`background`](Self::background), and waits for its end. A program that has ended has no file
-    /// any more, but keeps its number, which nobody asks for.
+    /// Stops a program of [`background`](Self::background), and waits for its end. The number of one that has ended
+    /// stays until it is waited for, but has no file.
     pub(crate) fn stop(&self, name: &str) {
         const STOP: &str =
             r#"pid=$(cat "$1"); kill "$pid"; while [ -e "/proc/$pid/exe" ]; do sleep 0.05; done"#;

@@ -13,8 +13,8 @@ use crate::upstream::{Insecure, Remote, RemoteCredentials, RemoteOptions};
 /// Longest file with a password, in bytes.
 const MAX_PASSWORD_BYTES: usize = 64 * 1024;
 
-/// Makes the upstreams of a configuration; `None` if it has none. Reads files of passwords and authorities, and asks
-/// nobody.
+/// Makes the upstreams of a configuration; `None` if it has none. Reads files of passwords and authorities, and sends
+/// no request.
 pub(super) fn upstreams(settings: &[UpstreamSettings]) -> anyhow::Result<Option<Arc<Upstreams>>> {
     if settings.is_empty() {
         return Ok(None);
