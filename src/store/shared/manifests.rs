@@ -80,7 +80,9 @@ impl Store {
         self.index_tags(name, tags, digest)?;
         for tag in tags {
             let key = place.tag_link(tag);
-            match self.storage().head(&key)? {
+            let found = self.storage().head(&key)?;
+            self.check_heard()?;
+            match found {
                 None => drop(self.storage().create(&key, digest.as_str().as_bytes())?),
                 Some(link) if is_left(tag, &link) => {}
                 Some(_) => self.put_tags(name, std::slice::from_ref(tag), digest)?,
@@ -119,7 +121,8 @@ impl Store {
                 continue;
             }
             self.remove_referrer(name, digest)?;
-            self.clear(&link, &place.revision(digest))?;
+            self.remove_while_heard(&link)?;
+            self.storage().clear(&place.revision(digest))?;
         }
         if remains.iter().any(|remains| remains.has_subject) {
             // Another program may push the manifest again, and then it has no descriptor.

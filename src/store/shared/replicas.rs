@@ -12,7 +12,7 @@ use serde::Serialize;
 
 use super::format::FORMAT;
 use crate::layout::{Key, intents, intents_of, replicas};
-use crate::storage::{Created, Meta, Removed};
+use crate::storage::{Created, FENCE_LIFETIME, Meta, Removed};
 use crate::{Store, StoreError};
 
 /// Time between two heartbeats of a replica.
@@ -21,6 +21,13 @@ pub(crate) const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(30);
 /// Age of a heartbeat from which its replica counts as stopped, and others finish its changes: ten heartbeats, and
 /// longer than any request to a storage takes with its repetitions.
 pub(crate) const MAX_HEARTBEAT_AGE: Duration = Duration::from_mins(5);
+
+/// Age of this replica's last heartbeat up to which no other one takes it to be stopped before a removal that begins now is
+/// over.
+const MAX_HEARD_AGE: Duration = MAX_HEARTBEAT_AGE.saturating_sub(FENCE_LIFETIME.saturating_mul(2));
+
+/// Attempts to remove a key of a change.
+const MAX_REMOVALS: usize = 3;
 
 /// Age at which the heartbeat of a stopped replica is removed.
 const HEARTBEAT_LIFETIME: Duration = Duration::from_hours(24);
@@ -200,6 +207,33 @@ impl Store {
             }
         }
         Ok(())
+    }
+
+    /// Fails if other replicas may take this one to be stopped, and carry out its changes: what they or clients write then
+    /// must stay.
+    pub(crate) fn check_heard(&self) -> Result<(), StoreError> {
+        let Some(shared) = &self.0.shared else { return Ok(()) };
+        let since = self.0.collector.clock().now().saturating_sub(shared.replica.heard());
+        // The client repeats the request, or the next maintenance does.
+        if since > MAX_HEARD_AGE { Err(StoreError::Unvouched) } else { Ok(()) }
+    }
+
+    /// Removes a key as part of a change, unless other replicas may carry it out. A request that is held up on its way is
+    /// refused by the storage before they do; where it cannot do so, only a stop of this process between the check and
+    /// the request is left.
+    pub(crate) fn remove_while_heard(&self, key: &Key) -> Result<(), StoreError> {
+        for _ in 0..MAX_REMOVALS {
+            let fence = self.storage().fence();
+            self.check_heard()?;
+            let Some(fence) = fence else {
+                self.storage().remove(key)?;
+                return Ok(());
+            };
+            if self.storage().remove_fenced(std::slice::from_ref(key), fence)?.is_empty() {
+                return Ok(());
+            }
+        }
+        Err(StoreError::Unvouched)
     }
 
     /// Waits until no other replica carries out an intent of this one, which it has removed before. `heard` is the time

@@ -246,6 +246,7 @@ impl Store {
             if !self.link(&key)?.is_some_and(|target| digests.contains(&target)) {
                 return Ok(());
             }
+            self.check_heard()?;
             if self.storage().remove_if(&key, &keys.link.tag)? != Removed::Changed {
                 return self.remove_index(name, tag, &keys);
             }
