@@ -46,7 +46,7 @@ impl LinkKind {
 
 /// Start of a change that links bytes.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct LinkStart(ReadStart);
+pub(crate) struct LinkStart(ReadStart, Duration);
 
 /// Way in which a client wants a blob to be answered.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -175,12 +175,13 @@ impl Store {
         Ok(lengths)
     }
 
-    /// Records the start of a change that links bytes. Call before the links are written.
+    /// Records the start of a change that links bytes. Call before bytes and links are written: they count as present from
+    /// then on, since a process that stops between the two may find that a collector has removed the bytes.
     pub(crate) fn begin_link(&self) -> Option<LinkStart> {
-        self.0.shared.as_ref().map(|shared| LinkStart(shared.recent_links.begin()))
+        self.0.shared.as_ref().map(|shared| LinkStart(shared.recent_links.begin(), shared.clock.now()))
     }
 
-    /// Remembers for a minute that this process has linked bytes in a repository, unless it has removed links of one
+    /// Remembers for a minute from the start that this process has linked bytes in a repository, unless it has removed links of one
     /// since the change began.
     pub(crate) fn note_linked(
         &self,
@@ -189,8 +190,7 @@ impl Store {
         name: &RepositoryName,
         (digest, length): (&Digest, u64),
     ) {
-        if let (Some(shared), Some(LinkStart(begun))) = (&self.0.shared, begun) {
-            let at = shared.clock.now();
+        if let (Some(shared), Some(LinkStart(begun, at))) = (&self.0.shared, begun) {
             shared.recent_links.insert(begun, name, (kind, digest.clone()), (length, at), 1);
         }
     }

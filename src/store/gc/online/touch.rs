@@ -98,6 +98,7 @@ impl Store {
             return Ok(changed);
         }
         // A collector may have begun and ended in the meantime: only a look at the storage tells.
+        self.forget_recent_links();
         let hold = match self.hold_all(needed, cause) {
             Err(StoreError::Missing(_)) => return Err(StoreError::Unvouched),
             hold => hold?,
