@@ -6,6 +6,7 @@ mod place;
 use std::fmt::Write as _;
 use std::fs;
 use std::io::{self, Write as _};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
@@ -29,7 +30,7 @@ pub(super) struct Args {
     #[arg(value_enum, value_name = "ENGINE")]
     engine: Engine,
 
-    /// Registry that mirrors, as nodes reach it: HOST[:PORT], with http:// before it if it has no TLS
+    /// Registry that mirrors, as nodes reach it: HOST or HOST:PORT, with http:// before it if it has no TLS
     #[arg(value_name = "HOST", value_hint = ValueHint::Hostname)]
     host: MirrorHost,
 
@@ -86,6 +87,13 @@ impl Args {
     pub(super) fn run(self) -> anyhow::Result<()> {
         let Self { engine, host, origins, ca, no_fallback, write, output } = self;
         let origins = origins_for(engine, origins, no_fallback)?;
+        if matches!(engine, Engine::Podman | Engine::Crio) && !host.is_in_references() {
+            let message = format!(
+                "{host} is no host in image references: name it with its port, as {host}:443, or with its domain",
+                host = host.host()
+            );
+            return Err(UsageError(message).into());
+        }
         let authority = ca.as_deref().map(read_authority).transpose()?;
         if host.is_plain() && authority.is_some() {
             return Err(UsageError("--ca is of no use with http://: leave out one of them".into()).into());
@@ -137,6 +145,11 @@ fn read_authority(path: &Path) -> anyhow::Result<String> {
     };
     let text = text.with_context(failed)?;
     anyhow::ensure!(
+        !text.contains("PRIVATE KEY-----"),
+        "{} has a private key, which must not be copied to nodes: name a file with certificates alone",
+        path.display()
+    );
+    anyhow::ensure!(
         text.contains("-----BEGIN CERTIFICATE-----"),
         "{} has no certificate in PEM",
         path.display()
@@ -184,15 +197,12 @@ fn write_all(folder: &Path, files: &[EngineFile]) -> anyhow::Result<String> {
 fn write_whole(path: &Path, content: &str) -> io::Result<()> {
     let folder = path.parent().unwrap_or(Path::new("."));
     fs::create_dir_all(folder)?;
-    let mut file = tempfile::Builder::new().permissions(readable_by_all()).tempfile_in(folder)?;
+    let mut file = tempfile::NamedTempFile::new_in(folder)?;
     file.write_all(content.as_bytes())?;
+    // Whatever the umask says: engines without root read these files, and fail if they cannot.
+    file.as_file().set_permissions(fs::Permissions::from_mode(0o644))?;
     file.persist(path)?;
     Ok(())
-}
-
-/// Returns the permissions of engines' files, less what the umask takes away.
-fn readable_by_all() -> fs::Permissions {
-    std::os::unix::fs::PermissionsExt::from_mode(0o644)
 }
 
 #[cfg(test)]

@@ -10,13 +10,14 @@ use tokio::time::{Instant, timeout};
 use crate::error::FetchError;
 use crate::fetches::FetchOptions;
 use crate::pace::Pace;
-use crate::source::{Answer, Body, Source, SourceError, Wanted};
+use crate::source::{Answer, Body, Source, SourceError, Turn, Wanted};
 use crate::transfer::Fault;
 
 /// Answer that is being read.
 pub(crate) struct Reading {
     body: Body,
     pace: Pace,
+    _turn: Turn,
 }
 
 /// Pieces of an answer.
@@ -47,15 +48,16 @@ pub(crate) async fn ask(
     if !is_first && options.resume_pause > Duration::ZERO {
         tokio::time::sleep(options.resume_pause).await;
     }
+    let turn = source.turn().await;
     let answered = timeout(options.answer_timeout, source.open(wanted)).await;
     let (answer, body) = answered.unwrap_or(Err(SourceError::Silent))?;
-    Ok((answer, Reading { body, pace: Pace::default() }))
+    Ok((answer, Reading { body, pace: Pace::default(), _turn: turn }))
 }
 
 /// Reads the next piece of an answer, and those behind it that are there, until they have `enough_bytes`. Dropping the
 /// future loses no bytes.
 pub(crate) async fn read(reading: &mut Reading, enough_bytes: usize, options: &FetchOptions) -> Batch {
-    let Reading { body, pace } = reading;
+    let Reading { body, pace, .. } = reading;
     let mut next = loop {
         let begun = Instant::now();
         if let Ok(next) = timeout(pace.left_of(options.silence_timeout), body.next()).await {

@@ -72,7 +72,7 @@ pub struct Request {
     pub digest: Digest,
     /// Length of the blob in bytes by a stored manifest, if one names it. A source that says another one is refused.
     pub length: Option<u64>,
-    /// Source that has the blob. While a fetch of the digest runs, it is joined whatever its source is.
+    /// Source that has the blob. A fetch that runs is joined if its digest, source and length are the same.
     pub source: Arc<dyn Source>,
     /// Repository that the blob becomes part of.
     pub repository: RepositoryName,
@@ -276,7 +276,10 @@ impl Fetches {
         digest: &Digest,
         reason: Option<SourceError>,
     ) -> FetchError {
-        if let Fault::Lie(lie) = fault {
+        // A header that differs from a claimed length may be right, and the claim wrong: it fails this request alone.
+        if let Fault::Lie(lie) = fault
+            && lie != Lie::LengthHeader
+        {
             tracing::warn!(%source, %digest, %lie, "source sent wrong content, not asked again for a minute");
             let mut poison = self.0.poison.lock().unwrap_or_else(PoisonError::into_inner);
             poison.note(source, digest, (self.0.clock)());

@@ -46,5 +46,5 @@ mod tests;
 pub use error::{FetchError, Lie};
 pub use fetches::{FetchObserver, FetchOptions, Fetched, Fetches, Opened, Request};
 pub use reader::{READ_BYTES, Reader};
-pub use source::{Answer, Answered, Body, Source, SourceError, Validator, Wanted};
+pub use source::{Answer, Answered, Body, Source, SourceError, Turn, TurnWait, Validator, Wanted};
 pub use upstream::{ManifestHead, ManifestHeaders, Told, Upstream, UpstreamManifest};

@@ -12,7 +12,11 @@ use crate::progress::Progress;
 
 /// Fetches that run. Clones share them.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct RunningFetches(Arc<Mutex<HashMap<Digest, Running>>>);
+pub(crate) struct RunningFetches(Arc<Mutex<HashMap<FetchKey, Running>>>);
+
+/// Content, source and claimed length of a fetch. Requests that differ in one of them share no fetch: a source is not
+/// trusted with what another one sends, and a wrong claim fails alone.
+pub(crate) type FetchKey = (Digest, Arc<str>, Option<u64>);
 
 #[derive(Debug)]
 struct Running {
@@ -29,6 +33,8 @@ pub(crate) struct Fetch {
     pub(crate) digest: Digest,
     /// Name of the source.
     pub(crate) source: Arc<str>,
+    /// Length that the first request has claimed.
+    pub(crate) claimed: Option<u64>,
     pub(crate) progress: watch::Sender<Progress>,
     /// Wakes the task when the last client has left.
     pub(crate) left: Notify,
@@ -42,16 +48,16 @@ pub(crate) struct Seat {
 }
 
 impl RunningFetches {
-    fn lock(&self) -> MutexGuard<'_, HashMap<Digest, Running>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<FetchKey, Running>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Takes a seat in the fetch of a digest. Returns true if the fetch is new, so that the caller must start its task;
     /// `None` if the fetch is of other repositories, and nothing shows that this one has the blob.
     pub(crate) fn join(&self, request: &Request, source: &Arc<str>) -> Option<(Seat, bool)> {
-        let Request { digest, repository, is_proven, .. } = request;
+        let Request { digest, repository, is_proven, length, .. } = request;
         let mut fetches = self.lock();
-        let entry = fetches.entry(digest.clone());
+        let entry = fetches.entry((digest.clone(), source.clone(), *length));
         if let Entry::Occupied(running) = &entry
             && !is_proven
             && !running.get().repositories.contains(repository)
@@ -63,6 +69,7 @@ impl RunningFetches {
             let fetch = Fetch {
                 digest: digest.clone(),
                 source: source.clone(),
+                claimed: *length,
                 progress: watch::Sender::new(Progress::Opening),
                 left: Notify::new(),
             };
@@ -79,7 +86,7 @@ impl RunningFetches {
     pub(crate) fn end_without_clients(&self, fetch: &Arc<Fetch>) -> bool {
         let mut fetches = self.lock();
         let is_idle =
-            fetches.get(&fetch.digest).is_none_or(|running| running.clients == 0 || !running.is(fetch));
+            fetches.get(&fetch.key()).is_none_or(|running| running.clients == 0 || !running.is(fetch));
         if is_idle {
             remove(&mut fetches, fetch);
         }
@@ -95,7 +102,7 @@ impl RunningFetches {
     /// that clients of others begin another.
     pub(crate) fn next_repository(&self, fetch: &Arc<Fetch>, done: usize) -> Option<RepositoryName> {
         let mut fetches = self.lock();
-        let running = fetches.get(&fetch.digest).filter(|running| running.is(fetch));
+        let running = fetches.get(&fetch.key()).filter(|running| running.is(fetch));
         let next = running.and_then(|running| running.repositories.get(done).cloned());
         if next.is_none() {
             remove(&mut fetches, fetch);
@@ -109,6 +116,12 @@ impl RunningFetches {
     }
 }
 
+impl Fetch {
+    fn key(&self) -> FetchKey {
+        (self.digest.clone(), self.source.clone(), self.claimed)
+    }
+}
+
 impl Running {
     fn is(&self, fetch: &Arc<Fetch>) -> bool {
         Arc::ptr_eq(&self.fetch, fetch)
@@ -116,16 +129,16 @@ impl Running {
 }
 
 /// Removes a fetch, and no other of the same digest.
-fn remove(fetches: &mut HashMap<Digest, Running>, fetch: &Arc<Fetch>) {
-    if fetches.get(&fetch.digest).is_some_and(|running| running.is(fetch)) {
-        fetches.remove(&fetch.digest);
+fn remove(fetches: &mut HashMap<FetchKey, Running>, fetch: &Arc<Fetch>) {
+    if fetches.get(&fetch.key()).is_some_and(|running| running.is(fetch)) {
+        fetches.remove(&fetch.key());
     }
 }
 
 impl Drop for Seat {
     fn drop(&mut self) {
         let mut fetches = self.running.lock();
-        let Some(running) = fetches.get_mut(&self.fetch.digest) else { return };
+        let Some(running) = fetches.get_mut(&self.fetch.key()) else { return };
         if running.is(&self.fetch) {
             running.clients -= 1;
             if running.clients == 0 {

@@ -17,6 +17,12 @@ pub type Body = Pin<Box<dyn Stream<Item = io::Result<Bytes>> + Send>>;
 /// Answer of a source, with its bytes.
 pub type Answered<'a> = Pin<Box<dyn Future<Output = Result<(Answer, Body), SourceError>> + Send + 'a>>;
 
+/// Right to ask a source, for as long as it is kept.
+pub type Turn = Box<dyn Send + Sync>;
+
+/// Wait for the right to ask a source.
+pub type TurnWait<'a> = Pin<Box<dyn Future<Output = Turn> + Send + 'a>>;
+
 /// Place that sends content by its digest.
 ///
 /// A source carries out one request for each call, without repetitions: the caller resumes what breaks. A future or a
@@ -26,6 +32,12 @@ pub trait Source: fmt::Debug + Send + Sync + 'static {
     /// Returns the name of the source, without credentials: in the log, and to remember which source has sent wrong
     /// content. Sources of one name are the same place.
     fn name(&self) -> &str;
+
+    /// Waits until the source can be asked: one that has few connections gives them in turn. The caller keeps the turn to
+    /// the end of the transfer. The wait says nothing about the source, and has no deadline.
+    fn turn(&self) -> TurnWait<'_> {
+        Box::pin(std::future::ready(Box::new(()) as Turn))
+    }
 
     /// Asks for content from an offset to its end.
     fn open(&self, wanted: Wanted) -> Answered<'_>;

@@ -1,9 +1,9 @@
 //! Notifications: events about pushes, pulls, mounts and deletions, sent to endpoints over HTTP, as
 //! distribution sends them.
 //!
-//! A request announces what it has done ([`Announcer`]), which puts events into a bounded queue of each
-//! endpoint ([`queue`]) and never waits. A task of each endpoint ([`endpoint`]) sends them in order, one
-//! after the other; what follows from an answer is decided without a clock or a network ([`delivery`]).
+//! A request announces what it has done (`Announcer`), which puts events into a bounded queue of each
+//! endpoint (`queue`) and never waits. A task of each endpoint (`endpoint`) sends them in order, one
+//! after the other; what follows from an answer is decided without a clock or a network (`delivery`).
 //! Events are in memory alone: those that wait when the process dies are lost.
 
 mod announcer;

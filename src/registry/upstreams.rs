@@ -2,7 +2,7 @@
 //!
 //! A repository of an upstream has the upstream's prefix in front of its name, and is read-only. Its content is fetched
 //! when a client asks for it, and stored. Decisions are made here, against the trait
-//! [`Upstream`](quinistry_fetch::Upstream), which the program implements by HTTP; blobs stream through
+//! [`Upstream`], which the program implements by HTTP; blobs stream through
 //! [`Fetches`](quinistry_fetch::Fetches).
 //!
 //! | step | file |
@@ -55,7 +55,7 @@ use self::clock::Clock;
 use self::flights::Flights;
 use self::lists::{CachedLists, ListAnswer};
 use self::manifests::{ManifestFlight, ManifestResult};
-use self::proven_blobs::ProvenBlobs;
+use self::proven_blobs::{ProvenBlobs, SentBlobs};
 use self::question::Failure;
 use self::table::UpstreamTable;
 use self::tag_records::TagRecords;
@@ -123,6 +123,8 @@ struct Known {
     tags: TagRecords,
     absences: Absences,
     proven_blobs: ProvenBlobs,
+    /// Blobs that the upstream has sent, and that a repository of the upstream has stored.
+    sent_blobs: SentBlobs,
     tag_lists: CachedLists<RepositoryName, Tag>,
     referrers: CachedLists<(RepositoryName, Digest), Descriptor>,
 }

@@ -46,7 +46,8 @@ pub(crate) fn failure(status: StatusCode, fields: &HeaderMap, host: &str, is_own
         404 | 410 => SourceError::NotFound,
         401 | 403 if is_own => SourceError::Refused,
         429 => SourceError::Limited { retry_after: retry_after(fields, SystemTime::now()) },
-        200..=399 => SourceError::Invalid(format!("unexpected status {status}")),
+        // The upstream is there, and has answered; 408 says that it is slow.
+        200..=407 | 409..=499 => SourceError::Invalid(format!("unexpected status {status}")),
         _ => SourceError::Unavailable(Box::new(AskError::Status { host: host.into(), status })),
     }
 }
@@ -181,12 +182,12 @@ mod tests {
         assert!(matches!(meaning(404, &[], false), SourceError::NotFound));
         for status in [401, 403] {
             assert!(matches!(meaning(status, &[], true), SourceError::Refused));
-            assert!(matches!(meaning(status, &[], false), SourceError::Unavailable(_)));
+            assert!(matches!(meaning(status, &[], false), SourceError::Invalid(_)));
         }
-        for status in [400, 405, 408, 416, 500, 502, 503, 504, 511] {
+        for status in [408, 500, 502, 503, 504, 511] {
             assert!(matches!(meaning(status, &[], true), SourceError::Unavailable(_)), "{status}");
         }
-        for status in [204, 206, 300, 304] {
+        for status in [204, 206, 300, 304, 400, 405, 416] {
             assert!(matches!(meaning(status, &[], true), SourceError::Invalid(_)), "{status}");
         }
         let limited = |value| match meaning(429, &[("retry-after", value)], true) {

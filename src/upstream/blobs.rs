@@ -3,7 +3,7 @@
 use quinistry_fetch::hops;
 use std::sync::Arc;
 
-use quinistry_fetch::{Answered, Source, SourceError, Wanted};
+use quinistry_fetch::{Answered, Source, SourceError, Turn, TurnWait, Wanted};
 use quinistry_oci::{Digest, RepositoryName};
 use reqwest::{Method, StatusCode};
 
@@ -34,6 +34,10 @@ impl Source for RemoteBlobs {
         &self.remote.name
     }
 
+    fn turn(&self) -> TurnWait<'_> {
+        Box::pin(async { Box::new(self.remote.connections.for_blob().await) as Turn })
+    }
+
     fn open(&self, wanted: Wanted) -> Answered<'_> {
         Box::pin(async move {
             let remote = &self.remote;
@@ -43,7 +47,6 @@ impl Source for RemoteBlobs {
                 Some(validator) if wanted.from > 0 => Some(Part { from: wanted.from, validator }),
                 _ => None,
             };
-            let connection = remote.connections.for_blob().await;
             let reply = remote.ask(&question).await?;
             let status = reply.response.status();
             if !matches!(status, StatusCode::OK | StatusCode::PARTIAL_CONTENT) {
@@ -52,7 +55,7 @@ impl Source for RemoteBlobs {
             let asked_from = reply.has_range.then_some(wanted.from);
             let target = target_of(reply.response.url());
             let head = answer::blob_head(status, reply.response.headers(), &target, asked_from)?;
-            Ok((head.answer, body::stream(reply.response, head.part, connection)))
+            Ok((head.answer, body::stream(reply.response, head.part)))
         })
     }
 }

@@ -9,7 +9,6 @@ use quinistry_fetch::{Body, SourceError};
 use reqwest::Response;
 
 use crate::answer::invalid;
-use crate::connections::Connection;
 use crate::error::AskError;
 use crate::transport::host_of;
 
@@ -24,7 +23,6 @@ struct Streamed {
     /// Number of bytes behind which the answer ends before the content does.
     left_of_part: Option<u64>,
     has_ended: bool,
-    _connection: Connection,
 }
 
 /// Reads a whole body. Fails if it is longer than `limit`.
@@ -45,16 +43,10 @@ pub(crate) async fn read(mut response: Response, limit: u64) -> Result<Bytes, So
     }
 }
 
-/// Returns the body as a stream, which holds the connection. `part` is the number of bytes behind which the answer
+/// Returns the body as a stream. `part` is the number of bytes behind which the answer
 /// ends before the content does, so that its end is that of a transfer which was cut off.
-pub(crate) fn stream(response: Response, part: Option<u64>, connection: Connection) -> Body {
-    let state = Streamed {
-        response,
-        pending: Bytes::new(),
-        left_of_part: part,
-        has_ended: false,
-        _connection: connection,
-    };
+pub(crate) fn stream(response: Response, part: Option<u64>) -> Body {
+    let state = Streamed { response, pending: Bytes::new(), left_of_part: part, has_ended: false };
     Box::pin(stream::unfold(state, async |mut state| state.next().await.map(|piece| (piece, state))))
 }
 

@@ -24,7 +24,8 @@ pub(crate) struct Connection {
 impl Connections {
     pub(crate) fn new(most: usize) -> Self {
         let most = most.min(Semaphore::MAX_PERMITS);
-        Self { all: Arc::new(Semaphore::new(most)), of_blobs: Arc::new(Semaphore::new(most - most / 4)) }
+        let of_blobs = most.saturating_sub((most / 4).max(1)).max(1);
+        Self { all: Arc::new(Semaphore::new(most)), of_blobs: Arc::new(Semaphore::new(of_blobs)) }
     }
 
     /// Waits for a connection for a short question.
@@ -57,6 +58,10 @@ mod tests {
         let question = connections.for_question().now_or_never().unwrap();
         assert!(connections.for_question().now_or_never().is_none());
         drop((blobs, question));
+        let few = Connections::new(2);
+        let _blob = few.for_blob().now_or_never().unwrap();
+        assert!(few.for_blob().now_or_never().is_none());
+        assert!(few.for_question().now_or_never().is_some());
         let single = Connections::new(1);
         let blob = single.for_blob().now_or_never().unwrap();
         assert!(single.for_question().now_or_never().is_none());

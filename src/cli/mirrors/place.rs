@@ -33,6 +33,12 @@ impl MirrorHost {
         self.is_plain
     }
 
+    /// Returns true if image references can begin with the host, as the files of podman and CRI-O want.
+    pub(super) fn is_in_references(&self) -> bool {
+        let is_like_a_host = self.host.contains(['.', ':']) || self.host == "localhost";
+        is_like_a_host && !self.host.contains('_')
+    }
+
     /// Returns the address with its scheme.
     pub(super) fn url(&self) -> String {
         format!("{}://{}", if self.is_plain { "http" } else { "https" }, self.host)
@@ -146,6 +152,13 @@ mod tests {
         for text in ["", "ftp://a", "registry.lan/v2", "a b", "user@host", "http://", "a:b:c"] {
             assert!(text.parse::<MirrorHost>().is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn hosts_in_references_have_a_dot_or_a_port() {
+        let is_in_references = |text: &str| text.parse::<MirrorHost>().unwrap().is_in_references();
+        assert!(["registry.lan", "registry:443", "localhost", "10.0.0.5"].into_iter().all(is_in_references));
+        assert!(!["registry", "my_registry:5000"].into_iter().any(is_in_references));
     }
 
     #[test]

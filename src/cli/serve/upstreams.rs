@@ -27,7 +27,11 @@ pub(super) fn upstreams(settings: &[UpstreamSettings]) -> anyhow::Result<Option<
 }
 
 fn options(settings: &UpstreamSettings) -> anyhow::Result<RemoteOptions> {
-    let name = settings.remote_url.authority().map(ToString::to_string).unwrap_or_default();
+    // Two entries of one host may have different credentials and limits.
+    let name = match &settings.prefix {
+        Some(prefix) => prefix.to_string(),
+        None => settings.remote_url.authority().map(ToString::to_string).unwrap_or_default(),
+    };
     Ok(RemoteOptions {
         credentials: settings.credentials.as_ref().map(credentials).transpose()?.unwrap_or_default(),
         ca: settings.ca.clone(),

@@ -15,7 +15,7 @@ use http::request::Parts;
 use http::{HeaderName, HeaderValue, StatusCode};
 use http_body::Body as _;
 use http_body_util::BodyExt as _;
-use quinistry_fetch::hops::{self, HOPS_HEADER};
+use quinistry_fetch::hops::{self, HOPS_HEADER, MAX_HOPS};
 
 use super::access::{self, AccessAction, AccessTarget};
 use super::authorization::{self, AskedAccess};
@@ -179,7 +179,12 @@ async fn call_handler(
                 request,
             };
             let mut response = if method == Method::Read {
-                Box::pin(hops::with_hops(hops_of(request), asked.read(route))).await?
+                let hops = hops_of(request);
+                if hops >= MAX_HOPS {
+                    // Before any question, whose failure would count against the upstream.
+                    return Err(Error::TooManyHops);
+                }
+                Box::pin(hops::with_hops(hops, asked.read(route))).await?
             } else {
                 // Deletions, of stored copies.
                 located.upstream.forget(&located.repository.name);

@@ -1,7 +1,8 @@
 //! Blobs of upstreams that the store does not have.
 //!
 //! A digest alone opens nothing: a repository has a blob if a manifest of the repository names it, or the upstream says
-//! so for this repository. Only then the bytes of another repository are linked, or the fetch of another one is joined.
+//! so for this repository. Both are claims of the upstream, which may be hostile: they open what this upstream itself has
+//! sent, by a link or by a fetch that runs, and nothing that clients have pushed or other upstreams have sent.
 
 use std::sync::Arc;
 
@@ -63,6 +64,11 @@ impl CachedUpstream {
         }
     }
 
+    /// Notes that the upstream has sent a blob: a repository of the upstream has it stored.
+    pub(crate) fn note_sent(&self, digest: &Digest) {
+        self.known().sent_blobs.note(digest);
+    }
+
     /// Opens a blob that the repository of the store does not have.
     pub(crate) async fn open_blob(
         self: &Arc<Self>,
@@ -72,12 +78,17 @@ impl CachedUpstream {
         may_store: bool,
     ) -> Result<BlobAnswer, Error> {
         let name = &repository.name;
+        let asked = AskedContent::Blob(digest.clone());
+        if self.known().absences.contains(name, asked, self.clock.now()) {
+            return Err(Error::BlobUnknown);
+        }
         let proven = self.known().proven_blobs.get(name, digest);
         let length = match proven {
             Some(blob) => blob.length,
             None => self.blob_length(stored, repository, digest).await?,
         };
-        if may_store && self.mount(stored, repository, digest).await? {
+        let is_own = self.known().sent_blobs.contains(digest);
+        if may_store && is_own && self.mount(stored, repository, digest).await? {
             return Ok(BlobAnswer::Stored);
         }
         let source = ObservedSource {
@@ -121,6 +132,9 @@ impl CachedUpstream {
     }
 
     fn failed(&self, repository: &LocatedRepository, digest: &Digest, error: &FetchError) -> Error {
+        if matches!(error, FetchError::Lie { .. }) {
+            self.known().proven_blobs.forget_blob(&repository.name, digest);
+        }
         let failure = match error {
             FetchError::Source { reason, .. } => Failure::of(reason),
             FetchError::Busy => Failure::Limited { retry_after_seconds: BUSY_RETRY_SECONDS },

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use futures_util::StreamExt as _;
-use quinistry_fetch::{Answered, Source, SourceError, Wanted};
+use quinistry_fetch::{Answered, Source, SourceError, TurnWait, Wanted};
 
 use super::circuit::Pause;
 use super::clock::Clock;
@@ -22,6 +22,10 @@ pub(super) struct ObservedSource {
 impl Source for ObservedSource {
     fn name(&self) -> &str {
         &self.upstream
+    }
+
+    fn turn(&self) -> TurnWait<'_> {
+        self.source.turn()
     }
 
     fn open(&self, wanted: Wanted) -> Answered<'_> {

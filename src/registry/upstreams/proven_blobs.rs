@@ -18,6 +18,26 @@ pub(crate) struct ProvenBlob {
     pub(crate) length: Option<u64>,
 }
 
+/// Blobs that one upstream has sent. One that is forgotten is fetched for the next repository.
+#[derive(Debug)]
+pub(crate) struct SentBlobs(BoundedMap<Digest, ()>);
+
+impl Default for SentBlobs {
+    fn default() -> Self {
+        Self(BoundedMap::new(CAPACITY))
+    }
+}
+
+impl SentBlobs {
+    pub(crate) fn note(&mut self, digest: &Digest) {
+        self.0.insert(digest.clone(), (), 1);
+    }
+
+    pub(crate) fn contains(&self, digest: &Digest) -> bool {
+        self.0.get(digest).is_some()
+    }
+}
+
 impl Default for ProvenBlobs {
     fn default() -> Self {
         Self(BoundedMap::new(CAPACITY))
@@ -27,7 +47,8 @@ impl Default for ProvenBlobs {
 impl ProvenBlobs {
     /// Notes the blobs that a manifest of the repository names.
     pub(crate) fn note_manifest(&mut self, name: &RepositoryName, manifest: &Manifest) {
-        for blob in manifest.blobs.iter().chain(&manifest.foreign) {
+        // Registries accept foreign layers without a look at them, so that naming one proves nothing.
+        for blob in &manifest.blobs {
             self.note(name, &blob.digest, Some(blob.size));
         }
     }
@@ -39,6 +60,11 @@ impl ProvenBlobs {
     /// Returns a blob, if the repository is known to have it.
     pub(crate) fn get(&self, name: &RepositoryName, digest: &Digest) -> Option<ProvenBlob> {
         self.0.get(&(name.clone(), digest.clone())).copied()
+    }
+
+    /// Forgets a blob about which a wrong length was noted, perhaps.
+    pub(crate) fn forget_blob(&mut self, name: &RepositoryName, digest: &Digest) {
+        self.0.retain(|(other, blob)| other != name || blob != digest);
     }
 
     pub(crate) fn forget(&mut self, name: &RepositoryName) {

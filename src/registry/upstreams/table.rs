@@ -103,7 +103,12 @@ impl UpstreamTable {
             } else {
                 rest.parse::<RepositoryName>()?
             };
-            let is_allowed = entry.permits(&remote);
+            // Under the root, a name of one component is that of a local repository unless a pattern has this spelling.
+            let is_allowed = if entry.prefix.is_empty() && !rest.contains('/') {
+                entry.permits(&rest.parse()?)
+            } else {
+                entry.permits(&remote)
+            };
             // Under the root, other names are those of this registry.
             if entry.prefix.is_empty() && !is_allowed {
                 return Ok(None);

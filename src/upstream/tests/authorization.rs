@@ -116,7 +116,7 @@ async fn a_redirect_back_to_the_upstream_gets_no_credentials() {
     .await;
     sender.send(server.url("public.test", "/chosen")).unwrap();
     let error = ask(RemoteOptions { credentials: password(), ..options(&server) }).await.unwrap_err();
-    assert!(matches!(error, SourceError::Unavailable(_)), "{error}");
+    assert!(matches!(error, SourceError::Invalid(_)), "{error}");
     assert_eq!(server.authorizations(), [None, Some(BASIC.into()), None]);
 }
 
@@ -126,7 +126,7 @@ async fn a_challenge_of_a_redirects_target_is_not_answered() {
     let elsewhere = other.url("other.test", "/x");
     let server = Server::start(PUBLIC, move |_| redirect(&elsewhere)).await;
     let error = ask(RemoteOptions { credentials: password(), ..options(&server) }).await.unwrap_err();
-    assert!(matches!(error, SourceError::Unavailable(_)), "{error}");
+    assert!(matches!(error, SourceError::Invalid(_)), "{error}");
     assert_eq!((server.authorizations(), other.authorizations()), (vec![None], vec![None]));
 }
 

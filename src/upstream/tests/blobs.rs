@@ -138,20 +138,17 @@ async fn answers_that_are_cut_off_end_in_an_error() {
     assert_eq!(head.length, None);
     assert_eq!(read(body).await, (b"x".to_vec(), false));
     assert!(open(&*source, wanted(0, None)).await.unwrap().0.is_encoded);
-    assert!(matches!(open(&*source, wanted(5, validator)).await.map(drop), Err(SourceError::Unavailable(_))));
+    assert!(matches!(open(&*source, wanted(5, validator)).await.map(drop), Err(SourceError::Invalid(_))));
     assert!(matches!(open(&*source, wanted(0, None)).await.map(drop), Err(SourceError::NotFound)));
 }
 
 #[tokio::test]
-async fn a_blob_holds_its_connection_until_it_is_dropped() {
+async fn blobs_of_all_repositories_wait_for_a_turn() {
     let server = Server::start(PUBLIC, file).await;
     let remote = remote(RemoteOptions { max_connections: 1, ..options(&server) });
-    let source = remote.blobs(&repository("a"));
-    let (_, body) = open(&*source, wanted(0, None)).await.unwrap();
-    let mut second = Box::pin(open(&*source, wanted(0, None)));
-    assert!((&mut second).now_or_never().is_none());
-    assert_eq!(server.requests().len(), 1);
-    drop(body);
-    drop(second.await.unwrap());
-    assert_eq!(server.requests().len(), 2);
+    let [source, other] = ["a", "b"].map(|name| remote.blobs(&repository(name)));
+    let turn = source.turn().await;
+    assert!(other.turn().now_or_never().is_none());
+    drop(turn);
+    assert!(other.turn().now_or_never().is_some());
 }

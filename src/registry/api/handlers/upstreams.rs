@@ -107,6 +107,9 @@ impl UpstreamRequest<'_> {
         let counts = &located.upstream.counts(stored).blobs;
         let found = self.stored_blob(text).await;
         count(counts, found.is_ok());
+        if found.is_ok() {
+            located.upstream.note_sent(&digest);
+        }
         let response = match found {
             Err(Error::Store(StoreError::BlobUnknown | StoreError::RepositoryUnknown)) => {
                 if self.is_head()

@@ -11,6 +11,7 @@ use http::header::{
     RETRY_AFTER, WWW_AUTHENTICATE,
 };
 use http::{HeaderValue, StatusCode};
+use quinistry_fetch::hops::MAX_HOPS;
 use quinistry_oci::{
     Digest, DigestError, ErrorBody, ErrorCode, ErrorDetail, ManifestError, TagError, WithCauses, to_json,
 };
@@ -128,6 +129,9 @@ pub(crate) enum Error {
         "the upstream of this repository gives no valid answer, and nothing is stored here; try again later"
     )]
     UpstreamFailed,
+    /// Request that has passed too many caches.
+    #[error("the request has passed {MAX_HOPS} caches; look for caches that are each other's upstream")]
+    TooManyHops,
     /// Fault of the server.
     #[error("internal error; see the server's log")]
     Internal,
@@ -199,7 +203,7 @@ impl Error {
             | Self::GrantType => (S::BAD_REQUEST, C::Unsupported),
             Self::Store(error) => of_store(error),
             Self::Unhealthy => (S::SERVICE_UNAVAILABLE, C::Unavailable),
-            Self::UpstreamFailed => (S::BAD_GATEWAY, C::Unknown),
+            Self::UpstreamFailed | Self::TooManyHops => (S::BAD_GATEWAY, C::Unknown),
             Self::Unauthorized(_) => (S::UNAUTHORIZED, C::Unauthorized),
             Self::FormType => (S::UNSUPPORTED_MEDIA_TYPE, C::Unsupported),
             Self::FormTooLong => (S::PAYLOAD_TOO_LARGE, C::Unsupported),

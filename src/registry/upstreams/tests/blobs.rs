@@ -49,6 +49,8 @@ async fn a_digest_alone_opens_nothing() {
     let (mirror, bytes, digest) = named(Mirror::new()).await;
     mirror.get(&blob_path(&digest)).await;
     mirror.settle().await;
+    // From then on the upstream is known to have sent it.
+    mirror.get(&blob_path(&digest)).await;
     mirror.upstream.asked();
     // Another repository of the upstream that does not have the blob.
     let other = format!("/v2/docker.io/team/other/blobs/{digest}");
@@ -72,6 +74,50 @@ async fn a_digest_alone_opens_nothing() {
     let local = mirror.get(&format!("/v2/team/app/blobs/{digest}")).await;
     assert_eq!(local.status, StatusCode::NOT_FOUND);
     assert_eq!(mirror.upstream.asked(), [""; 0]);
+}
+
+#[tokio::test]
+async fn claims_of_an_upstream_open_nothing_that_clients_have_pushed() {
+    let (mirror, bytes, digest) = named(Mirror::new()).await;
+    let store = &mirror.state.0.stored.as_ref().unwrap().store;
+    let mut receiver = store.receive(&digest, None).unwrap();
+    receiver.append(&bytes).unwrap();
+    store.commit(&"team/secret".parse().unwrap(), &mut receiver, &digest).unwrap();
+    // A manifest of the upstream names the digest, and the upstream has no such blob.
+    mirror.upstream.remove_blob(APP, &digest);
+    for _ in 0..2 {
+        assert_eq!(mirror.get(&blob_path(&digest)).await.status, StatusCode::NOT_FOUND);
+    }
+}
+
+#[tokio::test]
+async fn a_foreign_layer_that_a_manifest_names_proves_nothing() {
+    let mirror = Mirror::new();
+    let bytes = blob(LENGTH);
+    let digest = mirror.upstream.add_blob("team/other", &bytes);
+    let manifest = String::from_utf8(image(&bytes).to_vec()).unwrap();
+    let foreign = manifest.replace(
+        &format!("\"mediaType\":\"{}\"", media_type::OCI_LAYER_TAR),
+        "\"urls\":[\"https://example.com/x\"],\"mediaType\":\"application/vnd.docker.image.rootfs.foreign.diff.tar.gzip\"",
+    );
+    assert_ne!(foreign, manifest);
+    mirror.upstream.tag(APP, "latest", &Bytes::from(foreign), media_type::OCI_MANIFEST);
+    assert_eq!(mirror.get(&manifest_path("latest")).await.status, StatusCode::OK);
+    mirror.upstream.asked();
+    assert_eq!(mirror.get(&blob_path(&digest)).await.status, StatusCode::NOT_FOUND);
+    assert_eq!(mirror.upstream.asked(), [format!("HEAD {APP} {digest}")]);
+}
+
+#[tokio::test]
+async fn a_request_that_has_passed_too_many_caches_asks_nothing() {
+    let (mirror, _, digest) = named(Mirror::new()).await;
+    for _ in 0..4 {
+        let answer = mirror.ask(Method::GET, &blob_path(&digest), &[("quinistry-hops", "8")]).await;
+        assert_eq!(answer.status, StatusCode::BAD_GATEWAY);
+    }
+    assert_eq!(mirror.upstream.asked(), [""; 0]);
+    let answer = mirror.ask(Method::GET, &blob_path(&digest), &[("quinistry-hops", "7")]).await;
+    assert_eq!(answer.status, StatusCode::OK, "the upstream does not count as away");
 }
 
 #[tokio::test]

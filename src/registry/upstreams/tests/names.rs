@@ -96,6 +96,18 @@ async fn names_that_the_patterns_exclude_are_never_asked_for() {
     assert_eq!(mirror.upstream.asked(), [""; 0]);
     mirror.get("/v2/public/app/manifests/latest").await;
     assert_eq!(mirror.upstream.asked(), ["GET public/app:latest"]);
+    // Of Docker Hub's library under the root, the long names alone belong to the upstream.
+    let library = UpstreamSettings {
+        allow: vec!["library/*".into()],
+        ..UpstreamSettings::new(None, "https://registry-1.docker.io".parse().unwrap())
+    };
+    let mirror = Mirror::with(library, Settings::default(), 1 << 20);
+    let push = mirror.ask(Method::POST, "/v2/app/blobs/uploads/", &[]).await;
+    assert_eq!(push.status, StatusCode::ACCEPTED);
+    assert_eq!(mirror.get("/v2/app/manifests/latest").await.status, StatusCode::NOT_FOUND);
+    assert_eq!(mirror.upstream.asked(), [""; 0]);
+    mirror.get("/v2/library/app/manifests/latest").await;
+    assert_eq!(mirror.upstream.asked(), ["GET library/app:latest"]);
 }
 
 #[tokio::test]

@@ -97,6 +97,10 @@ impl Scripted {
         self.script().blobs.insert((repository.to_owned(), digest.clone()), bytes.clone());
     }
 
+    pub(super) fn remove_blob(&self, repository: &str, digest: &Digest) {
+        self.script().blobs.remove(&(repository.to_owned(), digest.clone()));
+    }
+
     pub(super) fn list(&self, repository: &str, tags: &[&str]) {
         let tags = tags.iter().map(|tag| tag.parse().unwrap()).collect();
         self.script().tags.insert(repository.to_owned(), tags);
