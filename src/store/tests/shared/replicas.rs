@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use quinistry_oci::{Digest, Tag, to_json};
+use quinistry_oci::{Digest, Reference, Tag, to_json};
 
 use super::super::collection::online::Scene;
 use super::storage::SharedMemory;
@@ -212,9 +212,13 @@ fn a_note_stands_beside_the_versions_and_leaves_what_others_have_written() {
     assert!(storage.bytes().head(&layout::format()).unwrap().is_none());
 }
 
-/// Deletes a manifest by a replica that is stopped for a time after it has written its intent. Another one has in that time
-/// taken the change, and ends it when this one has looked `looks` times; never, if it stops.
-fn delete_after_a_stop(stop: Duration, looks: usize) -> (Result<(), StoreError>, usize) {
+/// Has a replica change a manifest that is there, and stops it for a time after it has written its intent. Another one has
+/// in that time taken the change, and ends it when this one has looked `looks` times; never, if it stops.
+fn change_after_a_stop(
+    change: fn(&Store, &[u8]) -> Result<(), StoreError>,
+    stop: Duration,
+    looks: usize,
+) -> (Result<(), StoreError>, usize) {
     let scene = Scene::new();
     let (view, waits) = (scene.storage.view(), Arc::<AtomicUsize>::default());
     let (counted, taken) = (waits.clone(), Arc::<OnceLock<crate::Key>>::default());
@@ -225,7 +229,8 @@ fn delete_after_a_stop(stop: Duration, looks: usize) -> (Result<(), StoreError>,
             moved.storage.bytes().remove(key.get().unwrap()).unwrap();
         }
     });
-    let digest = put(&store, NAME, &image(&store, "deleted"), &["v1"]).unwrap();
+    let manifest = image(&store, "changed");
+    put(&store, NAME, &manifest, &["v1"]).unwrap();
     let stopped = scene.clone();
     view.after_write("/intents/", move || {
         stopped.advance(stop);
@@ -233,19 +238,37 @@ fn delete_after_a_stop(stop: Duration, looks: usize) -> (Result<(), StoreError>,
         let key = crate::Key::of_path(format!("{}.taken", page.entries[0].0)).unwrap();
         stopped.storage.bytes().write(&[&[(taken.get_or_init(|| key).clone(), b"other")]]).unwrap();
     });
-    let deleted = store.delete_manifest(&name(NAME), &digest).map(drop);
-    (deleted, waits.load(Ordering::SeqCst))
+    let changed = change(&store, &manifest);
+    (changed, waits.load(Ordering::SeqCst))
 }
 
 #[test]
-fn a_replica_that_was_stopped_in_a_change_waits_for_the_one_that_has_taken_it() {
-    let (deleted, looks) = delete_after_a_stop(STOPPED, 3);
-    assert!(deleted.is_ok(), "{deleted:?}");
+fn a_replica_that_was_stopped_in_a_push_waits_for_the_one_that_has_taken_it() {
+    let push = |store: &Store, manifest: &[u8]| {
+        put(store, NAME, &bytes::Bytes::copy_from_slice(manifest), &["v2", "v3"]).map(drop)
+    };
+    let (pushed, looks) = change_after_a_stop(push, STOPPED, 3);
+    assert!(pushed.is_ok(), "{pushed:?}");
     assert_eq!(looks, 3);
-    let (deleted, looks) = delete_after_a_stop(STOPPED, usize::MAX);
-    assert!(matches!(deleted, Err(StoreError::Unvouched)), "{deleted:?}");
+    let (pushed, looks) = change_after_a_stop(push, STOPPED, usize::MAX);
+    assert!(matches!(pushed, Err(StoreError::Unvouched)), "{pushed:?}");
     assert_eq!(looks, 80, "twenty seconds");
-    let (deleted, looks) = delete_after_a_stop(Duration::from_secs(30), 3);
+    let (pushed, looks) = change_after_a_stop(push, Duration::from_secs(30), 3);
+    assert!(pushed.is_ok(), "{pushed:?}");
+    assert_eq!(looks, 0, "no replica takes the change of one whose heartbeat is recent");
+}
+
+#[test]
+fn a_replica_that_was_stopped_in_a_deletion_removes_nothing_afterwards() {
+    let delete = |store: &Store, manifest: &[u8]| {
+        let deleted = store.delete_manifest(&name(NAME), &Digest::sha256(manifest)).map(drop);
+        let left = store.manifest(&name(NAME), &Reference::Digest(Digest::sha256(manifest)));
+        assert_eq!(left.is_ok(), deleted.is_err(), "{deleted:?}");
+        deleted
+    };
+    let (deleted, _) = change_after_a_stop(delete, STOPPED, usize::MAX);
+    assert!(matches!(deleted, Err(StoreError::Unvouched)), "{deleted:?}");
+    let (deleted, looks) = change_after_a_stop(delete, Duration::from_secs(30), 3);
     assert!(deleted.is_ok(), "{deleted:?}");
     assert_eq!(looks, 0, "no replica takes the change of one whose heartbeat is recent");
 }
