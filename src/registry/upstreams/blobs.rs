@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use quinistry_fetch::{FetchError, Fetched, Opened, Request};
-use quinistry_oci::{Digest, WithCauses};
+use quinistry_oci::{Digest, RepositoryName, WithCauses};
 use quinistry_store::StoreError;
 
 use super::absences::AskedContent;
@@ -38,10 +38,7 @@ impl CachedUpstream {
         digest: &Digest,
     ) -> Result<Option<u64>, Error> {
         let LocatedRepository { name, remote, .. } = repository;
-        let asked = AskedContent::Blob(digest.clone());
-        if self.known().absences.contains(name, asked.clone(), self.clock.now()) {
-            return Err(Error::BlobUnknown);
-        }
+        self.check_not_absent(name, digest)?;
         let flight = (name.clone(), digest.clone());
         let ask = || {
             let (upstream, stored) = (self.clone(), stored.clone());
@@ -78,13 +75,12 @@ impl CachedUpstream {
         may_store: bool,
     ) -> Result<BlobAnswer, Error> {
         let name = &repository.name;
-        let asked = AskedContent::Blob(digest.clone());
-        if self.known().absences.contains(name, asked, self.clock.now()) {
-            return Err(Error::BlobUnknown);
-        }
         let proven = self.known().proven_blobs.get(name, digest);
         let length = match proven {
-            Some(blob) => blob.length,
+            Some(blob) => {
+                self.check_not_absent(name, digest)?;
+                blob.length
+            }
             None => self.blob_length(stored, repository, digest).await?,
         };
         let is_own = self.known().sent_blobs.contains(digest);
@@ -149,6 +145,13 @@ impl CachedUpstream {
             tracing::warn!(%upstream, %repository, %digest, error = %WithCauses(error), "failed to fetch blob");
         }
         self.absent_blob(repository, digest, failure)
+    }
+
+    /// Fails if the upstream has said a moment ago that the repository does not have a blob.
+    fn check_not_absent(&self, name: &RepositoryName, digest: &Digest) -> Result<(), Error> {
+        let asked = AskedContent::Blob(digest.clone());
+        let is_absent = self.known().absences.contains(name, asked, self.clock.now());
+        if is_absent { Err(Error::BlobUnknown) } else { Ok(()) }
     }
 
     fn absent_blob(&self, repository: &LocatedRepository, digest: &Digest, failure: Failure) -> Error {

@@ -62,9 +62,9 @@ impl ProvenBlobs {
         self.0.get(&(name.clone(), digest.clone())).copied()
     }
 
-    /// Forgets a blob about which a wrong length was noted, perhaps.
+    /// Forgets a blob, whose noted length may be wrong.
     pub(crate) fn forget_blob(&mut self, name: &RepositoryName, digest: &Digest) {
-        self.0.retain(|(other, blob)| other != name || blob != digest);
+        self.0.remove(&(name.clone(), digest.clone()));
     }
 
     pub(crate) fn forget(&mut self, name: &RepositoryName) {

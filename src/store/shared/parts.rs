@@ -181,8 +181,8 @@ impl Store {
         self.0.shared.as_ref().map(|shared| LinkStart(shared.recent_links.begin(), shared.clock.now()))
     }
 
-    /// Remembers for a minute from the start that this process has linked bytes in a repository, unless it has removed links of one
-    /// since the change began.
+    /// Remembers for a minute from the start that this process has linked bytes in a repository, unless it has removed
+    /// links of one since the change began.
     pub(crate) fn note_linked(
         &self,
         begun: Option<LinkStart>,
