@@ -2,7 +2,7 @@
 
 mod operation;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use quinistry_bucket::testing::{RequestKind, SentRequest, failpoints};
 use rustix::process::{Signal, kill_process};
@@ -31,6 +31,28 @@ fn run(operation: Operation, name: &str, dying: Peer, alive: &Replica, end: impl
     !progress.is_complete
 }
 
+/// Returns the number of requests of each kind that an operation waits for, at a replica that lives.
+fn requests(
+    stub: &StubStore,
+    section: &str,
+    operation: Operation,
+    alive: &Replica,
+) -> BTreeMap<RequestKind, usize> {
+    let name = format!("app-{operation:?}-whole").to_lowercase();
+    operation.prepare(&Client::new(&[alive.peer()], &name), &name);
+    let replica = Replica::start(section);
+    stub.wait_until_quiet();
+    stub.take_spans();
+    let mut requests = BTreeMap::new();
+    let is_disturbed = run(operation, &name, replica.peer(), alive, || {
+        for span in stub.take_spans().iter().filter(|span| !is_background(&span.request)) {
+            *requests.entry(span.request.kind).or_insert(0) += 1;
+        }
+    });
+    assert!(!is_disturbed, "{name}: an answer is missing without a kill");
+    requests
+}
+
 /// Kills a replica at each request that an operation waits for, before and after the store has carried it out.
 /// Returns the kinds of these requests, and their number.
 fn kill_at_each(operation: Operation) -> (BTreeSet<RequestKind>, usize) {
@@ -38,29 +60,28 @@ fn kill_at_each(operation: Operation) -> (BTreeSet<RequestKind>, usize) {
     let section = stub.section("");
     let alive = Replica::start(&section);
     let named = section.replacen("s3: {", &format!("s3: {{useragent: {DYING}, "), 1);
+    // Requests are numbered within their kind: some are under way together, and come in another order each time.
+    let places = requests(&stub, &section, operation, &alive)
+        .into_iter()
+        .flat_map(|(kind, count)| (1..=count).map(move |number| (kind, number)));
     let (mut kinds, mut kills) = (BTreeSet::new(), 0);
-    for moment in [Moment::Before, Moment::After] {
-        let mut number = 1;
-        loop {
-            let name = format!("app-{operation:?}-{moment:?}-{number}").to_lowercase();
-            operation.prepare(&Client::new(&[alive.peer()], &name), &name);
-            let dying = Replica::start(&named);
-            let pid = dying.server.pid();
-            let kill = move || kill_process(pid, Signal::KILL).unwrap();
-            let counts = |request: &SentRequest| !is_background(request);
-            stub.interrupt(Interruption { agent: DYING, counts, number, moment, act: Box::new(kill) });
-            let is_disturbed = run(operation, &name, dying.peer(), &alive, || drop(dying));
-            let kind = stub.end_interruption();
-            assert!(kind.is_some() || !is_disturbed, "{name}: an answer is missing without a kill");
-            // Fewer requests than that were sent: the last one has been disturbed.
-            let Some(kind) = kind else { break };
-            // The client does not miss an answer if the replica died at a request in the background.
-            if is_disturbed {
-                kinds.insert(kind);
-                kills += 1;
-            }
-            number += 1;
-            assert!(number < MOST_REQUESTS, "{operation:?} sends more than {MOST_REQUESTS} requests");
+    for ((kind, number), moment) in places.flat_map(|place| [(place, Moment::Before), (place, Moment::After)])
+    {
+        let name = format!("app-{operation:?}-{moment:?}-{kind:?}-{number}").to_lowercase();
+        operation.prepare(&Client::new(&[alive.peer()], &name), &name);
+        let dying = Replica::start(&named);
+        let pid = dying.server.pid();
+        let act = Box::new(move || kill_process(pid, Signal::KILL).unwrap());
+        let counts = |request: &SentRequest| !is_background(request);
+        stub.interrupt(Interruption { agent: DYING, kind, counts, number, moment, act });
+        let is_disturbed = run(operation, &name, dying.peer(), &alive, || drop(dying));
+        let is_interrupted = stub.end_interruption();
+        assert!(is_interrupted || !is_disturbed, "{name}: an answer is missing without a kill");
+        // The client does not miss an answer if the replica died at a request in the background, or if this time it
+        // has sent fewer requests of the kind.
+        if is_disturbed {
+            kinds.insert(kind);
+            kills += 1;
         }
     }
     (kinds, kills)

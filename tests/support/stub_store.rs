@@ -23,7 +23,7 @@ use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use quinistry_bucket::testing::{FaultPlan, Mem, MemOptions, RequestKind, RequestLog, StoreClock, Versions};
+use quinistry_bucket::testing::{FaultPlan, Mem, MemOptions, RequestLog, StoreClock, Versions};
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 
@@ -218,8 +218,8 @@ impl StubStore {
         self.store.interruptions.set(interruption);
     }
 
-    /// Ends the wait for the interruption, and returns the kind of the request at which it has happened, if any.
-    pub fn end_interruption(&self) -> Option<RequestKind> {
+    /// Ends the wait for the interruption, and returns true if it has happened.
+    pub fn end_interruption(&self) -> bool {
         self.store.interruptions.take()
     }
 

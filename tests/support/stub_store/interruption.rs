@@ -18,7 +18,9 @@ pub enum Moment {
 pub struct Interruption {
     /// Text that the client's `User-Agent` contains.
     pub agent: &'static str,
-    /// Returns true for the requests that are counted.
+    /// Kind of the requests that are counted.
+    pub kind: RequestKind,
+    /// Returns true for those of them that are counted.
     pub counts: fn(&SentRequest) -> bool,
     /// Number of the request, from 1, among those of the client that are counted from now on.
     pub number: usize,
@@ -26,21 +28,22 @@ pub struct Interruption {
     pub act: Box<dyn FnOnce() + Send>,
 }
 
-/// The interruption that a test has set, and the kind of the request at which it happened.
+/// The interruption that a test has set, and whether it has happened.
 #[derive(Debug, Default)]
 pub(super) struct Interruptions(Mutex<State>);
 
 #[derive(Debug, Default)]
 struct State {
     set: Option<Interruption>,
-    interrupted: Option<RequestKind>,
+    is_interrupted: bool,
 }
 
 impl fmt::Debug for Interruption {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { agent, counts: _, number, moment, act: _ } = self;
+        let Self { agent, kind, counts: _, number, moment, act: _ } = self;
         f.debug_struct("Interruption")
             .field("agent", agent)
+            .field("kind", kind)
             .field("number", number)
             .field("at", moment)
             .finish()
@@ -49,24 +52,26 @@ impl fmt::Debug for Interruption {
 
 impl Interruptions {
     pub(super) fn set(&self, interruption: Interruption) {
-        *self.lock() = State { set: Some(interruption), interrupted: None };
+        *self.lock() = State { set: Some(interruption), is_interrupted: false };
     }
 
-    /// Returns the kind of the request that was interrupted, if one was, and forgets an interruption that is still
-    /// to come.
-    pub(super) fn take(&self) -> Option<RequestKind> {
-        std::mem::take(&mut *self.lock()).interrupted
+    /// Returns true if a request was interrupted, and forgets an interruption that is still to come.
+    pub(super) fn take(&self) -> bool {
+        std::mem::take(&mut *self.lock()).is_interrupted
     }
 
     /// Counts a request, and returns the interruption that it is due for.
     pub(super) fn due(&self, agent: &str, request: &SentRequest) -> Option<Interruption> {
         let mut state = self.lock();
-        let set = state.set.as_mut().filter(|set| agent.contains(set.agent) && (set.counts)(request))?;
+        let is_counted = |set: &Interruption| {
+            agent.contains(set.agent) && request.kind == set.kind && (set.counts)(request)
+        };
+        let set = state.set.as_mut().filter(|set| is_counted(set))?;
         set.number -= 1;
         if set.number > 0 {
             return None;
         }
-        state.interrupted = Some(request.kind);
+        state.is_interrupted = true;
         state.set.take()
     }
 
