@@ -4,7 +4,7 @@
 //! registries serve and take pushes. Both keep what a manifest needs ([`needs`]).
 
 pub(super) mod link_guard;
-mod needs;
+pub(crate) mod needs;
 mod offline;
 pub(super) mod online;
 mod rules;

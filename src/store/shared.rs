@@ -10,6 +10,7 @@ mod catalog;
 mod format;
 mod lead;
 mod manifests;
+pub(crate) mod nested;
 mod parts;
 pub(crate) mod referrers;
 mod replicas;

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use quinistry_oci::{Digest, Manifest, media_type};
 
 /// Digests that a manifest needs.
-pub(super) enum Needs {
+pub(crate) enum Needs {
     /// Parts of a manifest that is understood.
     Known(Manifest),
     /// Every digest in the text of a manifest that is not understood: any of them may be needed.
@@ -39,7 +39,7 @@ impl Needs {
 
 /// Returns the needs of a manifest's bytes, which were pushed as a media type, if the bytes do not tell it. A
 /// document in which another program could see more than this one does needs all that it mentions.
-pub(super) fn needs_of(bytes: &[u8], pushed_as: Option<&str>) -> Needs {
+pub(crate) fn needs_of(bytes: &[u8], pushed_as: Option<&str>) -> Needs {
     let media_type = pushed_as.or_else(|| Manifest::type_of(bytes)).unwrap_or(media_type::OCI_MANIFEST);
     let manifest = if media_type == media_type::DOCKER_SCHEMA_1 {
         Manifest::of_schema_1(bytes)

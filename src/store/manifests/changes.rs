@@ -7,7 +7,7 @@ use crate::blobs::link_to;
 use crate::gc::online::touch::Cause;
 use crate::intents::Intent;
 use crate::layout::{Key, RepositoryKeys, blob};
-use crate::shared::LinkKind;
+use crate::shared::{LinkKind, nested};
 use crate::storage::Entry;
 use crate::{Inner, Store, StoreError, Usage};
 
@@ -57,9 +57,12 @@ impl Store {
     ) -> Result<(), StoreError> {
         let canonical = Digest::sha256(bytes);
         let parts = self.parts_to_touch(name, manifest)?;
-        let needed = self.needed_by(name, &canonical, &parts);
+        let nested_blobs = self.nested_blobs(name, manifest)?;
+        let mut needed = self.needed_by(name, &canonical, &parts);
+        nested::need(&mut needed, name, &nested_blobs);
         // Outside of the repository's lock, which a collector takes to remove what a push may wait for.
         self.touching(&needed, Cause::Manifest, || {
+            self.check_nested_blobs(name, &nested_blobs)?;
             self.put_held_manifest(name, bytes, manifest, tagged, may_overwrite)
         })
     }

@@ -136,21 +136,18 @@ impl Store {
 
     /// Returns the lengths of a manifest's parts, in their order; `None` for those that are not in the repository.
     /// With `may_be_manifest`, a part is a manifest, or else a blob.
-    fn find_parts(
+    pub(super) fn find_parts(
         &self,
         name: &RepositoryName,
         parts: &[&Digest],
         may_be_manifest: bool,
     ) -> Result<Vec<Option<u64>>, StoreError> {
-        let Some(shared) = &self.0.shared else { return Ok(vec![None; parts.len()]) };
+        if !self.is_shared() {
+            return Ok(vec![None; parts.len()]);
+        }
         let kinds: &[LinkKind] =
             if may_be_manifest { &[LinkKind::Manifest, LinkKind::Blob] } else { &[LinkKind::Blob] };
-        // The clock of the cache stands still in suspension, in which a collector may have come.
-        let (now, lifetime) = (shared.clock.now(), self.0.collector.view_lifetime());
-        let recent = |part: &Digest| {
-            let known = kinds.iter().find_map(|kind| shared.recent_links.get(name, &(*kind, part.clone())));
-            known.filter(|(_, at)| now.saturating_sub(*at) <= lifetime).map(|(length, _)| length)
-        };
+        let recent = |part: &Digest| kinds.iter().find_map(|kind| self.recent_length(name, *kind, part));
         let mut lengths: Vec<Option<u64>> = parts.iter().map(|part| recent(part)).collect();
         for kind in kinds {
             let link = |digest: &Digest| kind.link(name, digest);
@@ -173,6 +170,20 @@ impl Store {
             }
         }
         Ok(lengths)
+    }
+
+    /// Returns the length of bytes that this process has linked in a repository a moment ago.
+    fn recent_length(&self, name: &RepositoryName, kind: LinkKind, part: &Digest) -> Option<u64> {
+        let shared = self.0.shared.as_ref()?;
+        let (length, at) = shared.recent_links.get(name, &(kind, part.clone()))?;
+        // The clock of the cache stands still in suspension, in which a collector may have come.
+        let age = shared.clock.now().saturating_sub(at);
+        (age <= self.0.collector.view_lifetime()).then_some(length)
+    }
+
+    /// Returns true if this process has linked bytes in a repository a moment ago, with all that they need.
+    pub(super) fn is_recent(&self, name: &RepositoryName, kind: LinkKind, part: &Digest) -> bool {
+        self.recent_length(name, kind, part).is_some()
     }
 
     /// Records the start of a change that links bytes. Call before bytes and links are written: they count as present from

@@ -1,0 +1,99 @@
+//! Blobs of the manifests that an index refers to.
+//!
+//! A process that is stopped in the middle of a push can write the link of a manifest after a collector has removed the
+//! blobs that it needs. The push is then refused, and leaves the manifest behind: its link alone does not prove that it
+//! is whole. So an index is accepted only if the manifests that it refers to have their blobs, unless this process has
+//! just accepted them itself.
+
+use std::collections::HashSet;
+
+use quinistry_oci::{Algorithm, Digest, Manifest, RepositoryName};
+
+use super::parts::LinkKind;
+use crate::gc::needs::{Needs, needs_of};
+use crate::gc::online::subject::Subject;
+use crate::gc::online::touch::Needed;
+use crate::{Store, StoreError};
+
+/// Greatest number of manifests that the push of an index reads.
+const MAX_READ_MANIFESTS: usize = 10_000;
+
+/// Blob that a manifest needs which an index refers to.
+#[derive(Clone, Debug)]
+pub(crate) struct NestedBlob {
+    /// Manifest that the index names, which a client pushes again if the blob is missing.
+    child: Digest,
+    /// Blob, as its manifest names it.
+    named: Digest,
+    /// SHA-256 of the blob.
+    canonical: Digest,
+}
+
+impl Store {
+    /// Returns the blobs of the manifests that an index refers to, at any depth. Fails if one of these manifests is
+    /// absent, or names a blob that is.
+    pub(crate) fn nested_blobs(
+        &self,
+        name: &RepositoryName,
+        index: &Manifest,
+    ) -> Result<Vec<NestedBlob>, StoreError> {
+        let mut blobs = Vec::new();
+        if !self.is_shared() || self.0.allows_sparse {
+            return Ok(blobs);
+        }
+        let mut seen = HashSet::new();
+        let own = index.manifests.iter().map(|child| (child.digest.clone(), child.digest.clone()));
+        // Each manifest with the one through which the index refers to it.
+        let mut open: Vec<(Digest, Digest)> = own.collect();
+        while let Some((digest, child)) = open.pop() {
+            if self.is_recent(name, LinkKind::Manifest, &digest) || !seen.insert(digest.clone()) {
+                continue;
+            }
+            let missing = || StoreError::Missing(vec![child.clone()]);
+            if seen.len() > MAX_READ_MANIFESTS {
+                return Err(missing());
+            }
+            // A part that is no manifest of the repository may be a blob of it.
+            let Some(canonical) = self.revision(name, &digest)? else { continue };
+            let known = match self.content(&canonical) {
+                Err(StoreError::ManifestUnknown | StoreError::Damaged(_)) => return Err(missing()),
+                known => known?,
+            };
+            let pushed = if known.declares_type { None } else { self.pushed_as(name, &canonical)? };
+            // The parts of a manifest that is not understood are not known.
+            let Needs::Known(manifest) = needs_of(&known.bytes, pushed) else { continue };
+            open.extend(manifest.manifests.iter().map(|part| (part.digest.clone(), child.clone())));
+            for blob in &manifest.blobs {
+                let canonical = match blob.digest.algorithm() {
+                    Algorithm::Sha256 => blob.digest.clone(),
+                    Algorithm::Sha512 => self.part(name, &blob.digest)?.ok_or_else(missing)?,
+                };
+                blobs.push(NestedBlob { child: child.clone(), named: blob.digest.clone(), canonical });
+            }
+        }
+        Ok(blobs)
+    }
+
+    /// Fails if a blob is not in the repository.
+    pub(crate) fn check_nested_blobs(
+        &self,
+        name: &RepositoryName,
+        blobs: &[NestedBlob],
+    ) -> Result<(), StoreError> {
+        let digests: Vec<&Digest> = blobs.iter().map(|blob| &blob.named).collect();
+        let lengths = self.find_parts(name, &digests, false)?;
+        match blobs.iter().zip(lengths).find(|(_, length)| length.is_none()) {
+            None => Ok(()),
+            Some((blob, _)) => Err(StoreError::Missing(vec![blob.child.clone()])),
+        }
+    }
+}
+
+/// Adds blobs to what a push needs.
+pub(crate) fn need<'a>(needed: &mut Needed<'a>, name: &'a RepositoryName, blobs: &'a [NestedBlob]) {
+    for blob in blobs {
+        for subject in [Subject::link(name, &blob.canonical), Subject::bytes(&blob.canonical)] {
+            needed.parts.push((subject, &blob.child));
+        }
+    }
+}
