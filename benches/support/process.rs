@@ -12,6 +12,9 @@ use rustix::process::Signal;
 use super::connection::Connection;
 use super::guard;
 
+/// Unit of processor times in `/proc`, on every architecture.
+const TICKS_PER_SECOND: f64 = 100.0;
+
 /// Returns an address that was free a moment ago. Its port is outside the range of outgoing connections, so
 /// that no connection attempt of this program can occupy it.
 pub(crate) fn free_address() -> SocketAddr {
@@ -71,6 +74,15 @@ impl Process {
     /// Returns the high-water mark of resident memory in megabytes, its children included.
     pub(crate) fn high_water(&self) -> f64 {
         memory(self.id(), "VmHWM:")
+    }
+
+    /// Returns the processor time in seconds that the process has taken.
+    pub(crate) fn processor_seconds(&self) -> f64 {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.id())).expect("the process runs");
+        // The name, in parentheses, may have spaces. User and system time are the fields 14 and 15, in ticks.
+        let fields = stat.rsplit_once(") ").expect("the name is in parentheses").1;
+        let ticks = fields.split(' ').skip(11).take(2).map(|field| field.parse::<f64>().expect("a number"));
+        ticks.sum::<f64>() / TICKS_PER_SECOND
     }
 
     /// Returns the resident memory in megabytes, its children included.
