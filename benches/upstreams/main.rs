@@ -60,7 +60,11 @@ fn main() {
     println!("pulls through an upstream that sends {:.0} MB/s; load before {before}", rate / 1e6);
     let folder = tempfile::tempdir().unwrap();
     let upstream = start_upstream(folder.path());
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "shares are small and positive")]
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "shares are small and positive"
+    )]
     let length = (BLOB * share) as usize;
     let blobs: Vec<Digest> = (1..=2).map(|seed| push(&upstream, seed, length)).collect();
     for program in Program::ALL {
