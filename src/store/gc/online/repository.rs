@@ -271,21 +271,26 @@ impl RepositoryMark<'_> {
     ) -> Result<HashSet<ContentId>, StoreError> {
         let mut needed = HashSet::new();
         let Some(prior) = &self.context.prior else { return Ok(needed) };
+        let is_new = |content: &ContentId| !live.contains(content) && self.prior_revision(*content).is_none();
+        // An index that was pushed and lost its tag since the condemnation holds manifests that were condemned before it.
+        let mut staying = HashSet::new();
+        let new: Vec<ContentId> = revisions.found.keys().filter(|content| is_new(content)).copied().collect();
+        Self::reach(revisions, &HashMap::new(), new, &mut staying);
         for (content, revision) in &revisions.found {
-            let condemned = self.prior_revision(*content);
-            match condemned {
-                Some((at, _)) if live.contains(content) => {
+            let stays = staying.contains(content);
+            match self.prior_revision(*content) {
+                Some((at, _)) if stays || live.contains(content) => {
                     prior.set(SubjectKind::Revision, at, State::Live);
                 }
                 Some((at, hash)) => {
                     prior.set(SubjectKind::Revision, at, State::Removable);
                     self.note_extras(prior, revisions, (*content, revision), hash);
                 }
-                None if !live.contains(content) => {
-                    needed.insert(*content);
-                    self.add_parts(revisions, *content, &mut needed)?;
-                }
                 None => {}
+            }
+            if stays && !live.contains(content) {
+                needed.insert(*content);
+                self.add_parts(revisions, *content, &mut needed)?;
             }
         }
         for content in &needed {

@@ -57,6 +57,23 @@ fn rules_are_asked_about_manifests_that_hold_only_each_other() {
 }
 
 #[test]
+fn an_index_that_came_and_lost_its_tag_since_a_condemnation_keeps_its_condemned_manifests() {
+    let scene = Scene::new();
+    let store = scene.replica();
+    let child = push(&store, b"layer", "child", &[]).unwrap();
+    scene.cycle(&store);
+    // The link of a push that knows nothing of the condemnation.
+    let index = place(&store, &index_of(&[&manifest(b"layer", "child")]));
+    let link = RepositoryKeys(&name(NAME)).revision_link(&index);
+    store.storage().write(&[&[(link, index.as_str().as_bytes())]]).unwrap();
+    scene.cycle(&store);
+    assert!(has_revision(&store, &index) && has_revision(&store, &child) && has_bytes(&store, b"layer"));
+    // All of it goes together.
+    (0..3).for_each(|_| drop(scene.cycle(&store)));
+    assert!(!has_revision(&store, &child) && !has_revision(&store, &index) && !has_bytes(&store, b"layer"));
+}
+
+#[test]
 fn edges_of_a_repository_that_is_gone_are_removed() {
     let scene = Scene::new();
     let store = scene.replica();
