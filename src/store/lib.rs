@@ -283,16 +283,25 @@ impl Store {
     /// Reads the digest that a link holds; `None` if the link is absent, or was torn by a crash of another
     /// program.
     fn link(&self, key: &Key) -> Result<Option<Digest>, StoreError> {
-        let digest = match self.storage().read(key, MAX_LINK_BYTES) {
+        match self.sound_link(key) {
+            Err(StoreError::Torn(key)) => {
+                tracing::warn!(%key, "ignoring link without a valid digest");
+                Ok(None)
+            }
+            read => read,
+        }
+    }
+
+    /// Reads the digest that a link holds; `None` if the link is absent. Fails if it exists and holds no digest.
+    fn sound_link(&self, key: &Key) -> Result<Option<Digest>, StoreError> {
+        let bytes = match self.storage().read(key, MAX_LINK_BYTES) {
             Ok(None) => return Ok(None),
-            Ok(Some(bytes)) => std::str::from_utf8(&bytes).ok().and_then(|text| text.trim().parse().ok()),
-            Err(StorageError::TooLong { .. }) => None,
+            Ok(Some(bytes)) => bytes,
+            Err(StorageError::TooLong { .. }) => return Err(StoreError::Torn(key.clone())),
             Err(error) => return Err(error.into()),
         };
-        if digest.is_none() {
-            tracing::warn!(%key, "ignoring link without a valid digest");
-        }
-        Ok(digest)
+        let digest = std::str::from_utf8(&bytes).ok().and_then(|text| text.trim().parse().ok());
+        digest.map(Some).ok_or_else(|| StoreError::Torn(key.clone()))
     }
 
     /// Reads a short file beside a repository's content; `None` if the file is absent, or longer than
@@ -326,14 +335,6 @@ impl Store {
         let names = self.storage().list(folder)?.unwrap_or_default();
         let digest = |hex: String| format!("{}:{hex}", algorithm.as_str()).parse();
         Ok(names.into_iter().map(digest).filter_map(Result::ok).collect())
-    }
-
-    /// Returns an error if a link exists and holds no digest.
-    fn check_not_torn(&self, key: &Key) -> Result<(), StoreError> {
-        if self.storage().head(key)?.is_some() && self.link(key)?.is_none() {
-            return Err(StoreError::Torn(key.clone()));
-        }
-        Ok(())
     }
 
     /// Returns true if the repository has ever had a manifest or a blob.

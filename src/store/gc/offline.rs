@@ -230,8 +230,7 @@ impl Store {
         let mut open = Vec::new();
         for tag in self.storage().list(&place.tags())?.unwrap_or_default() {
             let Ok(tag) = tag.parse::<Tag>() else { continue };
-            self.check_not_torn(&place.tag_link(&tag))?;
-            if let Some(digest) = self.link(&place.tag_link(&tag))? {
+            if let Some(digest) = self.sound_link(&place.tag_link(&tag))? {
                 open.extend(self.revision(name, &digest)?);
             }
         }

@@ -153,19 +153,21 @@ impl RepositoryMark<'_> {
             let read = self.store.storage().read_all(batch, MAX_LINK_BYTES)?;
             for (key, link) in batch.iter().zip(read) {
                 let text = link.as_ref().map(|link| std::str::from_utf8(link).unwrap_or_default().trim());
-                match text.map(str::parse::<Digest>) {
-                    Some(Ok(digest)) => {
-                        let content =
-                            ContentId::of(&digest).or_else(|| revisions.others.get(&digest).copied());
-                        tagged.extend(content);
-                    }
-                    // Torn by a crash of another program, or removed since it was listed.
-                    _ if self.store.storage().head(key)?.is_none() => {}
-                    _ => {
-                        self.context.damaged(StoreError::Torn(key.clone()))?;
-                        revisions.is_damaged = true;
-                    }
-                }
+                let digest = match text.and_then(|text| text.parse().ok()) {
+                    Some(digest) => Some(digest),
+                    // Absent, too long or torn: removed since it was listed, and perhaps pushed again since.
+                    None => match self.store.sound_link(key) {
+                        Err(error @ StoreError::Torn(_)) => {
+                            self.context.damaged(error)?;
+                            revisions.is_damaged = true;
+                            None
+                        }
+                        read => read?,
+                    },
+                };
+                let Some(digest) = digest else { continue };
+                let content = ContentId::of(&digest).or_else(|| revisions.others.get(&digest).copied());
+                tagged.extend(content);
             }
         }
         Ok(tagged)
