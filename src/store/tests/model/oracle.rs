@@ -33,6 +33,8 @@ struct TagFacts {
     in_flight: u32,
     /// Changes came at the same time since the last moment at which none was in flight.
     has_overlap: bool,
+    /// One of these changes has ended as `Loose`.
+    has_loose: bool,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -442,16 +444,18 @@ pub(super) fn target_of(objects: &Objects, repository: usize, tag: usize) -> Opt
 impl TagFacts {
     fn begin(&mut self) {
         self.has_overlap = self.in_flight > 0;
+        self.has_loose &= self.has_overlap;
         self.in_flight += 1;
     }
 
     /// Notes the answer to a change. The value is known if no other change came at the same time.
     fn end(&mut self, value: TagValue) {
         self.in_flight -= 1;
+        self.has_loose |= value == TagValue::Loose;
         self.value = match value {
             TagValue::Failed => TagValue::Failed,
             value if !self.has_overlap => value,
-            TagValue::Loose => TagValue::Loose,
+            _ if self.has_loose => TagValue::Loose,
             _ => TagValue::Any,
         };
     }
