@@ -187,7 +187,17 @@ impl Storage for Bucket {
     }
 
     fn remove_if(&self, key: &Key, tag: &ObjectTag) -> Result<Removed, StorageError> {
-        self.wait(self.remove_version(key, tag))
+        let removed = self.wait(self.remove_version(key, tag, None))?;
+        Ok(removed.expect("a removal without a fence has an outcome, or fails"))
+    }
+
+    fn remove_if_fenced(
+        &self,
+        key: &Key,
+        tag: &ObjectTag,
+        fence: Fence,
+    ) -> Result<Option<Removed>, StorageError> {
+        self.wait(self.remove_version(key, tag, Some(fence)))
     }
 
     fn fence(&self) -> Option<Fence> {

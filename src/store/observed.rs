@@ -165,6 +165,15 @@ impl<S: Storage> Storage for ObservedStorage<S> {
         self.measured(StorageAction::Delete, |storage| storage.remove_if(key, tag))
     }
 
+    fn remove_if_fenced(
+        &self,
+        key: &Key,
+        tag: &ObjectTag,
+        fence: Fence,
+    ) -> Result<Option<Removed>, StorageError> {
+        self.measured(StorageAction::Delete, |storage| storage.remove_if_fenced(key, tag, fence))
+    }
+
     fn fence(&self) -> Option<Fence> {
         self.storage.fence()
     }

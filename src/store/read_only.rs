@@ -80,6 +80,10 @@ impl<S: Storage> Storage for ReadOnlyStorage<S> {
         Err(StorageError::ReadOnly)
     }
 
+    fn remove_if_fenced(&self, _: &Key, _: &ObjectTag, _: Fence) -> Result<Option<Removed>, StorageError> {
+        Err(StorageError::ReadOnly)
+    }
+
     fn fence(&self) -> Option<Fence> {
         // Asked before a dry run, which removes nothing.
         self.0.fence()

@@ -134,6 +134,18 @@ pub trait Storage: fmt::Debug + Send + Sync + 'static {
         Ok(Vec::new())
     }
 
+    /// Removes the bytes under a key if they have this tag, and no later than a removal within this fence. Returns
+    /// `None` if they may still be there: the removal was refused, or its outcome is unknown.
+    fn remove_if_fenced(
+        &self,
+        key: &Key,
+        tag: &ObjectTag,
+        fence: Fence,
+    ) -> Result<Option<Removed>, StorageError> {
+        let _ = fence;
+        self.remove_if(key, tag).map(Some)
+    }
+
     /// Copies the bytes under a key to another one, whose own bytes may stay if there are any. Returns false if there
     /// are none to copy.
     fn copy(&self, from: &Key, to: &Key) -> Result<bool, StorageError> {

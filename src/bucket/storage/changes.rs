@@ -70,24 +70,32 @@ impl Bucket {
         removed.map(|()| true).map_err(failed("remove", key))
     }
 
-    /// Removes an object that has a version.
+    /// Removes an object that has a version, by a request that the store refuses ten seconds after the time of the
+    /// fence, if there is one. Returns `None` if it has a fence and the removal failed, or its outcome is unknown.
     pub(super) async fn remove_version(
         &self,
         key: &Key,
         expected: &ObjectTag,
-    ) -> Result<Removed, StorageError> {
+        fence: Option<Fence>,
+    ) -> Result<Option<Removed>, StorageError> {
         let found = present(self.objects().head(key.as_str()).await).map_err(failed("look up", key))?;
-        let Some(found) = found else { return Ok(Removed::Absent) };
+        let Some(found) = found else { return Ok(Some(Removed::Absent)) };
         if tag(&found) != *expected {
-            return Ok(Removed::Changed);
+            return Ok(Some(Removed::Changed));
         }
-        match self.objects().delete(key.as_str(), Condition::Version(&found.version), None).await {
-            Ok(()) => Ok(Removed::Removed),
-            Err(error) if error.kind == ObjectErrorKind::NotFound => Ok(Removed::Absent),
+        let version = Condition::Version(&found.version);
+        let signed_at = fence.map(|Fence(at)| StoreTime(at));
+        match self.objects().delete(key.as_str(), version, signed_at).await {
+            Ok(()) => Ok(Some(Removed::Removed)),
+            Err(error) if error.kind == ObjectErrorKind::NotFound => Ok(Some(Removed::Absent)),
             Err(error) if error.kind == ObjectErrorKind::Precondition => {
                 let found =
                     present(self.objects().head(key.as_str()).await).map_err(failed("look up", key))?;
-                Ok(if found.is_some() { Removed::Changed } else { Removed::Absent })
+                Ok(Some(if found.is_some() { Removed::Changed } else { Removed::Absent }))
+            }
+            Err(error) if fence.is_some() => {
+                note_failed_within_fence(&error, key);
+                Ok(None)
             }
             Err(error) => Err(failed("remove", key)(error)),
         }
@@ -109,7 +117,7 @@ impl Bucket {
                     Ok(()) => None,
                     Err(error) if error.kind == ObjectErrorKind::NotFound => None,
                     Err(error) => {
-                        tracing::debug!(error = %WithCauses(&error), %key, "cannot remove object within its fence");
+                        note_failed_within_fence(&error, &key);
                         Some(key)
                     }
                 }
@@ -159,4 +167,8 @@ fn contradiction(attempts: u32) -> ObjectError {
          in a row; run quinistry storage probe, and use a store whose reads show each write at once"
     );
     ObjectError::new(ObjectErrorKind::Refused, message)
+}
+
+fn note_failed_within_fence(error: &ObjectError, key: &Key) {
+    tracing::debug!(error = %WithCauses(error), %key, "cannot remove object within its fence");
 }

@@ -6,8 +6,8 @@ use std::time::{Duration, SystemTime};
 
 use quinistry_oci::{Digest, RepositoryName};
 use quinistry_store::{
-    Cycle, CycleReport, FENCE_LIFETIME, Fence, GcOptions, KeepAll, Key, LocalClock, Storage as _, Store,
-    StoreError, StoreOptions, time_since_boot,
+    Cycle, CycleReport, FENCE_LIFETIME, Fence, GcOptions, KeepAll, Key, LocalClock, Removed, Storage as _,
+    Store, StoreError, StoreOptions, time_since_boot,
 };
 
 use super::gateway::Gateway;
@@ -46,6 +46,23 @@ fn removals_behind_an_expired_fence_are_refused_and_told() {
     // What is gone counts as removed.
     assert_eq!(bucket.remove_fenced(&keys, now).unwrap(), []);
     assert_eq!(bucket.scan(&key("a"), None, 10).unwrap().entries, []);
+}
+
+#[test]
+fn a_version_is_removed_within_its_fence_and_not_behind_it() {
+    let (mem, clock) = stopped();
+    let bucket = bucket(Arc::new(mem));
+    bucket.write(&[&[(key("a"), b"x")]]).unwrap();
+    let tag = bucket.head(&key("a")).unwrap().unwrap().tag;
+    let fence = bucket.fence().unwrap();
+    clock.advance(FENCE_LIFETIME + Duration::from_secs(1));
+    assert_eq!(bucket.remove_if_fenced(&key("a"), &tag, fence).unwrap(), None);
+    assert!(bucket.head(&key("a")).unwrap().is_some());
+    let now = bucket.fence().unwrap();
+    bucket.write(&[&[(key("b"), b"other")]]).unwrap();
+    assert_eq!(bucket.remove_if_fenced(&key("b"), &tag, now).unwrap(), Some(Removed::Changed));
+    assert_eq!(bucket.remove_if_fenced(&key("a"), &tag, now).unwrap(), Some(Removed::Removed));
+    assert_eq!(bucket.remove_if_fenced(&key("a"), &tag, now).unwrap(), Some(Removed::Absent));
 }
 
 #[test]

@@ -74,10 +74,15 @@ impl Store {
         let key = blob(canonical);
         copy.finish(&copy_key, &[])?;
         // No push of this process comes between the comparison of the times and the removal.
-        let removed = self.0.link_guard.exclusively(|| match self.storage().head(&key)? {
-            Some(now) if now.modified == modified => self.storage().remove_if(&key, &tag),
-            Some(_) => Ok(Removed::Changed),
-            None => Ok(Removed::Absent),
+        let removed = self.0.link_guard.exclusively(|| {
+            let fence = self.storage().fence();
+            match self.storage().head(&key)? {
+                Some(now) if now.modified == modified => {
+                    Ok(self.remove_within(fence, &key, &tag)?.unwrap_or(Removed::Changed))
+                }
+                Some(_) => Ok(Removed::Changed),
+                None => Ok::<_, StoreError>(Removed::Absent),
+            }
         });
         if !matches!(removed, Ok(Removed::Removed)) {
             self.storage().remove(&copy_key)?;

@@ -12,7 +12,7 @@ use serde::Serialize;
 
 use super::format::FORMAT;
 use crate::layout::{Key, intents, intents_of, replicas};
-use crate::storage::{Created, FENCE_LIFETIME, Meta, Removed};
+use crate::storage::{Created, FENCE_LIFETIME, Fence, Meta, ObjectTag, Removed};
 use crate::{Store, StoreError};
 
 /// Time between two heartbeats of a replica.
@@ -234,6 +234,24 @@ impl Store {
             }
         }
         Err(StoreError::Unvouched)
+    }
+
+    /// Removes a key if it has a tag that was read after a fence. Returns `None` if it may still be there.
+    ///
+    /// A store may give the same tag to equal bytes that are written later. The fence refuses the removal if this process
+    /// was stopped since it has read the tag, so that a push in the meantime stays.
+    pub(crate) fn remove_within(
+        &self,
+        fence: Option<Fence>,
+        key: &Key,
+        tag: &ObjectTag,
+    ) -> Result<Option<Removed>, StoreError> {
+        let removed = match fence {
+            Some(fence) => self.storage().remove_if_fenced(key, tag, fence)?,
+            // On a store without fences, only the tag guards what others write.
+            None => Some(self.storage().remove_if(key, tag)?),
+        };
+        Ok(removed)
     }
 
     /// Waits until no other replica carries out an intent of this one, which it has removed before. `heard` is the time

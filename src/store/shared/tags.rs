@@ -13,7 +13,7 @@ use bytes::Bytes;
 use quinistry_oci::{Digest, RepositoryName, Tag};
 
 use crate::layout::{Key, RepositoryKeys, TAG_LINK};
-use crate::storage::{Created, Meta, ObjectTag, Removed, SCAN_PAGE_SIZE};
+use crate::storage::{Created, Fence, Meta, ObjectTag, Removed, SCAN_PAGE_SIZE};
 use crate::{MAX_LINK_BYTES, Store, StoreError};
 
 /// Number of scans of one tag list at a time.
@@ -37,6 +37,8 @@ struct TagRange {
 /// Keys of one tag.
 #[derive(Debug)]
 struct TagKeys {
+    /// Fence from before the keys were read.
+    fence: Option<Fence>,
     link: Meta,
     /// Index entries, with their metadata.
     index: Vec<(Key, Meta)>,
@@ -204,9 +206,10 @@ impl Store {
     /// later, and stays.
     pub(crate) fn remove_shared_tag(&self, name: &RepositoryName, tag: &Tag) -> Result<bool, StoreError> {
         let Some(keys) = self.keys_of_tag(name, tag)? else { return Ok(false) };
-        if self.storage().remove_if(&RepositoryKeys(name).tag_link(tag), &keys.link.tag)? == Removed::Removed
-        {
-            self.remove_index(name, tag, &keys)?;
+        match self.remove_within(keys.fence, &RepositoryKeys(name).tag_link(tag), &keys.link.tag)? {
+            Some(Removed::Removed) => self.remove_index(name, tag, &keys)?,
+            Some(Removed::Changed | Removed::Absent) => {}
+            None => return Err(StoreError::Unvouched),
         }
         Ok(true)
     }
@@ -221,8 +224,8 @@ impl Store {
         let Some(keys) = self.keys_of_tag(name, tag)?.filter(|keys| keys.link == *judged) else {
             return Ok(false);
         };
-        let is_removed =
-            self.storage().remove_if(&RepositoryKeys(name).tag_link(tag), &judged.tag)? == Removed::Removed;
+        let link = RepositoryKeys(name).tag_link(tag);
+        let is_removed = self.remove_within(keys.fence, &link, &judged.tag)? == Some(Removed::Removed);
         if is_removed {
             self.remove_index(name, tag, &keys)?;
         }
@@ -247,8 +250,9 @@ impl Store {
                 return Ok(());
             }
             self.check_heard()?;
-            if self.storage().remove_if(&key, &keys.link.tag)? != Removed::Changed {
-                return self.remove_index(name, tag, &keys);
+            match self.remove_within(keys.fence, &key, &keys.link.tag)? {
+                Some(Removed::Removed | Removed::Absent) => return self.remove_index(name, tag, &keys),
+                Some(Removed::Changed) | None => {}
             }
         }
         Ok(())
@@ -257,6 +261,7 @@ impl Store {
     fn keys_of_tag(&self, name: &RepositoryName, tag: &Tag) -> Result<Option<TagKeys>, StoreError> {
         let place = RepositoryKeys(name);
         let link_key = place.tag_link(tag);
+        let fence = self.storage().fence();
         let (mut link, mut index) = (None, Vec::new());
         self.scan(&place.tag(tag), |key, meta| {
             if key == link_key {
@@ -266,7 +271,7 @@ impl Store {
             }
             Ok(())
         })?;
-        Ok(link.map(|link| TagKeys { link, index }))
+        Ok(link.map(|link| TagKeys { fence, link, index }))
     }
 
     /// Removes the index entries of a removed tag, but not that of a push that has come since.
@@ -282,7 +287,7 @@ impl Store {
             |(key, meta): &&(Key, Meta)| meta.modified <= keys.link.modified && Some(key) != now.as_ref();
         let mut removed = Vec::new();
         for (key, meta) in keys.index.iter().filter(is_old) {
-            if self.storage().remove_if(key, &meta.tag)? == Removed::Removed {
+            if self.remove_within(keys.fence, key, &meta.tag)? == Some(Removed::Removed) {
                 removed.push(key);
             }
         }

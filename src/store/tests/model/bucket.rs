@@ -225,6 +225,21 @@ impl Storage for Bucket {
         Some(Fence(self.now()))
     }
 
+    fn remove_if_fenced(
+        &self,
+        key: &Key,
+        tag: &ObjectTag,
+        fence: Fence,
+    ) -> Result<Option<Removed>, StorageError> {
+        let latest = schedule_time(fence.0) + FENCE_LIFETIME;
+        let mut is_late = false;
+        let removed = self.remove_under("DELETE-IF-FENCED", key, |found| {
+            is_late = self.0.scheduler.now() > latest;
+            !is_late && found.meta().tag == *tag
+        });
+        Ok((!is_late).then_some(removed))
+    }
+
     fn remove_fenced(&self, keys: &[Key], fence: Fence) -> Result<Vec<Key>, StorageError> {
         let latest = schedule_time(fence.0) + FENCE_LIFETIME;
         let mut left = Vec::new();

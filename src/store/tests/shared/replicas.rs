@@ -272,3 +272,24 @@ fn a_replica_that_was_stopped_in_a_deletion_removes_nothing_afterwards() {
     assert!(deleted.is_ok(), "{deleted:?}");
     assert_eq!(looks, 0, "no replica takes the change of one whose heartbeat is recent");
 }
+
+#[test]
+fn a_replica_that_was_stopped_in_the_removal_of_a_tag_leaves_it_to_later_pushes() {
+    for stop in [STOPPED, Duration::from_secs(30)] {
+        let scene = Scene::new();
+        let v1: Tag = "v1".parse().unwrap();
+        let view = scene.storage.view();
+        let stopped = scene.replica_on(view.clone(), |_| ());
+        let other = scene.replica();
+        let manifest = image(&stopped, "changed");
+        put(&stopped, NAME, &manifest, &["v1"]).unwrap();
+        let (moved, second) = (scene.clone(), other.clone());
+        view.before_removal(move || {
+            moved.advance(stop);
+            put(&second, NAME, &manifest, &["v1"]).unwrap();
+        });
+        let deleted = stopped.delete_tag(&name(NAME), &v1);
+        assert!(matches!(deleted, Err(StoreError::Unvouched)), "{deleted:?}");
+        assert!(other.manifest(&name(NAME), &Reference::Tag(v1)).is_ok(), "the tag of the later push");
+    }
+}

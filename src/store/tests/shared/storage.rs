@@ -346,6 +346,19 @@ impl Storage for SharedMemory {
         (!self.state.is_unfenced.load(Ordering::Relaxed)).then(|| Fence(self.now()))
     }
 
+    fn remove_if_fenced(
+        &self,
+        key: &Key,
+        tag: &ObjectTag,
+        fence: Fence,
+    ) -> Result<Option<Removed>, StorageError> {
+        let hook = lock(&self.state.before_removal).take();
+        if let Some(hook) = hook {
+            hook();
+        }
+        if self.now() > fence.0 + FENCE_LIFETIME { Ok(None) } else { self.remove_if(key, tag).map(Some) }
+    }
+
     /// Refuses removals after their time, as a store does that checks the time of their signatures.
     fn remove_fenced(&self, keys: &[Key], fence: Fence) -> Result<Vec<Key>, StorageError> {
         let hook = lock(&self.state.before_removal).take();
