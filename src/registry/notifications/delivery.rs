@@ -29,11 +29,20 @@ pub(super) enum Outcome {
     /// The receiver refuses the event: any other status.
     Refused {
         status: StatusCode,
-        /// Place that a redirect names, without anything that may be a secret.
-        location: Option<String>,
+        /// Redirect that was not followed, if the status is one.
+        redirect: Option<Redirect>,
     },
     /// There is no answer.
     Failed(String),
+}
+
+/// Redirect that an attempt does not follow.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Redirect {
+    /// The redirect leads to another receiver: scheme and host, without anything that may be a secret.
+    Elsewhere(String),
+    /// So many redirects were followed before.
+    TooMany(usize),
 }
 
 /// Consequence of an attempt.
@@ -158,12 +167,12 @@ impl Delivery {
 pub(super) fn outcome(
     status: StatusCode,
     retry_after: Option<Duration>,
-    location: Option<String>,
+    redirect: Option<Redirect>,
 ) -> Outcome {
     match status.as_u16() {
         200..=299 => Outcome::Accepted(status),
         408 | 425 | 429 | 500..=599 => Outcome::Unavailable { status, retry_after },
-        _ => Outcome::Refused { status, location },
+        _ => Outcome::Refused { status, redirect },
     }
 }
 

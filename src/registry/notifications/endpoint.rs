@@ -9,7 +9,7 @@ use quinistry_store::RepositoryMatcher as _;
 use tokio::sync::Notify;
 
 use super::counts::EndpointCounts;
-use super::delivery::{Delivery, DropReason, Outcome, RetryPolicy, Verdict};
+use super::delivery::{Delivery, DropReason, Outcome, Redirect, RetryPolicy, Verdict};
 use super::envelope::{EventSource, envelope};
 use super::event::Event;
 use super::loop_watch::LoopWatch;
@@ -346,9 +346,13 @@ fn problem(outcome: &Outcome) -> String {
         Outcome::Accepted(status) | Outcome::Unavailable { status, .. } => {
             format!("receiver answered {}", status.as_u16())
         }
-        Outcome::Refused { status, location: None } => format!("receiver answered {}", status.as_u16()),
-        Outcome::Refused { status, location: Some(location) } => format!(
-            "receiver answered {} with the place {location}, which is not followed; configure its URL",
+        Outcome::Refused { status, redirect: None } => format!("receiver answered {}", status.as_u16()),
+        Outcome::Refused { status, redirect: Some(Redirect::Elsewhere(place)) } => format!(
+            "receiver answered {} with the place {place}, which is not followed; configure its URL",
+            status.as_u16()
+        ),
+        Outcome::Refused { status, redirect: Some(Redirect::TooMany(count)) } => format!(
+            "receiver answered {} after {count} redirects; configure the URL that they lead to",
             status.as_u16()
         ),
         Outcome::Failed(error) => error.clone(),

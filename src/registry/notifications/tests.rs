@@ -200,6 +200,20 @@ async fn a_redirect_that_stays_is_followed_with_all_headers() {
 }
 
 #[tokio::test]
+async fn a_receiver_that_redirects_without_an_end_refuses_the_event() {
+    let receiver = Receiver::with(|_, request| match request.event()["target"]["tag"].as_str() {
+        Some("v0") => Reply::With(308, "location: /hook\r\n".into()),
+        _ => Reply::Status(200),
+    });
+    let (notifications, notifier) = started(settings("a", &receiver.url()));
+    push(&notifier, 0..2);
+    let numbers = wait(&notifications, |numbers| numbers.pending == 0).await;
+    assert_eq!((numbers.successes, dropped(&numbers, DropReason::Refused)), (1, 1));
+    assert_eq!((numbers.failures, numbers.errors), (10, 0));
+    assert_eq!(receiver.requests(0).await.len(), 10 * 6 + 1, "each attempt follows five redirects");
+}
+
+#[tokio::test]
 async fn row_153_pushes_never_wait_and_the_oldest_events_go() {
     let queue = 100.try_into().unwrap();
     let away = AbsentReceiver::new();
