@@ -126,14 +126,14 @@ impl Notifications {
     }
 
     /// Sends the events that wait, for at most `timeout`, and ends all endpoints. An endpoint whose receiver
-    /// does not take an event ends at once. Logs how many events are left. Call when no request runs any
-    /// more.
+    /// takes no events goes on trying, and ends early if its next attempt would come too late. Logs how many
+    /// events are left. Call when no request runs any more.
     pub async fn drain(&self, timeout: Duration) {
         let running = std::mem::take(&mut *self.running());
-        for running in &running {
-            running.endpoint.drain();
-        }
         let deadline = tokio::time::Instant::now() + timeout;
+        for running in &running {
+            running.endpoint.drain(deadline);
+        }
         let mut left = 0;
         for RunningEndpoint { endpoint, mut task } in running {
             if tokio::time::timeout_at(deadline, &mut task).await.is_err() {

@@ -115,6 +115,13 @@ impl Delivery {
         self.failures
     }
 
+    /// Lets the pauses begin again with the shortest one, which follows the next failure. For a registry that
+    /// stops: a receiver that was away for long may be back, and no attempt would fit into the time that is
+    /// left.
+    pub(super) fn restart_pauses(&mut self, policy: RetryPolicy) {
+        self.failures = self.failures.min(policy.threshold.get() - 1);
+    }
+
     /// Draws the conclusion from an attempt to send an event of this age. `random` spreads the attempts of
     /// several registries that wait for the same receiver.
     pub(super) fn conclude(
@@ -221,6 +228,24 @@ mod tests {
         assert_eq!(delivery.conclude(POLICY, &status(204), Duration::ZERO, 0), Verdict::Delivered);
         let retry = Verdict::Retry { pause: Duration::ZERO };
         assert_eq!(delivery.conclude(POLICY, &failed(), Duration::ZERO, 0), retry);
+    }
+
+    #[test]
+    fn pauses_begin_again_for_a_registry_that_stops() {
+        let mut delivery = Delivery::default();
+        let mut pause =
+            |delivery: &mut Delivery| match delivery.conclude(POLICY, &failed(), Duration::ZERO, 0) {
+                Verdict::Retry { pause } => pause.as_millis(),
+                other => panic!("{other:?}"),
+            };
+        for _ in 0..100 {
+            pause(&mut delivery);
+        }
+        delivery.restart_pauses(POLICY);
+        assert_eq!([(); 3].map(|()| pause(&mut delivery)), [500, 1000, 2000]);
+        let mut fresh = Delivery::default();
+        fresh.restart_pauses(POLICY);
+        assert_eq!([(); 3].map(|()| pause(&mut fresh)), [0, 0, 500], "attempts below the threshold stay");
     }
 
     #[test]

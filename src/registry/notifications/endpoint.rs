@@ -1,12 +1,13 @@
 //! Endpoint that runs: its queue, and the task that sends the events of the queue one after the other.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use quinistry_oci::escape::Escaped;
 use quinistry_store::RepositoryMatcher as _;
 use tokio::sync::Notify;
+use tokio::time::Instant;
 
 use super::counts::EndpointCounts;
 use super::delivery::{Delivery, DropReason, Outcome, Redirect, RetryPolicy, Verdict};
@@ -45,6 +46,7 @@ pub(super) struct Endpoint {
 struct EndpointState {
     prepared: Arc<PreparedEndpoint>,
     queue: EventQueue,
+    delivery: Delivery,
     ending: Ending,
     /// The queue has dropped events, and has not been empty since.
     is_overflowing: bool,
@@ -55,8 +57,8 @@ struct EndpointState {
 enum Ending {
     /// The endpoint goes on.
     None,
-    /// The registry stops: what waits is sent, until an attempt fails.
-    Draining,
+    /// The registry stops: what waits is sent until this time.
+    Draining(Instant),
     /// The endpoint is no longer configured.
     Removed,
 }
@@ -101,6 +103,7 @@ impl Endpoint {
         let state = EndpointState {
             queue: EventQueue::new(prepared.settings.queue),
             prepared,
+            delivery: Delivery::default(),
             ending: Ending::None,
             is_overflowing: false,
         };
@@ -179,13 +182,18 @@ impl Endpoint {
         self.end(Ending::Removed);
     }
 
-    /// Ends the endpoint once its events are sent, or an attempt fails.
-    pub(super) fn drain(&self) {
-        self.end(Ending::Draining);
+    /// Ends the endpoint once its events are sent, or if no further attempt fits into the time before the
+    /// deadline. Begins with an attempt at once.
+    pub(super) fn drain(&self, deadline: Instant) {
+        self.end(Ending::Draining(deadline));
     }
 
     fn end(&self, ending: Ending) {
-        self.state().ending = ending;
+        let mut state = self.state();
+        state.ending = ending;
+        let policy = state.prepared.policy();
+        state.delivery.restart_pauses(policy);
+        drop(state);
         self.filled.notify_one();
         self.interrupted.notify_one();
     }
@@ -200,7 +208,6 @@ impl Endpoint {
 
     /// Sends events until the endpoint ends.
     pub(super) async fn run(self: Arc<Self>) {
-        let mut delivery = Delivery::default();
         let mut loops = LoopWatch::default();
         loop {
             let (event, prepared) = match self.next() {
@@ -214,13 +221,17 @@ impl Endpoint {
             let outcome = self.attempt(&event, &prepared).await;
             self.count(&outcome);
             let age = SystemTime::now().duration_since(event.time).unwrap_or_default();
-            let failures = delivery.failures();
-            match delivery.conclude(prepared.policy(), &outcome, age, rand_u32()) {
+            let (failures, verdict) = {
+                let mut state = self.state();
+                let failures = state.delivery.failures();
+                (failures, state.delivery.conclude(prepared.policy(), &outcome, age, rand_u32()))
+            };
+            match verdict {
                 Verdict::Delivered => {
                     self.counts.successes.increment();
                     self.remove_first();
                     self.log_recovery(failures, &prepared);
-                    if let Some(actor) = loops.count(&event, Instant::now()) {
+                    if let Some(actor) = loops.count(&event, Instant::now().into_std()) {
                         self.warn_of_loop(&actor);
                     }
                 }
@@ -230,8 +241,8 @@ impl Endpoint {
                     self.log_drop(&event, reason, &outcome);
                 }
                 Verdict::Retry { pause } => {
-                    self.log_failure(delivery.failures(), &prepared, &outcome);
-                    if self.state().ending == Ending::Draining {
+                    self.log_failure(&prepared, &outcome);
+                    if self.ends_within(pause) {
                         break;
                     }
                     self.pause(pause).await;
@@ -250,9 +261,9 @@ impl Endpoint {
     fn next(&self) -> Step {
         let mut state = self.state();
         match (state.ending, state.queue.is_empty()) {
-            (Ending::Removed, _) | (Ending::Draining, true) => Step::End,
+            (Ending::Removed, _) | (Ending::Draining(_), true) => Step::End,
             (Ending::None, true) => Step::Wait,
-            (Ending::None | Ending::Draining, false) => {
+            (Ending::None | Ending::Draining(_), false) => {
                 let event = state.queue.send_first().expect("the queue is not empty");
                 Step::Send(event, state.prepared.clone())
             }
@@ -263,6 +274,14 @@ impl Endpoint {
         let body = Bytes::from(envelope(event, &self.source, prepared.settings.version));
         let request = EventRequest { id: &event.id.to_string(), body, now: SystemTime::now() };
         prepared.sender.send(&prepared.settings, &request).await
+    }
+
+    /// Returns true if the registry stops before a pause is over.
+    fn ends_within(&self, pause: Duration) -> bool {
+        match self.state().ending {
+            Ending::Draining(deadline) => deadline.saturating_duration_since(Instant::now()) <= pause,
+            Ending::None | Ending::Removed => false,
+        }
     }
 
     /// Waits before the next attempt, unless the settings change or the endpoint ends.
@@ -294,12 +313,15 @@ impl Endpoint {
     }
 
     /// Logs the first failure in a row, and the one at which the pauses begin.
-    fn log_failure(&self, failures: u32, prepared: &PreparedEndpoint, outcome: &Outcome) {
+    fn log_failure(&self, prepared: &PreparedEndpoint, outcome: &Outcome) {
+        let (failures, waiting) = {
+            let state = self.state();
+            (state.delivery.failures(), state.queue.len())
+        };
         let endpoint = Escaped(&self.name);
         let url = &prepared.settings.url;
         let problem = problem(outcome);
         if failures == prepared.settings.threshold.get() {
-            let waiting = self.state().queue.len();
             tracing::warn!(%endpoint, %url, %problem, failures, waiting, "cannot send events, pausing between attempts");
         } else if failures == 1 {
             tracing::warn!(%endpoint, %url, %problem, "cannot send event, trying again");

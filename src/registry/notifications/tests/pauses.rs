@@ -1,0 +1,21 @@
+//! Pauses between attempts: what ends them, and what happens to events meanwhile.
+
+use super::*;
+
+/// Pause that no test outlasts.
+const ENDLESS: &str = "retry-after: 600\r\n";
+
+#[tokio::test]
+async fn a_stop_goes_on_trying_while_there_is_time() {
+    let receiver = Receiver::with(|number, _| match number {
+        0 => Reply::With(503, ENDLESS.into()),
+        1..8 => Reply::Status(503),
+        _ => Reply::Status(200),
+    });
+    let (notifications, notifier) = started(settings("a", &receiver.url()));
+    push(&notifier, 0..5);
+    wait(&notifications, |numbers| numbers.failures == 1).await;
+    notifications.drain(TEST_TIMEOUT).await;
+    let numbers = notifications.statistics().remove(0);
+    assert_eq!((numbers.successes, dropped(&numbers, DropReason::Stopped), numbers.pending), (5, 0, 0));
+}
