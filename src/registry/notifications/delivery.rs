@@ -4,6 +4,7 @@ use std::num::NonZeroU32;
 use std::time::Duration;
 
 use http::StatusCode;
+use uuid::Uuid;
 
 /// Longest pause between two attempts, unless a longer first pause is configured.
 pub(super) const MAX_BACKOFF: Duration = Duration::from_mins(1);
@@ -52,8 +53,8 @@ pub(super) enum Verdict {
     Delivered,
     /// The event is sent again after a pause.
     Retry { pause: Duration },
-    /// The event is given up.
-    Drop(DropReason),
+    /// The receiver refuses the event for good: it is given up.
+    Refused,
 }
 
 /// Reason why an event was not delivered.
@@ -63,7 +64,7 @@ pub enum DropReason {
     QueueFull,
     /// The receiver has refused the event several times.
     Refused,
-    /// The event is older than the configuration permits.
+    /// The receiver took no events until the event was older than the configuration permits.
     Expired,
     /// The endpoint was removed from the configuration, or the registry has stopped.
     Stopped,
@@ -76,8 +77,6 @@ pub(super) struct RetryPolicy {
     pub(super) threshold: NonZeroU32,
     /// Pause at the threshold, from which the pauses double.
     pub(super) backoff: Duration,
-    /// Age after which an event is given up; `None` for never.
-    pub(super) give_up: Option<Duration>,
 }
 
 /// State of the delivery to one endpoint.
@@ -85,7 +84,9 @@ pub(super) struct RetryPolicy {
 pub(super) struct Delivery {
     /// Failures since the last success, over all events.
     failures: u32,
-    /// Refusals of the event that is being sent.
+    /// Event that was tried last, if there is one.
+    event: Option<Uuid>,
+    /// Refusals of this event.
     refusals: u32,
 }
 
@@ -115,6 +116,14 @@ impl Delivery {
         self.failures
     }
 
+    /// Begins an attempt to send an event. Refusals of an event that has left the queue do not count for it.
+    pub(super) fn begin(&mut self, event: Uuid) {
+        if self.event != Some(event) {
+            self.event = Some(event);
+            self.refusals = 0;
+        }
+    }
+
     /// Lets the pauses begin again with the shortest one, which follows the next failure. For a registry that
     /// stops: a receiver that was away for long may be back, and no attempt would fit into the time that is
     /// left.
@@ -122,15 +131,9 @@ impl Delivery {
         self.failures = self.failures.min(policy.threshold.get() - 1);
     }
 
-    /// Draws the conclusion from an attempt to send an event of this age. `random` spreads the attempts of
-    /// several registries that wait for the same receiver.
-    pub(super) fn conclude(
-        &mut self,
-        policy: RetryPolicy,
-        outcome: &Outcome,
-        age: Duration,
-        random: u32,
-    ) -> Verdict {
+    /// Draws the conclusion from an attempt to send an event. `random` spreads the attempts of several
+    /// registries that wait for the same receiver.
+    pub(super) fn conclude(&mut self, policy: RetryPolicy, outcome: &Outcome, random: u32) -> Verdict {
         if let Outcome::Accepted(_) = outcome {
             *self = Self::default();
             return Verdict::Delivered;
@@ -139,14 +142,9 @@ impl Delivery {
         if let Outcome::Refused { .. } = outcome {
             self.refusals += 1;
         }
-        let reason = if self.refusals >= MAX_REFUSALS {
-            Some(DropReason::Refused)
-        } else {
-            policy.give_up.filter(|give_up| age >= *give_up).map(|_| DropReason::Expired)
-        };
-        if let Some(reason) = reason {
+        if self.refusals >= MAX_REFUSALS {
             self.refusals = 0;
-            return Verdict::Drop(reason);
+            return Verdict::Refused;
         }
         let pause = self.pause(policy, random);
         let asked = match outcome {
@@ -187,11 +185,8 @@ pub(super) fn outcome(
 mod tests {
     use super::*;
 
-    const POLICY: RetryPolicy = RetryPolicy {
-        threshold: NonZeroU32::new(3).unwrap(),
-        backoff: Duration::from_secs(1),
-        give_up: None,
-    };
+    const POLICY: RetryPolicy =
+        RetryPolicy { threshold: NonZeroU32::new(3).unwrap(), backoff: Duration::from_secs(1) };
 
     fn failed() -> Outcome {
         Outcome::Failed("connection refused".into())
@@ -204,7 +199,7 @@ mod tests {
     /// Returns the pauses after so many failures, in milliseconds.
     fn pauses(random: u32, count: usize) -> Vec<u128> {
         let mut delivery = Delivery::default();
-        let mut next = || match delivery.conclude(POLICY, &failed(), Duration::ZERO, random) {
+        let mut next = || match delivery.conclude(POLICY, &failed(), random) {
             Verdict::Retry { pause } => pause.as_millis(),
             other => panic!("{other:?}"),
         };
@@ -223,21 +218,20 @@ mod tests {
     fn a_success_ends_the_pauses() {
         let mut delivery = Delivery::default();
         for _ in 0..5 {
-            delivery.conclude(POLICY, &failed(), Duration::ZERO, 0);
+            delivery.conclude(POLICY, &failed(), 0);
         }
-        assert_eq!(delivery.conclude(POLICY, &status(204), Duration::ZERO, 0), Verdict::Delivered);
+        assert_eq!(delivery.conclude(POLICY, &status(204), 0), Verdict::Delivered);
         let retry = Verdict::Retry { pause: Duration::ZERO };
-        assert_eq!(delivery.conclude(POLICY, &failed(), Duration::ZERO, 0), retry);
+        assert_eq!(delivery.conclude(POLICY, &failed(), 0), retry);
     }
 
     #[test]
     fn pauses_begin_again_for_a_registry_that_stops() {
         let mut delivery = Delivery::default();
-        let mut pause =
-            |delivery: &mut Delivery| match delivery.conclude(POLICY, &failed(), Duration::ZERO, 0) {
-                Verdict::Retry { pause } => pause.as_millis(),
-                other => panic!("{other:?}"),
-            };
+        let pause = |delivery: &mut Delivery| match delivery.conclude(POLICY, &failed(), 0) {
+            Verdict::Retry { pause } => pause.as_millis(),
+            other => panic!("{other:?}"),
+        };
         for _ in 0..100 {
             pause(&mut delivery);
         }
@@ -264,20 +258,20 @@ mod tests {
     #[test]
     fn an_event_that_is_refused_ten_times_makes_room_for_the_next() {
         let mut delivery = Delivery::default();
-        let mut conclude = |outcome: &Outcome| delivery.conclude(POLICY, outcome, Duration::ZERO, 0);
+        let mut conclude = |outcome: &Outcome| delivery.conclude(POLICY, outcome, 0);
         for _ in 0..9 {
             assert!(matches!(conclude(&status(400)), Verdict::Retry { .. }));
             // Failures of another kind between them do not count.
             assert!(matches!(conclude(&failed()), Verdict::Retry { .. }));
         }
-        assert_eq!(conclude(&status(400)), Verdict::Drop(DropReason::Refused));
+        assert_eq!(conclude(&status(400)), Verdict::Refused);
         // A receiver that refuses everything does not get all events in one rush.
         let Verdict::Retry { pause } = conclude(&status(400)) else { panic!("the next event is tried") };
         assert!(pause >= Duration::from_secs(30), "{pause:?}");
         for _ in 0..8 {
             assert!(matches!(conclude(&status(400)), Verdict::Retry { .. }));
         }
-        assert_eq!(conclude(&status(400)), Verdict::Drop(DropReason::Refused));
+        assert_eq!(conclude(&status(400)), Verdict::Refused);
     }
 
     #[test]
@@ -285,7 +279,7 @@ mod tests {
         let mut delivery = Delivery::default();
         for _ in 0..10_000 {
             for outcome in [failed(), status(503), status(429)] {
-                let verdict = delivery.conclude(POLICY, &outcome, Duration::from_hours(24), 7);
+                let verdict = delivery.conclude(POLICY, &outcome, 7);
                 assert!(matches!(verdict, Verdict::Retry { .. }), "{verdict:?}");
             }
         }
@@ -296,7 +290,7 @@ mod tests {
         let unavailable = |seconds| {
             let asked = Some(Duration::from_secs(seconds));
             let outcome = outcome(StatusCode::TOO_MANY_REQUESTS, asked, None);
-            match Delivery::default().conclude(POLICY, &outcome, Duration::ZERO, 0) {
+            match Delivery::default().conclude(POLICY, &outcome, 0) {
                 Verdict::Retry { pause } => pause.as_secs(),
                 other => panic!("{other:?}"),
             }
@@ -305,11 +299,14 @@ mod tests {
     }
 
     #[test]
-    fn an_old_event_is_given_up_if_the_configuration_says_so() {
-        let policy = RetryPolicy { give_up: Some(Duration::from_mins(1)), ..POLICY };
+    fn refusals_count_for_their_event_alone() {
         let mut delivery = Delivery::default();
-        let mut at = |seconds| delivery.conclude(policy, &failed(), Duration::from_secs(seconds), 0);
-        assert!(matches!(at(59), Verdict::Retry { .. }));
-        assert_eq!(at(60), Verdict::Drop(DropReason::Expired));
+        for event in 0..20 {
+            delivery.begin(Uuid::from_u128(event));
+            for _ in 0..9 {
+                assert!(matches!(delivery.conclude(POLICY, &status(400), 0), Verdict::Retry { .. }));
+            }
+        }
+        assert_eq!(delivery.conclude(POLICY, &status(400), 0), Verdict::Refused);
     }
 }

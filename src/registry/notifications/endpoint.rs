@@ -87,8 +87,8 @@ impl PreparedEndpoint {
     }
 
     fn policy(&self) -> RetryPolicy {
-        let EndpointSettings { threshold, backoff, give_up, .. } = self.settings;
-        RetryPolicy { threshold, backoff, give_up }
+        let EndpointSettings { threshold, backoff, .. } = self.settings;
+        RetryPolicy { threshold, backoff }
     }
 }
 
@@ -220,11 +220,10 @@ impl Endpoint {
             };
             let outcome = self.attempt(&event, &prepared).await;
             self.count(&outcome);
-            let age = SystemTime::now().duration_since(event.time).unwrap_or_default();
             let (failures, verdict) = {
                 let mut state = self.state();
                 let failures = state.delivery.failures();
-                (failures, state.delivery.conclude(prepared.policy(), &outcome, age, rand_u32()))
+                (failures, state.delivery.conclude(prepared.policy(), &outcome, rand_u32()))
             };
             match verdict {
                 Verdict::Delivered => {
@@ -235,12 +234,13 @@ impl Endpoint {
                         self.warn_of_loop(&actor);
                     }
                 }
-                Verdict::Drop(reason) => {
+                Verdict::Refused => {
                     self.remove_first();
-                    self.counts.dropped(reason, 1);
-                    self.log_drop(&event, reason, &outcome);
+                    self.counts.dropped(DropReason::Refused, 1);
+                    self.log_refusal(&event, &outcome);
                 }
                 Verdict::Retry { pause } => {
+                    self.state().queue.stop_sending();
                     self.log_failure(&prepared, &outcome);
                     if self.ends_within(pause) {
                         break;
@@ -265,6 +265,7 @@ impl Endpoint {
             (Ending::None, true) => Step::Wait,
             (Ending::None | Ending::Draining(_), false) => {
                 let event = state.queue.send_first().expect("the queue is not empty");
+                state.delivery.begin(event.id);
                 Step::Send(event, state.prepared.clone())
             }
         }
@@ -284,12 +285,41 @@ impl Endpoint {
         }
     }
 
-    /// Waits before the next attempt, unless the settings change or the endpoint ends.
+    /// Waits before the next attempt, unless the settings change or the endpoint ends. Events that grow too old
+    /// meanwhile leave, and the pause goes on: the receiver takes none.
     async fn pause(&self, pause: Duration) {
-        tokio::select! {
-            () = tokio::time::sleep(pause) => {}
-            () = self.interrupted.notified() => {}
+        let end = Instant::now() + pause;
+        loop {
+            let left = end.saturating_duration_since(Instant::now());
+            let until_expiry = self.drop_expired();
+            tokio::select! {
+                () = tokio::time::sleep(until_expiry.map_or(left, |until| until.min(left))) => {}
+                // An event that comes now is the next one to grow too old.
+                () = self.filled.notified(), if until_expiry.is_none() => {}
+                () = self.interrupted.notified() => return,
+            }
+            if Instant::now() >= end {
+                return;
+            }
         }
+    }
+
+    /// Drops the events that are older than the settings permit. Returns the time until the next one is;
+    /// `None` if no event waits, or any may be of any age.
+    fn drop_expired(&self) -> Option<Duration> {
+        let mut state = self.state();
+        let give_up = state.prepared.settings.give_up?;
+        let now = SystemTime::now();
+        let dropped = now.checked_sub(give_up).map_or(0, |oldest| state.queue.remove_before(oldest));
+        let first = state.queue.first_time();
+        self.counts.pending.set(state.queue.len() as u64);
+        drop(state);
+        if dropped > 0 {
+            self.counts.dropped(DropReason::Expired, dropped);
+            self.log_expiry(dropped);
+        }
+        let expiry = first?.checked_add(give_up)?;
+        Some(expiry.duration_since(now).unwrap_or_default())
     }
 
     fn remove_first(&self) {
@@ -335,15 +365,18 @@ impl Endpoint {
         }
     }
 
-    fn log_drop(&self, event: &Event, reason: DropReason, outcome: &Outcome) {
+    fn log_expiry(&self, dropped: usize) {
+        tracing::warn!(endpoint = %Escaped(&self.name), events = dropped, "events older than giveup dropped");
+    }
+
+    fn log_refusal(&self, event: &Event, outcome: &Outcome) {
         tracing::warn!(
             endpoint = %Escaped(&self.name),
             event = %event.id,
             action = event.action.as_str(),
             repository = %event.target.repository,
-            reason = reason.as_str(),
             problem = %problem(outcome),
-            "event dropped"
+            "refused event dropped"
         );
     }
 

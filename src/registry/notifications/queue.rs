@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use super::event::Event;
 
@@ -54,6 +55,27 @@ impl EventQueue {
         self.remove(0);
     }
 
+    /// Takes back the event whose attempt has failed: until the next one, it waits like all others.
+    pub(super) fn stop_sending(&mut self) {
+        self.is_sending = false;
+    }
+
+    /// Removes the events at the front that are from before a time, while none is being sent. Returns their
+    /// number.
+    pub(super) fn remove_before(&mut self, time: SystemTime) -> usize {
+        let mut removed = 0;
+        while !self.is_sending && self.events.front().is_some_and(|event| event.time <= time) {
+            self.remove(0);
+            removed += 1;
+        }
+        removed
+    }
+
+    /// Returns the time of the first event.
+    pub(super) fn first_time(&self) -> Option<SystemTime> {
+        self.events.front().map(|event| event.time)
+    }
+
     /// Removes all events, and returns their number.
     pub(super) fn clear(&mut self) -> usize {
         self.bytes = 0;
@@ -91,8 +113,6 @@ impl EventQueue {
 
 #[cfg(test)]
 mod tests {
-    use std::time::SystemTime;
-
     use uuid::Uuid;
 
     use super::*;

@@ -19,3 +19,17 @@ async fn a_stop_goes_on_trying_while_there_is_time() {
     let numbers = notifications.statistics().remove(0);
     assert_eq!((numbers.successes, dropped(&numbers, DropReason::Stopped), numbers.pending), (5, 0, 0));
 }
+
+#[tokio::test]
+async fn old_events_leave_during_a_pause_and_the_receiver_has_its_rest() {
+    let receiver = Receiver::with(|_, _| Reply::With(429, ENDLESS.into()));
+    let give_up = Some(Duration::from_millis(1));
+    let (notifications, notifier) = started(EndpointSettings { give_up, ..settings("a", &receiver.url()) });
+    for numbers in [0..50, 50..100] {
+        let end = numbers.end as u64;
+        push(&notifier, numbers);
+        let numbers = wait(&notifications, |numbers| numbers.pending == 0).await;
+        assert_eq!((dropped(&numbers, DropReason::Expired), numbers.successes), (end, 0));
+    }
+    assert_eq!(receiver.requests(1).await.len(), 1, "no request during the pause");
+}
