@@ -66,6 +66,8 @@ pub enum DropReason {
     Refused,
     /// The receiver took no events until the event was older than the configuration permits.
     Expired,
+    /// A reload has excluded the event, which waited, from those of the endpoint.
+    Ignored,
     /// The endpoint was removed from the configuration, or the registry has stopped.
     Stopped,
 }
@@ -94,7 +96,7 @@ pub(super) struct Delivery {
 
 impl DropReason {
     /// All reasons.
-    pub const ALL: [Self; 4] = [Self::QueueFull, Self::Refused, Self::Expired, Self::Stopped];
+    pub const ALL: [Self; 5] = [Self::QueueFull, Self::Refused, Self::Expired, Self::Ignored, Self::Stopped];
 
     /// Returns the name in logs and metrics.
     #[must_use]
@@ -103,6 +105,7 @@ impl DropReason {
             Self::QueueFull => "queue_full",
             Self::Refused => "refused",
             Self::Expired => "expired",
+            Self::Ignored => "ignored",
             Self::Stopped => "stopped",
         }
     }

@@ -158,15 +158,18 @@ impl Endpoint {
         self.filled.notify_one();
     }
 
-    /// Replaces the settings. An attempt that runs ends with the former ones.
+    /// Replaces the settings. An attempt that runs ends with the former ones; events that the new ones exclude
+    /// leave.
     pub(super) fn replace(&self, prepared: Arc<PreparedEndpoint>) {
         let mut state = self.state();
         let is_same = state.prepared.settings == prepared.settings;
         let dropped = state.queue.resize(prepared.settings.queue);
-        state.prepared = prepared;
+        state.prepared = prepared.clone();
+        let ignored = if is_same { 0 } else { state.queue.retain(|event| prepared.accepts(event)) };
         self.counts.pending.set(state.queue.len() as u64);
         drop(state);
         self.counts.dropped(DropReason::QueueFull, dropped);
+        self.drop_ignored(ignored);
         if !is_same {
             self.log_place();
             // The receiver may be another one, which need not wait for the pause.
@@ -237,8 +240,8 @@ impl Endpoint {
                     self.log_refusal(&event, &outcome);
                 }
                 Verdict::Retry { pause } => {
-                    self.state().queue.stop_sending();
                     self.log_failure(&prepared, &outcome);
+                    self.take_back(&event);
                     if self.ends_within(pause) {
                         break;
                     }
@@ -317,6 +320,27 @@ impl Endpoint {
         }
         let expiry = first?.checked_add(give_up)?;
         Some(expiry.duration_since(now).unwrap_or_default())
+    }
+
+    /// Lets an event whose attempt has failed wait again, unless a reload during the attempt has excluded it.
+    fn take_back(&self, event: &Event) {
+        let mut state = self.state();
+        state.queue.stop_sending();
+        if state.prepared.accepts(event) {
+            return;
+        }
+        state.queue.remove_first();
+        self.counts.pending.set(state.queue.len() as u64);
+        drop(state);
+        self.drop_ignored(1);
+    }
+
+    /// Counts events that a reload has excluded.
+    fn drop_ignored(&self, ignored: usize) {
+        if ignored > 0 {
+            self.counts.dropped(DropReason::Ignored, ignored);
+            self.log_ignored(ignored);
+        }
     }
 
     fn remove_first(&self) {

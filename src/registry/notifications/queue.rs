@@ -71,6 +71,23 @@ impl EventQueue {
         removed
     }
 
+    /// Keeps the events that a condition holds for, and the one that is being sent. Returns the number of
+    /// events that had to leave.
+    pub(super) fn retain(&mut self, is_kept: impl Fn(&Event) -> bool) -> usize {
+        let former = self.events.len();
+        let mut is_sending = self.is_sending;
+        let bytes = &mut self.bytes;
+        self.events.retain(|event| {
+            // The first one is looked at first.
+            let stays = std::mem::take(&mut is_sending) || is_kept(event);
+            if !stays {
+                *bytes -= event.weight();
+            }
+            stays
+        });
+        former - self.events.len()
+    }
+
     /// Returns the time of the first event.
     pub(super) fn first_time(&self) -> Option<SystemTime> {
         self.events.front().map(|event| event.time)
@@ -176,6 +193,25 @@ mod tests {
         queue.send_first();
         assert_eq!((queue.push(event(2, 1)), queue.push(event(3, 1))), (0, 1));
         assert_eq!(drained(queue), [1, 3]);
+    }
+
+    #[test]
+    fn events_leave_by_a_condition_but_for_the_one_that_is_being_sent() {
+        let filled = || {
+            let mut queue = queue(5);
+            (1..=5).for_each(|number| assert_eq!(queue.push(event(number, 1)), 0));
+            queue
+        };
+        let is_even = |event: &Event| event.id.as_u128().is_multiple_of(2);
+        let mut queue = filled();
+        assert_eq!(queue.retain(is_even), 3);
+        assert_eq!(drained(queue), [2, 4]);
+        let mut queue = filled();
+        queue.send_first();
+        assert_eq!(queue.retain(is_even), 2);
+        queue.stop_sending();
+        assert_eq!(queue.retain(is_even), 1);
+        assert_eq!(drained(queue), [2, 4]);
     }
 
     #[test]

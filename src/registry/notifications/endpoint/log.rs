@@ -39,6 +39,11 @@ impl Endpoint {
         tracing::warn!(endpoint = %Escaped(&self.name), events = dropped, "events older than giveup dropped");
     }
 
+    pub(super) fn log_ignored(&self, dropped: usize) {
+        let endpoint = Escaped(&self.name);
+        tracing::info!(%endpoint, events = dropped, "events that the new configuration excludes dropped");
+    }
+
     pub(super) fn log_refusal(&self, event: &Event, outcome: &Outcome) {
         tracing::warn!(
             endpoint = %Escaped(&self.name),

@@ -33,3 +33,38 @@ async fn old_events_leave_during_a_pause_and_the_receiver_has_its_rest() {
     }
     assert_eq!(receiver.requests(1).await.len(), 1, "no request during the pause");
 }
+
+#[tokio::test]
+async fn events_that_wait_obey_the_lists_of_a_reload() {
+    let receiver = Receiver::with(|number, _| match number {
+        0 => Reply::With(503, ENDLESS.into()),
+        _ => Reply::Status(200),
+    });
+    let (notifications, notifier) = started(settings("a", &receiver.url()));
+    push(&notifier, 0..2);
+    let target = Target::deleted("c/d".parse().unwrap(), None, None);
+    notifier.notify((Action::Pull, vec![target]), None, None);
+    wait(&notifications, |numbers| numbers.failures == 1).await;
+    let now = EndpointSettings { ignored_actions: vec![Action::Push], ..settings("a", &receiver.url()) };
+    notifications.apply(prepared(now), EventSettings::default()).unwrap();
+    let numbers = wait(&notifications, |numbers| numbers.pending == 0).await;
+    assert_eq!((numbers.successes, dropped(&numbers, DropReason::Ignored)), (1, 2));
+    let events = receiver.events(2).await;
+    assert_eq!((&events[1]["action"], events.len()), (&"pull".into(), 2));
+}
+
+#[tokio::test]
+async fn an_event_that_is_being_sent_obeys_a_reload_after_its_attempt() {
+    let receiver = Receiver::with(|number, _| match number {
+        0 => Reply::Silence,
+        _ => Reply::Status(200),
+    });
+    let timeout = Duration::from_millis(100);
+    let (notifications, notifier) = started(EndpointSettings { timeout, ..settings("a", &receiver.url()) });
+    push(&notifier, 0..1);
+    receiver.requests(1).await;
+    let now = EndpointSettings { ignored_actions: vec![Action::Push], ..settings("a", &receiver.url()) };
+    notifications.apply(prepared(now), EventSettings::default()).unwrap();
+    let numbers = wait(&notifications, |numbers| numbers.pending == 0).await;
+    assert_eq!((numbers.successes, dropped(&numbers, DropReason::Ignored)), (0, 1));
+}
