@@ -50,6 +50,9 @@ struct EndpointState {
     queue: EventQueue,
     delivery: Delivery,
     ending: Ending,
+    /// Share of this endpoint in the gauge of events that wait. An endpoint of the same name that was removed
+    /// before may still end.
+    pending: u64,
     /// The queue has dropped events, and has not been empty since.
     is_overflowing: bool,
 }
@@ -107,6 +110,7 @@ impl Endpoint {
             prepared,
             delivery: Delivery::default(),
             ending: Ending::None,
+            pending: 0,
             is_overflowing: false,
         };
         Self {
@@ -144,7 +148,7 @@ impl Endpoint {
             added += 1;
             dropped += state.queue.push(event.clone());
         }
-        self.counts.pending.set(state.queue.len() as u64);
+        self.count_pending(&mut state);
         let begins_to_overflow = dropped > 0 && !std::mem::replace(&mut state.is_overflowing, true);
         drop(state);
         if added == 0 {
@@ -166,7 +170,7 @@ impl Endpoint {
         let dropped = state.queue.resize(prepared.settings.queue);
         state.prepared = prepared.clone();
         let ignored = if is_same { 0 } else { state.queue.retain(|event| prepared.accepts(event)) };
-        self.counts.pending.set(state.queue.len() as u64);
+        self.count_pending(&mut state);
         drop(state);
         self.counts.dropped(DropReason::QueueFull, dropped);
         self.drop_ignored(ignored);
@@ -200,8 +204,10 @@ impl Endpoint {
 
     /// Drops the events that still wait, and returns their number.
     pub(super) fn drop_rest(&self) -> usize {
-        let rest = self.state().queue.clear();
-        self.counts.pending.set(0);
+        let mut state = self.state();
+        let rest = state.queue.clear();
+        self.count_pending(&mut state);
+        drop(state);
         self.counts.dropped(DropReason::Stopped, rest);
         rest
     }
@@ -312,7 +318,7 @@ impl Endpoint {
         let now = SystemTime::now();
         let dropped = now.checked_sub(give_up).map_or(0, |oldest| state.queue.remove_before(oldest));
         let first = state.queue.first_time();
-        self.counts.pending.set(state.queue.len() as u64);
+        self.count_pending(&mut state);
         drop(state);
         if dropped > 0 {
             self.counts.dropped(DropReason::Expired, dropped);
@@ -330,7 +336,7 @@ impl Endpoint {
             return;
         }
         state.queue.remove_first();
-        self.counts.pending.set(state.queue.len() as u64);
+        self.count_pending(&mut state);
         drop(state);
         self.drop_ignored(1);
     }
@@ -349,7 +355,7 @@ impl Endpoint {
         if state.queue.is_empty() {
             state.is_overflowing = false;
         }
-        self.counts.pending.set(state.queue.len() as u64);
+        self.count_pending(&mut state);
     }
 
     fn count(&self, outcome: &Outcome) {
@@ -361,6 +367,12 @@ impl Endpoint {
             }
             Outcome::Failed(_) => self.counts.errors.increment(),
         }
+    }
+
+    fn count_pending(&self, state: &mut EndpointState) {
+        let pending = state.queue.len() as u64;
+        self.counts.pending.move_share(state.pending, pending);
+        state.pending = pending;
     }
 
     fn state(&self) -> MutexGuard<'_, EndpointState> {

@@ -68,3 +68,20 @@ async fn an_event_that_is_being_sent_obeys_a_reload_after_its_attempt() {
     let numbers = wait(&notifications, |numbers| numbers.pending == 0).await;
     assert_eq!((numbers.successes, dropped(&numbers, DropReason::Ignored)), (0, 1));
 }
+
+#[tokio::test]
+async fn the_pending_events_of_an_endpoint_that_comes_back_are_its_own() {
+    // The former endpoint is within an attempt, and ends later than the next one begins.
+    let silent = Receiver::with(|_, _| Reply::Silence);
+    let timeout = Duration::from_millis(100);
+    let (notifications, notifier) = started(EndpointSettings { timeout, ..settings("a", &silent.url()) });
+    push(&notifier, 0..5);
+    silent.requests(1).await;
+    assert!(notifications.apply(Vec::new(), EventSettings::default()).is_none());
+    let away = AbsentReceiver::new();
+    let slow = EndpointSettings { backoff: Duration::from_hours(1), ..settings("a", &away.url()) };
+    let back = notifications.apply(prepared(slow), EventSettings::default()).unwrap();
+    push(&back, 5..8);
+    let numbers = wait(&notifications, |numbers| dropped(numbers, DropReason::Stopped) == 5).await;
+    assert_eq!(numbers.pending, 3);
+}
