@@ -7,8 +7,8 @@ use std::time::SystemTime;
 
 use super::event::Event;
 
-/// Most memory of the events that wait for one endpoint, in bytes: ten thousand events without references
-/// take half of it.
+/// Most memory of the events that wait for one endpoint, in bytes: ten thousand usual events without references
+/// fit into it.
 pub(super) const MAX_QUEUE_BYTES: usize = 16 * 1024 * 1024;
 
 /// Events that wait for an endpoint, in the order in which they happened. Where they exceed a bound, the
@@ -111,7 +111,7 @@ impl EventQueue {
     fn shrink(&mut self) -> usize {
         let oldest = usize::from(self.is_sending);
         let mut removed = 0;
-        // The newest event stays in any case: its size is bounded by that of a manifest.
+        // The newest event stays in any case: it cannot be longer than a manifest allows.
         while self.events.len() > oldest + 1
             && (self.events.len() > self.capacity || self.bytes > MAX_QUEUE_BYTES)
         {
@@ -133,7 +133,7 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
-    use crate::notifications::event::{Action, Target};
+    use crate::notifications::event::{Action, RequestRecord, Target};
 
     fn event(number: u128, url_bytes: usize) -> Arc<Event> {
         let target =
@@ -169,6 +169,34 @@ mod tests {
         let left: Vec<usize> = (1..=5).map(|number| queue.push(event(number, 1))).collect();
         assert_eq!((left, queue.len()), (vec![0, 0, 0, 1, 1], 3));
         assert_eq!(drained(queue), [3, 4, 5]);
+    }
+
+    #[test]
+    fn as_many_usual_events_wait_as_are_configured() {
+        let mut queue = queue(10_000);
+        let record = RequestRecord {
+            id: "8f0c4f5e-2d11-4f0e-9a37-5f3f1d0a7c55".into(),
+            address: "192.0.2.7:60174".into(),
+            host: "registry.example".into(),
+            method: "PUT".into(),
+            user_agent: "containerd/2.2.1".into(),
+        };
+        let url = format!("https://registry.example/v2/team/app/manifests/sha256:{}", "0".repeat(64));
+        let event = Arc::new(Event {
+            target: Target {
+                media_type: "application/vnd.oci.image.manifest.v1+json".into(),
+                digest: Some(quinistry_oci::Digest::sha256(b"")),
+                url: Some(url),
+                tag: Some("v1.2.3".parse().unwrap()),
+                ..Target::deleted("team/app".parse().unwrap(), None, None)
+            },
+            request: Some(Arc::new(record)),
+            actor: Some("alice".into()),
+            ..Arc::into_inner(event(1, 0)).unwrap()
+        });
+        for _ in 0..10_000 {
+            assert_eq!(queue.push(event.clone()), 0, "{} bytes each", event.weight());
+        }
     }
 
     #[test]
