@@ -35,7 +35,7 @@ use self::counts::EndpointCounts;
 use self::endpoint::Endpoint;
 use self::event::{Event, RequestRecord, Target, event_id};
 
-pub(crate) use self::announcer::{AnnouncedManifest, Announcer};
+pub(crate) use self::announcer::{AnnouncedManifest, Announcer, References};
 pub use self::counts::EndpointStatistics;
 pub use self::delivery::DropReason;
 pub use self::endpoint::PreparedEndpoint;
