@@ -104,7 +104,7 @@ impl Notifications {
             let name = prepared.settings.name.clone();
             if let Some(index) = former.iter().position(|running| running.endpoint.name() == name) {
                 let same = former.swap_remove(index);
-                same.endpoint.replace(prepared);
+                same.endpoint.replace(&prepared);
                 running.push(same);
             } else {
                 let counts = self.counts_of(&name);

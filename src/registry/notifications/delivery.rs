@@ -42,7 +42,7 @@ pub(super) enum Outcome {
 pub(super) enum Redirect {
     /// The redirect leads to another receiver: scheme and host, without anything that may be a secret.
     Elsewhere(String),
-    /// So many redirects were followed before.
+    /// Number of redirects that the attempt has followed before, which is the most it follows.
     TooMany(usize),
 }
 

@@ -164,7 +164,7 @@ impl Endpoint {
 
     /// Replaces the settings. An attempt that runs ends with the former ones; events that the new ones exclude
     /// leave.
-    pub(super) fn replace(&self, prepared: Arc<PreparedEndpoint>) {
+    pub(super) fn replace(&self, prepared: &Arc<PreparedEndpoint>) {
         let mut state = self.state();
         let is_same = state.prepared.settings == prepared.settings;
         let dropped = state.queue.resize(prepared.settings.queue);
@@ -292,7 +292,7 @@ impl Endpoint {
     }
 
     /// Waits before the next attempt, unless the settings change or the endpoint ends. Events that grow too old
-    /// meanwhile leave, and the pause goes on: the receiver takes none.
+    /// during the pause leave, and it goes on: the receiver takes none.
     async fn pause(&self, pause: Duration) {
         let end = Instant::now() + pause;
         loop {

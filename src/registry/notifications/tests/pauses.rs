@@ -1,4 +1,4 @@
-//! Pauses between attempts: what ends them, and what happens to events meanwhile.
+//! Pauses between attempts: what ends them, and which events leave the queue during a pause.
 
 use super::*;
 
