@@ -78,16 +78,17 @@ pub(crate) async fn get(
 }
 
 /// Announces a pull of a manifest with this content.
-async fn announce_pull(
+pub(super) async fn announce_pull(
     stored: &LimitedStore,
     announcer: &Announcer,
     manifest: AnnouncedManifest<'_>,
     content: &Content,
     tag: Option<&Tag>,
 ) {
-    let references = match announcer.wants_references() {
-        true => read_references(stored, content).await,
-        false => References::default(),
+    let references = if announcer.wants_references() {
+        read_references(stored, content).await
+    } else {
+        References::default()
     };
     announcer.pulled_manifest(manifest, references, tag);
 }
