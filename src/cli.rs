@@ -70,6 +70,7 @@ mod up;
 mod user;
 mod verify;
 mod version;
+mod whole_file;
 
 /// The registry that ships itself.
 ///

@@ -5,8 +5,7 @@ mod place;
 
 use std::fmt::Write as _;
 use std::fs;
-use std::io::{self, Write as _};
-use std::os::unix::fs::PermissionsExt as _;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
@@ -17,12 +16,17 @@ use self::files::{EngineFile, Mirror, files_of};
 use self::place::{MirrorHost, Origin};
 use super::exit::UsageError;
 use super::output::{self, OutputFormatArgs};
+use super::whole_file;
+use crate::registry::auth::regular_file;
 
 /// Registries whose images are mirrored unless the command line names others.
 const USUAL_ORIGINS: [&str; 4] = ["docker.io", "ghcr.io", "quay.io", "registry.k8s.io"];
 
 /// Longest file of authorities that is read, in bytes.
-const MAX_AUTHORITY_BYTES: u64 = 1024 * 1024;
+const MAX_AUTHORITY_BYTES: usize = 1024 * 1024;
+
+/// Permissions of the files: engines that run without root read them.
+const MODE: u32 = 0o644;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -89,14 +93,16 @@ impl Args {
         let origins = origins_for(engine, origins, no_fallback)?;
         if matches!(engine, Engine::Podman | Engine::Crio) && !host.is_in_references() {
             let message = format!(
-                "{host} is no host in image references: name it with its port, as {host}:443, or with its domain",
+                "{host} is not a host in image references: name it with its port, as {host}:443, or with its domain",
                 host = host.host()
             );
             return Err(UsageError(message).into());
         }
         let authority = ca.as_deref().map(read_authority).transpose()?;
         if host.is_plain() && authority.is_some() {
-            return Err(UsageError("--ca is of no use with http://: leave out one of them".into()).into());
+            return Err(
+                UsageError("--ca needs TLS, which http:// has not: leave out one of them".into()).into()
+            );
         }
         let (files, notes) = files_of(engine, &Mirror { host, origins, authority, no_fallback });
         if output.is_json() {
@@ -137,13 +143,8 @@ fn origins_for(engine: Engine, named: Vec<Origin>, no_fallback: bool) -> Result<
 /// Reads the certificates of an authority.
 fn read_authority(path: &Path) -> anyhow::Result<String> {
     let failed = || format!("failed to read authority {}", path.display());
-    let length = fs::metadata(path).with_context(failed)?.len();
-    let text = if length > MAX_AUTHORITY_BYTES {
-        Err(io::Error::other(format!("the file is longer than {MAX_AUTHORITY_BYTES} bytes")))
-    } else {
-        fs::read_to_string(path)
-    };
-    let text = text.with_context(failed)?;
+    let bytes = regular_file::read(path, MAX_AUTHORITY_BYTES).with_context(failed)?.bytes;
+    let text = String::from_utf8(bytes).with_context(failed)?;
     anyhow::ensure!(
         !text.contains("PRIVATE KEY-----"),
         "{} has a private key, which must not be copied to nodes: name a file with certificates alone",
@@ -171,7 +172,8 @@ fn text(engine: Engine, files: &[EngineFile]) -> String {
     text
 }
 
-/// Writes all files below a folder, unless one is there with another content; returns the paths that were written.
+/// Writes all files below a folder, unless one exists with other content; returns the paths that were written. The last
+/// one, which others may name, comes first: after a crash, what is there works, and another run writes the rest.
 fn write_all(folder: &Path, files: &[EngineFile]) -> anyhow::Result<String> {
     let paths: Vec<PathBuf> =
         files.iter().map(|file| folder.join(file.path.trim_start_matches('/'))).collect();
@@ -179,29 +181,33 @@ fn write_all(folder: &Path, files: &[EngineFile]) -> anyhow::Result<String> {
         match fs::read(path) {
             Ok(content) if content == file.content.as_bytes() => {}
             Ok(_) => anyhow::bail!(
-                "{} is there with another content, and nothing was written: add what `quinistry mirrors` prints \
-                 without --write to it",
+                "{} exists with other content, and nothing was written; run the command without --write, and add \
+                 what it prints to the file",
                 path.display()
             ),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => return Err(error).with_context(|| format!("failed to read {}", path.display())),
         }
     }
-    for (path, file) in paths.iter().zip(files) {
-        write_whole(path, &file.content).with_context(|| format!("failed to write {}", path.display()))?;
-    }
+    place_all(&paths, files)?;
     Ok(output::lines(paths.iter().map(|path| path.display())))
 }
 
-/// Writes a file in one step, so that an engine never reads a part of it.
-fn write_whole(path: &Path, content: &str) -> io::Result<()> {
-    let folder = path.parent().unwrap_or(Path::new("."));
-    fs::create_dir_all(folder)?;
-    let mut file = tempfile::NamedTempFile::new_in(folder)?;
-    file.write_all(content.as_bytes())?;
-    // Whatever the umask says: engines without root read these files, and fail if they cannot.
-    file.as_file().set_permissions(fs::Permissions::from_mode(0o644))?;
-    file.persist(path)?;
+/// Writes files, the last one first, once the content of all is on the disk.
+fn place_all(paths: &[PathBuf], files: &[EngineFile]) -> anyhow::Result<()> {
+    let failed = |path: &Path| format!("failed to write {}", path.display());
+    let mut staged = Vec::new();
+    for (path, file) in paths.iter().zip(files) {
+        let folder = path.parent().unwrap_or(Path::new("."));
+        let file = whole_file::make_folder(folder)
+            .and_then(|()| whole_file::stage(path, file.content.as_bytes(), MODE))
+            .with_context(|| failed(path))?;
+        staged.push(file);
+    }
+    for file in staged.into_iter().rev() {
+        let path = file.path();
+        file.place().with_context(|| failed(path))?;
+    }
     Ok(())
 }
 
@@ -229,12 +235,55 @@ mod tests {
         fs::create_dir(folder.path().join("b")).unwrap();
         fs::write(folder.path().join("b/c"), "old\n").unwrap();
         let error = write_all(folder.path(), &[file("/a"), file("/b/c")]).unwrap_err();
-        assert!(error.to_string().contains("b/c is there with another content"), "{error}");
+        assert!(error.to_string().contains("b/c exists with other content"), "{error}");
         assert!(!folder.path().join("a").exists());
         assert_eq!(fs::read(folder.path().join("b/c")).unwrap(), b"old\n");
         let written = write_all(folder.path(), &[file("/a"), file("/d/e")]).unwrap();
         assert_eq!(written.lines().count(), 2);
         assert_eq!(fs::read(folder.path().join("d/e")).unwrap(), b"new\n");
         write_all(folder.path(), &[file("/a")]).unwrap();
+    }
+
+    #[test]
+    fn no_file_is_written_unless_all_can_be_and_the_last_one_comes_first() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = |path: &str| EngineFile { path: path.into(), content: "new\n".into() };
+        fs::write(folder.path().join("file"), "").unwrap();
+        let place = |names: &[&str]| {
+            let paths: Vec<PathBuf> = names.iter().map(|name| folder.path().join(name)).collect();
+            place_all(&paths, &names.iter().map(|name| file(name)).collect::<Vec<_>>()).unwrap_err()
+        };
+        let written = |name: &str| folder.path().join(name).exists();
+        let error = place(&["a", "b", "file/c"]);
+        assert!(format!("{error:#}").contains("failed to write") && error.to_string().contains("file/c"));
+        assert!(!written("a") && !written("b"));
+        // A folder in the way of the first one is found only when that is placed.
+        fs::create_dir(folder.path().join("e")).unwrap();
+        place(&["e", "f"]);
+        assert!(written("f"));
+    }
+
+    #[test]
+    fn an_authority_is_a_regular_file_with_certificates_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("ca.crt");
+        let read = |text: &[u8]| {
+            fs::write(&path, text).unwrap();
+            read_authority(&path).map_err(|error| format!("{error:#}"))
+        };
+        let certificate = "-----BEGIN CERTIFICATE-----\n";
+        assert_eq!(read(certificate.as_bytes()).unwrap(), certificate);
+        let key = format!("{certificate}-----BEGIN PRIVATE KEY-----\n");
+        for (text, problem) in [
+            (key.as_bytes(), "has a private key"),
+            (b"", "has no certificate in PEM"),
+            (b"\xff", "failed to read authority"),
+            (&vec![b' '; MAX_AUTHORITY_BYTES + 1], "is longer than"),
+        ] {
+            let error = read(text).unwrap_err();
+            assert!(error.contains(problem), "{error}");
+        }
+        let error = read_authority(Path::new("/dev/zero")).unwrap_err();
+        assert!(format!("{error:#}").contains("is not a regular file"), "{error:#}");
     }
 }

@@ -11,7 +11,7 @@ use http::{Method, StatusCode};
 use quinistry_http::admin::metrics_page;
 
 use crate::health::Health;
-use crate::metrics::RegistryMetrics;
+use crate::metrics::{ContentSums, RegistryMetrics, UpstreamMetrics};
 use crate::notifications::Notifications;
 
 /// Parts that a debug listener shows.
@@ -23,6 +23,8 @@ pub struct DebugOptions {
     pub metrics: Option<(String, Arc<RegistryMetrics>)>,
     /// Endpoints of events, whose numbers are shown.
     pub notifications: Option<Arc<Notifications>>,
+    /// Numbers of upstreams, which are shown as one proxy.
+    pub upstreams: Option<Arc<UpstreamMetrics>>,
     /// True if the registry ends once the responses in progress are sent.
     pub is_stopping: bool,
 }
@@ -54,7 +56,7 @@ async fn answer(options: DebugOptions, request: Request) -> Response {
     }
     match path {
         "/debug/health" => health(options.health.as_ref()),
-        "/debug/vars" => json(StatusCode::OK, &vars(options.notifications.as_deref())),
+        "/debug/vars" => json(StatusCode::OK, &vars(&options)),
         "/readyz" if options.is_stopping => {
             (StatusCode::SERVICE_UNAVAILABLE, "the registry is stopping\n").into_response()
         }
@@ -77,10 +79,10 @@ fn health(health: Option<&Health>) -> Response {
 }
 
 /// Returns the counters of notifications and of the proxy, at the places where distribution's expvar has
-/// them. Of an endpoint's settings, name and masked URL are shown alone: headers may be secrets. There is no
-/// proxy yet.
-fn vars(notifications: Option<&Notifications>) -> serde_json::Value {
-    let endpoints = notifications.map(Notifications::endpoints).unwrap_or_default();
+/// them. Of an endpoint's settings, name and masked URL are shown alone: headers may be secrets. distribution
+/// has one upstream; the counters here are the sums over all of them.
+fn vars(options: &DebugOptions) -> serde_json::Value {
+    let endpoints = options.notifications.as_deref().map(Notifications::endpoints).unwrap_or_default();
     let endpoints = endpoints.into_iter().map(|(url, numbers)| {
         let statuses: serde_json::Map<_, _> =
             numbers.statuses.into_iter().map(|(code, count)| (code.to_owned(), count.into())).collect();
@@ -98,7 +100,22 @@ fn vars(notifications: Option<&Notifications>) -> serde_json::Value {
         })
     });
     let endpoints: Vec<_> = endpoints.collect();
-    serde_json::json!({ "registry": { "notifications": { "endpoints": endpoints }, "proxy": {} } })
+    let sums = options.upstreams.as_deref().map(UpstreamMetrics::sums).unwrap_or_default();
+    let proxy = |sum: &ContentSums| {
+        serde_json::json!({
+            "Requests": sum.requests,
+            "Hits": sum.hits,
+            "Misses": sum.misses,
+            "BytesPulled": sum.pulled_bytes,
+            "BytesPushed": sum.pushed_bytes,
+        })
+    };
+    serde_json::json!({
+        "registry": {
+            "notifications": { "endpoints": endpoints },
+            "proxy": { "blobs": proxy(&sums.blobs), "manifests": proxy(&sums.manifests) },
+        },
+    })
 }
 
 fn json(status: StatusCode, value: &serde_json::Value) -> Response {
@@ -142,6 +159,33 @@ mod tests {
         let (status, vars) = get(&options, "/debug/vars").await;
         let vars: serde_json::Value = serde_json::from_str(&vars).unwrap();
         assert!(status == 200 && vars["registry"]["notifications"].is_object(), "{vars}");
+    }
+
+    #[tokio::test]
+    async fn the_counters_of_the_proxy_are_those_of_all_upstreams() {
+        let proxy = |vars: &str| {
+            let vars: serde_json::Value = serde_json::from_str(vars).unwrap();
+            vars["registry"]["proxy"].clone()
+        };
+        let none =
+            serde_json::json!({"Requests": 0, "Hits": 0, "Misses": 0, "BytesPulled": 0, "BytesPushed": 0});
+        let (_, vars) = get(&DebugOptions::default(), "/debug/vars").await;
+        assert_eq!(proxy(&vars), serde_json::json!({"blobs": none, "manifests": none}));
+        let upstreams = Arc::<UpstreamMetrics>::default();
+        for (name, count) in [("hub", 1), ("quay", 10)] {
+            let blobs = &upstreams.of(name).blobs;
+            blobs.requests.add(3 * count);
+            blobs.hits.add(2 * count);
+            blobs.misses.add(count);
+            blobs.pulled_bytes.add(4 * count);
+            blobs.pushed_bytes.add(5 * count);
+        }
+        let options = DebugOptions { upstreams: Some(upstreams), ..DebugOptions::default() };
+        let (_, vars) = get(&options, "/debug/vars").await;
+        let blobs = serde_json::json!(
+            {"Requests": 33, "Hits": 22, "Misses": 11, "BytesPulled": 44, "BytesPushed": 55}
+        );
+        assert_eq!(proxy(&vars), serde_json::json!({"blobs": blobs, "manifests": none}));
     }
 
     #[tokio::test]

@@ -35,7 +35,7 @@ pub use self::collection::CollectionMetrics;
 pub use self::labels::Driver;
 pub(crate) use self::labels::{Code, EndpointLabel, MethodLabel};
 pub use self::upstreams::UpstreamMetrics;
-pub(crate) use self::upstreams::{ContentCounts, UpstreamCounts};
+pub(crate) use self::upstreams::{ContentCounts, ContentSums, UpstreamCounts};
 
 /// Upper bounds of the buckets for the durations of requests in seconds, as distribution has them.
 const REQUEST_SECONDS: [f64; 13] =

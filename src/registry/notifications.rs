@@ -20,6 +20,7 @@ mod settings;
 mod signature;
 #[cfg(test)]
 mod tests;
+mod weight;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -34,7 +35,7 @@ use self::counts::EndpointCounts;
 use self::endpoint::Endpoint;
 use self::event::{Event, RequestRecord, Target, event_id};
 
-pub(crate) use self::announcer::{AnnouncedManifest, Announcer};
+pub(crate) use self::announcer::{AnnouncedManifest, Announcer, References};
 pub use self::counts::EndpointStatistics;
 pub use self::delivery::DropReason;
 pub use self::endpoint::PreparedEndpoint;
@@ -103,7 +104,7 @@ impl Notifications {
             let name = prepared.settings.name.clone();
             if let Some(index) = former.iter().position(|running| running.endpoint.name() == name) {
                 let same = former.swap_remove(index);
-                same.endpoint.replace(prepared);
+                same.endpoint.replace(&prepared);
                 running.push(same);
             } else {
                 let counts = self.counts_of(&name);
@@ -126,14 +127,14 @@ impl Notifications {
     }
 
     /// Sends the events that wait, for at most `timeout`, and ends all endpoints. An endpoint whose receiver
-    /// does not take an event ends at once. Logs how many events are left. Call when no request runs any
-    /// more.
+    /// takes no events goes on trying, and ends early if its next attempt would come too late. Logs how many
+    /// events are left. Call when no request runs any more.
     pub async fn drain(&self, timeout: Duration) {
         let running = std::mem::take(&mut *self.running());
-        for running in &running {
-            running.endpoint.drain();
-        }
         let deadline = tokio::time::Instant::now() + timeout;
+        for running in &running {
+            running.endpoint.drain(deadline);
+        }
         let mut left = 0;
         for RunningEndpoint { endpoint, mut task } in running {
             if tokio::time::timeout_at(deadline, &mut task).await.is_err() {

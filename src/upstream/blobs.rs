@@ -1,9 +1,8 @@
 //! Blobs of one repository of an upstream.
 
-use quinistry_fetch::hops;
 use std::sync::Arc;
 
-use quinistry_fetch::{Answered, Source, SourceError, Turn, TurnWait, Wanted};
+use quinistry_fetch::{Answered, Source, SourceError, Turn, TurnWait, Wanted, hops};
 use quinistry_oci::{Digest, RepositoryName};
 use reqwest::{Method, StatusCode};
 

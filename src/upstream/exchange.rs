@@ -1,10 +1,10 @@
 //! Requests along redirects, and with the authorization that the upstream asks for.
 
-use quinistry_fetch::hops::HOPS_HEADER;
 use std::sync::atomic::Ordering;
 
 use quinistry_client::challenge::{self, Challenge};
 use quinistry_client::redirect::Hop;
+use quinistry_fetch::hops::HOPS_HEADER;
 use quinistry_fetch::{SourceError, Validator};
 use reqwest::header::{
     ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, HeaderMap, HeaderValue, IF_NONE_MATCH, IF_RANGE, RANGE,

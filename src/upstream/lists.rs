@@ -1,11 +1,10 @@
 //! Lists page by page: tags and referrers.
 
-use quinistry_fetch::hops;
 use std::collections::BTreeSet;
 
 use bytes::Bytes;
 use quinistry_client::{headers, next_page};
-use quinistry_fetch::SourceError;
+use quinistry_fetch::{SourceError, hops};
 use quinistry_oci::{Descriptor, Digest, Reference, RepositoryName, Tag, media_type};
 use reqwest::header::{HeaderValue, LINK};
 use reqwest::{Method, Url};

@@ -1,7 +1,6 @@
 //! Questions for manifests.
 
-use quinistry_fetch::hops;
-use quinistry_fetch::{ManifestHead, SourceError, UpstreamManifest};
+use quinistry_fetch::{ManifestHead, SourceError, UpstreamManifest, hops};
 use quinistry_oci::{Digest, Reference, RepositoryName};
 use reqwest::header::HeaderValue;
 use reqwest::{Method, StatusCode};

@@ -1,12 +1,11 @@
 //! Upstream registry over HTTP: the parts that all of its questions share.
 
-use quinistry_fetch::hops;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use quinistry_fetch::{ManifestHead, Source, SourceError, Told, Upstream, UpstreamManifest};
+use quinistry_fetch::{ManifestHead, Source, SourceError, Told, Upstream, UpstreamManifest, hops};
 use quinistry_oci::{Descriptor, Digest, Reference, RepositoryName, Tag};
 use reqwest::{Method, Url};
 

@@ -314,6 +314,59 @@ fn row_149_neither_log_nor_debug_listener_shows_a_secret() {
 }
 
 #[test]
+fn pulls_through_an_upstream_are_events_whether_content_is_stored_or_not() {
+    let (origin, place, receiver) = (Place::new(), Place::new(), Receiver::start());
+    let served = "version: 0.1\nstorage: {inmemory: {}}\nhttp: {addr: '{addr}'}\n";
+    let origin = origin.serve_ours(Given { file: Some(served), ..Given::default() });
+    let config = push_blob(origin.peer, b"{}");
+    let manifest = format!(
+        r#"{{"schemaVersion":2,"mediaType":"{MANIFEST}","layers":[],"config":{{"digest":"{config}","size":2,
+        "mediaType":"application/vnd.oci.image.config.v1+json"}}}}"#
+    );
+    let digest = Digest::sha256(manifest.as_bytes());
+    let put =
+        origin.peer.ask("PUT", "/v2/a/manifests/v1", &[("Content-Type", MANIFEST)], manifest.as_bytes());
+    assert_eq!(put.status, 201);
+    let file = format!(
+        "{}quinistry: {{upstreams: [{{prefix: hub, remoteurl: 'http://{}', insecure: true}}]}}\n",
+        configuration(&format!("url: 'http://{}/'", receiver.address))
+            .replace("{debug}", &reserved_address().to_string()),
+        origin.peer.0
+    );
+    let mirror = place.serve_ours(Given { file: Some(&file), ..Given::default() });
+    for (method, path) in [
+        ("HEAD", "manifests/v1".to_owned()),
+        ("GET", format!("manifests/{digest}")),
+        ("GET", "manifests/v1".to_owned()),
+        ("HEAD", format!("blobs/{config}")),
+        ("GET", format!("blobs/{config}")),
+    ] {
+        let target = format!("/v2/hub/a/{path}");
+        assert_eq!(mirror.peer.ask(method, &target, &[], b"").status, 200, "{method} {path}");
+    }
+    let found: Vec<_> = receiver
+        .requests(5)
+        .iter()
+        .map(|request| {
+            let event: Value = serde_json::from_str::<Value>(&request.body).unwrap()["events"][0].take();
+            let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+            let (request, target) = (&event["request"], &event["target"]);
+            [&request["method"], &target["repository"], &target["digest"], &target["tag"]].map(text)
+        })
+        .collect();
+    // As of local content, a pull by digest has no tag.
+    let (digest, config) = (digest.as_str(), config.as_str());
+    let expected = [
+        ["HEAD", "hub/a", digest, "v1"],
+        ["GET", "hub/a", digest, ""],
+        ["GET", "hub/a", digest, "v1"],
+        ["HEAD", "hub/a", config, ""],
+        ["GET", "hub/a", config, ""],
+    ];
+    assert_eq!(found, expected);
+}
+
+#[test]
 fn a_reload_sends_what_waits_to_the_new_place() {
     let (place, receiver) = (Place::new(), Receiver::start());
     let (_socket, away) = absent_receiver();

@@ -37,7 +37,7 @@ pub(super) fn files_of(engine: Engine, mirror: &Mirror) -> (Vec<EngineFile>, Vec
         Engine::Docker => docker(mirror),
         Engine::Containerd => containerd(mirror),
         Engine::Podman => (registries_conf(mirror), Vec::new()),
-        Engine::Crio => (registries_conf(mirror), vec!["reload CRI-O: systemctl reload crio".into()]),
+        Engine::Crio => (registries_conf(mirror), vec!["reload CRI-O by: systemctl reload crio".into()]),
         Engine::K3s => k3s(mirror),
         Engine::Talos => talos(mirror),
     };
@@ -64,6 +64,7 @@ fn docker(mirror: &Mirror) -> (Vec<EngineFile>, Vec<String>) {
         vec![EngineFile { path: "/etc/docker/daemon.json".into(), content: format!("{settings:#}\n") }];
     files.extend(authority_file(mirror, "/etc/docker/certs.d"));
     let notes = vec![
+        "reload Docker by: systemctl reload docker (SIGHUP to dockerd); no restart is needed".into(),
         "Docker asks a mirror for the images of Docker Hub by their own names, such as library/alpine: the registry \
          must be a mirror of Docker Hub as a whole (proxy.remoteurl, or an upstream with an empty prefix)"
             .into(),
@@ -93,7 +94,8 @@ fn containerd(mirror: &Mirror) -> (Vec<EngineFile>, Vec<String>) {
     files.extend(authority);
     let note = format!(
         "containerd's configuration must name the folder: config_path = \"{FOLDER}\" below \
-         io.containerd.cri.v1.images (2.x) or io.containerd.grpc.v1.cri (1.x), in its table `registry`"
+         io.containerd.cri.v1.images (2.x) or io.containerd.grpc.v1.cri (1.x), in its table `registry`; restart \
+         containerd if you add it, and not after changes of the files in the folder"
     );
     (files, vec![note])
 }

@@ -124,7 +124,9 @@ impl FromStr for Origin {
         let prefix =
             prefix.map_err(|error| format!("the prefix is not part of a repository name: {error}"))?;
         if prefix.is_none() && host.parse::<RepositoryName>().is_err() {
-            return Err(format!("{host} is no part of a repository name: name its prefix, as {host}=PREFIX"));
+            return Err(format!(
+                "{host} is not part of a repository name: name its prefix, as {host}=PREFIX"
+            ));
         }
         Ok(Self { host, prefix })
     }

@@ -167,6 +167,7 @@ impl RunningRegistry {
                 health: state.health(),
                 metrics: metrics.clone(),
                 notifications: Some(notifications.clone()),
+                upstreams: state.upstream_metrics(),
                 is_stopping: stopping.load(Ordering::Relaxed),
             };
             (listener, debug::router(options))

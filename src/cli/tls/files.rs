@@ -1,13 +1,10 @@
 //! Files of an authority and of its certificate.
 
-use std::fs;
-use std::io::{self, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 
-use crate::cli::private_file;
+use crate::cli::{private_file, whole_file};
 
 /// Certificate of the authority, which clients trust.
 pub(crate) const AUTHORITY: &str = "ca.crt";
@@ -20,6 +17,9 @@ pub(crate) const CERTIFICATE: &str = "tls.crt";
 
 /// Key of the registry.
 pub(crate) const KEY: &str = "tls.key";
+
+/// Permissions of all these files: their owner alone may read them.
+const MODE: u32 = 0o600;
 
 /// Writes files that only their owner can read. Without `replaces`, fails before the first one if one exists.
 pub(super) fn write_all(folder: &Path, files: &[(&str, &str)], replaces: bool) -> anyhow::Result<()> {
@@ -35,28 +35,16 @@ pub(super) fn write_all(folder: &Path, files: &[(&str, &str)], replaces: bool) -
             );
         }
     }
-    for (name, content) in files {
-        let path = folder.join(name);
-        replace(&path, content)
-            .map_err(private_file::with_remedy)
-            .with_context(|| format!("failed to write {}", path.display()))?;
+    let paths: Vec<PathBuf> = files.iter().map(|(name, _)| folder.join(name)).collect();
+    let failed = |path: &Path| format!("failed to write {}", path.display());
+    let mut staged = Vec::new();
+    for (path, (_, content)) in paths.iter().zip(files) {
+        let file = whole_file::stage(path, content.as_bytes(), MODE).map_err(private_file::with_remedy);
+        staged.push(file.with_context(|| failed(path))?);
+    }
+    for file in staged {
+        let path = file.path();
+        file.place().map_err(private_file::with_remedy).with_context(|| failed(path))?;
     }
     Ok(())
-}
-
-/// Writes a file under another name, and renames it, so that no reader sees a part of it.
-fn replace(path: &Path, content: &str) -> io::Result<()> {
-    let mut name = path.file_name().unwrap_or_default().to_owned();
-    name.push(".new");
-    let new = path.with_file_name(name);
-    let _ = fs::remove_file(&new);
-    let write = || {
-        let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&new)?;
-        file.write_all(content.as_bytes())?;
-        file.sync_all()?;
-        fs::rename(&new, path)
-    };
-    write().inspect_err(|_| {
-        let _ = fs::remove_file(&new);
-    })
 }

@@ -17,6 +17,12 @@ impl Gauge {
         self.0.fetch_sub(1, Ordering::Relaxed);
     }
 
+    /// Moves the share of one of several holders from its former number to another one.
+    pub fn move_share(&self, from: u64, to: u64) {
+        // Modulo 2^64, so that a smaller share subtracts.
+        self.0.fetch_add(to.wrapping_sub(from), Ordering::Relaxed);
+    }
+
     /// Sets the number.
     pub fn set(&self, value: u64) {
         self.0.store(value, Ordering::Relaxed);

@@ -196,5 +196,5 @@ const OWN: &[ConfigKey] = &[
     planned("quinistry.oidc", "OpenID Connect is not supported yet; remove it"),
     planned("quinistry.page", "the web page is not supported yet; remove it"),
     planned("quinistry.limits", "limits cannot be set yet; remove it"),
-    planned("quinistry.events", "events are not supported yet; remove it"),
+    planned("quinistry.events", "events are configured below `notifications.endpoints`; remove it"),
 ];

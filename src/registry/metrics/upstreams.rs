@@ -40,6 +40,34 @@ pub(crate) struct ContentCounts {
     pub(crate) pushed_bytes: Counter,
 }
 
+/// Sums of counts over all upstreams.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct UpstreamSums {
+    pub(crate) blobs: ContentSums,
+    pub(crate) manifests: ContentSums,
+}
+
+/// Sums of the counts of one kind of content.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct ContentSums {
+    pub(crate) requests: u64,
+    pub(crate) hits: u64,
+    pub(crate) misses: u64,
+    pub(crate) pulled_bytes: u64,
+    pub(crate) pushed_bytes: u64,
+}
+
+impl ContentSums {
+    fn add(&mut self, counts: &ContentCounts) {
+        let ContentCounts { requests, hits, misses, pulled_bytes, pushed_bytes } = counts;
+        self.requests += requests.get();
+        self.hits += hits.get();
+        self.misses += misses.get();
+        self.pulled_bytes += pulled_bytes.get();
+        self.pushed_bytes += pushed_bytes.get();
+    }
+}
+
 impl Default for UpstreamCounts {
     fn default() -> Self {
         Self {
@@ -71,6 +99,16 @@ impl UpstreamMetrics {
             return counts.clone();
         }
         all.entry(upstream.into()).or_default().clone()
+    }
+
+    /// Returns the sums over all upstreams that the configurations of this process have had.
+    pub(crate) fn sums(&self) -> UpstreamSums {
+        let mut sums = UpstreamSums::default();
+        for counts in self.lock().values() {
+            sums.blobs.add(&counts.blobs);
+            sums.manifests.add(&counts.manifests);
+        }
+        sums
     }
 
     /// Writes the metrics of all upstreams that the configurations of this process have had; nothing without any.

@@ -26,6 +26,9 @@ const MAX_HEADER_BYTES: usize = 512;
 /// Beginning of the actor in events of deletions by the registry itself. No user has a colon in the name.
 const REGISTRY_ACTOR: &str = "quinistry:";
 
+/// Parts that a manifest names.
+pub(crate) type References = Arc<[ReferenceDescriptor]>;
+
 /// Announcer of what one request has done. Clones share it, so that the call which changes the store
 /// announces the change, also if the client has left.
 #[derive(Clone, Debug, Default)]
@@ -87,9 +90,14 @@ impl Announcer {
         })))
     }
 
-    /// Returns true if pulls of manifests need their bytes.
+    /// Returns true if events name the parts of manifests.
     pub(crate) fn wants_references(&self) -> bool {
         self.0.as_ref().is_some_and(|facts| facts.notifier.settings.includes_references)
+    }
+
+    /// Reads the parts that a manifest names. Takes tens of milliseconds for the longest manifests.
+    pub(crate) fn read_references(manifest: &[u8]) -> References {
+        references(manifest).into()
     }
 
     /// Announces a blob that was pushed.
@@ -120,20 +128,27 @@ impl Announcer {
         }
     }
 
-    /// Announces a manifest that was pushed: one event for each of its tags, or one without a tag.
+    /// Announces a manifest that was pushed: one event for each of its tags, or one without a tag. Reads its
+    /// parts, if events name them; call it away from the event loop.
     pub(crate) fn pushed_manifest(&self, manifest: AnnouncedManifest<'_>, bytes: &[u8], tags: &[Tag]) {
         let Some(facts) = &self.0 else { return };
-        let references = self.references(bytes);
+        let references =
+            if self.wants_references() { Self::read_references(bytes) } else { References::default() };
         let tags = tags.iter().map(Some).chain(tags.is_empty().then_some(None));
         let targets = tags.map(|tag| facts.manifest(manifest, tag, references.clone()));
         facts.announce(Action::Push, targets.collect());
     }
 
-    /// Announces a manifest that was pulled. `bytes` are needed if
+    /// Announces a manifest that was pulled. The parts are needed if
     /// [`wants_references`](Self::wants_references).
-    pub(crate) fn pulled_manifest(&self, manifest: AnnouncedManifest<'_>, bytes: &[u8], tag: Option<&Tag>) {
+    pub(crate) fn pulled_manifest(
+        &self,
+        manifest: AnnouncedManifest<'_>,
+        references: References,
+        tag: Option<&Tag>,
+    ) {
         let Some(facts) = &self.0 else { return };
-        facts.announce(Action::Pull, vec![facts.manifest(manifest, tag, self.references(bytes))]);
+        facts.announce(Action::Pull, vec![facts.manifest(manifest, tag, references)]);
     }
 
     /// Announces a manifest or a blob that was deleted, and then the tags that have gone with it.
@@ -150,10 +165,6 @@ impl Announcer {
             let target = Target::deleted(repository.clone(), None, Some(tag.clone()));
             facts.announce(Action::Delete, vec![target]);
         }
-    }
-
-    fn references(&self, manifest: &[u8]) -> Arc<[ReferenceDescriptor]> {
-        if self.wants_references() { references(manifest).into() } else { Arc::default() }
     }
 }
 
@@ -179,12 +190,7 @@ impl RequestFacts {
         }
     }
 
-    fn manifest(
-        &self,
-        manifest: AnnouncedManifest<'_>,
-        tag: Option<&Tag>,
-        references: Arc<[ReferenceDescriptor]>,
-    ) -> Target {
+    fn manifest(&self, manifest: AnnouncedManifest<'_>, tag: Option<&Tag>, references: References) -> Target {
         let AnnouncedManifest { repository, digest, media_type, size } = manifest;
         Target {
             media_type: Cow::Owned(media_type.to_owned()),

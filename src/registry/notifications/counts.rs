@@ -102,7 +102,7 @@ mod tests {
             counts.dropped(reason, number + 1);
         }
         let read = counts.read("a").dropped;
-        assert_eq!(read.map(|(_, count)| count), [1, 2, 3, 4]);
+        assert_eq!(read.map(|(_, count)| count), [1, 2, 3, 4, 5]);
         assert_eq!(read.map(|(reason, _)| reason), DropReason::ALL);
     }
 }

@@ -4,6 +4,7 @@ use std::num::NonZeroU32;
 use std::time::Duration;
 
 use http::StatusCode;
+use uuid::Uuid;
 
 /// Longest pause between two attempts, unless a longer first pause is configured.
 pub(super) const MAX_BACKOFF: Duration = Duration::from_mins(1);
@@ -29,11 +30,20 @@ pub(super) enum Outcome {
     /// The receiver refuses the event: any other status.
     Refused {
         status: StatusCode,
-        /// Place that a redirect names, without anything that may be a secret.
-        location: Option<String>,
+        /// Redirect that was not followed, if the status is one.
+        redirect: Option<Redirect>,
     },
     /// There is no answer.
     Failed(String),
+}
+
+/// Redirect that an attempt does not follow.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Redirect {
+    /// The redirect leads to another receiver: scheme and host, without anything that may be a secret.
+    Elsewhere(String),
+    /// Number of redirects that the attempt has followed before, which is the most it follows.
+    TooMany(usize),
 }
 
 /// Consequence of an attempt.
@@ -43,8 +53,8 @@ pub(super) enum Verdict {
     Delivered,
     /// The event is sent again after a pause.
     Retry { pause: Duration },
-    /// The event is given up.
-    Drop(DropReason),
+    /// The receiver refuses the event for good: it is given up.
+    Refused,
 }
 
 /// Reason why an event was not delivered.
@@ -54,8 +64,10 @@ pub enum DropReason {
     QueueFull,
     /// The receiver has refused the event several times.
     Refused,
-    /// The event is older than the configuration permits.
+    /// The receiver took no events until the event was older than the configuration permits.
     Expired,
+    /// A reload has excluded the event, which waited, from those of the endpoint.
+    Ignored,
     /// The endpoint was removed from the configuration, or the registry has stopped.
     Stopped,
 }
@@ -67,8 +79,6 @@ pub(super) struct RetryPolicy {
     pub(super) threshold: NonZeroU32,
     /// Pause at the threshold, from which the pauses double.
     pub(super) backoff: Duration,
-    /// Age after which an event is given up; `None` for never.
-    pub(super) give_up: Option<Duration>,
 }
 
 /// State of the delivery to one endpoint.
@@ -76,7 +86,9 @@ pub(super) struct RetryPolicy {
 pub(super) struct Delivery {
     /// Failures since the last success, over all events.
     failures: u32,
-    /// Refusals of the event that is being sent.
+    /// Event that was tried last, if there is one.
+    event: Option<Uuid>,
+    /// Refusals of this event.
     refusals: u32,
 }
 
@@ -84,7 +96,7 @@ pub(super) struct Delivery {
 
 impl DropReason {
     /// All reasons.
-    pub const ALL: [Self; 4] = [Self::QueueFull, Self::Refused, Self::Expired, Self::Stopped];
+    pub const ALL: [Self; 5] = [Self::QueueFull, Self::Refused, Self::Expired, Self::Ignored, Self::Stopped];
 
     /// Returns the name in logs and metrics.
     #[must_use]
@@ -93,6 +105,7 @@ impl DropReason {
             Self::QueueFull => "queue_full",
             Self::Refused => "refused",
             Self::Expired => "expired",
+            Self::Ignored => "ignored",
             Self::Stopped => "stopped",
         }
     }
@@ -106,15 +119,24 @@ impl Delivery {
         self.failures
     }
 
-    /// Draws the conclusion from an attempt to send an event of this age. `random` spreads the attempts of
-    /// several registries that wait for the same receiver.
-    pub(super) fn conclude(
-        &mut self,
-        policy: RetryPolicy,
-        outcome: &Outcome,
-        age: Duration,
-        random: u32,
-    ) -> Verdict {
+    /// Begins an attempt to send an event. Refusals of an event that has left the queue do not count for it.
+    pub(super) fn begin(&mut self, event: Uuid) {
+        if self.event != Some(event) {
+            self.event = Some(event);
+            self.refusals = 0;
+        }
+    }
+
+    /// Lets the pauses begin again with the shortest one, which follows the next failure. For a registry that
+    /// stops: a receiver that was away for long may be back, and no attempt would fit into the time that is
+    /// left.
+    pub(super) fn restart_pauses(&mut self, policy: RetryPolicy) {
+        self.failures = self.failures.min(policy.threshold.get() - 1);
+    }
+
+    /// Draws the conclusion from an attempt to send an event. `random` spreads the attempts of several
+    /// registries that wait for the same receiver.
+    pub(super) fn conclude(&mut self, policy: RetryPolicy, outcome: &Outcome, random: u32) -> Verdict {
         if let Outcome::Accepted(_) = outcome {
             *self = Self::default();
             return Verdict::Delivered;
@@ -123,14 +145,9 @@ impl Delivery {
         if let Outcome::Refused { .. } = outcome {
             self.refusals += 1;
         }
-        let reason = if self.refusals >= MAX_REFUSALS {
-            Some(DropReason::Refused)
-        } else {
-            policy.give_up.filter(|give_up| age >= *give_up).map(|_| DropReason::Expired)
-        };
-        if let Some(reason) = reason {
+        if self.refusals >= MAX_REFUSALS {
             self.refusals = 0;
-            return Verdict::Drop(reason);
+            return Verdict::Refused;
         }
         let pause = self.pause(policy, random);
         let asked = match outcome {
@@ -158,12 +175,12 @@ impl Delivery {
 pub(super) fn outcome(
     status: StatusCode,
     retry_after: Option<Duration>,
-    location: Option<String>,
+    redirect: Option<Redirect>,
 ) -> Outcome {
     match status.as_u16() {
         200..=299 => Outcome::Accepted(status),
         408 | 425 | 429 | 500..=599 => Outcome::Unavailable { status, retry_after },
-        _ => Outcome::Refused { status, location },
+        _ => Outcome::Refused { status, redirect },
     }
 }
 
@@ -171,11 +188,8 @@ pub(super) fn outcome(
 mod tests {
     use super::*;
 
-    const POLICY: RetryPolicy = RetryPolicy {
-        threshold: NonZeroU32::new(3).unwrap(),
-        backoff: Duration::from_secs(1),
-        give_up: None,
-    };
+    const POLICY: RetryPolicy =
+        RetryPolicy { threshold: NonZeroU32::new(3).unwrap(), backoff: Duration::from_secs(1) };
 
     fn failed() -> Outcome {
         Outcome::Failed("connection refused".into())
@@ -188,7 +202,7 @@ mod tests {
     /// Returns the pauses after so many failures, in milliseconds.
     fn pauses(random: u32, count: usize) -> Vec<u128> {
         let mut delivery = Delivery::default();
-        let mut next = || match delivery.conclude(POLICY, &failed(), Duration::ZERO, random) {
+        let mut next = || match delivery.conclude(POLICY, &failed(), random) {
             Verdict::Retry { pause } => pause.as_millis(),
             other => panic!("{other:?}"),
         };
@@ -207,11 +221,28 @@ mod tests {
     fn a_success_ends_the_pauses() {
         let mut delivery = Delivery::default();
         for _ in 0..5 {
-            delivery.conclude(POLICY, &failed(), Duration::ZERO, 0);
+            delivery.conclude(POLICY, &failed(), 0);
         }
-        assert_eq!(delivery.conclude(POLICY, &status(204), Duration::ZERO, 0), Verdict::Delivered);
+        assert_eq!(delivery.conclude(POLICY, &status(204), 0), Verdict::Delivered);
         let retry = Verdict::Retry { pause: Duration::ZERO };
-        assert_eq!(delivery.conclude(POLICY, &failed(), Duration::ZERO, 0), retry);
+        assert_eq!(delivery.conclude(POLICY, &failed(), 0), retry);
+    }
+
+    #[test]
+    fn pauses_begin_again_for_a_registry_that_stops() {
+        let mut delivery = Delivery::default();
+        let pause = |delivery: &mut Delivery| match delivery.conclude(POLICY, &failed(), 0) {
+            Verdict::Retry { pause } => pause.as_millis(),
+            other => panic!("{other:?}"),
+        };
+        for _ in 0..100 {
+            pause(&mut delivery);
+        }
+        delivery.restart_pauses(POLICY);
+        assert_eq!([(); 3].map(|()| pause(&mut delivery)), [500, 1000, 2000]);
+        let mut fresh = Delivery::default();
+        fresh.restart_pauses(POLICY);
+        assert_eq!([(); 3].map(|()| pause(&mut fresh)), [0, 0, 500], "attempts below the threshold stay");
     }
 
     #[test]
@@ -230,20 +261,20 @@ mod tests {
     #[test]
     fn an_event_that_is_refused_ten_times_makes_room_for_the_next() {
         let mut delivery = Delivery::default();
-        let mut conclude = |outcome: &Outcome| delivery.conclude(POLICY, outcome, Duration::ZERO, 0);
+        let mut conclude = |outcome: &Outcome| delivery.conclude(POLICY, outcome, 0);
         for _ in 0..9 {
             assert!(matches!(conclude(&status(400)), Verdict::Retry { .. }));
             // Failures of another kind between them do not count.
             assert!(matches!(conclude(&failed()), Verdict::Retry { .. }));
         }
-        assert_eq!(conclude(&status(400)), Verdict::Drop(DropReason::Refused));
+        assert_eq!(conclude(&status(400)), Verdict::Refused);
         // A receiver that refuses everything does not get all events in one rush.
         let Verdict::Retry { pause } = conclude(&status(400)) else { panic!("the next event is tried") };
         assert!(pause >= Duration::from_secs(30), "{pause:?}");
         for _ in 0..8 {
             assert!(matches!(conclude(&status(400)), Verdict::Retry { .. }));
         }
-        assert_eq!(conclude(&status(400)), Verdict::Drop(DropReason::Refused));
+        assert_eq!(conclude(&status(400)), Verdict::Refused);
     }
 
     #[test]
@@ -251,7 +282,7 @@ mod tests {
         let mut delivery = Delivery::default();
         for _ in 0..10_000 {
             for outcome in [failed(), status(503), status(429)] {
-                let verdict = delivery.conclude(POLICY, &outcome, Duration::from_hours(24), 7);
+                let verdict = delivery.conclude(POLICY, &outcome, 7);
                 assert!(matches!(verdict, Verdict::Retry { .. }), "{verdict:?}");
             }
         }
@@ -262,7 +293,7 @@ mod tests {
         let unavailable = |seconds| {
             let asked = Some(Duration::from_secs(seconds));
             let outcome = outcome(StatusCode::TOO_MANY_REQUESTS, asked, None);
-            match Delivery::default().conclude(POLICY, &outcome, Duration::ZERO, 0) {
+            match Delivery::default().conclude(POLICY, &outcome, 0) {
                 Verdict::Retry { pause } => pause.as_secs(),
                 other => panic!("{other:?}"),
             }
@@ -271,11 +302,14 @@ mod tests {
     }
 
     #[test]
-    fn an_old_event_is_given_up_if_the_configuration_says_so() {
-        let policy = RetryPolicy { give_up: Some(Duration::from_mins(1)), ..POLICY };
+    fn refusals_count_for_their_event_alone() {
         let mut delivery = Delivery::default();
-        let mut at = |seconds| delivery.conclude(policy, &failed(), Duration::from_secs(seconds), 0);
-        assert!(matches!(at(59), Verdict::Retry { .. }));
-        assert_eq!(at(60), Verdict::Drop(DropReason::Expired));
+        for event in 0..20 {
+            delivery.begin(Uuid::from_u128(event));
+            for _ in 0..9 {
+                assert!(matches!(delivery.conclude(POLICY, &status(400), 0), Verdict::Retry { .. }));
+            }
+        }
+        assert_eq!(delivery.conclude(POLICY, &status(400), 0), Verdict::Refused);
     }
 }

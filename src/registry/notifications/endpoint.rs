@@ -1,12 +1,15 @@
 //! Endpoint that runs: its queue, and the task that sends the events of the queue one after the other.
 
+mod log;
+
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use quinistry_oci::escape::Escaped;
 use quinistry_store::RepositoryMatcher as _;
 use tokio::sync::Notify;
+use tokio::time::Instant;
 
 use super::counts::EndpointCounts;
 use super::delivery::{Delivery, DropReason, Outcome, RetryPolicy, Verdict};
@@ -45,7 +48,11 @@ pub(super) struct Endpoint {
 struct EndpointState {
     prepared: Arc<PreparedEndpoint>,
     queue: EventQueue,
+    delivery: Delivery,
     ending: Ending,
+    /// Share of this endpoint in the gauge of events that wait. An endpoint of the same name that was removed
+    /// before may still end.
+    pending: u64,
     /// The queue has dropped events, and has not been empty since.
     is_overflowing: bool,
 }
@@ -55,8 +62,8 @@ struct EndpointState {
 enum Ending {
     /// The endpoint goes on.
     None,
-    /// The registry stops: what waits is sent, until an attempt fails.
-    Draining,
+    /// The registry stops: what waits is sent until this time.
+    Draining(Instant),
     /// The endpoint is no longer configured.
     Removed,
 }
@@ -85,8 +92,8 @@ impl PreparedEndpoint {
     }
 
     fn policy(&self) -> RetryPolicy {
-        let EndpointSettings { threshold, backoff, give_up, .. } = self.settings;
-        RetryPolicy { threshold, backoff, give_up }
+        let EndpointSettings { threshold, backoff, .. } = self.settings;
+        RetryPolicy { threshold, backoff }
     }
 }
 
@@ -101,7 +108,9 @@ impl Endpoint {
         let state = EndpointState {
             queue: EventQueue::new(prepared.settings.queue),
             prepared,
+            delivery: Delivery::default(),
             ending: Ending::None,
+            pending: 0,
             is_overflowing: false,
         };
         Self {
@@ -139,7 +148,7 @@ impl Endpoint {
             added += 1;
             dropped += state.queue.push(event.clone());
         }
-        self.counts.pending.set(state.queue.len() as u64);
+        self.count_pending(&mut state);
         let begins_to_overflow = dropped > 0 && !std::mem::replace(&mut state.is_overflowing, true);
         drop(state);
         if added == 0 {
@@ -153,20 +162,18 @@ impl Endpoint {
         self.filled.notify_one();
     }
 
-    /// Logs name and place of the endpoint.
-    pub(super) fn log_place(&self) {
-        tracing::info!(endpoint = %Escaped(&self.name), url = %self.url(), "sending events");
-    }
-
-    /// Replaces the settings. An attempt that runs ends with the former ones.
-    pub(super) fn replace(&self, prepared: Arc<PreparedEndpoint>) {
+    /// Replaces the settings. An attempt that runs ends with the former ones; events that the new ones exclude
+    /// leave.
+    pub(super) fn replace(&self, prepared: &Arc<PreparedEndpoint>) {
         let mut state = self.state();
         let is_same = state.prepared.settings == prepared.settings;
         let dropped = state.queue.resize(prepared.settings.queue);
-        state.prepared = prepared;
-        self.counts.pending.set(state.queue.len() as u64);
+        state.prepared = prepared.clone();
+        let ignored = if is_same { 0 } else { state.queue.retain(|event| prepared.accepts(event)) };
+        self.count_pending(&mut state);
         drop(state);
         self.counts.dropped(DropReason::QueueFull, dropped);
+        self.drop_ignored(ignored);
         if !is_same {
             self.log_place();
             // The receiver may be another one, which need not wait for the pause.
@@ -179,28 +186,34 @@ impl Endpoint {
         self.end(Ending::Removed);
     }
 
-    /// Ends the endpoint once its events are sent, or an attempt fails.
-    pub(super) fn drain(&self) {
-        self.end(Ending::Draining);
+    /// Ends the endpoint once its events are sent, or if no further attempt fits into the time before the
+    /// deadline. Begins with an attempt at once.
+    pub(super) fn drain(&self, deadline: Instant) {
+        self.end(Ending::Draining(deadline));
     }
 
     fn end(&self, ending: Ending) {
-        self.state().ending = ending;
+        let mut state = self.state();
+        state.ending = ending;
+        let policy = state.prepared.policy();
+        state.delivery.restart_pauses(policy);
+        drop(state);
         self.filled.notify_one();
         self.interrupted.notify_one();
     }
 
     /// Drops the events that still wait, and returns their number.
     pub(super) fn drop_rest(&self) -> usize {
-        let rest = self.state().queue.clear();
-        self.counts.pending.set(0);
+        let mut state = self.state();
+        let rest = state.queue.clear();
+        self.count_pending(&mut state);
+        drop(state);
         self.counts.dropped(DropReason::Stopped, rest);
         rest
     }
 
     /// Sends events until the endpoint ends.
     pub(super) async fn run(self: Arc<Self>) {
-        let mut delivery = Delivery::default();
         let mut loops = LoopWatch::default();
         loop {
             let (event, prepared) = match self.next() {
@@ -213,25 +226,29 @@ impl Endpoint {
             };
             let outcome = self.attempt(&event, &prepared).await;
             self.count(&outcome);
-            let age = SystemTime::now().duration_since(event.time).unwrap_or_default();
-            let failures = delivery.failures();
-            match delivery.conclude(prepared.policy(), &outcome, age, rand_u32()) {
+            let (failures, verdict) = {
+                let mut state = self.state();
+                let failures = state.delivery.failures();
+                (failures, state.delivery.conclude(prepared.policy(), &outcome, rand_u32()))
+            };
+            match verdict {
                 Verdict::Delivered => {
                     self.counts.successes.increment();
                     self.remove_first();
                     self.log_recovery(failures, &prepared);
-                    if let Some(actor) = loops.count(&event, Instant::now()) {
+                    if let Some(actor) = loops.count(&event, Instant::now().into_std()) {
                         self.warn_of_loop(&actor);
                     }
                 }
-                Verdict::Drop(reason) => {
+                Verdict::Refused => {
                     self.remove_first();
-                    self.counts.dropped(reason, 1);
-                    self.log_drop(&event, reason, &outcome);
+                    self.counts.dropped(DropReason::Refused, 1);
+                    self.log_refusal(&event, &outcome);
                 }
                 Verdict::Retry { pause } => {
-                    self.log_failure(delivery.failures(), &prepared, &outcome);
-                    if self.state().ending == Ending::Draining {
+                    self.log_failure(&prepared, &outcome);
+                    self.take_back(&event);
+                    if self.ends_within(pause) {
                         break;
                     }
                     self.pause(pause).await;
@@ -250,10 +267,11 @@ impl Endpoint {
     fn next(&self) -> Step {
         let mut state = self.state();
         match (state.ending, state.queue.is_empty()) {
-            (Ending::Removed, _) | (Ending::Draining, true) => Step::End,
+            (Ending::Removed, _) | (Ending::Draining(_), true) => Step::End,
             (Ending::None, true) => Step::Wait,
-            (Ending::None | Ending::Draining, false) => {
+            (Ending::None | Ending::Draining(_), false) => {
                 let event = state.queue.send_first().expect("the queue is not empty");
+                state.delivery.begin(event.id);
                 Step::Send(event, state.prepared.clone())
             }
         }
@@ -265,11 +283,69 @@ impl Endpoint {
         prepared.sender.send(&prepared.settings, &request).await
     }
 
-    /// Waits before the next attempt, unless the settings change or the endpoint ends.
+    /// Returns true if the registry stops before a pause is over.
+    fn ends_within(&self, pause: Duration) -> bool {
+        match self.state().ending {
+            Ending::Draining(deadline) => deadline.saturating_duration_since(Instant::now()) <= pause,
+            Ending::None | Ending::Removed => false,
+        }
+    }
+
+    /// Waits before the next attempt, unless the settings change or the endpoint ends. Events that grow too old
+    /// during the pause leave, and it goes on: the receiver takes none.
     async fn pause(&self, pause: Duration) {
-        tokio::select! {
-            () = tokio::time::sleep(pause) => {}
-            () = self.interrupted.notified() => {}
+        let end = Instant::now() + pause;
+        loop {
+            let left = end.saturating_duration_since(Instant::now());
+            let until_expiry = self.drop_expired();
+            tokio::select! {
+                () = tokio::time::sleep(until_expiry.map_or(left, |until| until.min(left))) => {}
+                // An event that comes now is the next one to grow too old.
+                () = self.filled.notified(), if until_expiry.is_none() => {}
+                () = self.interrupted.notified() => return,
+            }
+            if Instant::now() >= end {
+                return;
+            }
+        }
+    }
+
+    /// Drops the events that are older than the settings permit. Returns the time until the next one is;
+    /// `None` if no event waits, or any may be of any age.
+    fn drop_expired(&self) -> Option<Duration> {
+        let mut state = self.state();
+        let give_up = state.prepared.settings.give_up?;
+        let now = SystemTime::now();
+        let dropped = now.checked_sub(give_up).map_or(0, |oldest| state.queue.remove_before(oldest));
+        let first = state.queue.first_time();
+        self.count_pending(&mut state);
+        drop(state);
+        if dropped > 0 {
+            self.counts.dropped(DropReason::Expired, dropped);
+            self.log_expiry(dropped);
+        }
+        let expiry = first?.checked_add(give_up)?;
+        Some(expiry.duration_since(now).unwrap_or_default())
+    }
+
+    /// Lets an event whose attempt has failed wait again, unless a reload during the attempt has excluded it.
+    fn take_back(&self, event: &Event) {
+        let mut state = self.state();
+        state.queue.stop_sending();
+        if state.prepared.accepts(event) {
+            return;
+        }
+        state.queue.remove_first();
+        self.count_pending(&mut state);
+        drop(state);
+        self.drop_ignored(1);
+    }
+
+    /// Counts events that a reload has excluded.
+    fn drop_ignored(&self, ignored: usize) {
+        if ignored > 0 {
+            self.counts.dropped(DropReason::Ignored, ignored);
+            self.log_ignored(ignored);
         }
     }
 
@@ -279,7 +355,7 @@ impl Endpoint {
         if state.queue.is_empty() {
             state.is_overflowing = false;
         }
-        self.counts.pending.set(state.queue.len() as u64);
+        self.count_pending(&mut state);
     }
 
     fn count(&self, outcome: &Outcome) {
@@ -293,65 +369,15 @@ impl Endpoint {
         }
     }
 
-    /// Logs the first failure in a row, and the one at which the pauses begin.
-    fn log_failure(&self, failures: u32, prepared: &PreparedEndpoint, outcome: &Outcome) {
-        let endpoint = Escaped(&self.name);
-        let url = &prepared.settings.url;
-        let problem = problem(outcome);
-        if failures == prepared.settings.threshold.get() {
-            let waiting = self.state().queue.len();
-            tracing::warn!(%endpoint, %url, %problem, failures, waiting, "cannot send events, pausing between attempts");
-        } else if failures == 1 {
-            tracing::warn!(%endpoint, %url, %problem, "cannot send event, trying again");
-        }
-    }
-
-    fn log_recovery(&self, failures: u32, prepared: &PreparedEndpoint) {
-        if failures >= prepared.settings.threshold.get() {
-            let waiting = self.state().queue.len();
-            tracing::info!(endpoint = %Escaped(&self.name), failures, waiting, "receiver takes events again");
-        }
-    }
-
-    fn log_drop(&self, event: &Event, reason: DropReason, outcome: &Outcome) {
-        tracing::warn!(
-            endpoint = %Escaped(&self.name),
-            event = %event.id,
-            action = event.action.as_str(),
-            repository = %event.target.repository,
-            reason = reason.as_str(),
-            problem = %problem(outcome),
-            "event dropped"
-        );
-    }
-
-    fn warn_of_loop(&self, actor: &str) {
-        tracing::warn!(
-            endpoint = %Escaped(&self.name),
-            actor = %Escaped(actor),
-            "more than 1000 pulls of one user in a minute were sent; if the receiver makes them, add pull to \
-             ignore.actions or the user to quinistry.ignoreactors"
-        );
+    fn count_pending(&self, state: &mut EndpointState) {
+        let pending = state.queue.len() as u64;
+        self.counts.pending.move_share(state.pending, pending);
+        state.pending = pending;
     }
 
     fn state(&self) -> MutexGuard<'_, EndpointState> {
         // Nothing panics between two changes that belong together.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// Describes what kept an event from arriving, on one line and without secrets.
-fn problem(outcome: &Outcome) -> String {
-    match outcome {
-        Outcome::Accepted(status) | Outcome::Unavailable { status, .. } => {
-            format!("receiver answered {}", status.as_u16())
-        }
-        Outcome::Refused { status, location: None } => format!("receiver answered {}", status.as_u16()),
-        Outcome::Refused { status, location: Some(location) } => format!(
-            "receiver answered {} with the place {location}, which is not followed; configure its URL",
-            status.as_u16()
-        ),
-        Outcome::Failed(error) => error.clone(),
     }
 }
 

@@ -8,12 +8,10 @@ use quinistry_oci::{Digest, RepositoryName, Tag};
 use uuid::{Builder, Uuid};
 
 use super::references::ReferenceDescriptor;
+use super::weight::{ALLOCATION_BYTES, text_weight};
 
 /// Media type of each blob in an event, as distribution has it: a registry does not know the type of a blob.
 pub(crate) const BLOB_MEDIA_TYPE: &str = "application/octet-stream";
-
-/// Memory of an event beside its texts, in bytes, for the bound of a queue.
-const EVENT_BYTES: usize = 512;
 
 /// Action of an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -94,22 +92,31 @@ impl Action {
 // === impl Event ===
 
 impl Event {
-    /// Returns the memory that the event takes, in bytes, as far as it depends on clients.
+    /// Returns the memory that the event takes, in bytes. What several events share counts for each of them.
     pub(crate) fn weight(&self) -> usize {
-        let Target { media_type, repository, from_repository, url, tag, references, .. } = &self.target;
+        /// Counts of the pointers that share an allocation.
+        const SHARED_BYTES: usize = 2 * size_of::<usize>() + ALLOCATION_BYTES;
+        let Target { media_type, digest, size: _, repository, from_repository, url, tag, references } =
+            &self.target;
         let request = self.request.as_ref().map_or(0, |request| {
             let RequestRecord { id, address, host, method, user_agent } = &**request;
-            [id, address, host, method, user_agent].map(String::len).iter().sum()
+            let texts = [id, address, host, method, user_agent].map(|text| text_weight(text));
+            size_of::<RequestRecord>() + SHARED_BYTES + texts.iter().sum::<usize>()
         });
-        EVENT_BYTES
-            + media_type.len()
-            + repository.as_str().len()
-            + from_repository.as_ref().map_or(0, |name| name.as_str().len())
-            + url.as_ref().map_or(0, String::len)
-            + tag.as_ref().map_or(0, |tag| tag.as_str().len())
-            + references.iter().map(ReferenceDescriptor::weight).sum::<usize>()
+        let optional = [
+            digest.as_ref().map(Digest::as_str),
+            from_repository.as_ref().map(RepositoryName::as_str),
+            url.as_deref(),
+            tag.as_ref().map(Tag::as_str),
+            self.actor.as_deref(),
+        ];
+        size_of::<Self>()
+            + SHARED_BYTES
             + request
-            + self.actor.as_ref().map_or(0, |actor| actor.len())
+            + text_weight(media_type)
+            + text_weight(repository.as_str())
+            + optional.into_iter().flatten().map(text_weight).sum::<usize>()
+            + references.iter().map(ReferenceDescriptor::weight).sum::<usize>()
     }
 }
 

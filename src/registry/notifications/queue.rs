@@ -3,11 +3,12 @@
 use std::collections::VecDeque;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use super::event::Event;
 
-/// Most memory of the events that wait for one endpoint, in bytes: ten thousand events without references
-/// take half of it.
+/// Most memory of the events that wait for one endpoint, in bytes: ten thousand usual events without references
+/// fit into it.
 pub(super) const MAX_QUEUE_BYTES: usize = 16 * 1024 * 1024;
 
 /// Events that wait for an endpoint, in the order in which they happened. Where they exceed a bound, the
@@ -54,6 +55,44 @@ impl EventQueue {
         self.remove(0);
     }
 
+    /// Takes back the event whose attempt has failed: until the next one, it waits like all others.
+    pub(super) fn stop_sending(&mut self) {
+        self.is_sending = false;
+    }
+
+    /// Removes the events at the front that are from before a time, while none is being sent. Returns their
+    /// number.
+    pub(super) fn remove_before(&mut self, time: SystemTime) -> usize {
+        let mut removed = 0;
+        while !self.is_sending && self.events.front().is_some_and(|event| event.time <= time) {
+            self.remove(0);
+            removed += 1;
+        }
+        removed
+    }
+
+    /// Keeps the events that a condition holds for, and the one that is being sent. Returns the number of
+    /// events that had to leave.
+    pub(super) fn retain(&mut self, is_kept: impl Fn(&Event) -> bool) -> usize {
+        let former = self.events.len();
+        let mut is_sending = self.is_sending;
+        let bytes = &mut self.bytes;
+        self.events.retain(|event| {
+            // The first one is looked at first.
+            let stays = std::mem::take(&mut is_sending) || is_kept(event);
+            if !stays {
+                *bytes -= event.weight();
+            }
+            stays
+        });
+        former - self.events.len()
+    }
+
+    /// Returns the time of the first event.
+    pub(super) fn first_time(&self) -> Option<SystemTime> {
+        self.events.front().map(|event| event.time)
+    }
+
     /// Removes all events, and returns their number.
     pub(super) fn clear(&mut self) -> usize {
         self.bytes = 0;
@@ -72,7 +111,7 @@ impl EventQueue {
     fn shrink(&mut self) -> usize {
         let oldest = usize::from(self.is_sending);
         let mut removed = 0;
-        // The newest event stays in any case: its size is bounded by that of a manifest.
+        // The newest event stays in any case: it cannot be longer than a manifest allows.
         while self.events.len() > oldest + 1
             && (self.events.len() > self.capacity || self.bytes > MAX_QUEUE_BYTES)
         {
@@ -91,12 +130,10 @@ impl EventQueue {
 
 #[cfg(test)]
 mod tests {
-    use std::time::SystemTime;
-
     use uuid::Uuid;
 
     use super::*;
-    use crate::notifications::event::{Action, Target};
+    use crate::notifications::event::{Action, RequestRecord, Target};
 
     fn event(number: u128, url_bytes: usize) -> Arc<Event> {
         let target =
@@ -135,6 +172,34 @@ mod tests {
     }
 
     #[test]
+    fn as_many_usual_events_wait_as_are_configured() {
+        let mut queue = queue(10_000);
+        let record = RequestRecord {
+            id: "8f0c4f5e-2d11-4f0e-9a37-5f3f1d0a7c55".into(),
+            address: "192.0.2.7:60174".into(),
+            host: "registry.example".into(),
+            method: "PUT".into(),
+            user_agent: "containerd/2.2.1".into(),
+        };
+        let url = format!("https://registry.example/v2/team/app/manifests/sha256:{}", "0".repeat(64));
+        let event = Arc::new(Event {
+            target: Target {
+                media_type: "application/vnd.oci.image.manifest.v1+json".into(),
+                digest: Some(quinistry_oci::Digest::sha256(b"")),
+                url: Some(url),
+                tag: Some("v1.2.3".parse().unwrap()),
+                ..Target::deleted("team/app".parse().unwrap(), None, None)
+            },
+            request: Some(Arc::new(record)),
+            actor: Some("alice".into()),
+            ..Arc::into_inner(event(1, 0)).unwrap()
+        });
+        for _ in 0..10_000 {
+            assert_eq!(queue.push(event.clone()), 0, "{} bytes each", event.weight());
+        }
+    }
+
+    #[test]
     fn row_153_a_million_events_take_no_more_memory_than_the_bound() {
         let mut queue = queue(10_000);
         let long = event(1, 4096);
@@ -156,6 +221,25 @@ mod tests {
         queue.send_first();
         assert_eq!((queue.push(event(2, 1)), queue.push(event(3, 1))), (0, 1));
         assert_eq!(drained(queue), [1, 3]);
+    }
+
+    #[test]
+    fn events_leave_by_a_condition_but_for_the_one_that_is_being_sent() {
+        let filled = || {
+            let mut queue = queue(5);
+            (1..=5).for_each(|number| assert_eq!(queue.push(event(number, 1)), 0));
+            queue
+        };
+        let is_even = |event: &Event| event.id.as_u128().is_multiple_of(2);
+        let mut queue = filled();
+        assert_eq!(queue.retain(is_even), 3);
+        assert_eq!(drained(queue), [2, 4]);
+        let mut queue = filled();
+        queue.send_first();
+        assert_eq!(queue.retain(is_even), 2);
+        queue.stop_sending();
+        assert_eq!(queue.retain(is_even), 1);
+        assert_eq!(drained(queue), [2, 4]);
     }
 
     #[test]

@@ -4,8 +4,10 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-/// Memory of a descriptor beside its texts, in bytes, for the bound of a queue.
-const DESCRIPTOR_BYTES: usize = 128;
+use super::weight::{ALLOCATION_BYTES, text_weight};
+
+/// Memory of an annotation beside its texts, in bytes. Half of a map's room may be unused.
+const ANNOTATION_BYTES: usize = 2 * size_of::<(String, String)>();
 
 /// Descriptor of a part, with the members that distribution sends on (image-spec, `descriptor.md`).
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
@@ -60,22 +62,25 @@ impl ReferenceDescriptor {
     pub(crate) fn weight(&self) -> usize {
         let Self { media_type, digest, size: _, urls, annotations, data, platform, artifact_type } = self;
         let texts = |list: &Option<Vec<String>>| {
-            list.iter().flatten().map(|text| DESCRIPTOR_BYTES / 4 + text.len()).sum::<usize>()
+            list.as_ref().map_or(0, |list| {
+                let room = list.capacity() * size_of::<String>() + ALLOCATION_BYTES;
+                room + list.iter().map(|text| text_weight(text)).sum::<usize>()
+            })
         };
-        let text = |text: &Option<String>| text.as_ref().map_or(0, String::len);
-        let annotations = annotations.iter().flatten();
-        DESCRIPTOR_BYTES
-            + media_type.len()
-            + digest.len()
+        let text = |text: &Option<String>| text.as_deref().map_or(0, text_weight);
+        let annotation =
+            |(key, value): (&String, &String)| ANNOTATION_BYTES + text_weight(key) + text_weight(value);
+        size_of::<Self>()
+            + text_weight(media_type)
+            + text_weight(digest)
             + texts(urls)
-            + annotations.map(|(key, value)| DESCRIPTOR_BYTES / 2 + key.len() + value.len()).sum::<usize>()
+            + annotations.iter().flatten().map(annotation).sum::<usize>()
             + text(data)
             + text(artifact_type)
             + platform.as_ref().map_or(0, |platform| {
                 let ReferencePlatform { architecture, os, os_version, os_features, variant } = platform;
-                DESCRIPTOR_BYTES
-                    + architecture.len()
-                    + os.len()
+                text_weight(architecture)
+                    + text_weight(os)
                     + text(os_version)
                     + texts(os_features)
                     + text(variant)
@@ -101,6 +106,25 @@ mod tests {
         assert_eq!(digests(index), ["x"]);
         for none in ["", "[]", "{}", r#"{"layers": null}"#, r#"{"layers": 1}"#] {
             assert!(digests(none).is_empty(), "{none}");
+        }
+    }
+
+    #[test]
+    fn the_weight_counts_what_short_texts_take() {
+        const COUNT: usize = 1000;
+        let many = |item: &str| vec![item; COUNT].join(",");
+        let names: Vec<String> = (0..COUNT).map(|number| format!(r#""{number}": "a""#)).collect();
+        for (manifest, least) in [
+            (format!(r#"{{"layers": [{}]}}"#, many("{}")), size_of::<ReferenceDescriptor>()),
+            (format!(r#"{{"config": {{"urls": [{}]}}}}"#, many(r#""""#)), size_of::<String>()),
+            (format!(r#"{{"config": {{"urls": [{}]}}}}"#, many(r#""a""#)), size_of::<String>() + 16),
+            (
+                format!(r#"{{"config": {{"annotations": {{{}}}}}}}"#, names.join(",")),
+                2 * size_of::<String>() + 2 * 16,
+            ),
+        ] {
+            let weight: usize = references(manifest.as_bytes()).iter().map(ReferenceDescriptor::weight).sum();
+            assert!(weight >= COUNT * least, "{weight} {}", &manifest[..40]);
         }
     }
 

@@ -14,7 +14,7 @@ use hyper_util::rt::{TokioExecutor, TokioTimer};
 use quinistry_oci::WithCauses;
 use tokio::time::Instant;
 
-use super::delivery::{Outcome, outcome};
+use super::delivery::{Outcome, Redirect, outcome};
 use super::settings::{EndpointSettings, fmt_origin};
 use super::signature::sign;
 use crate::ClientTls;
@@ -77,7 +77,8 @@ impl Sender {
         let seconds = event.now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
         sign(&mut headers, &settings.secrets, event.id, seconds, &event.body);
         let mut uri = settings.url.uri().clone();
-        for _ in 0..=MAX_REDIRECTS {
+        let mut redirects = 0;
+        loop {
             let mut request = Request::new(Full::new(event.body.clone()));
             *request.method_mut() = Method::POST;
             *request.uri_mut() = uri.clone();
@@ -94,12 +95,19 @@ impl Sender {
             let place = location(&uri, response.headers());
             let retry_after = retry_after(response.headers(), event.now);
             drain(response.into_body(), deadline).await;
-            match place {
-                Some(place) if matches!(status.as_u16(), 307 | 308) && stays(&uri, &place) => uri = place,
-                place => return outcome(status, retry_after, place.map(|place| Origin(place).to_string())),
-            }
+            let redirect = match place {
+                Some(place) if matches!(status.as_u16(), 307 | 308) && stays(&uri, &place) => {
+                    if redirects < MAX_REDIRECTS {
+                        redirects += 1;
+                        uri = place;
+                        continue;
+                    }
+                    Some(Redirect::TooMany(redirects))
+                }
+                place => place.map(|place| Redirect::Elsewhere(Origin(place).to_string())),
+            };
+            return outcome(status, retry_after, redirect);
         }
-        Outcome::Failed(format!("more than {MAX_REDIRECTS} redirects"))
     }
 }
 

@@ -48,7 +48,7 @@ pub struct EndpointSettings {
     pub ca: Option<PathBuf>,
     /// Most events that wait.
     pub queue: NonZeroUsize,
-    /// Age after which an event that was tried is given up; `None` for never.
+    /// Age after which an event is given up while the receiver takes none; `None` for never.
     pub give_up: Option<Duration>,
 }
 

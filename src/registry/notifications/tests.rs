@@ -1,6 +1,7 @@
 //! Tests of endpoints beside a receiver on loopback.
 
 mod deletions;
+mod pauses;
 mod receiver;
 mod requests;
 
@@ -200,6 +201,20 @@ async fn a_redirect_that_stays_is_followed_with_all_headers() {
 }
 
 #[tokio::test]
+async fn a_receiver_that_redirects_without_an_end_refuses_the_event() {
+    let receiver = Receiver::with(|_, request| match request.event()["target"]["tag"].as_str() {
+        Some("v0") => Reply::With(308, "location: /hook\r\n".into()),
+        _ => Reply::Status(200),
+    });
+    let (notifications, notifier) = started(settings("a", &receiver.url()));
+    push(&notifier, 0..2);
+    let numbers = wait(&notifications, |numbers| numbers.pending == 0).await;
+    assert_eq!((numbers.successes, dropped(&numbers, DropReason::Refused)), (1, 1));
+    assert_eq!((numbers.failures, numbers.errors), (10, 0));
+    assert_eq!(receiver.requests(0).await.len(), 10 * 6 + 1, "each attempt follows five redirects");
+}
+
+#[tokio::test]
 async fn row_153_pushes_never_wait_and_the_oldest_events_go() {
     let queue = 100.try_into().unwrap();
     let away = AbsentReceiver::new();
@@ -264,9 +279,9 @@ async fn a_receiver_that_is_away_does_not_hold_up_the_stop() {
     let (notifications, notifier) = started(slow);
     push(&notifier, 0..5);
     wait(&notifications, |numbers| numbers.errors > 0).await;
-    // Two hours, which the test does not have.
-    let drained = notifications.drain(Duration::from_hours(2));
-    tokio::time::timeout(TEST_TIMEOUT, drained).await.expect("the attempt fails at once");
+    // Longer than the test can wait, and shorter than the pause that follows the failed attempt.
+    let drained = notifications.drain(Duration::from_mins(20));
+    tokio::time::timeout(TEST_TIMEOUT, drained).await.expect("no further attempt comes in time");
     let silent = Receiver::with(|_, _| Reply::Silence);
     let (other, notifier) =
         started(EndpointSettings { timeout: Duration::from_hours(2), ..settings("a", &silent.url()) });

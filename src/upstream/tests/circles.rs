@@ -2,13 +2,12 @@
 
 use std::sync::{Arc, OnceLock};
 
+use quinistry_fetch::hops::{MAX_HOPS, hops_of, with_hops};
 use quinistry_fetch::{SourceError, Upstream as _, Wanted};
 use quinistry_oci::Digest;
 
 use super::server::{Connected, PUBLIC, Server, answer};
 use super::{options, remote, repository, tag};
-use quinistry_fetch::hops::{MAX_HOPS, hops_of, with_hops};
-
 use crate::Remote;
 
 #[tokio::test]

@@ -10,7 +10,7 @@ use http::header::{CONTENT_TYPE, LOCATION};
 use http::request::Parts;
 use http::{HeaderName, Method, StatusCode};
 use quinistry_http::memory_budget::{MemoryBudget, PERMIT_TIMEOUT, Permit, UNBUDGETED_BYTES};
-use quinistry_oci::{Algorithm, Digest, Manifest, Reference, ReferenceError, RepositoryName, Tag};
+use quinistry_oci::{Algorithm, Content, Digest, Manifest, Reference, ReferenceError, RepositoryName, Tag};
 use quinistry_store::{Store, StoreError, StoredManifest, Tagged};
 use tokio::time::Instant;
 
@@ -29,7 +29,7 @@ use crate::memory_budgets::{
     LONG_MANIFEST_BUDGETS, MANIFEST_BEGINNINGS, MANIFEST_REMAINDERS, MAX_MANIFEST_BEGINNING_BYTES,
     SHORT_MANIFEST_BUDGETS,
 };
-use crate::notifications::{AnnouncedManifest, Announcer};
+use crate::notifications::{AnnouncedManifest, Announcer, References};
 use crate::{LimitedStore, Settings, run_blocking};
 
 const SUBJECT: HeaderName = HeaderName::from_static("oci-subject");
@@ -65,7 +65,10 @@ pub(crate) async fn get(
                     if settings.pulls.as_ref().is_some_and(|pulls| pulls.counts(request, caller)) {
                         stored.store.note_pull(&name, &pulled.digest, tag);
                     }
-                    announce_pull(stored, announcer, (&name, tag), &pulled).await;
+                    let StoredManifest { digest, media_type, content } = &pulled;
+                    let (repository, size) = (&name, content.len());
+                    let manifest = AnnouncedManifest { repository, digest, media_type, size };
+                    announce_pull(stored, announcer, manifest, content, tag).await;
                 }
                 return Ok(response);
             }
@@ -74,27 +77,34 @@ pub(crate) async fn get(
     }
 }
 
-/// Announces a pull. A long manifest is read for its references, if events name them.
-async fn announce_pull(
+/// Announces a pull of a manifest with this content.
+pub(super) async fn announce_pull(
     stored: &LimitedStore,
     announcer: &Announcer,
-    (repository, tag): (&RepositoryName, Option<&Tag>),
-    pulled: &StoredManifest,
+    manifest: AnnouncedManifest<'_>,
+    content: &Content,
+    tag: Option<&Tag>,
 ) {
-    let StoredManifest { digest, media_type, content } = pulled;
-    let bytes = match content.as_bytes() {
-        _ if !announcer.wants_references() => Bytes::new(),
-        Some(bytes) => bytes.clone(),
-        None => {
-            let permit = stored.manifest_read_permits.acquire().await;
-            let _permit = permit.expect("the semaphore is never closed");
-            let content = content.clone();
-            // The client gets its answer, also if the parts cannot be read.
-            run_blocking(move || content.to_bytes()).await.unwrap_or_default()
-        }
+    let references = if announcer.wants_references() {
+        read_references(stored, content).await
+    } else {
+        References::default()
     };
-    let manifest = AnnouncedManifest { repository, digest, media_type, size: content.len() };
-    announcer.pulled_manifest(manifest, &bytes, tag);
+    announcer.pulled_manifest(manifest, references, tag);
+}
+
+/// Reads the parts that a manifest names; of a long one away from the event loop, which it would delay.
+async fn read_references(stored: &LimitedStore, content: &Content) -> References {
+    let permits = match content.as_bytes() {
+        Some(bytes) if bytes.len() <= MAX_INLINE_CHECK_BYTES => return Announcer::read_references(bytes),
+        Some(_) => &stored.manifest_check_permits,
+        None => &stored.manifest_read_permits,
+    };
+    let _permit = permits.acquire().await.expect("the semaphore is never closed");
+    let content = content.clone();
+    // The client gets its answer, also if the content cannot be read.
+    let read = move || content.to_bytes().map(|bytes| Announcer::read_references(&bytes));
+    run_blocking(read).await.unwrap_or_default()
 }
 
 /// Loads a manifest. A client that asks for a digest by HEAD may skip the push, so that the manifest is held against
@@ -366,6 +376,26 @@ mod tests {
         }
         drop(permits);
         assert_eq!(long.await, StatusCode::CREATED);
+    }
+
+    #[tokio::test]
+    async fn the_parts_of_long_manifests_are_read_away_from_the_event_loop() {
+        let stored = LimitedStore::new(Store::open(Memory::new(1 << 20), false).unwrap());
+        let manifest = |length: usize| -> Content {
+            let text = r#"{"config":{"digest":"x"}}"#;
+            [Bytes::from(format!("{text:length$}"))].into()
+        };
+        let (short, long) = (manifest(MAX_INLINE_CHECK_BYTES), manifest(MAX_INLINE_CHECK_BYTES + 1));
+        let count = u32::try_from(stored.manifest_check_permits.available_permits()).unwrap();
+        let permits = stored.manifest_check_permits.acquire_many(count).await.unwrap();
+        let mut of_long = std::pin::pin!(read_references(&stored, &long));
+        tokio::select! {
+            biased;
+            _ = &mut of_long => panic!("read without a permit"),
+            of_short = read_references(&stored, &short) => assert_eq!(of_short.len(), 1),
+        }
+        drop(permits);
+        assert_eq!(of_long.await.len(), 1);
     }
 
     #[tokio::test]

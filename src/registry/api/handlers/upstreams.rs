@@ -12,7 +12,7 @@ use http::header::{CONTENT_LENGTH, WARNING};
 use http::request::Parts;
 use http::{HeaderName, HeaderValue, Method};
 use quinistry_fetch::Fetched;
-use quinistry_oci::{Content, Digest, WithCauses};
+use quinistry_oci::{Content, Digest, Reference, WithCauses};
 use quinistry_store::StoreError;
 
 use super::blobs::sends_content;
@@ -24,7 +24,7 @@ use crate::api::response::served_content::ServedContent;
 use crate::api::route::Route;
 use crate::auth::caller::Caller;
 use crate::metrics::ContentCounts;
-use crate::notifications::Announcer;
+use crate::notifications::{AnnouncedManifest, Announcer, References};
 use crate::upstreams::{BlobAnswer, Located, ManifestAnswer};
 use crate::{LimitedStore, Settings};
 
@@ -77,6 +77,11 @@ impl UpstreamRequest<'_> {
     async fn manifest(self, text: &str) -> Result<Response, Error> {
         let Self { stored, settings, caller, announcer, located, request } = self;
         let reference = references::reference(text)?.ok_or(Error::ManifestUnknown)?;
+        let repository = &located.repository.name;
+        let tag = match &reference {
+            Reference::Tag(tag) => Some(tag),
+            Reference::Digest(_) => None,
+        };
         let counts = &located.upstream.counts(stored).manifests;
         let may_store = !settings.read_only;
         let how = (self.is_head(), may_store);
@@ -90,12 +95,25 @@ impl UpstreamRequest<'_> {
                 if is_stale { stale(response) } else { response }
             }
             ManifestAnswer::Head(head) => {
-                ServedContent::manifest_head(&head.digest, head.media_type, head.length).respond(request)?
+                let (digest, media_type, size) = (&head.digest, head.media_type, head.length);
+                let response = ServedContent::manifest_head(digest, media_type, size).respond(request)?;
+                if sends_content(&response) {
+                    let manifest = AnnouncedManifest { repository, digest, media_type, size };
+                    // The parts are not known: only the headers were asked for.
+                    announcer.pulled_manifest(manifest, References::default(), tag);
+                }
+                response
             }
             ManifestAnswer::Unstored(fetched) => {
                 let content: Content = [fetched.bytes.clone()].into();
-                let served = ServedContent::manifest(&fetched.digest, fetched.manifest.media_type, &content);
-                send(&served, request).await?
+                let (digest, media_type) = (&fetched.digest, fetched.manifest.media_type);
+                let response = send(&ServedContent::manifest(digest, media_type, &content), request).await?;
+                if sends_content(&response) {
+                    let size = content.len();
+                    let manifest = AnnouncedManifest { repository, digest, media_type, size };
+                    manifests::announce_pull(stored, announcer, manifest, &content, tag).await;
+                }
+                response
             }
         };
         Ok(self.sent(response, counts))
@@ -116,7 +134,11 @@ impl UpstreamRequest<'_> {
                     && let Some(length) =
                         located.upstream.blob_length(stored, &located.repository, &digest).await?
                 {
-                    return ServedContent::blob_of_length(&digest, length).respond(request);
+                    let response = ServedContent::blob_of_length(&digest, length).respond(request)?;
+                    if sends_content(&response) {
+                        self.announcer.pulled_blob(&located.repository.name, &digest, length);
+                    }
+                    return Ok(response);
                 }
                 let may_store = !settings.read_only;
                 let opened = located.upstream.open_blob(stored, &located.repository, &digest, may_store);

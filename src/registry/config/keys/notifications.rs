@@ -51,7 +51,7 @@ pub(super) const NOTIFICATIONS: &[ConfigKey] = &[
          front takes away; all when absent",
     ),
     own("notifications.endpoints[].quinistry.ignoreactors", Texts)
-        .note("users whose events are not sent; also `quinistry:retention` and `quinistry:collection`"),
+        .note("users whose events are not sent; also `quinistry:retention`, `quinistry:collection` and `quinistry:upstream`"),
     own("notifications.endpoints[].quinistry.secret", Text)
         .secret()
         .note("signs each request as Standard Webhooks has it: `whsec_` and then 24 to 64 bytes in base64"),

@@ -18,8 +18,22 @@ use crate::{Store, StoreError};
 const ALIASES_AT_ONCE: usize = 32;
 
 impl Store {
-    /// Removes doomed subjects of one kind.
-    pub(super) fn remove_subjects(
+    /// Removes doomed subjects of one kind. Returns those that are gone, without those that another program has
+    /// written again; `None` if the lead was lost.
+    pub(super) fn remove_subjects<'a>(
+        &self,
+        context: &Context<'_>,
+        prior: &Prior,
+        kind: SubjectKind,
+        subjects: &[&'a Condemned],
+        sweep: &mut Sweep,
+    ) -> Result<Option<Vec<&'a Condemned>>, StoreError> {
+        let subjects = self.unchanged(context, prior, kind, subjects)?;
+        let progress = self.remove_unchanged(context, prior, kind, &subjects, sweep)?;
+        Ok((progress == Progress::Complete).then_some(subjects))
+    }
+
+    fn remove_unchanged(
         &self,
         context: &Context<'_>,
         prior: &Prior,
@@ -27,7 +41,6 @@ impl Store {
         subjects: &[&Condemned],
         sweep: &mut Sweep,
     ) -> Result<Progress, StoreError> {
-        let subjects = &self.unchanged(context, prior, kind, subjects)?;
         if kind == SubjectKind::Bytes && self.trash(context, prior, subjects)? == Progress::LostLead {
             return Ok(Progress::LostLead);
         }

@@ -161,10 +161,10 @@ impl Store {
             sweep.unsettled = sweep.unsettled.max(Some(until));
         }
         let removed = self.remove_subjects(context, prior, shard.kind, &subjects, sweep)?;
-        if removed == Progress::LostLead || self.settle(context, sweep) == Progress::LostLead {
+        let Some(removed) = removed.filter(|_| self.settle(context, sweep) == Progress::Complete) else {
             return Ok(None);
-        }
-        for subject in subjects {
+        };
+        for subject in removed {
             self.record_removal(shard.kind, subject, prior.epoch.number);
         }
         context.take(1);

@@ -1,6 +1,7 @@
 //! Cycles that are refused, content whose needs are unknown, and other programs.
 
-use std::time::Duration;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, SystemTime};
 
 use quinistry_oci::Digest;
 
@@ -8,7 +9,10 @@ use super::super::{manifest, name, push_blob, put, resolve_tag};
 use super::online::{GRACE, KeepTagged, NAME, Scene, has_bytes, has_link, has_revision, options, push};
 use crate::layout::collection::trashed;
 use crate::layout::{Key, RepositoryKeys, blob};
-use crate::{Cycle, DamagedManifests, GcOptions, Storage, Store, StoreError, Writers};
+use crate::{
+    Cycle, DamagedManifests, DeletedSubject, Deletion, DeletionObserver, GcOptions, Storage, Store,
+    StoreError, Writers,
+};
 
 fn run(scene: &Scene, store: &Store, options: &GcOptions) -> Result<Cycle, StoreError> {
     scene.advance(options.grace.max(GRACE));
@@ -161,6 +165,35 @@ fn where_other_programs_write_bytes_go_to_the_trash_and_come_back_when_a_link_wa
     scene.advance(Duration::from_hours(49));
     run(&scene, &store, &foreign).unwrap();
     assert!(scene.storage.bytes().head(&trashed(1, &Digest::sha256(b"other"))).unwrap().is_none());
+}
+
+#[test]
+fn what_another_program_writes_again_before_its_removal_is_not_told_as_deleted() {
+    #[derive(Debug, Default)]
+    struct Links(Mutex<Vec<Digest>>);
+    impl DeletionObserver for Links {
+        fn deleted(&self, deletion: &Deletion, _: SystemTime) {
+            if let DeletedSubject::Blob { digest, .. } = &deletion.subject {
+                self.0.lock().unwrap().push(digest.clone());
+            }
+        }
+    }
+    let foreign = GcOptions { writers: Writers::Foreign, grace: Duration::from_hours(25), ..options() };
+    let scene = Scene::new();
+    let view = scene.storage.view();
+    let store = scene.replica_on(view.clone(), |_| {});
+    let kept = push_blob(&store, NAME, b"kept").unwrap();
+    let removed = push_blob(&store, NAME, b"removed").unwrap();
+    let links = Arc::new(Links::default());
+    store.observe_deletions(links.clone());
+    run(&scene, &store, &foreign).unwrap();
+    let other = scene.storage.view();
+    let link = RepositoryKeys(&name(NAME)).layer_link(&kept);
+    let text = kept.as_str().to_owned();
+    view.before_create("/doomed/l-0", move || other.write(&[&[(link, text.as_bytes())]]).unwrap());
+    run(&scene, &store, &foreign).unwrap();
+    assert!(has_link(&store, &kept) && !has_link(&store, &removed));
+    assert_eq!(*links.0.lock().unwrap(), [removed]);
 }
 
 #[test]
