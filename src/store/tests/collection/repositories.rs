@@ -145,6 +145,27 @@ fn an_index_whose_manifests_were_removed_is_held_by_no_head() {
 }
 
 #[test]
+fn an_index_of_a_manifest_that_a_refused_push_left_behind_is_refused_with_its_name() {
+    let scene = Scene::new();
+    let store = scene.replica();
+    let child = manifest(b"layer", "child");
+    let index = index_of(&[&child]);
+    let digest = place(&store, &child);
+    let refused = put(&store, NAME, &index, &["v1"]);
+    assert!(
+        matches!(&refused, Err(StoreError::Missing(missing)) if *missing == [digest.clone()]),
+        "{refused:?}"
+    );
+    // An index of such an index, too: what the client pushes again is the manifest that it names.
+    let inner = place(&store, &index);
+    let refused = put(&store, NAME, &index_of(&[&index]), &["v2"]);
+    assert!(matches!(&refused, Err(StoreError::Missing(missing)) if *missing == [inner]), "{refused:?}");
+    assert_eq!(push(&store, b"layer", "child", &[]).unwrap(), digest);
+    put(&store, NAME, &index, &["v1"]).unwrap();
+    put(&store, NAME, &index_of(&[&index]), &["v2"]).unwrap();
+}
+
+#[test]
 fn a_manifest_that_a_refused_push_left_behind_is_held_by_no_head() {
     for has_blobs in [false, true] {
         let scene = Scene::new();
