@@ -167,6 +167,14 @@ impl Upstreams {
         let upstream = self.upstreams[repository.upstream].clone();
         Ok(Some(Box::new(Located { upstream, repository, namespace })))
     }
+
+    /// Returns the one name that a repository has here, whichever of its spellings a client uses.
+    pub(crate) fn name_of(&self, spelled: RepositoryName) -> RepositoryName {
+        match self.table.locate(&spelled) {
+            Ok(Some(repository)) => repository.name,
+            Ok(None) | Err(_) => spelled,
+        }
+    }
 }
 
 // === impl CachedUpstream ===

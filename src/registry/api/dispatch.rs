@@ -119,6 +119,7 @@ async fn call_handler(
             issuer,
             prefix: &state.0.prefix,
             has_builtin: state.0.builtin.is_some(),
+            upstreams: settings.upstreams.as_deref().filter(|_| state.0.stored.is_some()),
         };
         return Ok(Box::pin(endpoint.handle(route, request, body, settings.body, trail)).await);
     }

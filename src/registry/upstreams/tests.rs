@@ -1,5 +1,6 @@
 //! Repositories of upstreams through the router, with an upstream that answers as a script says and counts its questions.
 
+mod access;
 mod blobs;
 mod lists;
 mod manifests;
