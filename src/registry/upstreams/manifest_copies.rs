@@ -60,22 +60,12 @@ impl ManifestQuestion {
     }
 
     async fn put(&self, verified: &VerifiedManifest, tags: Vec<Tag>) -> Result<(), Error> {
-        let (digest, bytes, whole) = (verified.digest.clone(), verified.bytes.clone(), &verified.manifest);
-        // The store demands what a manifest names; here everything is fetched when a client asks for it.
-        let manifest = Manifest {
-            media_type: whole.media_type,
-            typed: whole.typed,
-            declares_type: whole.declares_type,
-            blobs: Vec::new(),
-            foreign: Vec::new(),
-            manifests: Vec::new(),
-            subject: whole.subject.clone(),
-            artifact_type: whole.artifact_type.clone(),
-            annotations: whole.annotations.clone(),
-        };
+        let (digest, bytes, manifest) =
+            (verified.digest.clone(), verified.bytes.clone(), verified.manifest.clone());
         let name = self.repository.name.clone();
         let put = move |store: &Store| {
-            store.put_manifest(&name, &bytes, &manifest, Tagged { digest: &digest, tags: &tags })
+            // What the manifest names is fetched when a client asks for it.
+            store.put_sparse_manifest(&name, &bytes, &manifest, Tagged { digest: &digest, tags: &tags })
         };
         self.stored.write_locked(&self.repository.name, put).await
     }
