@@ -9,6 +9,13 @@ use super::manifests::{ManifestAnswer, ManifestQuestion, ManifestResult};
 use super::verification::VerifiedManifest;
 use crate::api::response::error::Error;
 
+/// Permission to take a tag from another manifest.
+#[derive(Clone, Copy, Debug)]
+enum TagMove {
+    Permitted,
+    Refused,
+}
+
 /// Returns true if the store does not have a manifest, or has it damaged.
 pub(super) fn is_absence(error: &StoreError) -> bool {
     matches!(error, StoreError::ManifestUnknown | StoreError::RepositoryUnknown | StoreError::Damaged(_))
@@ -20,54 +27,88 @@ impl ManifestQuestion {
     pub(super) async fn store(&self, verified: VerifiedManifest) -> ManifestResult {
         let upstream = &self.upstream;
         let name = &self.repository.name;
-        let due = upstream.clock.now() + upstream.settings.ttl;
         upstream.known().proven_blobs.note_manifest(name, &verified.manifest);
         if !self.may_store {
             return Ok(ManifestAnswer::Unstored(Arc::new(verified)));
         }
-        let awaiting = upstream.known().tags.take_awaiting(name, &verified.digest);
-        let own = match &self.reference {
-            Reference::Tag(tag) => Some(tag.clone()),
-            Reference::Digest(_) => None,
+        let now = upstream.clock.now();
+        let own = self.tag_key();
+        let mut awaiting = upstream.known().tags.take_awaiting(name, &verified.digest, now);
+        awaiting.retain(|tag| own.as_ref().is_none_or(|(_, own)| own != tag));
+        let given = match own {
+            None => self.put_with_absent_tags(&verified, awaiting.clone()).await,
+            Some(key) => match self.put(&verified, vec![key.1.clone()], TagMove::Permitted).await {
+                // The rules of this registry keep the tag where it is.
+                Ok(()) | Err(Error::Store(StoreError::TagImmutable { .. })) => {
+                    upstream.known().tags.note_stored(key, now + upstream.settings.ttl, false);
+                    self.put_absent_tags(&verified, awaiting.clone()).await
+                }
+                Err(error) => Err(error),
+            },
         };
-        let others = awaiting.iter().filter(|tag| Some(*tag) != own.as_ref());
-        let tags: Vec<Tag> = own.iter().chain(others).cloned().collect();
-        let stored = self.put(&verified, tags).await;
-        let mut known = upstream.known();
-        match stored {
-            Ok(()) => {
-                known.tags.note_taken(name, &awaiting);
-                if let Some(key) = self.tag_key() {
-                    known.tags.note_stored(key, due, false);
-                }
-                Ok(ManifestAnswer::Stored { is_stale: false, is_fetched: true })
-            }
-            // The rules of this registry keep the tag where it is.
-            Err(Error::Store(StoreError::TagImmutable { .. })) => {
-                if let Some(key) = self.tag_key() {
-                    known.tags.note_stored(key, due, false);
-                }
+        match given {
+            Ok(given) => {
+                upstream.known().tags.note_taken(name, &awaiting, &given);
                 Ok(ManifestAnswer::Stored { is_stale: false, is_fetched: true })
             }
             Err(error) => {
-                drop(known);
-                let (upstream, repository) = (&upstream.name, name);
-                let error = WithCauses(&error);
+                let (upstream, repository, error) = (&upstream.name, name, WithCauses(&error));
                 tracing::warn!(%upstream, %repository, %error, "cannot store fetched manifest, client is served");
                 Ok(ManifestAnswer::Unstored(Arc::new(verified)))
             }
         }
     }
 
-    async fn put(&self, verified: &VerifiedManifest, tags: Vec<Tag>) -> Result<(), Error> {
+    async fn put(&self, verified: &VerifiedManifest, tags: Vec<Tag>, tag_move: TagMove) -> Result<(), Error> {
         let (digest, bytes, manifest) =
             (verified.digest.clone(), verified.bytes.clone(), verified.manifest.clone());
         let name = self.repository.name.clone();
         let put = move |store: &Store| {
+            let tagged = Tagged { digest: &digest, tags: &tags };
             // What the manifest names is fetched when a client asks for it.
-            store.put_sparse_manifest(&name, &bytes, &manifest, Tagged { digest: &digest, tags: &tags })
+            match tag_move {
+                TagMove::Permitted => store.put_sparse_manifest(&name, &bytes, &manifest, tagged),
+                TagMove::Refused => {
+                    store.put_sparse_manifest_without_overwrite(&name, &bytes, &manifest, tagged)
+                }
+            }
         };
         self.stored.write_locked(&self.repository.name, put).await
+    }
+
+    /// Stores a manifest, and gives it those of the tags that no other manifest has. Returns these.
+    async fn put_with_absent_tags(
+        &self,
+        verified: &VerifiedManifest,
+        tags: Vec<Tag>,
+    ) -> Result<Vec<Tag>, Error> {
+        let given = self.put_absent_tags(verified, tags).await?;
+        if given.is_empty() {
+            self.put(verified, Vec::new(), TagMove::Permitted).await?;
+        }
+        Ok(given)
+    }
+
+    /// Gives a manifest those of the tags that no other manifest has. Returns these. What the upstream has said about the
+    /// others may be older than what another replica has stored since.
+    async fn put_absent_tags(
+        &self,
+        verified: &VerifiedManifest,
+        mut tags: Vec<Tag>,
+    ) -> Result<Vec<Tag>, Error> {
+        while !tags.is_empty() {
+            match self.put(verified, tags.clone(), TagMove::Refused).await {
+                Err(Error::Store(StoreError::TagExists(tag) | StoreError::TagImmutable { tag, .. }))
+                    if tags.contains(&tag) =>
+                {
+                    tags.retain(|other| *other != tag);
+                }
+                // These bytes have another type here, which only the tag that was asked for changes.
+                Err(Error::Store(StoreError::TypeExists(_))) => tags.clear(),
+                done => return done.map(|()| tags),
+            }
+        }
+        Ok(tags)
     }
 
     /// Gives the tag that was asked for to a manifest that the repository has by another reference. Returns false if
@@ -88,7 +129,7 @@ impl ManifestQuestion {
         };
         let Ok(Some(verified)) = self.stored.run(read).await else { return false };
         self.upstream.known().proven_blobs.note_manifest(&self.repository.name, &verified.manifest);
-        self.put(&verified, vec![tag]).await.is_ok()
+        self.put(&verified, vec![tag], TagMove::Permitted).await.is_ok()
     }
 
     /// Removes the tag that was asked for, since the upstream does not have it any more.

@@ -26,13 +26,22 @@ pub(crate) struct KnownHead {
 
 /// Knowledge of one tag.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct TagRecord {
-    /// Headers by the upstream's last answer, of a manifest that was not stored then.
-    pub(crate) elsewhere: Option<KnownHead>,
+struct TagRecord {
+    known: KnownTag,
     /// Time until which the upstream is not asked.
-    pub(crate) due: Instant,
-    /// The upstream has not confirmed the stored manifest when it was asked last.
-    pub(crate) is_stale: bool,
+    due: Instant,
+}
+
+/// Manifest that a tag means by the upstream's last answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum KnownTag {
+    /// The stored manifest.
+    Stored {
+        /// The upstream has not confirmed the manifest when it was asked last.
+        is_stale: bool,
+    },
+    /// A manifest of these headers, while the tag was not stored.
+    Unstored(KnownHead),
 }
 
 /// Next step of a request for a tag.
@@ -74,18 +83,24 @@ impl TagRecords {
         is_head: bool,
         now: Instant,
     ) -> TagStep {
-        let record = self.records.get(key).filter(|record| now < record.due);
-        match (is_stored, record) {
-            (true, Some(record)) => TagStep::Serve { is_stale: record.is_stale },
+        match (is_stored, self.known(key, now)) {
+            (true, Some(KnownTag::Stored { is_stale })) => TagStep::Serve { is_stale: *is_stale },
+            // Another replica has stored the tag since.
+            (true, Some(KnownTag::Unstored(_))) => TagStep::Serve { is_stale: false },
             (true, None) => TagStep::Refresh,
-            (false, Some(TagRecord { elsewhere: Some(head), .. })) if is_head => TagStep::Head(head.clone()),
+            (false, Some(KnownTag::Unstored(head))) if is_head => TagStep::Head(head.clone()),
             (false, _) => TagStep::Cold,
         }
     }
 
+    /// Returns what a tag means, unless the upstream is to be asked again.
+    fn known(&self, key: &(RepositoryName, Tag), now: Instant) -> Option<&KnownTag> {
+        self.records.get(key).filter(|record| now < record.due).map(|record| &record.known)
+    }
+
     /// Notes that the stored tag is served until `due`.
     pub(crate) fn note_stored(&mut self, key: (RepositoryName, Tag), due: Instant, is_stale: bool) {
-        self.records.insert(key, TagRecord { elsewhere: None, due, is_stale }, 1);
+        self.records.insert(key, TagRecord { known: KnownTag::Stored { is_stale }, due }, 1);
     }
 
     /// Notes the headers of a tag of which nothing is stored.
@@ -97,25 +112,29 @@ impl TagRecords {
         }
         let weight = tags.len();
         self.awaiting.insert(manifest, tags, weight);
-        self.records.insert((name, tag), TagRecord { elsewhere: Some(head), due, is_stale: false }, 1);
+        self.records.insert((name, tag), TagRecord { known: KnownTag::Unstored(head), due }, 1);
     }
 
-    /// Returns the tags that mean a manifest by the upstream's answers to HEAD, and will be stored with the manifest.
-    pub(crate) fn take_awaiting(&mut self, name: &RepositoryName, digest: &Digest) -> Vec<Tag> {
+    /// Returns the tags that mean a manifest by the upstream's answers to HEAD, as far as these are not old, and will be
+    /// stored with the manifest.
+    pub(crate) fn take_awaiting(&mut self, name: &RepositoryName, digest: &Digest, now: Instant) -> Vec<Tag> {
         let tags = self.awaiting.remove(&(name.clone(), digest.clone())).unwrap_or_default();
         let means = |tag: &Tag| {
-            let record = self.records.get(&(name.clone(), tag.clone()));
-            record.and_then(|record| record.elsewhere.as_ref()).is_some_and(|head| head.digest == *digest)
+            let known = self.known(&(name.clone(), tag.clone()), now);
+            matches!(known, Some(KnownTag::Unstored(head)) if head.digest == *digest)
         };
         tags.into_iter().filter(means).collect()
     }
 
-    /// Notes that waiting tags are stored. Each is served as long as its headers were.
-    pub(crate) fn note_taken(&mut self, name: &RepositoryName, tags: &[Tag]) {
-        for tag in tags {
+    /// Notes which of the tags that have waited are stored. Each is served as long as its headers were; the others are
+    /// asked for again.
+    pub(crate) fn note_taken(&mut self, name: &RepositoryName, taken: &[Tag], stored: &[Tag]) {
+        for tag in taken {
             let key = (name.clone(), tag.clone());
-            if let Some(record) = self.records.remove(&key) {
-                self.note_stored(key, record.due, record.is_stale);
+            if let Some(record) = self.records.remove(&key)
+                && stored.contains(tag)
+            {
+                self.note_stored(key, record.due, false);
             }
         }
     }
@@ -180,11 +199,17 @@ mod tests {
         assert_eq!(records.step(&key("a"), false, true, due), TagStep::Cold);
         // The tag b means another manifest by now.
         let (name, tag) = key("a");
-        let tags = records.take_awaiting(&name, &head(b"one").digest);
+        let tags = records.take_awaiting(&name, &head(b"one").digest, now);
         assert_eq!(tags, [tag]);
-        records.note_taken(&name, &tags);
+        records.note_taken(&name, &tags, &tags);
         assert_eq!(records.step(&key("a"), true, true, now), TagStep::Serve { is_stale: false });
-        assert_eq!(records.take_awaiting(&name, &head(b"one").digest), []);
-        assert_eq!(records.take_awaiting(&name, &head(b"two").digest).len(), 2);
+        assert_eq!(records.take_awaiting(&name, &head(b"one").digest, now), []);
+        let tags = records.take_awaiting(&name, &head(b"two").digest, now);
+        assert_eq!(tags.len(), 2);
+        // Another writer has given both to other manifests.
+        records.note_taken(&name, &tags, &[]);
+        assert_eq!(records.step(&key("c"), true, true, now), TagStep::Refresh);
+        records.note_head(key("c"), head(b"two"), due);
+        assert_eq!(records.take_awaiting(&name, &head(b"two").digest, due), []);
     }
 }

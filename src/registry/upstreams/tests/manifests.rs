@@ -339,3 +339,40 @@ async fn an_immutable_tag_stays_where_it_is() {
     let answer = mirror.get(&manifest_path("latest")).await;
     assert_eq!((answer.body.clone(), answer.is_stale()), (first, false));
 }
+
+#[tokio::test]
+async fn a_tag_that_waits_for_its_manifest_moves_nothing_back() {
+    let policy = crate::TagPolicy {
+        repositories: vec!["docker.io/**".into()],
+        tags: vec!["latest".into()],
+        except: Vec::new(),
+    };
+    let immutable = std::sync::Arc::new(TagPolicies::new(&[policy], &[]).unwrap());
+    for tags in [None, Some(immutable)] {
+        let settings = Settings { tags, ..Settings::default() };
+        let mirror = Mirror::with(hub_settings(), settings, 1 << 20);
+        let (first, second) = (image(b"one"), image(b"two"));
+        let digest = tag(&mirror, &first);
+        mirror.head(&manifest_path("latest")).await;
+        // Another replica on the same storage asks later, and stores what the tag means then.
+        tag(&mirror, &second);
+        let replica = mirror.restarted();
+        assert_eq!(replica.get(&manifest_path("latest")).await.body, second);
+        let answer = mirror.get(&manifest_path(digest.as_str())).await;
+        assert_eq!((answer.status, &answer.body), (StatusCode::OK, &first));
+        mirror.upstream.fail(Outage::Away);
+        assert_eq!(mirror.restarted().get(&manifest_path("latest")).await.body, second);
+        assert_eq!(mirror.restarted().get(&manifest_path(digest.as_str())).await.body, first);
+    }
+}
+
+#[tokio::test]
+async fn a_tag_waits_for_its_manifest_as_long_as_its_headers_are_believed() {
+    let mirror = Mirror::new();
+    let digest = tag(&mirror, &image(b"one"));
+    mirror.head(&manifest_path("latest")).await;
+    mirror.pass(TTL);
+    assert_eq!(mirror.get(&manifest_path(digest.as_str())).await.status, StatusCode::OK);
+    mirror.upstream.fail(Outage::Away);
+    assert_eq!(mirror.get(&manifest_path("latest")).await.status, StatusCode::BAD_GATEWAY);
+}
