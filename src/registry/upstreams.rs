@@ -168,6 +168,16 @@ impl Upstreams {
         Ok(Some(Box::new(Located { upstream, repository, namespace })))
     }
 
+    /// Returns true if the patterns exclude a repository, of which then nothing is served.
+    pub(crate) fn excludes(&self, name: &RepositoryName) -> bool {
+        self.table.locate(name).is_ok_and(|found| found.is_some_and(|repository| !repository.is_allowed))
+    }
+
+    /// Returns true if there may be repositories that the patterns exclude.
+    pub(crate) fn exclude_names(&self) -> bool {
+        self.table.excludes_names()
+    }
+
     /// Returns the one name that a repository has here, whichever of its spellings a client uses.
     pub(crate) fn name_of(&self, spelled: RepositoryName) -> RepositoryName {
         match self.table.locate(&spelled) {
