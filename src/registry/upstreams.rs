@@ -78,7 +78,7 @@ const COLD_PATIENCE: Duration = Duration::from_secs(10);
 /// Longest wait for an answer if something is.
 const WARM_PATIENCE: Duration = Duration::from_secs(3);
 
-/// Most manifests of one upstream that are in memory at once: each may have 4 MiB.
+/// Most manifests of one upstream that are in memory at once until they are stored or sent: each may have 4 MiB.
 const MAX_CONCURRENT_MANIFESTS: usize = 8;
 
 /// Upstreams of a registry.
@@ -109,7 +109,7 @@ pub(crate) struct CachedUpstream {
     /// Counts that outlive the settings.
     counts: OnceLock<Arc<UpstreamCounts>>,
     question_permits: Semaphore,
-    manifest_permits: Semaphore,
+    manifest_permits: Arc<Semaphore>,
     known: Mutex<Known>,
     manifest_flights: Flights<ManifestFlight, ManifestResult>,
     blob_flights: Flights<(RepositoryName, Digest), Result<Option<u64>, Failure>>,
@@ -201,7 +201,7 @@ impl CachedUpstream {
             warm_patience: WARM_PATIENCE,
             counts: OnceLock::new(),
             question_permits: Semaphore::new(permits),
-            manifest_permits: Semaphore::new(permits.min(MAX_CONCURRENT_MANIFESTS)),
+            manifest_permits: Arc::new(Semaphore::new(permits.min(MAX_CONCURRENT_MANIFESTS))),
             known: Mutex::default(),
             manifest_flights: Flights::default(),
             blob_flights: Flights::default(),

@@ -1,12 +1,13 @@
 //! Copies of an upstream's manifests in the store.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use quinistry_oci::{Digest, Manifest, Reference, Tag, WithCauses};
 use quinistry_store::{DeletedSubject, Deletion, DeletionActor, Store, StoreError, Tagged};
 
 use super::manifests::{ManifestAnswer, ManifestQuestion, ManifestResult};
-use super::verification::VerifiedManifest;
+use super::verification::{HeldManifest, VerifiedManifest};
 use crate::api::response::error::Error;
 
 /// Permission to take a tag from another manifest.
@@ -22,26 +23,27 @@ pub(super) fn is_absence(error: &StoreError) -> bool {
 }
 
 impl ManifestQuestion {
-    /// Stores a fetched manifest, with the tag that was asked for and those that wait for it. A client is served also
-    /// if the store takes nothing.
-    pub(super) async fn store(&self, verified: VerifiedManifest) -> ManifestResult {
+    /// Stores a manifest, with the tag that was asked for and those that wait for it. A client is served also if the
+    /// store takes nothing.
+    pub(super) async fn store(&self, held: HeldManifest, is_fetched: bool) -> ManifestResult {
         let upstream = &self.upstream;
         let name = &self.repository.name;
+        let verified = &held.verified;
         upstream.known().proven_blobs.note_manifest(name, &verified.manifest);
         if !self.may_store {
-            return Ok(ManifestAnswer::Unstored(Arc::new(verified)));
+            return Ok(ManifestAnswer::Unstored(Arc::new(held)));
         }
         let now = upstream.clock.now();
         let own = self.tag_key();
         let mut awaiting = upstream.known().tags.take_awaiting(name, &verified.digest, now);
         awaiting.retain(|tag| own.as_ref().is_none_or(|(_, own)| own != tag));
         let given = match own {
-            None => self.put_with_absent_tags(&verified, awaiting.clone()).await,
-            Some(key) => match self.put(&verified, vec![key.1.clone()], TagMove::Permitted).await {
+            None => self.put_with_absent_tags(verified, awaiting.clone()).await,
+            Some(key) => match self.put(verified, vec![key.1.clone()], TagMove::Permitted).await {
                 // The rules of this registry keep the tag where it is.
                 Ok(()) | Err(Error::Store(StoreError::TagImmutable { .. })) => {
                     upstream.known().tags.note_stored(key, now + upstream.settings.ttl, false);
-                    self.put_absent_tags(&verified, awaiting.clone()).await
+                    self.put_absent_tags(verified, awaiting.clone()).await
                 }
                 Err(error) => Err(error),
             },
@@ -49,12 +51,12 @@ impl ManifestQuestion {
         match given {
             Ok(given) => {
                 upstream.known().tags.note_taken(name, &awaiting, &given);
-                Ok(ManifestAnswer::Stored { is_stale: false, is_fetched: true })
+                Ok(ManifestAnswer::Stored { is_stale: false, is_fetched })
             }
             Err(error) => {
                 let (upstream, repository, error) = (&upstream.name, name, WithCauses(&error));
-                tracing::warn!(%upstream, %repository, %error, "cannot store fetched manifest, client is served");
-                Ok(ManifestAnswer::Unstored(Arc::new(verified)))
+                tracing::warn!(%upstream, %repository, %error, "cannot store manifest, client is served");
+                Ok(ManifestAnswer::Unstored(Arc::new(held)))
             }
         }
     }
@@ -111,14 +113,11 @@ impl ManifestQuestion {
         Ok(tags)
     }
 
-    /// Gives the tag that was asked for to a manifest that the repository has by another reference. Returns false if
-    /// the repository does not have the manifest, or the tag cannot be written.
-    pub(super) async fn tag_stored(&self, digest: &Digest) -> bool {
-        let Some((name, tag)) = self.tag_key().filter(|_| self.may_store) else { return false };
-        let reference = Reference::Digest(digest.clone());
-        if !self.stored_digest(&reference).await.is_ok_and(|found| found.is_some()) {
-            return false;
-        }
+    /// Returns a manifest that the repository has by another reference than the tag that was asked for.
+    pub(super) async fn stored_copy(&self, digest: &Digest, patience: Duration) -> Option<HeldManifest> {
+        let (name, reference) = (self.repository.name.clone(), Reference::Digest(digest.clone()));
+        self.stored_digest(&reference).await.ok().flatten()?;
+        let permit = self.manifest_permit(patience).await.ok()?;
         let read = move |store: &Store| {
             let stored = store.manifest(&name, &reference)?;
             let bytes = stored.content.to_bytes();
@@ -127,9 +126,8 @@ impl ManifestQuestion {
                 Some(VerifiedManifest { digest: stored.digest, bytes, manifest })
             }))
         };
-        let Ok(Some(verified)) = self.stored.run(read).await else { return false };
-        self.upstream.known().proven_blobs.note_manifest(&self.repository.name, &verified.manifest);
-        self.put(&verified, vec![tag], TagMove::Permitted).await.is_ok()
+        let verified = self.stored.run(read).await.ok().flatten()?;
+        Some(HeldManifest { verified, _permit: permit })
     }
 
     /// Removes the tag that was asked for, since the upstream does not have it any more.

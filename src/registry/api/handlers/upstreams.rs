@@ -92,10 +92,12 @@ impl UpstreamRequest<'_> {
             ManifestAnswer::Head(head) => {
                 ServedContent::manifest_head(&head.digest, head.media_type, head.length).respond(request)?
             }
-            ManifestAnswer::Unstored(fetched) => {
+            // Counted by the upstream until the budget of responses counts it.
+            ManifestAnswer::Unstored(held) => {
+                let fetched = &held.verified;
                 let content: Content = [fetched.bytes.clone()].into();
                 let served = ServedContent::manifest(&fetched.digest, fetched.manifest.media_type, &content);
-                send(&served, request).await?
+                send(&served.unstored(), request).await?
             }
         };
         Ok(self.sent(response, counts))
