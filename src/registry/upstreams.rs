@@ -145,6 +145,23 @@ impl Upstreams {
         Ok(Self { table, upstreams: cached.collect::<Result<_, E>>()? })
     }
 
+    /// Takes over what the former upstreams know of content, each from the one whose settings are the same. What they do
+    /// not have, and lists, are asked for again.
+    pub(crate) fn inherit(&self, former: &Self) {
+        for upstream in &self.upstreams {
+            let is_former = |other: &&Arc<CachedUpstream>| other.settings == upstream.settings;
+            // Settings that change elsewhere keep the upstreams themselves.
+            let Some(former) =
+                former.upstreams.iter().find(is_former).filter(|other| !Arc::ptr_eq(other, upstream))
+            else {
+                continue;
+            };
+            let Known { tags, proven_blobs, sent_blobs, .. } = std::mem::take(&mut *former.known());
+            let mut known = upstream.known();
+            (known.tags, known.proven_blobs, known.sent_blobs) = (tags, proven_blobs, sent_blobs);
+        }
+    }
+
     /// Has metrics of these upstreams from the start, so that no first count is lost.
     pub(crate) fn register(&self, stored: &LimitedStore) {
         for upstream in &self.upstreams {

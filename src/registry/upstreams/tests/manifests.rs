@@ -442,3 +442,26 @@ async fn a_manifest_takes_its_place_in_memory_until_it_is_stored() {
     assert_eq!(first.body, bytes);
     assert_eq!(mirror.get("/v2/docker.io/library/other/manifests/latest").await.body, bytes);
 }
+
+#[tokio::test]
+async fn a_reload_keeps_the_ages_of_tags_and_forgets_what_was_absent() {
+    let (mut mirror, bytes, _) = warm(Mirror::new()).await;
+    mirror.get(&manifest_path("absent")).await;
+    mirror.upstream.asked();
+    mirror.reload(hub_settings());
+    // Settings that change elsewhere reload no upstream.
+    let current = Settings::clone(&mirror.state.0.settings.current());
+    mirror.state.replace_settings(Settings { delete: false, ..current });
+    assert_eq!(mirror.get(&manifest_path("latest")).await.body, bytes);
+    assert_eq!(mirror.upstream.asked(), [""; 0]);
+    mirror.get(&manifest_path("absent")).await;
+    assert_eq!(mirror.upstream.asked(), ["GET library/app:absent"]);
+    mirror.pass(TTL);
+    mirror.get(&manifest_path("latest")).await;
+    assert_eq!(mirror.upstream.asked(), ["HEAD library/app:latest"]);
+    // Another upstream may mean another manifest by the tag.
+    let other = UpstreamSettings { remote_url: "https://mirror.example".parse().unwrap(), ..hub_settings() };
+    mirror.reload(other);
+    mirror.get(&manifest_path("latest")).await;
+    assert_eq!(mirror.upstream.asked(), ["HEAD library/app:latest"]);
+}
