@@ -47,6 +47,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use quinistry_fetch::Upstream;
+use quinistry_fetch::hops::MAX_HOPS;
 use quinistry_oci::{Descriptor, Digest, RepositoryName, Tag};
 use tokio::sync::Semaphore;
 
@@ -234,6 +235,19 @@ impl CachedUpstream {
 
     fn known(&self) -> MutexGuard<'_, Known> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Warns that a request has passed too many caches, once while the program runs.
+    pub(crate) fn warn_of_circle(&self, stored: &LimitedStore, repository: &RepositoryName) {
+        if self.counts(stored).is_first_circle() {
+            let upstream = &self.name;
+            tracing::warn!(
+                %upstream,
+                %repository,
+                caches = MAX_HOPS,
+                "request has passed too many caches, which are each other's upstream; request refused"
+            );
+        }
     }
 
     /// Forgets what is known of a repository, since a client has deleted stored content of it.

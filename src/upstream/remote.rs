@@ -3,7 +3,7 @@
 use quinistry_fetch::hops;
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use quinistry_fetch::{ManifestHead, Source, SourceError, Told, Upstream, UpstreamManifest};
@@ -41,7 +41,6 @@ pub(crate) struct Inner {
     /// True once the upstream has asked for credentials without a token server.
     pub(crate) wants_basic: AtomicBool,
     pub(crate) connections: Connections,
-    has_warned_of_hops: AtomicBool,
 }
 
 // === impl Remote ===
@@ -71,7 +70,6 @@ impl Remote {
             tokens: Tokens::default(),
             wants_basic: AtomicBool::new(false),
             connections: Connections::new(options.max_connections),
-            has_warned_of_hops: AtomicBool::new(false),
         };
         Ok(Self { inner: Arc::new(inner) })
     }
@@ -102,9 +100,6 @@ impl Inner {
         hops: u32,
     ) -> Result<Question, SourceError> {
         let Some(hops) = hops::next(hops) else {
-            if !self.has_warned_of_hops.swap(true, Ordering::Relaxed) {
-                tracing::warn!(upstream = %self.name, "request has passed too many caches, not asking upstream");
-            }
             return Err(SourceError::Unavailable(Box::new(AskError::Hops)));
         };
         let scope = format!("repository:{repository}:pull");

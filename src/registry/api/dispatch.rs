@@ -183,6 +183,7 @@ async fn call_handler(
                 let hops = hops_of(request);
                 if hops >= MAX_HOPS {
                     // Before any question, whose failure would count against the upstream.
+                    located.upstream.warn_of_circle(stored, &located.repository.name);
                     return Err(Error::TooManyHops);
                 }
                 Box::pin(hops::with_hops(hops, asked.read(route))).await?

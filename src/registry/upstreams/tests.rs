@@ -2,6 +2,7 @@
 
 mod access;
 mod blobs;
+mod circles;
 mod lists;
 mod manifests;
 mod names;
