@@ -4,11 +4,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use quinistry_oci::{Digest, Manifest, Reference, Tag, WithCauses};
-use quinistry_store::{DeletedSubject, Deletion, DeletionActor, Store, StoreError, Tagged};
+use quinistry_store::{DeletedSubject, Deletion, DeletionActor, Store, StoreError, StoredManifest, Tagged};
 
 use super::manifests::{ManifestAnswer, ManifestQuestion, ManifestResult};
 use super::verification::{HeldManifest, VerifiedManifest};
 use crate::api::response::error::Error;
+use crate::run_blocking;
 
 /// Permission to take a tag from another manifest.
 #[derive(Clone, Copy, Debug)]
@@ -29,7 +30,7 @@ impl ManifestQuestion {
         let upstream = &self.upstream;
         let name = &self.repository.name;
         let verified = &held.verified;
-        upstream.known().proven_blobs.note_manifest(name, &verified.manifest);
+        upstream.known().proven_blobs.note_manifest(name, &verified.digest, &verified.manifest);
         if !self.may_store {
             return Ok(ManifestAnswer::Unstored(Arc::new(held)));
         }
@@ -128,6 +129,22 @@ impl ManifestQuestion {
         };
         let verified = self.stored.run(read).await.ok().flatten()?;
         Some(HeldManifest { verified, _permit: permit })
+    }
+
+    /// Notes which blobs a stored manifest names, if that is forgotten, as it is after a restart: the blobs that no client
+    /// has asked for yet are then fetched without another question.
+    pub(super) async fn note_blobs(&self) {
+        let name = &self.repository.name;
+        // A manifest that was looked up a moment before is in the caches.
+        let Some(stored) = self.stored.store.cached_manifest(name, &self.reference) else { return };
+        if self.upstream.known().proven_blobs.has_manifest(name, &stored.digest) {
+            return;
+        }
+        let StoredManifest { digest, media_type, content } = stored;
+        let parse = move || Manifest::parse(&content.to_bytes().ok()?, Some(media_type)).ok();
+        if let Some(manifest) = run_blocking(parse).await {
+            self.upstream.known().proven_blobs.note_manifest(name, &digest, &manifest);
+        }
     }
 
     /// Removes the tag that was asked for, since the upstream does not have it any more.

@@ -84,6 +84,15 @@ impl CachedUpstream {
             reference: reference.clone(),
             may_store,
         };
+        let answer = self.answer(&question, is_head).await?;
+        if !is_head && matches!(answer, ManifestAnswer::Stored { is_fetched: false, .. }) {
+            question.note_blobs().await;
+        }
+        Ok(answer)
+    }
+
+    async fn answer(&self, question: &ManifestQuestion, is_head: bool) -> Result<ManifestAnswer, Error> {
+        let ManifestQuestion { stored, repository, reference, .. } = question;
         let found = question.stored_digest(reference).await?;
         let kind = match question.step(found.as_ref(), is_head) {
             TagStep::Serve { is_stale } => {
@@ -98,8 +107,9 @@ impl CachedUpstream {
             return Err(Error::ManifestUnknown);
         }
         let flight = ManifestFlight { name: repository.name.clone(), reference: reference.clone(), kind };
+        let task = question.clone();
         let (result, is_joined) =
-            self.manifest_flights.join(flight, || async move { question.carry_out(kind).await }).await;
+            self.manifest_flights.join(flight, || async move { task.carry_out(kind).await }).await;
         if is_joined {
             self.counts(stored).coalesced.increment();
         }
