@@ -82,6 +82,9 @@ const WARM_PATIENCE: Duration = Duration::from_secs(3);
 /// Most manifests of one upstream that are in memory at once until they are stored or sent: each may have 4 MiB.
 const MAX_CONCURRENT_MANIFESTS: usize = 8;
 
+/// Most lists of one upstream that are received at once: a page may have 16 MiB.
+const MAX_CONCURRENT_LISTS: usize = 4;
+
 /// Upstreams of a registry.
 #[derive(Debug)]
 pub struct Upstreams {
@@ -111,6 +114,7 @@ pub(crate) struct CachedUpstream {
     counts: OnceLock<Arc<UpstreamCounts>>,
     question_permits: Semaphore,
     manifest_permits: Arc<Semaphore>,
+    list_permits: Semaphore,
     known: Mutex<Known>,
     manifest_flights: Flights<ManifestFlight, ManifestResult>,
     blob_flights: Flights<(RepositoryName, Digest), Result<Option<u64>, Failure>>,
@@ -220,6 +224,7 @@ impl CachedUpstream {
             counts: OnceLock::new(),
             question_permits: Semaphore::new(permits),
             manifest_permits: Arc::new(Semaphore::new(permits.min(MAX_CONCURRENT_MANIFESTS))),
+            list_permits: Semaphore::new(permits.min(MAX_CONCURRENT_LISTS)),
             known: Mutex::default(),
             manifest_flights: Flights::default(),
             blob_flights: Flights::default(),

@@ -51,7 +51,7 @@ impl Inner {
         if headers.length.is_some_and(|length| length != bytes.len() as u64) {
             return Err(invalid("a manifest of another length than its Content-Length"));
         }
-        answer::check_manifest(&bytes)?;
+        body::parse(bytes.clone(), answer::check_manifest).await?;
         Ok(UpstreamManifest { headers, bytes })
     }
 
