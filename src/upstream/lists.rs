@@ -71,7 +71,7 @@ impl Inner {
         let mut url = self.trust.url(&format!("{repository}/tags/list"));
         let plain = url.clone();
         url.set_query(Some(&format!("n={}", limit.clamp(1, PAGE_ENTRIES))));
-        let question = self.question(Method::GET, url, repository, hops::current())?;
+        let question = Self::question(Method::GET, url, repository, hops::current())?;
         let _connection = self.connections.for_question().await;
         let mut pages = Pages::new(question);
         let mut tags = Vec::new();
@@ -113,7 +113,7 @@ impl Inner {
         subject: &Digest,
     ) -> Result<Option<Vec<Descriptor>>, SourceError> {
         let url = self.trust.url(&format!("{repository}/referrers/{subject}"));
-        let mut question = self.question(Method::GET, url, repository, hops::current())?;
+        let mut question = Self::question(Method::GET, url, repository, hops::current())?;
         question.accept = Some(HeaderValue::from_static(media_type::OCI_INDEX));
         let _connection = self.connections.for_question().await;
         let mut pages = Pages::new(question);

@@ -62,7 +62,7 @@ impl Inner {
         reference: &Reference,
     ) -> Result<Question, SourceError> {
         let url = self.trust.url(&format!("{repository}/manifests/{reference}"));
-        let mut question = self.question(method, url, repository, hops::current())?;
+        let mut question = Self::question(method, url, repository, hops::current())?;
         question.accept = Some(HeaderValue::from_static(ACCEPTED_TYPES));
         Ok(question)
     }

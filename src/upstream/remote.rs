@@ -93,7 +93,6 @@ impl Inner {
     /// Creates a question about a repository, on behalf of a request that has passed `hops` caches. Fails if these are
     /// too many.
     pub(crate) fn question(
-        &self,
         method: Method,
         url: Url,
         repository: &RepositoryName,

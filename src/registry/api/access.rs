@@ -119,7 +119,8 @@ pub(crate) fn permits_mount(
         // The search would find the content of excluded names, too.
         None => upstreams.exclude_names(),
     };
-    !(has_builtin && source.is_some_and(Builtin::is_builtin)) && !upstreams.is_some_and(is_excluded)
+    let is_hidden = has_builtin && source.is_some_and(Builtin::is_builtin);
+    !is_hidden && !upstreams.is_some_and(is_excluded)
 }
 
 #[cfg(test)]
