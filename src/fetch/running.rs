@@ -8,15 +8,17 @@ use quinistry_oci::{Digest, RepositoryName};
 use tokio::sync::{Notify, watch};
 
 use crate::fetches::Request;
+use crate::hops::{self, MAX_HOPS};
 use crate::progress::Progress;
 
 /// Fetches that run. Clones share them.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct RunningFetches(Arc<Mutex<HashMap<FetchKey, Running>>>);
 
-/// Content, source and claimed length of a fetch. Requests that differ in one of them share no fetch: a source is not
-/// trusted with what another one sends, and a wrong claim fails alone.
-pub(crate) type FetchKey = (Digest, Arc<str>, Option<u64>);
+/// Content, source and claimed length of a fetch, and the number of caches that its first request has passed. Requests
+/// that differ in one of the first three share no fetch: a source is not trusted with what another one sends, and a wrong
+/// claim fails alone. Nor does a request join a fetch of fewer caches, which may wait for it in a circle of caches.
+pub(crate) type FetchKey = (Digest, Arc<str>, Option<u64>, u32);
 
 #[derive(Debug)]
 struct Running {
@@ -35,6 +37,8 @@ pub(crate) struct Fetch {
     pub(crate) source: Arc<str>,
     /// Length that the first request has claimed.
     pub(crate) claimed: Option<u64>,
+    /// Number of caches that the first request has passed.
+    pub(crate) hops: u32,
     pub(crate) progress: watch::Sender<Progress>,
     /// Wakes the task when the last client has left.
     pub(crate) left: Notify,
@@ -56,8 +60,12 @@ impl RunningFetches {
     /// `None` if the fetch is of other repositories, and nothing shows that this one has the blob.
     pub(crate) fn join(&self, request: &Request, source: &Arc<str>) -> Option<(Seat, bool)> {
         let Request { digest, repository, is_proven, length, .. } = request;
+        let hops = hops::current();
+        let key = |hops| (digest.clone(), source.clone(), *length, hops);
         let mut fetches = self.lock();
-        let entry = fetches.entry((digest.clone(), source.clone(), *length));
+        let joinable = (hops..=MAX_HOPS).map(key).find(|key| fetches.contains_key(key));
+        let hops = joinable.as_ref().map_or(hops, |(.., hops)| *hops);
+        let entry = fetches.entry(joinable.unwrap_or_else(|| key(hops)));
         if let Entry::Occupied(running) = &entry
             && !is_proven
             && !running.get().repositories.contains(repository)
@@ -70,6 +78,7 @@ impl RunningFetches {
                 digest: digest.clone(),
                 source: source.clone(),
                 claimed: *length,
+                hops,
                 progress: watch::Sender::new(Progress::Opening),
                 left: Notify::new(),
             };
@@ -118,7 +127,7 @@ impl RunningFetches {
 
 impl Fetch {
     fn key(&self) -> FetchKey {
-        (self.digest.clone(), self.source.clone(), self.claimed)
+        (self.digest.clone(), self.source.clone(), self.claimed, self.hops)
     }
 }
 

@@ -270,14 +270,17 @@ impl State {
 }
 
 impl Inner {
-    /// Gives the store the rules of the current settings, as far as these differ from the former ones, and has the
-    /// metrics of their upstreams.
+    /// Gives the store the rules of the current settings, as far as these differ from the former ones, and their
+    /// upstreams metrics and what the former ones know.
     fn limit_store(&self, former: Option<&Settings>) {
         let Some(stored) = &self.stored else { return };
         let store = &stored.store;
         let current = self.settings.current();
         if let Some(upstreams) = &current.upstreams {
             upstreams.register(stored);
+            if let Some(former) = former.and_then(|former| former.upstreams.as_ref()) {
+                upstreams.inherit(former);
+            }
         }
         store.set_tag_rules(current.tags.clone().map(|tags| tags as _));
         // Other quotas mean that the usage is found again.

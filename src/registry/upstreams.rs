@@ -47,6 +47,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use quinistry_fetch::Upstream;
+use quinistry_fetch::hops::MAX_HOPS;
 use quinistry_oci::{Descriptor, Digest, RepositoryName, Tag};
 use tokio::sync::Semaphore;
 
@@ -78,8 +79,11 @@ const COLD_PATIENCE: Duration = Duration::from_secs(10);
 /// Longest wait for an answer if something is.
 const WARM_PATIENCE: Duration = Duration::from_secs(3);
 
-/// Most manifests of one upstream that are in memory at once: each may have 4 MiB.
+/// Most manifests of one upstream that are in memory at once until they are stored or sent: each may have 4 MiB.
 const MAX_CONCURRENT_MANIFESTS: usize = 8;
+
+/// Most lists of one upstream that are received at once: a page may have 16 MiB.
+const MAX_CONCURRENT_LISTS: usize = 4;
 
 /// Upstreams of a registry.
 #[derive(Debug)]
@@ -109,7 +113,8 @@ pub(crate) struct CachedUpstream {
     /// Counts that outlive the settings.
     counts: OnceLock<Arc<UpstreamCounts>>,
     question_permits: Semaphore,
-    manifest_permits: Semaphore,
+    manifest_permits: Arc<Semaphore>,
+    list_permits: Semaphore,
     known: Mutex<Known>,
     manifest_flights: Flights<ManifestFlight, ManifestResult>,
     blob_flights: Flights<(RepositoryName, Digest), Result<Option<u64>, Failure>>,
@@ -145,6 +150,23 @@ impl Upstreams {
         Ok(Self { table, upstreams: cached.collect::<Result<_, E>>()? })
     }
 
+    /// Takes over what the former upstreams know of content, each from the one whose settings are the same. What they do
+    /// not have, and lists, are asked for again.
+    pub(crate) fn inherit(&self, former: &Self) {
+        for upstream in &self.upstreams {
+            let is_former = |other: &&Arc<CachedUpstream>| other.settings == upstream.settings;
+            // Settings that change elsewhere keep the upstreams themselves.
+            let Some(former) =
+                former.upstreams.iter().find(is_former).filter(|other| !Arc::ptr_eq(other, upstream))
+            else {
+                continue;
+            };
+            let Known { tags, proven_blobs, sent_blobs, .. } = std::mem::take(&mut *former.known());
+            let mut known = upstream.known();
+            (known.tags, known.proven_blobs, known.sent_blobs) = (tags, proven_blobs, sent_blobs);
+        }
+    }
+
     /// Has metrics of these upstreams from the start, so that no first count is lost.
     pub(crate) fn register(&self, stored: &LimitedStore) {
         for upstream in &self.upstreams {
@@ -167,6 +189,24 @@ impl Upstreams {
         let upstream = self.upstreams[repository.upstream].clone();
         Ok(Some(Box::new(Located { upstream, repository, namespace })))
     }
+
+    /// Returns true if the patterns exclude a repository, of which then nothing is served.
+    pub(crate) fn excludes(&self, name: &RepositoryName) -> bool {
+        self.table.locate(name).is_ok_and(|found| found.is_some_and(|repository| !repository.is_allowed))
+    }
+
+    /// Returns true if there may be repositories that the patterns exclude.
+    pub(crate) fn exclude_names(&self) -> bool {
+        self.table.excludes_names()
+    }
+
+    /// Returns the one name that a repository has here, whichever of its spellings a client uses.
+    pub(crate) fn name_of(&self, spelled: RepositoryName) -> RepositoryName {
+        match self.table.locate(&spelled) {
+            Ok(Some(repository)) => repository.name,
+            Ok(None) | Err(_) => spelled,
+        }
+    }
 }
 
 // === impl CachedUpstream ===
@@ -183,7 +223,8 @@ impl CachedUpstream {
             warm_patience: WARM_PATIENCE,
             counts: OnceLock::new(),
             question_permits: Semaphore::new(permits),
-            manifest_permits: Semaphore::new(permits.min(MAX_CONCURRENT_MANIFESTS)),
+            manifest_permits: Arc::new(Semaphore::new(permits.min(MAX_CONCURRENT_MANIFESTS))),
+            list_permits: Semaphore::new(permits.min(MAX_CONCURRENT_LISTS)),
             known: Mutex::default(),
             manifest_flights: Flights::default(),
             blob_flights: Flights::default(),
@@ -199,6 +240,19 @@ impl CachedUpstream {
 
     fn known(&self) -> MutexGuard<'_, Known> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Warns that a request has passed too many caches, once while the program runs.
+    pub(crate) fn warn_of_circle(&self, stored: &LimitedStore, repository: &RepositoryName) {
+        if self.counts(stored).is_first_circle() {
+            let upstream = &self.name;
+            tracing::warn!(
+                %upstream,
+                %repository,
+                caches = MAX_HOPS,
+                "request has passed too many caches, which are each other's upstream; request refused"
+            );
+        }
     }
 
     /// Forgets what is known of a repository, since a client has deleted stored content of it.

@@ -41,7 +41,7 @@ impl Source for RemoteBlobs {
         Box::pin(async move {
             let remote = &self.remote;
             let url = remote.trust.url(&format!("{}/blobs/{}", self.repository, wanted.digest));
-            let mut question = remote.question(Method::GET, url, &self.repository, self.hops)?;
+            let mut question = Inner::question(Method::GET, url, &self.repository, self.hops)?;
             question.part = match wanted.validator {
                 Some(validator) if wanted.from > 0 => Some(Part { from: wanted.from, validator }),
                 _ => None,
@@ -66,7 +66,7 @@ impl Inner {
         digest: &Digest,
     ) -> Result<Option<u64>, SourceError> {
         let url = self.trust.url(&format!("{repository}/blobs/{digest}"));
-        let question = self.question(Method::HEAD, url, repository, hops::current())?;
+        let question = Self::question(Method::HEAD, url, repository, hops::current())?;
         let _connection = self.connections.for_question().await;
         let reply = self.ask(&question).await?.expect_ok()?;
         answer::refuse_encoding(reply.response.headers())?;

@@ -15,6 +15,9 @@ use crate::transport::host_of;
 /// Length of the longest piece of a stream.
 const MAX_PIECE_BYTES: usize = 64 * 1024;
 
+/// Longest body that is parsed on the event loop, in bytes.
+const MAX_INLINE_PARSE_BYTES: usize = 16 * 1024;
+
 /// Answer that is streamed.
 struct Streamed {
     response: Response,
@@ -41,6 +44,18 @@ pub(crate) async fn read(mut response: Response, limit: u64) -> Result<Bytes, So
             }
         }
     }
+}
+
+/// Parses a body; a long one on a thread that may block, since megabytes of JSON take a while.
+pub(crate) async fn parse<T: Send + 'static>(
+    body: Bytes,
+    parse: impl FnOnce(&[u8]) -> Result<T, SourceError> + Send + 'static,
+) -> Result<T, SourceError> {
+    if body.len() <= MAX_INLINE_PARSE_BYTES {
+        return parse(&body);
+    }
+    let parsed = tokio::task::spawn_blocking(move || parse(&body)).await;
+    parsed.unwrap_or_else(|_| Err(invalid("a body that cannot be parsed")))
 }
 
 /// Returns the body as a stream. `part` is the number of bytes behind which the answer
@@ -75,5 +90,22 @@ impl Streamed {
         }
         let length = self.pending.len().min(MAX_PIECE_BYTES);
         Some(Ok(self.pending.split_to(length)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::thread;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn long_bodies_are_parsed_beside_the_event_loop() {
+        let event_loop = thread::current().id();
+        let is_inline = |body: &[u8]| Ok((thread::current().id(), body.len()));
+        for (length, stays) in [(MAX_INLINE_PARSE_BYTES, true), (MAX_INLINE_PARSE_BYTES + 1, false)] {
+            let (thread, seen) = parse(vec![0; length].into(), is_inline).await.unwrap();
+            assert_eq!((thread == event_loop, seen), (stays, length));
+        }
     }
 }

@@ -48,6 +48,19 @@ struct Pages {
     bytes_left: u64,
 }
 
+fn tags_of_page(body: &[u8]) -> Result<Vec<Tag>, SourceError> {
+    let page: TagsPage =
+        serde_json::from_slice(body).map_err(|_| invalid("a list of tags that is not JSON"))?;
+    // No client can ask for a tag that is none.
+    Ok(page.tags.unwrap_or_default().iter().filter_map(|tag| tag.parse().ok()).collect())
+}
+
+fn referrers_of_page(body: &[u8]) -> Result<Vec<Descriptor>, SourceError> {
+    let page: ReferrersPage =
+        serde_json::from_slice(body).map_err(|_| invalid("a list of referrers that is no index"))?;
+    Ok(page.manifests.unwrap_or_default())
+}
+
 impl Inner {
     pub(crate) async fn tags(
         &self,
@@ -57,7 +70,7 @@ impl Inner {
         let mut url = self.trust.url(&format!("{repository}/tags/list"));
         let plain = url.clone();
         url.set_query(Some(&format!("n={}", limit.clamp(1, PAGE_ENTRIES))));
-        let question = self.question(Method::GET, url, repository, hops::current())?;
+        let question = Self::question(Method::GET, url, repository, hops::current())?;
         let _connection = self.connections.for_question().await;
         let mut pages = Pages::new(question);
         let mut tags = Vec::new();
@@ -69,10 +82,7 @@ impl Inner {
         }
         loop {
             let (next, body) = pages.read(reply.expect_ok()?).await?;
-            let page: TagsPage =
-                serde_json::from_slice(&body).map_err(|_| invalid("a list of tags that is not JSON"))?;
-            // No client can ask for a tag that is none.
-            tags.extend(page.tags.unwrap_or_default().iter().filter_map(|tag| tag.parse::<Tag>().ok()));
+            tags.extend(body::parse(body, tags_of_page).await?);
             tags.truncate(limit);
             match next {
                 Some(next) if tags.len() < limit => pages.turn(next)?,
@@ -102,7 +112,7 @@ impl Inner {
         subject: &Digest,
     ) -> Result<Option<Vec<Descriptor>>, SourceError> {
         let url = self.trust.url(&format!("{repository}/referrers/{subject}"));
-        let mut question = self.question(Method::GET, url, repository, hops::current())?;
+        let mut question = Self::question(Method::GET, url, repository, hops::current())?;
         question.accept = Some(HeaderValue::from_static(media_type::OCI_INDEX));
         let _connection = self.connections.for_question().await;
         let mut pages = Pages::new(question);
@@ -126,9 +136,7 @@ impl Inner {
                 };
             }
             let (next, body) = pages.read(reply).await?;
-            let page: ReferrersPage =
-                serde_json::from_slice(&body).map_err(|_| invalid("a list of referrers that is no index"))?;
-            found.extend(page.manifests.unwrap_or_default());
+            found.extend(body::parse(body, referrers_of_page).await?);
             found.truncate(MAX_REFERRERS);
             match next {
                 Some(next) if found.len() < MAX_REFERRERS => pages.turn(next)?,
@@ -152,8 +160,7 @@ impl Inner {
             Err(SourceError::NotFound) => return Ok(Vec::new()),
             list => list?,
         };
-        let page = serde_json::from_slice::<ReferrersPage>(&list.bytes);
-        let mut found = page.ok().and_then(|page| page.manifests).unwrap_or_default();
+        let mut found = body::parse(list.bytes, referrers_of_page).await.unwrap_or_default();
         found.truncate(MAX_REFERRERS);
         Ok(found)
     }

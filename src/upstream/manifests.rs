@@ -50,7 +50,7 @@ impl Inner {
         if headers.length.is_some_and(|length| length != bytes.len() as u64) {
             return Err(invalid("a manifest of another length than its Content-Length"));
         }
-        answer::check_manifest(&bytes)?;
+        body::parse(bytes.clone(), answer::check_manifest).await?;
         Ok(UpstreamManifest { headers, bytes })
     }
 
@@ -61,7 +61,7 @@ impl Inner {
         reference: &Reference,
     ) -> Result<Question, SourceError> {
         let url = self.trust.url(&format!("{repository}/manifests/{reference}"));
-        let mut question = self.question(method, url, repository, hops::current())?;
+        let mut question = Self::question(method, url, repository, hops::current())?;
         question.accept = Some(HeaderValue::from_static(ACCEPTED_TYPES));
         Ok(question)
     }

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use quinistry_fetch::{ManifestHead, Source, SourceError, Told, Upstream, UpstreamManifest, hops};
@@ -40,7 +40,6 @@ pub(crate) struct Inner {
     /// True once the upstream has asked for credentials without a token server.
     pub(crate) wants_basic: AtomicBool,
     pub(crate) connections: Connections,
-    has_warned_of_hops: AtomicBool,
 }
 
 // === impl Remote ===
@@ -70,7 +69,6 @@ impl Remote {
             tokens: Tokens::default(),
             wants_basic: AtomicBool::new(false),
             connections: Connections::new(options.max_connections),
-            has_warned_of_hops: AtomicBool::new(false),
         };
         Ok(Self { inner: Arc::new(inner) })
     }
@@ -94,16 +92,12 @@ impl Inner {
     /// Creates a question about a repository, on behalf of a request that has passed `hops` caches. Fails if these are
     /// too many.
     pub(crate) fn question(
-        &self,
         method: Method,
         url: Url,
         repository: &RepositoryName,
         hops: u32,
     ) -> Result<Question, SourceError> {
         let Some(hops) = hops::next(hops) else {
-            if !self.has_warned_of_hops.swap(true, Ordering::Relaxed) {
-                tracing::warn!(upstream = %self.name, "request has passed too many caches, not asking upstream");
-            }
             return Err(SourceError::Unavailable(Box::new(AskError::Hops)));
         };
         let scope = format!("repository:{repository}:pull");

@@ -1,4 +1,4 @@
-//! Engines pull images of another registry, a distribution 3.1.2, through this one: at first, while the other one is away,
+//! Clients pull images of another registry, a distribution 3.1.2, through this one: at first, while the other one is away,
 //! and after this one was restarted in the meantime.
 
 use std::fs;
@@ -172,4 +172,73 @@ fn crane_pulls_through_an_upstream_and_pushes_beside_it() {
         !refused.status.success() && complaint.contains("repositories of an upstream are read-only"),
         "{complaint}"
     );
+}
+
+/// Registries between this one and the other one: port and port of the next.
+const CHAIN: [(&str, u16, u16); 2] = [("second", 5002, 5003), ("third", 5003, 5001)];
+
+#[test]
+fn crane_pulls_through_three_registries_in_a_row() {
+    let crane = built("crane", "0.22.1");
+    if lacks(&[distribution(), crane]) {
+        return;
+    }
+    let machine = Machine::start();
+    for (name, port, next) in CHAIN {
+        let text =
+            format!("{OURS}{PROXY}").replace("5000", &port.to_string()).replace("5001", &next.to_string());
+        let text = text.replace("{folder}/ours", &machine.path(name));
+        let file = machine.path(&format!("{name}.yml"));
+        fs::write(&file, text).unwrap();
+        machine.background(name, &[QUINISTRY, "serve", &file]);
+        machine.await_registry(port);
+    }
+    serve(&machine, &PREFIXED.replace("5001", "5002"));
+    let through = format!("{HOST}/docker.io/library/thing:1");
+    let pull = || {
+        machine.run(crane, &["pull", &through, &machine.path("image.tar")]);
+        assert_eq!(machine.run(crane, &["digest", &through]).trim(), own_digest("tar"));
+    };
+    pull();
+    // Each registry has the image from then on.
+    for name in ["upstream", "third", "second"] {
+        machine.stop(name);
+        pull();
+    }
+    machine.stop("ours");
+    start_ours(&machine);
+    pull();
+}
+
+#[test]
+fn oras_finds_referrers_through_an_upstream() {
+    let oras = built("oras", "1.3.6");
+    if lacks(&[distribution(), oras]) {
+        return;
+    }
+    let machine = Machine::start();
+    serve(&machine, PREFIXED);
+    let note = machine.path("note.txt");
+    fs::write(&note, "reviewed").unwrap();
+    let attach =
+        ["attach", "--plain-http", "--disable-path-validation", "--artifact-type", "application/x.note"];
+    let file = format!("{note}:text/plain");
+    machine.run(oras, &[&attach[..], &["localhost:5001/library/thing:1", &file]].concat());
+    let subject = format!("{HOST}/docker.io/library/thing:1");
+    let discover = || {
+        let found = machine.run(oras, &["discover", "--plain-http", "--format", "json", &subject]);
+        let found: serde_json::Value = serde_json::from_str(&found).unwrap();
+        let referrers = found["referrers"].as_array().unwrap().clone();
+        assert_eq!(referrers.len(), 1, "{found}");
+        assert_eq!(referrers[0]["artifactType"], "application/x.note");
+        referrers[0]["digest"].as_str().unwrap().to_owned()
+    };
+    pulls_through(&machine, || {
+        let artifact = format!("{HOST}/docker.io/library/thing@{}", discover());
+        let folder = machine.path("pulled");
+        machine
+            .run(oras, &["pull", "--plain-http", "--allow-path-traversal", "--output", &folder, &artifact]);
+        assert_eq!(fs::read_to_string(&note).unwrap(), "reviewed");
+        fs::write(&note, "").unwrap();
+    });
 }

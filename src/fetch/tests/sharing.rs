@@ -9,6 +9,7 @@ use quinistry_oci::Digest;
 
 use super::scripted::{Script, Scripted};
 use super::{LENGTH, blob, fetch, open, read_all, read_some, repository, request, settled, stores};
+use crate::hops::with_hops;
 use crate::{FetchObserver, Opened, Request};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -39,6 +40,33 @@ async fn fifty_cold_clients_get_a_blob_that_the_source_sends_once() {
         assert_eq!(source.asked(), [0], "{}", store.name);
         assert_eq!(store.blob("cache/a", &request.digest).await.unwrap(), bytes, "{}", store.name);
         assert!(matches!(fetches.open(request).await.unwrap(), Opened::Stored));
+    }
+}
+
+#[tokio::test]
+async fn row_166_a_request_that_comes_back_waits_for_no_fetch_that_waits_for_it() {
+    for store in stores::all().await {
+        let bytes = blob(LENGTH);
+        // The first fetch waits for the answer to the second one, as in a circle of caches.
+        let source = Scripted::new("upstream", [Script::Silent, Script::whole(&bytes)]);
+        let (fetches, request) = (store.fetches(), request(&source, &bytes));
+        let mut first = std::pin::pin!(fetches.open(request.clone()));
+        while source.asked().is_empty() {
+            assert!((&mut first).now_or_never().is_none());
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(with_hops(2, fetch(&fetches, &request)).await, bytes);
+        // A request of fewer caches joins a fetch of more.
+        drop(first);
+        settled(&fetches).await;
+        let (script, feed) = Script::fed(&bytes);
+        let source = Scripted::new("upstream", [script]);
+        let request = Request { source: source.clone(), repository: repository("cache/b"), ..request };
+        let request = Request { is_proven: true, ..request };
+        let _deep = with_hops(3, open(&fetches, &request)).await;
+        let _joined = open(&fetches, &request).await;
+        assert_eq!(source.asked(), [0]);
+        drop(feed);
     }
 }
 

@@ -11,6 +11,7 @@ use super::response::error::Error;
 use super::route::Route;
 use crate::Settings;
 use crate::builtin::Builtin;
+use crate::upstreams::Upstreams;
 
 /// Action that a request asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -107,9 +108,19 @@ pub(crate) fn authorize(
 /// Returns true if a mount may read its blob from `source`; without a source, from any repository of the store.
 ///
 /// The built-in repository of a registry that has one hides content that was pushed under its name before, from
-/// mounts too.
-pub(crate) fn permits_mount(source: Option<&RepositoryName>, has_builtin: bool) -> bool {
-    !(has_builtin && source.is_some_and(Builtin::is_builtin))
+/// mounts too. Content of names that the patterns of an upstream exclude is not served, however it came here.
+pub(crate) fn permits_mount(
+    source: Option<&RepositoryName>,
+    has_builtin: bool,
+    upstreams: Option<&Upstreams>,
+) -> bool {
+    let is_excluded = |upstreams: &Upstreams| match source {
+        Some(source) => upstreams.excludes(source),
+        // The search would find the content of excluded names, too.
+        None => upstreams.exclude_names(),
+    };
+    let is_hidden = has_builtin && source.is_some_and(Builtin::is_builtin);
+    !is_hidden && !upstreams.is_some_and(is_excluded)
 }
 
 #[cfg(test)]
@@ -173,10 +184,10 @@ mod tests {
     fn a_mount_reads_any_repository_but_the_built_in_one() {
         let name = |text: &str| text.parse::<RepositoryName>().unwrap();
         for has_builtin in [true, false] {
-            assert!(permits_mount(None, has_builtin));
-            assert!(permits_mount(Some(&name("a/b")), has_builtin));
+            assert!(permits_mount(None, has_builtin, None));
+            assert!(permits_mount(Some(&name("a/b")), has_builtin, None));
         }
-        assert!(!permits_mount(Some(&name("quinistry")), true));
-        assert!(permits_mount(Some(&name("quinistry")), false));
+        assert!(!permits_mount(Some(&name("quinistry")), true, None));
+        assert!(permits_mount(Some(&name("quinistry")), false, None));
     }
 }

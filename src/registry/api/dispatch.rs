@@ -119,6 +119,7 @@ async fn call_handler(
             issuer,
             prefix: &state.0.prefix,
             has_builtin: state.0.builtin.is_some(),
+            upstreams: settings.upstreams.as_deref().filter(|_| state.0.stored.is_some()),
         };
         return Ok(Box::pin(endpoint.handle(route, request, body, settings.body, trail)).await);
     }
@@ -182,6 +183,7 @@ async fn call_handler(
                 let hops = hops_of(request);
                 if hops >= MAX_HOPS {
                     // Before any question, whose failure would count against the upstream.
+                    located.upstream.warn_of_circle(stored, &located.repository.name);
                     return Err(Error::TooManyHops);
                 }
                 Box::pin(hops::with_hops(hops, asked.read(route))).await?

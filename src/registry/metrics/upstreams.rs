@@ -1,6 +1,7 @@
 //! Metrics of upstreams. No label holds the name of a repository.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
@@ -28,6 +29,8 @@ pub(crate) struct UpstreamCounts {
     pub(crate) coalesced: Counter,
     poisoned: Counter,
     circuit: Mutex<Circuit>,
+    /// A warning has named the circle of caches that the upstream belongs to.
+    has_warned_of_circle: AtomicBool,
 }
 
 /// Counts of one kind of content, as distribution has them.
@@ -77,6 +80,7 @@ impl Default for UpstreamCounts {
             coalesced: Counter::default(),
             poisoned: Counter::default(),
             circuit: Mutex::default(),
+            has_warned_of_circle: AtomicBool::new(false),
         }
     }
 }
@@ -84,6 +88,13 @@ impl Default for UpstreamCounts {
 impl UpstreamCounts {
     pub(crate) fn circuit(&self) -> MutexGuard<'_, Circuit> {
         self.circuit.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl UpstreamCounts {
+    /// Returns true at the first call.
+    pub(crate) fn is_first_circle(&self) -> bool {
+        !self.has_warned_of_circle.swap(true, Ordering::Relaxed)
     }
 }
 

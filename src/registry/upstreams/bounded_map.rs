@@ -53,6 +53,17 @@ impl<K: Clone + Eq + Hash, V> BoundedMap<K, V> {
         }
     }
 
+    /// Writes an entry, unless it was written so lately that it stays for as many writes as half of the capacity, if each
+    /// weighs 1. Returns true if the entry was written.
+    pub(crate) fn refresh(&mut self, key: &K, value: V, weight: usize) -> bool {
+        let half = u64::try_from(self.capacity / 2).unwrap_or(u64::MAX);
+        let is_young = self.entries.get(key).is_some_and(|entry| self.writes - entry.written < half);
+        if !is_young {
+            self.insert(key.clone(), value, weight);
+        }
+        !is_young
+    }
+
     pub(crate) fn remove(&mut self, key: &K) -> Option<V> {
         let entry = self.entries.remove(key)?;
         self.weight -= entry.weight;
@@ -94,6 +105,21 @@ mod tests {
         map.retain(|key| *key == "b");
         assert_eq!(map.get(&"a"), None);
         assert_eq!((map.remove(&"b"), map.weight), (Some(1), 0));
+    }
+
+    #[test]
+    fn a_refresh_writes_only_what_is_new_or_old() {
+        let mut map = BoundedMap::new(4);
+        assert!(map.refresh(&"a", (), 1));
+        assert!((0..100).all(|_| !map.refresh(&"a", (), 1)));
+        map.insert("b", (), 1);
+        assert!(!map.refresh(&"a", (), 1));
+        map.insert("c", (), 1);
+        assert!(map.refresh(&"a", (), 1));
+        for key in ["d", "e"] {
+            map.insert(key, (), 1);
+        }
+        assert!(map.get(&"a").is_some() && map.get(&"b").is_none());
     }
 
     #[test]

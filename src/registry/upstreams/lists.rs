@@ -5,6 +5,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use quinistry_oci::{Descriptor, Digest, RepositoryName, Tag, to_json};
+use tokio::sync::SemaphorePermit;
+use tokio::time::timeout;
 
 use super::bounded_map::BoundedMap;
 use super::question::{Failure, STALE_PAUSE};
@@ -98,6 +100,7 @@ impl CachedUpstream {
         let ask = || {
             let (upstream, stored, remote) = (self.clone(), stored.clone(), remote.clone());
             async move {
+                let _permit = upstream.list_permit().await?;
                 let question = upstream.upstream.tags(&remote, MAX_TAGS);
                 let mut tags = upstream.ask(&stored, upstream.cold_patience, question).await?;
                 tags.truncate(MAX_TAGS);
@@ -130,6 +133,7 @@ impl CachedUpstream {
             let (upstream, stored) = (self.clone(), stored.clone());
             let (remote, subject): (RepositoryName, Digest) = (repository.remote.clone(), subject.clone());
             async move {
+                let _permit = upstream.list_permit().await?;
                 let question = upstream.upstream.referrers(&remote, &subject);
                 let mut found = upstream.ask(&stored, upstream.cold_patience, question).await?;
                 found.truncate(MAX_REFERRERS);
@@ -148,6 +152,12 @@ impl CachedUpstream {
         let weight = |descriptor: &Descriptor| ENTRY_OVERHEAD_BYTES + to_json(descriptor).len();
         let lifetime = (self.clock.now(), REFERRERS_TTL);
         self.known().referrers.note(key, answer, weight, lifetime)
+    }
+
+    /// Waits until one more list may be in memory.
+    async fn list_permit(&self) -> Result<SemaphorePermit<'_>, Failure> {
+        let permit = timeout(self.cold_patience, self.list_permits.acquire()).await;
+        Ok(permit.map_err(|_| Failure::Away)?.expect("the semaphore is never closed"))
     }
 
     fn count_joined(&self, stored: &LimitedStore, is_joined: bool) {

@@ -1,13 +1,22 @@
 //! Copies of an upstream's manifests in the store.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use quinistry_oci::{Digest, Manifest, Reference, Tag, WithCauses};
-use quinistry_store::{DeletedSubject, Deletion, DeletionActor, Store, StoreError, Tagged};
+use quinistry_store::{DeletedSubject, Deletion, DeletionActor, Store, StoreError, StoredManifest, Tagged};
 
 use super::manifests::{ManifestAnswer, ManifestQuestion, ManifestResult};
-use super::verification::VerifiedManifest;
+use super::verification::{HeldManifest, VerifiedManifest};
 use crate::api::response::error::Error;
+use crate::run_blocking;
+
+/// Permission to take a tag from another manifest.
+#[derive(Clone, Copy, Debug)]
+enum TagMove {
+    Permitted,
+    Refused,
+}
 
 /// Returns true if the store does not have a manifest, or has it damaged.
 pub(super) fn is_absence(error: &StoreError) -> bool {
@@ -15,79 +24,101 @@ pub(super) fn is_absence(error: &StoreError) -> bool {
 }
 
 impl ManifestQuestion {
-    /// Stores a fetched manifest, with the tag that was asked for and those that wait for it. A client is served also
-    /// if the store takes nothing.
-    pub(super) async fn store(&self, verified: VerifiedManifest) -> ManifestResult {
+    /// Stores a manifest, with the tag that was asked for and those that wait for it. A client is served also if the
+    /// store takes nothing.
+    pub(super) async fn store(&self, held: HeldManifest, is_fetched: bool) -> ManifestResult {
         let upstream = &self.upstream;
         let name = &self.repository.name;
-        let due = upstream.clock.now() + upstream.settings.ttl;
-        upstream.known().proven_blobs.note_manifest(name, &verified.manifest);
+        let verified = &held.verified;
+        upstream.known().proven_blobs.note_manifest(name, &verified.digest, &verified.manifest);
         if !self.may_store {
-            return Ok(ManifestAnswer::Unstored(Arc::new(verified)));
+            return Ok(ManifestAnswer::Unstored(Arc::new(held)));
         }
-        let awaiting = upstream.known().tags.take_awaiting(name, &verified.digest);
-        let own = match &self.reference {
-            Reference::Tag(tag) => Some(tag.clone()),
-            Reference::Digest(_) => None,
+        let now = upstream.clock.now();
+        let own = self.tag_key();
+        let mut awaiting = upstream.known().tags.take_awaiting(name, &verified.digest, now);
+        awaiting.retain(|tag| own.as_ref().is_none_or(|(_, own)| own != tag));
+        let given = match own {
+            None => self.put_with_absent_tags(verified, awaiting.clone()).await,
+            Some(key) => match self.put(verified, vec![key.1.clone()], TagMove::Permitted).await {
+                // The rules of this registry keep the tag where it is.
+                Ok(()) | Err(Error::Store(StoreError::TagImmutable { .. })) => {
+                    upstream.known().tags.note_stored(key, now + upstream.settings.ttl, false);
+                    self.put_absent_tags(verified, awaiting.clone()).await
+                }
+                Err(error) => Err(error),
+            },
         };
-        let others = awaiting.iter().filter(|tag| Some(*tag) != own.as_ref());
-        let tags: Vec<Tag> = own.iter().chain(others).cloned().collect();
-        let stored = self.put(&verified, tags).await;
-        let mut known = upstream.known();
-        match stored {
-            Ok(()) => {
-                known.tags.note_taken(name, &awaiting);
-                if let Some(key) = self.tag_key() {
-                    known.tags.note_stored(key, due, false);
-                }
-                Ok(ManifestAnswer::Stored { is_stale: false, is_fetched: true })
-            }
-            // The rules of this registry keep the tag where it is.
-            Err(Error::Store(StoreError::TagImmutable { .. })) => {
-                if let Some(key) = self.tag_key() {
-                    known.tags.note_stored(key, due, false);
-                }
-                Ok(ManifestAnswer::Stored { is_stale: false, is_fetched: true })
+        match given {
+            Ok(given) => {
+                upstream.known().tags.note_taken(name, &awaiting, &given);
+                Ok(ManifestAnswer::Stored { is_stale: false, is_fetched })
             }
             Err(error) => {
-                drop(known);
-                let (upstream, repository) = (&upstream.name, name);
-                let error = WithCauses(&error);
-                tracing::warn!(%upstream, %repository, %error, "cannot store fetched manifest, client is served");
-                Ok(ManifestAnswer::Unstored(Arc::new(verified)))
+                let (upstream, repository, error) = (&upstream.name, name, WithCauses(&error));
+                tracing::warn!(%upstream, %repository, %error, "cannot store manifest, client is served");
+                Ok(ManifestAnswer::Unstored(Arc::new(held)))
             }
         }
     }
 
-    async fn put(&self, verified: &VerifiedManifest, tags: Vec<Tag>) -> Result<(), Error> {
-        let (digest, bytes, whole) = (verified.digest.clone(), verified.bytes.clone(), &verified.manifest);
-        // The store demands what a manifest names; here everything is fetched when a client asks for it.
-        let manifest = Manifest {
-            media_type: whole.media_type,
-            typed: whole.typed,
-            declares_type: whole.declares_type,
-            blobs: Vec::new(),
-            foreign: Vec::new(),
-            manifests: Vec::new(),
-            subject: whole.subject.clone(),
-            artifact_type: whole.artifact_type.clone(),
-            annotations: whole.annotations.clone(),
-        };
+    async fn put(&self, verified: &VerifiedManifest, tags: Vec<Tag>, tag_move: TagMove) -> Result<(), Error> {
+        let (digest, bytes, manifest) =
+            (verified.digest.clone(), verified.bytes.clone(), verified.manifest.clone());
         let name = self.repository.name.clone();
         let put = move |store: &Store| {
-            store.put_manifest(&name, &bytes, &manifest, Tagged { digest: &digest, tags: &tags })
+            let tagged = Tagged { digest: &digest, tags: &tags };
+            // What the manifest names is fetched when a client asks for it.
+            match tag_move {
+                TagMove::Permitted => store.put_sparse_manifest(&name, &bytes, &manifest, tagged),
+                TagMove::Refused => {
+                    store.put_sparse_manifest_without_overwrite(&name, &bytes, &manifest, tagged)
+                }
+            }
         };
         self.stored.write_locked(&self.repository.name, put).await
     }
 
-    /// Gives the tag that was asked for to a manifest that the repository has by another reference. Returns false if
-    /// the repository does not have the manifest, or the tag cannot be written.
-    pub(super) async fn tag_stored(&self, digest: &Digest) -> bool {
-        let Some((name, tag)) = self.tag_key().filter(|_| self.may_store) else { return false };
-        let reference = Reference::Digest(digest.clone());
-        if !self.stored_digest(&reference).await.is_ok_and(|found| found.is_some()) {
-            return false;
+    /// Stores a manifest, and gives it those of the tags that no other manifest has. Returns these.
+    async fn put_with_absent_tags(
+        &self,
+        verified: &VerifiedManifest,
+        tags: Vec<Tag>,
+    ) -> Result<Vec<Tag>, Error> {
+        let given = self.put_absent_tags(verified, tags).await?;
+        if given.is_empty() {
+            self.put(verified, Vec::new(), TagMove::Permitted).await?;
         }
+        Ok(given)
+    }
+
+    /// Gives a manifest those of the tags that no other manifest has. Returns these. What the upstream has said about the
+    /// others may be older than what another replica has stored since.
+    async fn put_absent_tags(
+        &self,
+        verified: &VerifiedManifest,
+        mut tags: Vec<Tag>,
+    ) -> Result<Vec<Tag>, Error> {
+        while !tags.is_empty() {
+            match self.put(verified, tags.clone(), TagMove::Refused).await {
+                Err(Error::Store(StoreError::TagExists(tag) | StoreError::TagImmutable { tag, .. }))
+                    if tags.contains(&tag) =>
+                {
+                    tags.retain(|other| *other != tag);
+                }
+                // These bytes have another type here, which only the tag that was asked for changes.
+                Err(Error::Store(StoreError::TypeExists(_))) => tags.clear(),
+                done => return done.map(|()| tags),
+            }
+        }
+        Ok(tags)
+    }
+
+    /// Returns a manifest that the repository has by another reference than the tag that was asked for.
+    pub(super) async fn stored_copy(&self, digest: &Digest, patience: Duration) -> Option<HeldManifest> {
+        let (name, reference) = (self.repository.name.clone(), Reference::Digest(digest.clone()));
+        self.stored_digest(&reference).await.ok().flatten()?;
+        let permit = self.manifest_permit(patience).await.ok()?;
         let read = move |store: &Store| {
             let stored = store.manifest(&name, &reference)?;
             let bytes = stored.content.to_bytes();
@@ -96,9 +127,24 @@ impl ManifestQuestion {
                 Some(VerifiedManifest { digest: stored.digest, bytes, manifest })
             }))
         };
-        let Ok(Some(verified)) = self.stored.run(read).await else { return false };
-        self.upstream.known().proven_blobs.note_manifest(&self.repository.name, &verified.manifest);
-        self.put(&verified, vec![tag]).await.is_ok()
+        let verified = self.stored.run(read).await.ok().flatten()?;
+        Some(HeldManifest { verified, _permit: permit })
+    }
+
+    /// Notes which blobs a stored manifest names, if that is forgotten, as it is after a restart: the blobs that no client
+    /// has asked for yet are then fetched without another question.
+    pub(super) async fn note_blobs(&self) {
+        let name = &self.repository.name;
+        // A manifest that was looked up a moment before is in the caches.
+        let Some(stored) = self.stored.store.cached_manifest(name, &self.reference) else { return };
+        if self.upstream.known().proven_blobs.has_manifest(name, &stored.digest) {
+            return;
+        }
+        let StoredManifest { digest, media_type, content } = stored;
+        let parse = move || Manifest::parse(&content.to_bytes().ok()?, Some(media_type)).ok();
+        if let Some(manifest) = run_blocking(parse).await {
+            self.upstream.known().proven_blobs.note_manifest(name, &digest, &manifest);
+        }
     }
 
     /// Removes the tag that was asked for, since the upstream does not have it any more.

@@ -5,12 +5,13 @@ use std::time::Duration;
 
 use quinistry_fetch::ManifestHead;
 use quinistry_oci::{Digest, Reference, RepositoryName, Tag};
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::timeout;
 
 use super::absences::AskedContent;
 use super::question::Failure;
 use super::tag_records::{KnownHead, TagStep};
-use super::verification::{VerifiedManifest, complete_head, verify};
+use super::verification::{HeldManifest, complete_head, verify};
 use super::{CachedUpstream, LocatedRepository, MissingPolicy};
 use crate::api::response::error::Error;
 use crate::{LimitedStore, run_blocking};
@@ -30,8 +31,8 @@ pub(crate) enum ManifestAnswer {
     },
     /// The upstream has the manifest, which was not fetched.
     Head(KnownHead),
-    /// The manifest was fetched, and cannot be stored.
-    Unstored(Arc<VerifiedManifest>),
+    /// The store does not take the manifest, or its tag.
+    Unstored(Arc<HeldManifest>),
 }
 
 /// Result of a question that requests share.
@@ -83,22 +84,32 @@ impl CachedUpstream {
             reference: reference.clone(),
             may_store,
         };
-        let is_stored = question.stored_digest(reference).await?.is_some();
-        let kind = match question.step(is_stored, is_head) {
+        let answer = self.answer(&question, is_head).await?;
+        if !is_head && matches!(answer, ManifestAnswer::Stored { is_fetched: false, .. }) {
+            question.note_blobs().await;
+        }
+        Ok(answer)
+    }
+
+    async fn answer(&self, question: &ManifestQuestion, is_head: bool) -> Result<ManifestAnswer, Error> {
+        let ManifestQuestion { stored, repository, reference, .. } = question;
+        let found = question.stored_digest(reference).await?;
+        let kind = match question.step(found.as_ref(), is_head) {
             TagStep::Serve { is_stale } => {
                 return Ok(ManifestAnswer::Stored { is_stale, is_fetched: false });
             }
             TagStep::Head(head) => return Ok(ManifestAnswer::Head(head)),
-            TagStep::Refresh => FlightKind::Refresh,
+            TagStep::Refresh | TagStep::Moved(_) => FlightKind::Refresh,
             TagStep::Cold if is_head => FlightKind::Head,
             TagStep::Cold => FlightKind::Get,
         };
-        if (!is_stored || self.settings.missing == MissingPolicy::Drop) && question.is_known_absent() {
+        if (found.is_none() || self.settings.missing == MissingPolicy::Drop) && question.is_known_absent() {
             return Err(Error::ManifestUnknown);
         }
         let flight = ManifestFlight { name: repository.name.clone(), reference: reference.clone(), kind };
+        let task = question.clone();
         let (result, is_joined) =
-            self.manifest_flights.join(flight, || async move { question.carry_out(kind).await }).await;
+            self.manifest_flights.join(flight, || async move { task.carry_out(kind).await }).await;
         if is_joined {
             self.counts(stored).coalesced.increment();
         }
@@ -137,13 +148,13 @@ impl ManifestQuestion {
     }
 
     /// Returns the next step. Manifests by digest never change, so that a stored one is always right.
-    pub(super) fn step(&self, is_stored: bool, is_head: bool) -> TagStep {
+    pub(super) fn step(&self, stored: Option<&Digest>, is_head: bool) -> TagStep {
         match self.tag_key() {
-            None if is_stored => TagStep::Serve { is_stale: false },
+            None if stored.is_some() => TagStep::Serve { is_stale: false },
             None => TagStep::Cold,
             Some(key) => {
                 let now = self.upstream.clock.now();
-                self.upstream.known().tags.step(&key, is_stored, is_head, now)
+                self.upstream.known().tags.step(&key, stored, is_head, now)
             }
         }
     }
@@ -168,23 +179,33 @@ impl ManifestQuestion {
         // The manifest itself tells what the headers do not.
         let Some(head) = head else { return self.get_unless_stored().await };
         let Some((name, tag)) = self.tag_key() else { return Ok(ManifestAnswer::Head(head)) };
-        let due = upstream.clock.now() + upstream.settings.ttl;
-        if self.tag_stored(&head.digest).await {
-            upstream.known().tags.note_stored((name, tag), due, false);
-            return Ok(ManifestAnswer::Stored { is_stale: false, is_fetched: false });
+        // The repository may have the manifest by another reference.
+        if let Some(copy) = self.stored_copy(&head.digest, upstream.cold_patience).await
+            && let answer @ ManifestAnswer::Stored { .. } = self.store(copy, false).await?
+        {
+            return Ok(answer);
         }
+        let due = upstream.clock.now() + upstream.settings.ttl;
         upstream.known().tags.note_head((name, tag), head.clone(), due);
         Ok(ManifestAnswer::Head(head))
     }
 
     /// Fetches a manifest, unless another request has done so since the store was asked.
     pub(super) async fn get_unless_stored(&self) -> ManifestResult {
-        let is_stored = self.stored_digest(&self.reference).await.is_ok_and(|found| found.is_some());
-        if is_stored && let TagStep::Serve { is_stale } = self.step(true, false) {
+        let found = self.stored_digest(&self.reference).await.unwrap_or_default();
+        if found.is_some()
+            && let TagStep::Serve { is_stale } = self.step(found.as_ref(), false)
+        {
             return Ok(ManifestAnswer::Stored { is_stale, is_fetched: false });
         }
-        let verified = self.fetch(&self.reference, self.upstream.cold_patience).await?;
-        self.store(verified).await
+        let fetched = self.fetch(&self.reference, self.upstream.cold_patience).await?;
+        self.store(fetched, true).await
+    }
+
+    /// Waits until one more manifest may be in memory.
+    pub(super) async fn manifest_permit(&self, patience: Duration) -> Result<OwnedSemaphorePermit, Failure> {
+        let permit = timeout(patience, self.upstream.manifest_permits.clone().acquire_owned()).await;
+        Ok(permit.map_err(|_| Failure::Away)?.expect("the semaphore is never closed"))
     }
 
     /// Asks for a manifest, and verifies it.
@@ -192,11 +213,9 @@ impl ManifestQuestion {
         &self,
         reference: &Reference,
         patience: Duration,
-    ) -> Result<VerifiedManifest, Failure> {
+    ) -> Result<HeldManifest, Failure> {
         let Self { upstream, stored, repository, .. } = self;
-        let permit = timeout(patience, upstream.manifest_permits.acquire()).await;
-        let Ok(permit) = permit else { return Err(Failure::Away) };
-        let _permit = permit.expect("the semaphore is never closed");
+        let permit = self.manifest_permit(patience).await?;
         let question = upstream.upstream.get_manifest(&repository.remote, reference);
         let sent = upstream.ask(stored, patience, question).await?;
         upstream.counts(stored).manifests.pulled_bytes.add(sent.bytes.len() as u64);
@@ -208,11 +227,12 @@ impl ManifestQuestion {
             let reference = reference.clone();
             run_blocking(move || verify(sent, &reference)).await
         };
-        verified.map_err(|defect| {
+        let verified = verified.map_err(|defect| {
             let (upstream, repository) = (&upstream.name, &repository.name);
             tracing::warn!(%upstream, %repository, ?reference, %defect, "upstream sent no valid manifest");
             Failure::from(&defect)
-        })
+        })?;
+        Ok(HeldManifest { verified, _permit: permit })
     }
 
     /// Returns the digest of a stored manifest, if the repository has one by this reference. A damaged one counts as

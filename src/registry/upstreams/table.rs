@@ -28,6 +28,7 @@ struct Entry {
     /// Patterns of the names that belong to the upstream; `None` if all do.
     allow: Option<PatternIndex>,
     deny: PatternIndex,
+    has_patterns: bool,
 }
 
 /// Repository of an upstream.
@@ -86,6 +87,7 @@ impl UpstreamTable {
                 has_library: upstream.has_library(),
                 allow: (!upstream.allow.is_empty()).then(|| patterns(&upstream.allow)).transpose()?,
                 deny: patterns(&upstream.deny)?,
+                has_patterns: !upstream.allow.is_empty() || !upstream.deny.is_empty(),
             });
         }
         let mut by_length: Vec<usize> = (0..entries.len()).collect();
@@ -117,6 +119,11 @@ impl UpstreamTable {
             return Ok(Some(LocatedRepository { upstream: *index, name, remote, is_allowed }));
         }
         Ok(None)
+    }
+
+    /// Returns true if an upstream has names that its patterns exclude. Under the root these are local names.
+    pub(crate) fn excludes_names(&self) -> bool {
+        self.entries.iter().any(|entry| !entry.prefix.is_empty() && entry.has_patterns)
     }
 
     /// Returns the name in this registry of a repository of a namespace; `None` if no upstream has the namespace.

@@ -26,13 +26,28 @@ pub(crate) struct KnownHead {
 
 /// Knowledge of one tag.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct TagRecord {
-    /// Headers by the upstream's last answer, of a manifest that was not stored then.
-    pub(crate) elsewhere: Option<KnownHead>,
+struct TagRecord {
+    known: KnownTag,
     /// Time until which the upstream is not asked.
-    pub(crate) due: Instant,
-    /// The upstream has not confirmed the stored manifest when it was asked last.
-    pub(crate) is_stale: bool,
+    due: Instant,
+}
+
+/// Manifest that a tag means by the upstream's last answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum KnownTag {
+    /// The stored manifest.
+    Stored {
+        /// The upstream has not confirmed the manifest when it was asked last.
+        is_stale: bool,
+    },
+    /// A manifest of these headers, while the tag was not stored.
+    Unstored(KnownHead),
+    /// Another manifest than the one that the stored tag means. The store does not take the change.
+    Moved {
+        /// Manifest that the stored tag means.
+        from: Digest,
+        to: KnownHead,
+    },
 }
 
 /// Next step of a request for a tag.
@@ -47,6 +62,8 @@ pub(crate) enum TagStep {
     Head(KnownHead),
     /// Ask the upstream whether the tag still means the stored manifest.
     Refresh,
+    /// Ask the upstream for this manifest, which the tag means instead of the stored one.
+    Moved(Digest),
     /// Ask the upstream for the manifest, of which nothing is stored.
     Cold,
 }
@@ -70,22 +87,50 @@ impl TagRecords {
     pub(crate) fn step(
         &self,
         key: &(RepositoryName, Tag),
-        is_stored: bool,
+        stored: Option<&Digest>,
         is_head: bool,
         now: Instant,
     ) -> TagStep {
-        let record = self.records.get(key).filter(|record| now < record.due);
-        match (is_stored, record) {
-            (true, Some(record)) => TagStep::Serve { is_stale: record.is_stale },
-            (true, None) => TagStep::Refresh,
-            (false, Some(TagRecord { elsewhere: Some(head), .. })) if is_head => TagStep::Head(head.clone()),
-            (false, _) => TagStep::Cold,
+        match (stored, self.known(key, now)) {
+            (Some(stored), Some(KnownTag::Moved { from, to })) if from == stored => {
+                if is_head {
+                    TagStep::Head(to.clone())
+                } else {
+                    TagStep::Moved(to.digest.clone())
+                }
+            }
+            (Some(_), Some(KnownTag::Stored { is_stale })) => TagStep::Serve { is_stale: *is_stale },
+            // Another replica has stored the tag since.
+            (Some(_), Some(KnownTag::Unstored(_) | KnownTag::Moved { .. })) => {
+                TagStep::Serve { is_stale: false }
+            }
+            (Some(_), None) => TagStep::Refresh,
+            (None, Some(KnownTag::Unstored(head) | KnownTag::Moved { to: head, .. })) if is_head => {
+                TagStep::Head(head.clone())
+            }
+            (None, _) => TagStep::Cold,
         }
+    }
+
+    /// Returns what a tag means, unless the upstream is to be asked again.
+    fn known(&self, key: &(RepositoryName, Tag), now: Instant) -> Option<&KnownTag> {
+        self.records.get(key).filter(|record| now < record.due).map(|record| &record.known)
     }
 
     /// Notes that the stored tag is served until `due`.
     pub(crate) fn note_stored(&mut self, key: (RepositoryName, Tag), due: Instant, is_stale: bool) {
-        self.records.insert(key, TagRecord { elsewhere: None, due, is_stale }, 1);
+        self.records.insert(key, TagRecord { known: KnownTag::Stored { is_stale }, due }, 1);
+    }
+
+    /// Notes that a tag means another manifest than the stored one, which the store does not take.
+    pub(crate) fn note_moved(
+        &mut self,
+        key: (RepositoryName, Tag),
+        from: Digest,
+        to: KnownHead,
+        due: Instant,
+    ) {
+        self.records.insert(key, TagRecord { known: KnownTag::Moved { from, to }, due }, 1);
     }
 
     /// Notes the headers of a tag of which nothing is stored.
@@ -97,25 +142,29 @@ impl TagRecords {
         }
         let weight = tags.len();
         self.awaiting.insert(manifest, tags, weight);
-        self.records.insert((name, tag), TagRecord { elsewhere: Some(head), due, is_stale: false }, 1);
+        self.records.insert((name, tag), TagRecord { known: KnownTag::Unstored(head), due }, 1);
     }
 
-    /// Returns the tags that mean a manifest by the upstream's answers to HEAD, and will be stored with the manifest.
-    pub(crate) fn take_awaiting(&mut self, name: &RepositoryName, digest: &Digest) -> Vec<Tag> {
+    /// Returns the tags that mean a manifest by the upstream's answers to HEAD, as far as these are not old, and will be
+    /// stored with the manifest.
+    pub(crate) fn take_awaiting(&mut self, name: &RepositoryName, digest: &Digest, now: Instant) -> Vec<Tag> {
         let tags = self.awaiting.remove(&(name.clone(), digest.clone())).unwrap_or_default();
         let means = |tag: &Tag| {
-            let record = self.records.get(&(name.clone(), tag.clone()));
-            record.and_then(|record| record.elsewhere.as_ref()).is_some_and(|head| head.digest == *digest)
+            let known = self.known(&(name.clone(), tag.clone()), now);
+            matches!(known, Some(KnownTag::Unstored(head)) if head.digest == *digest)
         };
         tags.into_iter().filter(means).collect()
     }
 
-    /// Notes that waiting tags are stored. Each is served as long as its headers were.
-    pub(crate) fn note_taken(&mut self, name: &RepositoryName, tags: &[Tag]) {
-        for tag in tags {
+    /// Notes which of the tags that have waited are stored. Each is served as long as its headers were; the others are
+    /// asked for again.
+    pub(crate) fn note_taken(&mut self, name: &RepositoryName, taken: &[Tag], stored: &[Tag]) {
+        for tag in taken {
             let key = (name.clone(), tag.clone());
-            if let Some(record) = self.records.remove(&key) {
-                self.note_stored(key, record.due, record.is_stale);
+            if let Some(record) = self.records.remove(&key)
+                && stored.contains(tag)
+            {
+                self.note_stored(key, record.due, false);
             }
         }
     }
@@ -147,23 +196,31 @@ mod tests {
         KnownHead { digest: Digest::sha256(bytes), media_type, length: bytes.len() as u64 }
     }
 
+    /// Digest that the store has for a tag.
+    fn stored() -> Digest {
+        Digest::sha256(b"stored")
+    }
+
     #[test]
     fn a_tag_is_asked_for_when_it_is_due_and_after_a_restart() {
         let (mut records, now) = (TagRecords::default(), Instant::now());
         let due = now + Duration::from_secs(10);
-        assert_eq!(records.step(&key("a"), true, false, now), TagStep::Refresh);
-        assert_eq!(records.step(&key("a"), false, false, now), TagStep::Cold);
+        assert_eq!(records.step(&key("a"), Some(&stored()), false, now), TagStep::Refresh);
+        assert_eq!(records.step(&key("a"), None, false, now), TagStep::Cold);
         records.note_stored(key("a"), due, false);
         for is_head in [false, true] {
-            assert_eq!(records.step(&key("a"), true, is_head, now), TagStep::Serve { is_stale: false });
-            assert_eq!(records.step(&key("a"), true, is_head, due), TagStep::Refresh);
+            assert_eq!(
+                records.step(&key("a"), Some(&stored()), is_head, now),
+                TagStep::Serve { is_stale: false }
+            );
+            assert_eq!(records.step(&key("a"), Some(&stored()), is_head, due), TagStep::Refresh);
             // The stored manifest was deleted.
-            assert_eq!(records.step(&key("a"), false, is_head, now), TagStep::Cold);
+            assert_eq!(records.step(&key("a"), None, is_head, now), TagStep::Cold);
         }
         records.note_stored(key("a"), due, true);
-        assert_eq!(records.step(&key("a"), true, false, now), TagStep::Serve { is_stale: true });
+        assert_eq!(records.step(&key("a"), Some(&stored()), false, now), TagStep::Serve { is_stale: true });
         records.forget(&key("a").0);
-        assert_eq!(records.step(&key("a"), true, false, now), TagStep::Refresh);
+        assert_eq!(records.step(&key("a"), Some(&stored()), false, now), TagStep::Refresh);
     }
 
     #[test]
@@ -175,16 +232,37 @@ mod tests {
         }
         records.note_head(key("c"), head(b"two"), due);
         records.note_head(key("b"), head(b"two"), due);
-        assert_eq!(records.step(&key("a"), false, true, now), TagStep::Head(head(b"one")));
-        assert_eq!(records.step(&key("a"), false, false, now), TagStep::Cold);
-        assert_eq!(records.step(&key("a"), false, true, due), TagStep::Cold);
+        assert_eq!(records.step(&key("a"), None, true, now), TagStep::Head(head(b"one")));
+        assert_eq!(records.step(&key("a"), None, false, now), TagStep::Cold);
+        assert_eq!(records.step(&key("a"), None, true, due), TagStep::Cold);
         // The tag b means another manifest by now.
         let (name, tag) = key("a");
-        let tags = records.take_awaiting(&name, &head(b"one").digest);
+        let tags = records.take_awaiting(&name, &head(b"one").digest, now);
         assert_eq!(tags, [tag]);
-        records.note_taken(&name, &tags);
-        assert_eq!(records.step(&key("a"), true, true, now), TagStep::Serve { is_stale: false });
-        assert_eq!(records.take_awaiting(&name, &head(b"one").digest), []);
-        assert_eq!(records.take_awaiting(&name, &head(b"two").digest).len(), 2);
+        records.note_taken(&name, &tags, &tags);
+        assert_eq!(records.step(&key("a"), Some(&stored()), true, now), TagStep::Serve { is_stale: false });
+        assert_eq!(records.take_awaiting(&name, &head(b"one").digest, now), []);
+        let tags = records.take_awaiting(&name, &head(b"two").digest, now);
+        assert_eq!(tags.len(), 2);
+        // Another writer has given both to other manifests.
+        records.note_taken(&name, &tags, &[]);
+        assert_eq!(records.step(&key("c"), Some(&stored()), true, now), TagStep::Refresh);
+        records.note_head(key("c"), head(b"two"), due);
+        assert_eq!(records.take_awaiting(&name, &head(b"two").digest, due), []);
+    }
+
+    #[test]
+    fn a_tag_that_has_moved_and_cannot_be_stored_is_known_until_it_is_due() {
+        let (mut records, now) = (TagRecords::default(), Instant::now());
+        let due = now + Duration::from_secs(10);
+        records.note_moved(key("a"), stored(), head(b"one"), due);
+        let step = |stored: Option<&Digest>, is_head, now| records.step(&key("a"), stored, is_head, now);
+        assert_eq!(step(Some(&stored()), true, now), TagStep::Head(head(b"one")));
+        assert_eq!(step(Some(&stored()), false, now), TagStep::Moved(head(b"one").digest));
+        assert_eq!(step(Some(&stored()), false, due), TagStep::Refresh);
+        assert_eq!(step(None, true, now), TagStep::Head(head(b"one")));
+        // Another replica has moved the tag.
+        let other = head(b"two").digest;
+        assert_eq!(step(Some(&other), false, now), TagStep::Serve { is_stale: false });
     }
 }

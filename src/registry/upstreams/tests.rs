@@ -1,6 +1,8 @@
 //! Repositories of upstreams through the router, with an upstream that answers as a script says and counts its questions.
 
+mod access;
 mod blobs;
+mod circles;
 mod lists;
 mod manifests;
 mod names;
@@ -79,7 +81,16 @@ impl Mirror {
 
     fn on(store: Store, settings: UpstreamSettings, registry: Settings, upstream: Arc<Scripted>) -> Self {
         let now = Arc::new(Mutex::new(Instant::now()));
-        let clock = now.clone();
+        let upstreams = Self::upstreams(&settings, &upstream, &now);
+        let state = State::stored(store, Settings { upstreams: Some(upstreams), ..registry });
+        Self { registry: router(state.clone()), state, upstream, now, settings }
+    }
+
+    fn upstreams(
+        settings: &UpstreamSettings,
+        upstream: &Arc<Scripted>,
+        clock: &Arc<Mutex<Instant>>,
+    ) -> Arc<Upstreams> {
         let connect = |_: &UpstreamSettings| Ok(Arc::new(Shared(upstream.clone())) as Arc<dyn Upstream>);
         let mut upstreams = Upstreams::new::<UpstreamTableError>(vec![settings.clone()], connect).unwrap();
         for cached in &mut upstreams.upstreams {
@@ -89,8 +100,15 @@ impl Mirror {
             cached.cold_patience = Duration::from_millis(500);
             cached.warm_patience = Duration::from_millis(100);
         }
-        let state = State::stored(store, Settings { upstreams: Some(Arc::new(upstreams)), ..registry });
-        Self { registry: router(state.clone()), state, upstream, now, settings }
+        Arc::new(upstreams)
+    }
+
+    /// Reads the configuration again, which has these settings now.
+    fn reload(&mut self, settings: UpstreamSettings) {
+        let upstreams = Some(Self::upstreams(&settings, &self.upstream, &self.now));
+        self.settings = settings;
+        let current = Settings::clone(&self.state.0.settings.current());
+        self.state.replace_settings(Settings { upstreams, ..current });
     }
 
     /// Returns the registry after a restart: with the same store, and without memory of the upstream.

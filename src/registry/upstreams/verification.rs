@@ -6,6 +6,7 @@
 use bytes::Bytes;
 use quinistry_fetch::{ManifestHeaders, UpstreamManifest};
 use quinistry_oci::{Algorithm, Digest, Manifest, ManifestError, Reference, media_type};
+use tokio::sync::OwnedSemaphorePermit;
 
 use super::question::Failure;
 use super::tag_records::KnownHead;
@@ -16,6 +17,13 @@ pub(crate) struct VerifiedManifest {
     pub(crate) digest: Digest,
     pub(crate) bytes: Bytes,
     pub(crate) manifest: Manifest,
+}
+
+/// Manifest in memory, with its place among those that one upstream may have there.
+#[derive(Debug)]
+pub(crate) struct HeldManifest {
+    pub(crate) verified: VerifiedManifest,
+    pub(super) _permit: OwnedSemaphorePermit,
 }
 
 /// Defects of an upstream's answer.
@@ -60,6 +68,17 @@ pub(crate) fn verify(
     };
     let manifest = Manifest::parse(&bytes, headers.media_type.as_deref().map(without_parameters))?;
     Ok(VerifiedManifest { digest, bytes, manifest })
+}
+
+impl VerifiedManifest {
+    /// Returns the headers of the manifest.
+    pub(super) fn head(&self) -> KnownHead {
+        KnownHead {
+            digest: self.digest.clone(),
+            media_type: self.manifest.media_type,
+            length: self.bytes.len() as u64,
+        }
+    }
 }
 
 /// Returns the headers of an answer to HEAD, if they suffice to answer a client; fails if they cannot be those of a

@@ -23,6 +23,15 @@ pub struct Tagged<'a> {
     pub tags: &'a [Tag],
 }
 
+/// Permissions of the commit of a manifest.
+#[derive(Clone, Copy, Debug)]
+struct CommitRules {
+    /// Tags may move, and the manifest may change its media type.
+    may_overwrite: bool,
+    /// Blobs and manifests that the manifest names may be absent.
+    may_be_sparse: bool,
+}
+
 impl Store {
     /// Commits a manifest. Everything that it refers to must exist, unless the store allows sparse manifests.
     pub fn put_manifest(
@@ -32,7 +41,14 @@ impl Store {
         manifest: &Manifest,
         tagged: Tagged<'_>,
     ) -> Result<(), StoreError> {
-        self.put_manifest_with(name, bytes, manifest, tagged, true)
+        let may_be_sparse = self.0.allows_sparse;
+        self.put_manifest_with(
+            name,
+            bytes,
+            manifest,
+            tagged,
+            CommitRules { may_overwrite: true, may_be_sparse },
+        )
     }
 
     /// Commits a manifest as [`Self::put_manifest`] does, but changes nothing that is served: fails if one of
@@ -44,7 +60,40 @@ impl Store {
         manifest: &Manifest,
         tagged: Tagged<'_>,
     ) -> Result<(), StoreError> {
-        self.put_manifest_with(name, bytes, manifest, tagged, false)
+        let may_be_sparse = self.0.allows_sparse;
+        self.put_manifest_with(
+            name,
+            bytes,
+            manifest,
+            tagged,
+            CommitRules { may_overwrite: false, may_be_sparse },
+        )
+    }
+
+    /// Commits a manifest as [`Self::put_manifest`] does, whose parts may be absent whatever the store allows. Those that
+    /// are there are protected from collection like the parts of any manifest.
+    pub fn put_sparse_manifest(
+        &self,
+        name: &RepositoryName,
+        bytes: &Bytes,
+        manifest: &Manifest,
+        tagged: Tagged<'_>,
+    ) -> Result<(), StoreError> {
+        let rules = CommitRules { may_overwrite: true, may_be_sparse: true };
+        self.put_manifest_with(name, bytes, manifest, tagged, rules)
+    }
+
+    /// Commits a manifest as [`Self::put_sparse_manifest`] does, but changes nothing that is served, like
+    /// [`Self::put_manifest_without_overwrite`].
+    pub fn put_sparse_manifest_without_overwrite(
+        &self,
+        name: &RepositoryName,
+        bytes: &Bytes,
+        manifest: &Manifest,
+        tagged: Tagged<'_>,
+    ) -> Result<(), StoreError> {
+        let rules = CommitRules { may_overwrite: false, may_be_sparse: true };
+        self.put_manifest_with(name, bytes, manifest, tagged, rules)
     }
 
     fn put_manifest_with(
@@ -53,17 +102,17 @@ impl Store {
         bytes: &Bytes,
         manifest: &Manifest,
         tagged: Tagged<'_>,
-        may_overwrite: bool,
+        rules: CommitRules,
     ) -> Result<(), StoreError> {
         let canonical = Digest::sha256(bytes);
-        let parts = self.parts_to_touch(name, manifest)?;
-        let nested_blobs = self.nested_blobs(name, manifest)?;
-        let mut needed = self.needed_by(name, &canonical, &parts);
+        let parts = self.parts_to_touch(name, manifest, rules.may_be_sparse)?;
+        let nested_blobs = self.nested_blobs(name, manifest, rules.may_be_sparse)?;
+        let mut needed = Self::needed_by(name, &canonical, &parts, rules.may_be_sparse);
         nested::need(&mut needed, name, &nested_blobs);
         // Outside of the repository's lock, which a collector takes to remove what a push may wait for.
         self.touching(&needed, Cause::Manifest, || {
             self.check_nested_blobs(name, &nested_blobs)?;
-            self.put_held_manifest(name, bytes, manifest, tagged, may_overwrite)
+            self.put_held_manifest(name, bytes, manifest, tagged, rules)
         })
     }
 
@@ -73,7 +122,7 @@ impl Store {
         bytes: &Bytes,
         manifest: &Manifest,
         tagged: Tagged<'_>,
-        may_overwrite: bool,
+        CommitRules { may_overwrite, may_be_sparse }: CommitRules,
     ) -> Result<(), StoreError> {
         let canonical = Digest::sha256(bytes);
         let begun = self.begin_link();
@@ -94,7 +143,7 @@ impl Store {
                 self.check_unmoved(name, bytes, tagged)?;
                 self.check_same_type(name, bytes, manifest, tagged)?;
             }
-            if !self.0.allows_sparse {
+            if !may_be_sparse {
                 self.check_parts(name, manifest)?;
             }
             let place = RepositoryKeys(name);

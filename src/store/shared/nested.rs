@@ -31,14 +31,15 @@ pub(crate) struct NestedBlob {
 
 impl Store {
     /// Returns the blobs of the manifests that an index refers to, at any depth. Fails if one of these manifests is
-    /// absent, or names a blob that is.
+    /// absent, or names a blob that is. An index that may be sparse needs none of them.
     pub(crate) fn nested_blobs(
         &self,
         name: &RepositoryName,
         index: &Manifest,
+        may_be_sparse: bool,
     ) -> Result<Vec<NestedBlob>, StoreError> {
         let mut blobs = Vec::new();
-        if !self.is_shared() || self.0.allows_sparse {
+        if !self.is_shared() || may_be_sparse {
             return Ok(blobs);
         }
         let mut seen = HashSet::new();

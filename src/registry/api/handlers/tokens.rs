@@ -10,6 +10,7 @@ use http::request::Parts;
 use http::{HeaderValue, Method};
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use jiff::Timestamp;
+use quinistry_oci::RepositoryName;
 use serde::Serialize;
 
 use super::super::authorization::client_address;
@@ -26,6 +27,7 @@ use crate::auth::issue::{GrantType, TokenIssuer, TokenRequest};
 use crate::auth::token::access::{AccessEntry, RequestedScope};
 use crate::auth::{AccessControl, AuthenticationError, Identity, IdentityProof, Right};
 use crate::builtin::Builtin;
+use crate::upstreams::Upstreams;
 
 /// Longest form, in bytes.
 const MAX_FORM_BYTES: usize = 8 * 1024;
@@ -73,11 +75,13 @@ pub(crate) struct TokenEndpoint<'a> {
     pub(crate) prefix: &'a PathPrefix,
     /// True if the registry has the built-in repository.
     pub(crate) has_builtin: bool,
+    /// Upstreams of the registry, whose repositories may have two spellings.
+    pub(crate) upstreams: Option<&'a Upstreams>,
 }
 
 // === impl TokenEndpoint ===
 
-impl TokenEndpoint<'_> {
+impl<'a> TokenEndpoint<'a> {
     /// Answers a request, whose body must arrive within `timeout`.
     pub(crate) async fn handle(
         self,
@@ -184,7 +188,7 @@ impl TokenEndpoint<'_> {
         let service = self.issuer.find_service(asked.service.as_deref()).ok_or(Error::UnknownService)?;
         let target = self.target(service);
         // Another registry cannot see the certificate.
-        if identity.proof == IdentityProof::Certificate && target == TokenTarget::Other {
+        if identity.proof == IdentityProof::Certificate && matches!(target, TokenTarget::Other) {
             identity = Identity::anonymous();
         }
         if identity.proof == IdentityProof::Anonymous && !self.control.serves_anonymous() {
@@ -214,9 +218,9 @@ impl TokenEndpoint<'_> {
         }))
     }
 
-    fn target(self, service: &str) -> TokenTarget {
+    fn target(self, service: &str) -> TokenTarget<'a> {
         if service == self.issuer.service {
-            TokenTarget::Own { has_builtin: self.has_builtin }
+            TokenTarget::Own { has_builtin: self.has_builtin, upstreams: self.upstreams }
         } else {
             TokenTarget::Other
         }
@@ -259,21 +263,34 @@ async fn form(request: &Parts, body: &mut Body, timeout: Duration) -> Result<Vec
 }
 
 /// Registry that a token is for.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum TokenTarget {
+#[derive(Clone, Copy)]
+enum TokenTarget<'a> {
     /// Registry that issues the token.
     Own {
         /// True if the registry has the built-in repository.
         has_builtin: bool,
+        /// Upstreams of the registry.
+        upstreams: Option<&'a Upstreams>,
     },
     /// Another one, which knows neither this registry's rules nor its built-in repository.
     Other,
 }
 
+impl TokenTarget<'_> {
+    /// Returns the name by which rules and requests know a repository. Clients ask for a token by the name that their
+    /// users have typed, and Docker Hub's library has two spellings.
+    fn name_of(self, spelled: RepositoryName) -> RepositoryName {
+        match self {
+            Self::Own { upstreams: Some(upstreams), .. } => upstreams.name_of(spelled),
+            Self::Own { upstreams: None, .. } | Self::Other => spelled,
+        }
+    }
+}
+
 /// Returns the access that the rules grant of what a client asks for. Other actions are left out.
 fn granted(
     control: &AccessControl,
-    target: TokenTarget,
+    target: TokenTarget<'_>,
     identity: &Identity,
     scopes: Vec<RequestedScope>,
 ) -> Vec<AccessEntry> {
@@ -291,7 +308,8 @@ fn granted(
                 ("registry", "catalog".to_owned(), if permits { vec!["*".to_owned()] } else { Vec::new() })
             }
             RequestedScope::Repository { name, actions } => {
-                let has_builtin = target == TokenTarget::Own { has_builtin: true };
+                let name = target.name_of(name);
+                let has_builtin = matches!(target, TokenTarget::Own { has_builtin: true, .. });
                 let is_public = has_builtin && Builtin::is_builtin(&name) && control.builtin_is_public;
                 let has = |right| {
                     is_public && right == Right::Pull

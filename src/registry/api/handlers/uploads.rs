@@ -43,9 +43,11 @@ pub(crate) async fn post(
     let query = Query::from_uri(&request.uri);
     if let Some(mount) = query.first("mount") {
         // If the mount fails, for any reason, the client uploads the blob.
+        let upstreams = settings.upstreams.as_deref();
         let from = query.first("from").map(|from| from.parse::<RepositoryName>());
+        let from = from.map(|from| from.map(|from| upstreams.map_or(from.clone(), |all| all.name_of(from))));
         if let (Ok(digest), Ok(from)) = (mount.parse::<Digest>(), from.transpose())
-            && access::permits_mount(from.as_ref(), has_builtin)
+            && access::permits_mount(from.as_ref(), has_builtin, upstreams)
             && may_read_source(caller, from.as_ref())
         {
             let (target, wanted) = (name.clone(), digest.clone());

@@ -104,10 +104,13 @@ impl UpstreamRequest<'_> {
                 }
                 response
             }
-            ManifestAnswer::Unstored(fetched) => {
+            // Counted by the upstream until the budget of responses counts it.
+            ManifestAnswer::Unstored(held) => {
+                let fetched = &held.verified;
                 let content: Content = [fetched.bytes.clone()].into();
                 let (digest, media_type) = (&fetched.digest, fetched.manifest.media_type);
-                let response = send(&ServedContent::manifest(digest, media_type, &content), request).await?;
+                let served = ServedContent::manifest(digest, media_type, &content);
+                let response = send(&served.unstored(), request).await?;
                 if sends_content(&response) {
                     let size = content.len();
                     let manifest = AnnouncedManifest { repository, digest, media_type, size };

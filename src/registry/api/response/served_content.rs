@@ -42,6 +42,8 @@ impl BudgetWait {
 pub(crate) struct ServedContent {
     content: Content,
     read_cost: body::ReadCost,
+    /// Nothing but responses holds the bytes.
+    is_unstored: bool,
     length: u64,
     /// Digest that the content must have, if nothing has hashed it yet, and the store that hears of damage.
     unverified: Option<(Digest, Store)>,
@@ -80,6 +82,11 @@ impl ServedContent {
         Self { read_cost: body::ReadCost::MayBlock, ..self }
     }
 
+    /// Returns the content as content that no store holds, so that the budget of responses counts it at any length.
+    pub(crate) fn unstored(self) -> Self {
+        Self { is_unstored: true, ..self }
+    }
+
     /// Returns the content as content that is hashed on its way to a client that reads all of it. The store hears
     /// of damage.
     pub(crate) fn verified(self, digest: Digest, store: Store) -> Self {
@@ -106,7 +113,8 @@ impl ServedContent {
     /// Returns the bytes of the copy in memory that a response would hold until the client has read it.
     fn copied_bytes(&self, request: &Parts) -> usize {
         let length = self.content.as_bytes().map_or(0, Bytes::len);
-        if request.method == Method::HEAD || length > MAX_COPIED_BYTES { 0 } else { length }
+        let is_shared = length > MAX_COPIED_BYTES && !self.is_unstored;
+        if request.method == Method::HEAD || is_shared { 0 } else { length }
     }
 
     /// Returns the content as content that holds `permit` until it is dropped.
@@ -132,6 +140,7 @@ impl ServedContent {
             length,
             content: content.clone(),
             read_cost: body::ReadCost::Immediate,
+            is_unstored: false,
             unverified: None,
             headers,
         }
@@ -264,4 +273,19 @@ fn etag_matches(header: &HeaderValue, etag: &HeaderValue) -> bool {
         .split(',')
         .map(str::trim)
         .any(|item| item == "*" || item.strip_prefix("W/").unwrap_or(item) == etag)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn long_content_that_no_store_holds_waits_for_memory() {
+        let length = MAX_COPIED_BYTES + 1;
+        let content: Content = [Bytes::from(vec![b' '; length])].into();
+        let served = ServedContent::manifest(&Digest::sha256(b"x"), "application/x", &content);
+        let request = http::Request::get("/").body(()).unwrap().into_parts().0;
+        assert_eq!(served.copied_bytes(&request), 0);
+        assert_eq!(served.unstored().copied_bytes(&request), length);
+    }
 }

@@ -91,6 +91,16 @@ async fn claims_of_an_upstream_open_nothing_that_clients_have_pushed() {
 }
 
 #[tokio::test]
+async fn blobs_of_a_stored_manifest_are_fetched_without_a_question_after_a_restart() {
+    let (mirror, bytes, digest) = named(Mirror::new()).await;
+    let restarted = mirror.restarted();
+    restarted.get(&manifest_path("latest")).await;
+    assert_eq!(mirror.upstream.asked(), [format!("HEAD {APP}:latest")]);
+    assert_eq!(restarted.get(&blob_path(&digest)).await.body, bytes);
+    assert_eq!(mirror.upstream.asked(), [format!("GET {APP} {digest}")]);
+}
+
+#[tokio::test]
 async fn a_foreign_layer_that_a_manifest_names_proves_nothing() {
     let mirror = Mirror::new();
     let bytes = blob(LENGTH);

@@ -339,3 +339,129 @@ async fn an_immutable_tag_stays_where_it_is() {
     let answer = mirror.get(&manifest_path("latest")).await;
     assert_eq!((answer.body.clone(), answer.is_stale()), (first, false));
 }
+
+#[tokio::test]
+async fn a_tag_that_waits_for_its_manifest_moves_nothing_back() {
+    let policy = crate::TagPolicy {
+        repositories: vec!["docker.io/**".into()],
+        tags: vec!["latest".into()],
+        except: Vec::new(),
+    };
+    let immutable = std::sync::Arc::new(TagPolicies::new(&[policy], &[]).unwrap());
+    for tags in [None, Some(immutable)] {
+        let settings = Settings { tags, ..Settings::default() };
+        let mirror = Mirror::with(hub_settings(), settings, 1 << 20);
+        let (first, second) = (image(b"one"), image(b"two"));
+        let digest = tag(&mirror, &first);
+        mirror.head(&manifest_path("latest")).await;
+        // Another replica on the same storage asks later, and stores what the tag means then.
+        tag(&mirror, &second);
+        let replica = mirror.restarted();
+        assert_eq!(replica.get(&manifest_path("latest")).await.body, second);
+        let answer = mirror.get(&manifest_path(digest.as_str())).await;
+        assert_eq!((answer.status, &answer.body), (StatusCode::OK, &first));
+        mirror.upstream.fail(Outage::Away);
+        assert_eq!(mirror.restarted().get(&manifest_path("latest")).await.body, second);
+        assert_eq!(mirror.restarted().get(&manifest_path(digest.as_str())).await.body, first);
+    }
+}
+
+#[tokio::test]
+async fn a_tag_waits_for_its_manifest_as_long_as_its_headers_are_believed() {
+    let mirror = Mirror::new();
+    let digest = tag(&mirror, &image(b"one"));
+    mirror.head(&manifest_path("latest")).await;
+    mirror.pass(TTL);
+    assert_eq!(mirror.get(&manifest_path(digest.as_str())).await.status, StatusCode::OK);
+    mirror.upstream.fail(Outage::Away);
+    assert_eq!(mirror.get(&manifest_path("latest")).await.status, StatusCode::BAD_GATEWAY);
+}
+
+#[tokio::test]
+async fn a_moved_tag_that_cannot_be_stored_is_asked_for_once_in_its_lifetime() {
+    let (writer, first, _) = warm(Mirror::new()).await;
+    let second = image(b"two");
+    let digest = tag(&writer, &second);
+    let (head, get) = ("HEAD library/app:latest".to_owned(), format!("GET library/app:{digest}"));
+    let read_only = Settings { read_only: true, ..Settings::default() };
+    let store = writer.state.0.stored.as_ref().unwrap().store.clone();
+    let mirror = Mirror::on(store, hub_settings(), read_only, writer.upstream.clone());
+    for expected in [vec![head.clone(), get.clone()], vec![get]] {
+        let answer = mirror.get(&manifest_path("latest")).await;
+        assert_eq!((&answer.body, answer.is_stale()), (&second, false));
+        assert_eq!(mirror.upstream.asked(), expected);
+    }
+    let answer = mirror.head(&manifest_path("latest")).await;
+    assert_eq!(answer.header("docker-content-digest"), Some(digest.as_str()));
+    assert_eq!(mirror.upstream.asked(), [""; 0]);
+    // The storage has the manifest from then on, and only the tag cannot be written.
+    writer.get(&manifest_path(digest.as_str())).await;
+    mirror.upstream.asked();
+    assert_eq!(mirror.get(&manifest_path("latest")).await.body, second);
+    assert_eq!(mirror.upstream.asked(), [""; 0]);
+    mirror.pass(TTL);
+    assert_eq!(mirror.get(&manifest_path("latest")).await.body, second);
+    assert_eq!(mirror.upstream.asked(), [head]);
+    mirror.upstream.fail(Outage::Away);
+    mirror.pass(TTL);
+    let answer = mirror.get(&manifest_path("latest")).await;
+    assert_eq!((&answer.body, answer.is_stale()), (&first, true));
+}
+
+#[tokio::test]
+async fn an_upstream_that_lacks_the_digest_it_names_removes_no_tag() {
+    let settings = UpstreamSettings { missing: MissingPolicy::Drop, ..hub_settings() };
+    let (mirror, first, _) = warm(Mirror::with(settings, Settings::default(), 1 << 20)).await;
+    let digest = tag(&mirror, &image(b"two"));
+    mirror.upstream.untag(APP, digest.as_str());
+    mirror.pass(TTL);
+    let answer = mirror.get(&manifest_path("latest")).await;
+    assert_eq!((answer.body.clone(), answer.is_stale()), (first, true));
+}
+
+#[tokio::test]
+async fn a_manifest_takes_its_place_in_memory_until_it_is_stored() {
+    let settings = UpstreamSettings { max_connections: 1, ..hub_settings() };
+    let mirror = Mirror::with(settings, Settings::default(), 1 << 20);
+    let bytes = image(b"one");
+    tag(&mirror, &bytes);
+    mirror.upstream.tag("library/other", "latest", &bytes, media_type::OCI_MANIFEST);
+    let queue = &mirror.state.0.stored.as_ref().unwrap().repository_queue;
+    let turn = queue.wait(&"docker.io/library/app".parse().unwrap()).await;
+    let path = manifest_path("latest");
+    let others = async {
+        while mirror.upstream.asked().is_empty() {
+            tokio::task::yield_now().await;
+        }
+        let other = mirror.get("/v2/docker.io/library/other/manifests/latest").await;
+        assert_eq!(other.status, StatusCode::BAD_GATEWAY);
+        assert_eq!(mirror.upstream.asked(), [""; 0]);
+        drop(turn);
+    };
+    let (first, ()) = tokio::join!(mirror.get(&path), others);
+    assert_eq!(first.body, bytes);
+    assert_eq!(mirror.get("/v2/docker.io/library/other/manifests/latest").await.body, bytes);
+}
+
+#[tokio::test]
+async fn a_reload_keeps_the_ages_of_tags_and_forgets_what_was_absent() {
+    let (mut mirror, bytes, _) = warm(Mirror::new()).await;
+    mirror.get(&manifest_path("absent")).await;
+    mirror.upstream.asked();
+    mirror.reload(hub_settings());
+    // Settings that change elsewhere reload no upstream.
+    let current = Settings::clone(&mirror.state.0.settings.current());
+    mirror.state.replace_settings(Settings { delete: false, ..current });
+    assert_eq!(mirror.get(&manifest_path("latest")).await.body, bytes);
+    assert_eq!(mirror.upstream.asked(), [""; 0]);
+    mirror.get(&manifest_path("absent")).await;
+    assert_eq!(mirror.upstream.asked(), ["GET library/app:absent"]);
+    mirror.pass(TTL);
+    mirror.get(&manifest_path("latest")).await;
+    assert_eq!(mirror.upstream.asked(), ["HEAD library/app:latest"]);
+    // Another upstream may mean another manifest by the tag.
+    let other = UpstreamSettings { remote_url: "https://mirror.example".parse().unwrap(), ..hub_settings() };
+    mirror.reload(other);
+    mirror.get(&manifest_path("latest")).await;
+    assert_eq!(mirror.upstream.asked(), ["HEAD library/app:latest"]);
+}

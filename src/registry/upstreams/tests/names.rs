@@ -5,7 +5,7 @@ use http::{Method, Request, StatusCode};
 use quinistry_oci::media_type;
 use tower_service::Service as _;
 
-use super::{Mirror, hub_settings, image, manifest_path};
+use super::{Mirror, blob, blob_path, hub_settings, image, manifest_path};
 use crate::Settings;
 use crate::upstreams::UpstreamSettings;
 
@@ -108,6 +108,36 @@ async fn names_that_the_patterns_exclude_are_never_asked_for() {
     assert_eq!(mirror.upstream.asked(), [""; 0]);
     mirror.get("/v2/library/app/manifests/latest").await;
     assert_eq!(mirror.upstream.asked(), ["GET library/app:latest"]);
+}
+
+#[tokio::test]
+async fn names_that_the_patterns_exclude_are_no_source_of_mounts() {
+    let bytes = blob(1000);
+    let mirror = Mirror::new();
+    let digest = mirror.upstream.add_blob("library/app", &bytes);
+    mirror.upstream.tag("library/app", "latest", &image(&bytes), media_type::OCI_MANIFEST);
+    mirror.get(&manifest_path("latest")).await;
+    mirror.get(&blob_path(&digest)).await;
+    mirror.settle().await;
+    let mount = async |mirror: &Mirror, to: &str, from: &str| {
+        let path = format!("/v2/{to}/blobs/uploads/?mount={digest}{from}");
+        mirror.ask(Method::POST, &path, &[]).await.status
+    };
+    // The patterns come later than the copy.
+    let hidden = UpstreamSettings { deny: vec!["library/app".into()], ..hub_settings() };
+    let store = mirror.state.0.stored.as_ref().unwrap().store.clone();
+    let hiding = Mirror::on(store, hidden, Settings::default(), mirror.upstream.clone());
+    for from in ["&from=docker.io/library/app", "&from=docker.io/app", ""] {
+        assert_eq!(mount(&hiding, "team/hidden", from).await, StatusCode::ACCEPTED, "{from}");
+    }
+    let absent = hiding.get(&format!("/v2/team/hidden/blobs/{digest}")).await;
+    assert_eq!(absent.status, StatusCode::NOT_FOUND);
+    for (number, from) in ["&from=docker.io/library/app", "&from=docker.io/app", ""].into_iter().enumerate() {
+        assert_eq!(mount(&mirror, &format!("team/{number}"), from).await, StatusCode::CREATED, "{from}");
+    }
+    // Its copies can be deleted.
+    let deleted = hiding.ask(Method::DELETE, &blob_path(&digest), &[]).await;
+    assert_eq!(deleted.status, StatusCode::ACCEPTED);
 }
 
 #[tokio::test]

@@ -15,7 +15,7 @@ use super::online::{
 use crate::failpoint::once::failing;
 use crate::gc::online::touch::Cause;
 use crate::layout::RepositoryKeys;
-use crate::{Cycle, Safeguard, Store, StoreError, StoreOptions};
+use crate::{Cycle, Safeguard, Store, StoreError, StoreOptions, Tagged};
 
 fn head_blob(store: &Store, repository: &RepositoryName, digest: &Digest) -> Result<(), StoreError> {
     store.holding_blob(repository, digest, || store.blob(repository, digest).map(drop))
@@ -475,8 +475,8 @@ fn a_slow_commit_of_an_index_finds_its_manifests_again() {
     let parsed = Manifest::parse(&index, None).unwrap();
     let canonical = Digest::sha256(&index);
     put(&store, NAME, &index, &[]).unwrap();
-    let parts = store.parts_to_touch(&repository, &parsed).unwrap();
-    let needed = store.needed_by(&repository, &canonical, &parts);
+    let parts = store.parts_to_touch(&repository, &parsed, false).unwrap();
+    let needed = Store::needed_by(&repository, &canonical, &parts, false);
     let commit_slowly = || {
         store.touching(&needed, Cause::Manifest, || {
             scene.advance(Duration::from_mins(2));
@@ -507,4 +507,29 @@ fn a_sparse_manifest_holds_the_parts_behind_any_number_of_unknown_ones() {
     put(&store, NAME, &bytes.into(), &["v1"]).unwrap();
     let report = scene.cycle(&store);
     assert_eq!(report.links.revived.get("touched"), Some(&1), "{report:?}");
+}
+
+#[test]
+fn a_manifest_that_may_be_sparse_protects_its_parts_in_any_store() {
+    let scene = Scene::new();
+    let store = scene.replica();
+    push_blob(&store, NAME, b"layer").unwrap();
+    let child = manifest(b"other", "child");
+    push(&store, b"other", "child", &[]).unwrap();
+    scene.cycle(&store);
+    // The second child of the index is absent.
+    let (image, index) = (manifest(b"layer", "image"), index_of(&[&child, &manifest(b"absent", "absent")]));
+    for (bytes, tag) in [(image, "image"), (index, "index")] {
+        let (parsed, digest) = (Manifest::parse(&bytes, None).unwrap(), Digest::sha256(&bytes));
+        let tagged = Tagged { digest: &digest, tags: &[tag.parse().unwrap()] };
+        store.put_sparse_manifest(&name(NAME), &bytes, &parsed, tagged).unwrap();
+    }
+    // What a commit does not touch is removed here.
+    let report = scene.cycle(&store);
+    assert!(report.links.revived.contains_key("touched"), "{report:?}");
+    for _ in 0..2 {
+        scene.cycle(&store);
+    }
+    assert!(has_bytes(&store, b"layer") && has_link(&store, &Digest::sha256(b"layer")));
+    assert!(has_revision(&store, &Digest::sha256(&child)) && has_bytes(&store, b"other"));
 }

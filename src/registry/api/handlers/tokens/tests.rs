@@ -282,8 +282,8 @@ fn the_built_in_repository_is_public_in_this_registry_alone() {
         let scope = RequestedScope::parse("repository:quinistry:pull").unwrap();
         granted(&control, target, &Identity::anonymous(), vec![scope]).len()
     };
-    assert_eq!(access(TokenTarget::Own { has_builtin: true }), 1);
-    assert_eq!(access(TokenTarget::Own { has_builtin: false }), 0);
+    assert_eq!(access(TokenTarget::Own { has_builtin: true, upstreams: None }), 1);
+    assert_eq!(access(TokenTarget::Own { has_builtin: false, upstreams: None }), 0);
     assert_eq!(access(TokenTarget::Other), 0);
 }
 

@@ -23,13 +23,13 @@ pub(crate) struct Needed<'a> {
 pub(crate) struct ManifestParts(Vec<(Digest, Digest, bool)>, Option<Digest>);
 
 impl Store {
-    /// Returns the subjects of a manifest that is pushed: itself, its parts, and the manifest that it is
-    /// about.
+    /// Returns the subjects of a manifest that is pushed: itself, its parts, which may be absent if it may be sparse, and
+    /// the manifest that it is about.
     pub(crate) fn needed_by<'a>(
-        &self,
         name: &'a RepositoryName,
         canonical: &'a Digest,
         parts: &'a ManifestParts,
+        may_be_sparse: bool,
     ) -> Needed<'a> {
         let own = vec![Subject::revision(name, canonical), Subject::bytes(canonical)];
         let mut needed = Needed { own, ..Needed::default() };
@@ -41,7 +41,7 @@ impl Store {
             ];
             for subject in kinds.into_iter().flatten() {
                 // A sparse manifest is accepted without its parts.
-                if self.0.allows_sparse {
+                if may_be_sparse {
                     needed.others.push(subject);
                 } else {
                     needed.parts.push((subject, named));
@@ -81,6 +81,7 @@ impl Store {
         &self,
         name: &RepositoryName,
         manifest: &Manifest,
+        may_be_sparse: bool,
     ) -> Result<ManifestParts, StoreError> {
         let mut found = ManifestParts::default();
         let all = manifest.blobs.iter().map(|part| (part, false));
@@ -88,7 +89,7 @@ impl Store {
         let mut unknown = 0;
         for (part, is_child) in all {
             // The check of the parts then ends as early, and there is none of a sparse manifest.
-            if unknown >= MAX_MISSING_PARTS && !self.0.allows_sparse {
+            if unknown >= MAX_MISSING_PARTS && !may_be_sparse {
                 break;
             }
             let canonical = match part.digest.algorithm() {

@@ -78,8 +78,9 @@ impl Store {
         let pushed = if known.declares_type { None } else { self.pushed_as(name, canonical)? };
         // The parts of a manifest that is not understood are not known. It is pushed again.
         let Needs::Known(manifest) = needs_of(&known.bytes, pushed) else { return Ok(false) };
-        let parts = self.parts_to_touch(name, &manifest)?;
-        let needed = self.needed_by(name, canonical, &parts);
+        let may_be_sparse = self.0.allows_sparse;
+        let parts = self.parts_to_touch(name, &manifest, may_be_sparse)?;
+        let needed = Self::needed_by(name, canonical, &parts, may_be_sparse);
         for (part, _) in &needed.parts {
             if part.kind != SubjectKind::Revision && self.touch(view, part, cause)? == Touched::Gone {
                 return Ok(false);
