@@ -18,15 +18,17 @@
 //! | manifests and tags | `manifests.rs`, `refresh.rs`, `manifest_copies.rs` |
 //! | blobs | `blobs.rs`, `observed_source.rs` |
 //! | lists of tags and of referrers | `lists.rs` |
+//! | last uses of copies (pure) | `uses.rs` |
+//! | removal of copies that are not used any more | `eviction.rs` |
 //!
-//! The handlers of requests are in `src/registry/api/handlers/upstreams.rs`. Eviction and prefetch, which are to come, have
-//! their times of last use and their platforms beside these.
+//! The handlers of requests are in `src/registry/api/handlers/upstreams.rs`.
 
 mod absences;
 mod blobs;
 mod bounded_map;
 pub(crate) mod circuit;
 mod clock;
+pub(crate) mod eviction;
 mod flights;
 mod lists;
 mod manifest_copies;
@@ -41,6 +43,7 @@ mod table;
 mod tag_records;
 #[cfg(test)]
 mod tests;
+pub(crate) mod uses;
 mod verification;
 
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -66,6 +69,7 @@ use crate::api::route::{Route, RouteError};
 use crate::metrics::UpstreamCounts;
 
 pub(crate) use self::blobs::BlobAnswer;
+pub(crate) use self::manifest_copies::is_absence;
 pub(crate) use self::manifests::ManifestAnswer;
 pub use self::namespace::{Namespace, NamespaceError};
 pub use self::settings::{InsecureUpstream, MissingPolicy, UpstreamCredentials, UpstreamSettings};
@@ -195,6 +199,11 @@ impl CachedUpstream {
     /// Returns the counts of this upstream, which are those of the registry that the store belongs to.
     pub(crate) fn counts(&self, stored: &LimitedStore) -> &Arc<UpstreamCounts> {
         self.counts.get_or_init(|| stored.upstream_metrics.of(&self.name))
+    }
+
+    /// Notes that a client has used a stored manifest.
+    pub(crate) fn note_use(&self, stored: &LimitedStore, name: &RepositoryName, digest: &Digest) {
+        stored.copy_uses().note(name, digest, self.clock.now());
     }
 
     fn known(&self) -> MutexGuard<'_, Known> {

@@ -26,6 +26,7 @@ pub(crate) struct UpstreamCounts {
     pub(crate) manifests: ContentCounts,
     pub(crate) seconds: Histogram,
     pub(crate) coalesced: Counter,
+    pub(crate) evicted: Counter,
     poisoned: Counter,
     circuit: Mutex<Circuit>,
 }
@@ -47,6 +48,7 @@ impl Default for UpstreamCounts {
             manifests: ContentCounts::default(),
             seconds: Histogram::new(&ANSWER_SECONDS),
             coalesced: Counter::default(),
+            evicted: Counter::default(),
             poisoned: Counter::default(),
             circuit: Mutex::default(),
         }
@@ -128,6 +130,11 @@ impl UpstreamMetrics {
             "quinistry_upstream_poisoned_total",
             "Blobs of which the upstream has sent other bytes than their digest says.",
             series(|counts, _| counts.poisoned.get()),
+        );
+        page.counter_series(
+            "quinistry_upstream_evicted_total",
+            "Manifests that were removed because no client used them, or for room.",
+            series(|counts, _| counts.evicted.get()),
         );
         page.histograms(
             "quinistry_upstream_seconds",

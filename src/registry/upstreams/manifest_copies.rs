@@ -2,15 +2,19 @@
 
 use std::sync::Arc;
 
-use quinistry_oci::{Digest, Manifest, Reference, Tag, WithCauses};
+use bytes::Bytes;
+use quinistry_oci::{Digest, Manifest, Reference, RepositoryName, Tag, WithCauses};
 use quinistry_store::{DeletedSubject, Deletion, DeletionActor, Store, StoreError, Tagged};
 
 use super::manifests::{ManifestAnswer, ManifestQuestion, ManifestResult};
 use super::verification::VerifiedManifest;
 use crate::api::response::error::Error;
 
+/// Way to commit a manifest: as a copy, which may be evicted, or as what it was before.
+type Commit = fn(&Store, &RepositoryName, &Bytes, &Manifest, Tagged<'_>) -> Result<(), StoreError>;
+
 /// Returns true if the store does not have a manifest, or has it damaged.
-pub(super) fn is_absence(error: &StoreError) -> bool {
+pub(crate) fn is_absence(error: &StoreError) -> bool {
     matches!(error, StoreError::ManifestUnknown | StoreError::RepositoryUnknown | StoreError::Damaged(_))
 }
 
@@ -32,7 +36,7 @@ impl ManifestQuestion {
         };
         let others = awaiting.iter().filter(|tag| Some(*tag) != own.as_ref());
         let tags: Vec<Tag> = own.iter().chain(others).cloned().collect();
-        let stored = self.put(&verified, tags).await;
+        let stored = self.put(&verified, tags, Store::put_copy).await;
         let mut known = upstream.known();
         match stored {
             Ok(()) => {
@@ -59,7 +63,7 @@ impl ManifestQuestion {
         }
     }
 
-    async fn put(&self, verified: &VerifiedManifest, tags: Vec<Tag>) -> Result<(), Error> {
+    async fn put(&self, verified: &VerifiedManifest, tags: Vec<Tag>, commit: Commit) -> Result<(), Error> {
         let (digest, bytes, whole) = (verified.digest.clone(), verified.bytes.clone(), &verified.manifest);
         // The store demands what a manifest names; here everything is fetched when a client asks for it.
         let manifest = Manifest {
@@ -75,7 +79,7 @@ impl ManifestQuestion {
         };
         let name = self.repository.name.clone();
         let put = move |store: &Store| {
-            store.put_manifest(&name, &bytes, &manifest, Tagged { digest: &digest, tags: &tags })
+            commit(store, &name, &bytes, &manifest, Tagged { digest: &digest, tags: &tags })
         };
         self.stored.write_locked(&self.repository.name, put).await
     }
@@ -98,7 +102,7 @@ impl ManifestQuestion {
         };
         let Ok(Some(verified)) = self.stored.run(read).await else { return false };
         self.upstream.known().proven_blobs.note_manifest(&self.repository.name, &verified.manifest);
-        self.put(&verified, vec![tag]).await.is_ok()
+        self.put(&verified, vec![tag], Store::put_manifest).await.is_ok()
     }
 
     /// Removes the tag that was asked for, since the upstream does not have it any more.

@@ -13,6 +13,9 @@ use crate::config::SecretText;
 /// Hosts of Docker Hub, whose repositories of one component lie in `library/`.
 const DOCKER_HUB_HOSTS: [&str; 3] = ["docker.io", "index.docker.io", "registry-1.docker.io"];
 
+/// Usual time since the last use for which a copy is kept: that of distribution's `proxy.ttl`.
+const DEFAULT_KEEP: Duration = Duration::from_hours(168);
+
 /// Settings of one upstream.
 #[derive(Clone, Debug, PartialEq)]
 pub struct UpstreamSettings {
@@ -44,6 +47,10 @@ pub struct UpstreamSettings {
     pub max_blob_bytes: Option<u64>,
     /// Treatment of stored tags that the upstream no longer shows.
     pub missing: MissingPolicy,
+    /// Time since the last use for which a copy is kept; `None` if copies do not expire.
+    pub keep: Option<Duration>,
+    /// Greatest number of bytes of all copies; `None` if they are not limited.
+    pub max_bytes: Option<u64>,
 }
 
 /// Credentials for an upstream.
@@ -113,6 +120,8 @@ impl UpstreamSettings {
             deny: Vec::new(),
             max_blob_bytes: None,
             missing: MissingPolicy::default(),
+            keep: Some(DEFAULT_KEEP),
+            max_bytes: None,
         }
     }
 

@@ -1,6 +1,7 @@
 //! Repositories of upstreams through the router, with an upstream that answers as a script says and counts its questions.
 
 mod blobs;
+mod eviction;
 mod lists;
 mod manifests;
 mod names;

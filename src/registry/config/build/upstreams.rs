@@ -31,6 +31,7 @@ fn proxy(root: Section<'_>) -> Option<UpstreamSettings> {
         insecure,
         ttl: Duration::ZERO,
         allow: vec!["**".to_owned()],
+        keep: unless_zero(root.duration("proxy.ttl")),
         ..UpstreamSettings::new(None, remote_url)
     })
 }
@@ -58,6 +59,8 @@ fn upstream(section: Section<'_>) -> Option<UpstreamSettings> {
             Some("drop") => MissingPolicy::Drop,
             _ => MissingPolicy::Keep,
         },
+        keep: unless_zero(section.duration("keep")),
+        max_bytes: section.value("size").and_then(|node| values::size(node).ok()),
         ..UpstreamSettings::new(prefix, section.url("remoteurl")?)
     })
 }
@@ -79,6 +82,11 @@ fn credentials(section: Section<'_>, prefix: &str) -> Option<UpstreamCredentials
     }
     let password = SecretText(given("password").unwrap_or_default());
     Some(UpstreamCredentials::Password { user, password })
+}
+
+/// Returns a time for which copies are kept; `None` for 0, which is for ever.
+fn unless_zero(keep: Duration) -> Option<Duration> {
+    (!keep.is_zero()).then_some(keep)
 }
 
 fn is_http(url: &Uri) -> bool {

@@ -23,6 +23,8 @@ quinistry:
     username: robot
     passwordfile: /run/secrets/hub
     ttl: 5m
+    keep: 0
+    size: 10GiB
     negative: 10s
     allow: ['library/*', 'team/**']
     deny: [team/secret]
@@ -44,6 +46,8 @@ quinistry:
         token_hosts: texts(&["auth.example"]),
         max_connections: 4,
         ttl: Duration::from_mins(5),
+        keep: None,
+        max_bytes: Some(10 << 30),
         negative_ttl: Duration::from_secs(10),
         allow: texts(&["library/*", "team/**"]),
         deny: texts(&["team/secret"]),
@@ -82,6 +86,7 @@ fn distributions_proxy_holds_every_name_and_asks_for_each_tag() {
         }),
         ttl: Duration::ZERO,
         allow: texts(&["**"]),
+        keep: Some(Duration::from_hours(24)),
         ..UpstreamSettings::new(None, "https://registry-1.docker.io".parse().unwrap())
     };
     assert_eq!(with(text).upstreams, std::slice::from_ref(&expected));
@@ -90,12 +95,13 @@ fn distributions_proxy_holds_every_name_and_asks_for_each_tag() {
         [
             "c.yml:3:62: warning: proxy.username: there are no users, and every client that reaches the registry reads \
              what this user may read; add auth.htpasswd or auth.token",
-            "c.yml:3:87: warning: proxy.ttl: stored copies are not removed yet, and the key has no effect",
         ]
     );
     let loaded = load_variables(&[("REGISTRY_PROXY_REMOTEURL", "https://registry-1.docker.io")]);
-    let alone = UpstreamSettings { credentials: None, ..expected };
+    let alone = UpstreamSettings { credentials: None, keep: Some(Duration::from_hours(168)), ..expected };
     assert_eq!(loaded.config.as_ref().unwrap().upstreams, [alone]);
+    let forever = with("proxy: {remoteurl: 'https://registry-1.docker.io', ttl: 0}\n");
+    assert_eq!(forever.upstreams[0].keep, None);
     assert_eq!(with("proxy: {remoteurl: ''}\n").upstreams, []);
     let plain = with("proxy: {remoteurl: 'http://cache:5000'}\n");
     assert_eq!(plain.upstreams[0].insecure, InsecureUpstream::Public);
@@ -197,6 +203,8 @@ pub(super) const CHANGES: &[(&str, &str)] = &[
     ("ca", "ca: /ca.pem"),
     ("insecure", "insecure: public"),
     ("ttl", "ttl: 1h"),
+    ("keep", "keep: 1h"),
+    ("size", "size: 1GiB"),
     ("negative", "negative: 1h"),
     ("allow", "allow: [a]"),
     ("deny", "deny: [a]"),
