@@ -76,8 +76,8 @@ pub use self::settings::{
     TagPolicy, UploadExpiry, UrlRules, Validation,
 };
 pub use self::upstreams::{
-    InsecureUpstream, MissingPolicy, Namespace, NamespaceError, UpstreamCredentials, UpstreamSettings,
-    UpstreamTableError, Upstreams,
+    InsecureUpstream, MissingPolicy, Namespace, NamespaceError, PrefetchRule, UpstreamCredentials,
+    UpstreamSettings, UpstreamTableError, Upstreams, WantedPlatform, WantedPlatformError,
 };
 
 /// Most manifests that are read from the storage at once: each may be long, and is in memory while it is
@@ -337,6 +337,18 @@ impl State {
         async move {
             if let Some(stored) = stored {
                 upstreams::eviction::run(stored, settings).await;
+            }
+        }
+    }
+
+    /// Returns a task that fetches tags of upstreams in advance, as the settings of the upstreams say, for as long as the
+    /// registry runs. Spawn it beside [`serve`]; without it, content is fetched when a client asks for it.
+    pub fn prefetch(&self) -> impl Future<Output = ()> + Send + use<> {
+        let stored = self.0.stored.clone();
+        let settings = self.0.settings.subscribe();
+        async move {
+            if let Some(stored) = stored {
+                upstreams::prefetch::run(stored, settings).await;
             }
         }
     }

@@ -20,6 +20,8 @@
 //! | lists of tags and of referrers | `lists.rs` |
 //! | last uses of copies (pure) | `uses.rs` |
 //! | removal of copies that are not used any more | `eviction.rs` |
+//! | what is fetched in advance, and when (pure) | `prefetch_rules.rs` |
+//! | fetching it | `prefetch.rs` |
 //!
 //! The handlers of requests are in `src/registry/api/handlers/upstreams.rs`.
 
@@ -35,6 +37,8 @@ mod manifest_copies;
 mod manifests;
 mod namespace;
 mod observed_source;
+pub(crate) mod prefetch;
+mod prefetch_rules;
 mod proven_blobs;
 mod question;
 mod refresh;
@@ -58,6 +62,7 @@ use self::clock::Clock;
 use self::flights::Flights;
 use self::lists::{CachedLists, ListAnswer};
 use self::manifests::{ManifestFlight, ManifestResult};
+use self::prefetch_rules::ScheduledRule;
 use self::proven_blobs::{ProvenBlobs, SentBlobs};
 use self::question::Failure;
 use self::table::UpstreamTable;
@@ -72,6 +77,7 @@ pub(crate) use self::blobs::BlobAnswer;
 pub(crate) use self::manifest_copies::is_absence;
 pub(crate) use self::manifests::ManifestAnswer;
 pub use self::namespace::{Namespace, NamespaceError};
+pub use self::prefetch_rules::{PrefetchRule, WantedPlatform, WantedPlatformError};
 pub use self::settings::{InsecureUpstream, MissingPolicy, UpstreamCredentials, UpstreamSettings};
 pub(crate) use self::table::LocatedRepository;
 pub use self::table::UpstreamTableError;
@@ -115,6 +121,7 @@ pub(crate) struct CachedUpstream {
     question_permits: Semaphore,
     manifest_permits: Semaphore,
     known: Mutex<Known>,
+    prefetch: Mutex<Vec<ScheduledRule>>,
     manifest_flights: Flights<ManifestFlight, ManifestResult>,
     blob_flights: Flights<(RepositoryName, Digest), Result<Option<u64>, Failure>>,
     tag_flights: Flights<RepositoryName, ListAnswer<Tag>>,
@@ -144,7 +151,9 @@ impl Upstreams {
         let table = UpstreamTable::new(&settings)?;
         let cached = settings.into_iter().map(|settings| {
             let upstream = connect(&settings)?;
-            Ok(Arc::new(CachedUpstream::new(settings, upstream)))
+            let rules = settings.prefetch.iter().cloned().map(ScheduledRule::new).collect::<Result<_, _>>();
+            let rules = rules.map_err(|(pattern, error)| UpstreamTableError::Pattern(pattern, error))?;
+            Ok(Arc::new(CachedUpstream::new(settings, upstream, rules)))
         });
         Ok(Self { table, upstreams: cached.collect::<Result<_, E>>()? })
     }
@@ -176,7 +185,7 @@ impl Upstreams {
 // === impl CachedUpstream ===
 
 impl CachedUpstream {
-    fn new(settings: UpstreamSettings, upstream: Arc<dyn Upstream>) -> Self {
+    fn new(settings: UpstreamSettings, upstream: Arc<dyn Upstream>, prefetch: Vec<ScheduledRule>) -> Self {
         let permits = settings.max_connections.clamp(1, Semaphore::MAX_PERMITS);
         Self {
             name: upstream.name().into(),
@@ -189,6 +198,7 @@ impl CachedUpstream {
             question_permits: Semaphore::new(permits),
             manifest_permits: Semaphore::new(permits.min(MAX_CONCURRENT_MANIFESTS)),
             known: Mutex::default(),
+            prefetch: Mutex::new(prefetch),
             manifest_flights: Flights::default(),
             blob_flights: Flights::default(),
             tag_flights: Flights::default(),
@@ -208,6 +218,18 @@ impl CachedUpstream {
 
     fn known(&self) -> MutexGuard<'_, Known> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn prefetch_rules(&self) -> MutexGuard<'_, Vec<ScheduledRule>> {
+        self.prefetch.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Returns the name in this registry of a repository of the upstream; `None` if that is too long.
+    fn local_name(&self, remote: &RepositoryName) -> Option<RepositoryName> {
+        match &self.settings.prefix {
+            Some(prefix) => format!("{prefix}/{remote}").parse().ok(),
+            None => Some(remote.clone()),
+        }
     }
 
     /// Forgets what is known of a repository, since a client has deleted stored content of it.

@@ -95,7 +95,7 @@ impl Upstreams {
         let report = stored.store.evict_copies(EvictionInputs {
             limits: &limits,
             upstream_of: &upstream_of,
-            is_protected: &|_, _| false,
+            is_protected: &|name, tag| self.prefetches(name, tag),
             is_in_use: &|name, digest| stored.copy_uses().is_waiting(name, digest),
             min_idle: bounds::min_age(),
             now,

@@ -8,6 +8,7 @@ use http::uri::Authority;
 use quinistry_oci::RepositoryName;
 
 use super::namespace::Namespace;
+use super::prefetch_rules::{PrefetchRule, WantedPlatform};
 use crate::config::SecretText;
 
 /// Hosts of Docker Hub, whose repositories of one component lie in `library/`.
@@ -51,6 +52,10 @@ pub struct UpstreamSettings {
     pub keep: Option<Duration>,
     /// Greatest number of bytes of all copies; `None` if they are not limited.
     pub max_bytes: Option<u64>,
+    /// Platforms whose images are fetched in advance; all without any.
+    pub platforms: Vec<WantedPlatform>,
+    /// Tags that are fetched in advance.
+    pub prefetch: Vec<PrefetchRule>,
 }
 
 /// Credentials for an upstream.
@@ -122,6 +127,8 @@ impl UpstreamSettings {
             missing: MissingPolicy::default(),
             keep: Some(DEFAULT_KEEP),
             max_bytes: None,
+            platforms: Vec::new(),
+            prefetch: Vec::new(),
         }
     }
 

@@ -5,6 +5,7 @@ mod eviction;
 mod lists;
 mod manifests;
 mod names;
+mod prefetch;
 mod scripted;
 
 use std::sync::{Arc, Mutex};

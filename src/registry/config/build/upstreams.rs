@@ -7,13 +7,16 @@ use http::Uri;
 use http::uri::Scheme;
 
 use super::super::model::{
-    InsecureUpstream, MissingPolicy, SecretText, UpstreamCredentials, UpstreamSettings,
+    InsecureUpstream, MissingPolicy, PrefetchRule, SecretText, UpstreamCredentials, UpstreamSettings,
 };
 use super::super::values;
 use super::Section;
 
 /// Path of an upstream, in the table of keys.
 const UPSTREAM: &str = "quinistry.upstreams[].";
+
+/// Path of a rule of prefetch, in the table of keys.
+const PREFETCH: &str = "quinistry.upstreams[].prefetch[].";
 
 pub(super) fn upstreams(root: Section<'_>) -> Vec<UpstreamSettings> {
     proxy(root)
@@ -61,7 +64,17 @@ fn upstream(section: Section<'_>) -> Option<UpstreamSettings> {
         },
         keep: unless_zero(section.duration("keep")),
         max_bytes: section.value("size").and_then(|node| values::size(node).ok()),
+        platforms: texts(section, "platforms").iter().filter_map(|text| text.parse().ok()).collect(),
+        prefetch: section.elements("prefetch", PREFETCH).filter_map(prefetch).collect(),
         ..UpstreamSettings::new(prefix, section.url("remoteurl")?)
+    })
+}
+
+fn prefetch(section: Section<'_>) -> Option<PrefetchRule> {
+    Some(PrefetchRule {
+        repository: section.text("repository").parse().ok()?,
+        tags: texts(section, "tags"),
+        interval: section.duration("interval"),
     })
 }
 

@@ -1,7 +1,7 @@
 //! Keys of upstreams, and of distribution's `proxy`.
 
-use super::Kind::{Anything, Duration, Elements, Integer, OneOf, Path, Section, Size, Text, Texts, Url};
-use super::{ConfigKey, Kind, ReleaseLines, Unless, key};
+use super::Kind::{Duration, Elements, Integer, OneOf, Path, Section, Size, Text, Texts, Url};
+use super::{ConfigKey, Kind, ReleaseLines, key};
 
 /// Values of `insecure`.
 const INSECURE: &[&str] = &["false", "true", "public"];
@@ -74,7 +74,13 @@ pub(super) const UPSTREAMS: &[ConfigKey] = &[
     own("quinistry.upstreams[].size", Size)
         .note("bytes of all copies, beyond which those that were not used for longest are removed"),
     own("quinistry.upstreams[].platforms", Texts)
-        .refuse("nothing is fetched in advance yet; remove it", Unless::Idle),
-    own("quinistry.upstreams[].prefetch", Anything)
-        .refuse("nothing is fetched in advance yet; remove it", Unless::Idle),
+        .note("platforms whose images `prefetch` fetches, such as `linux/amd64`; those of all platforms when absent"),
+    own("quinistry.upstreams[].prefetch", Elements).note("tags that are fetched before a client asks for them"),
+    own("quinistry.upstreams[].prefetch[].repository", Text).required().note("name behind the prefix"),
+    own("quinistry.upstreams[].prefetch[].tags", Texts)
+        .required()
+        .note("patterns, in which `*` stands for any text"),
+    own("quinistry.upstreams[].prefetch[].interval", Duration)
+        .default("6h")
+        .note("time between two looks at the tags"),
 ];

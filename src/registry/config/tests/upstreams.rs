@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use super::{SMALLEST, findings, lines, load_text, load_variables, with};
 use crate::config::{
-    InsecureUpstream, MissingPolicy, SecretText, Severity, UpstreamCredentials, UpstreamSettings,
+    InsecureUpstream, MissingPolicy, PrefetchRule, SecretText, Severity, UpstreamCredentials,
+    UpstreamSettings,
 };
 
 fn texts(texts: &[&str]) -> Vec<String> {
@@ -25,6 +26,8 @@ quinistry:
     ttl: 5m
     keep: 0
     size: 10GiB
+    platforms: [linux/amd64, linux/arm/v7]
+    prefetch: [{repository: library/debian, tags: ['12*', latest]}]
     negative: 10s
     allow: ['library/*', 'team/**']
     deny: [team/secret]
@@ -48,6 +51,12 @@ quinistry:
         ttl: Duration::from_mins(5),
         keep: None,
         max_bytes: Some(10 << 30),
+        platforms: vec!["linux/amd64".parse().unwrap(), "linux/arm/v7".parse().unwrap()],
+        prefetch: vec![PrefetchRule {
+            repository: "library/debian".parse().unwrap(),
+            tags: texts(&["12*", "latest"]),
+            interval: Duration::from_hours(6),
+        }],
         negative_ttl: Duration::from_secs(10),
         allow: texts(&["library/*", "team/**"]),
         deny: texts(&["team/secret"]),
@@ -169,9 +178,22 @@ fn mistakes_are_errors_at_their_places() {
             "quinistry.upstreams[0].maxconnections: \"0\" must not be less than 1",
         ),
         (upstream("missing: forget"), "quinistry.upstreams[0].missing: \"forget\" must be one of keep, drop"),
+        (upstream("prefetch: [{repository: a}]"), "quinistry.upstreams[0].prefetch[0].tags: is missing"),
         (
-            upstream("prefetch: [{repository: a}]"),
-            "quinistry.upstreams[0].prefetch: nothing is fetched in advance",
+            upstream("prefetch: [{repository: A, tags: [a]}]"),
+            "quinistry.upstreams[0].prefetch[0].repository: \"A\" ",
+        ),
+        (
+            upstream("prefetch: [{repository: a, tags: ['[a']}]"),
+            "quinistry.upstreams[0].prefetch[0].tags: \"[a\" is not a valid pattern",
+        ),
+        (
+            upstream("prefetch: [{repository: a, tags: [a], interval: 5s}]"),
+            "quinistry.upstreams[0].prefetch[0].interval: is less than a minute",
+        ),
+        (
+            upstream("platforms: [linux], prefetch: [{repository: a, tags: [a]}]"),
+            "quinistry.upstreams[0].platforms: \"linux\" is not a platform",
         ),
         (upstream("remote: x"), "quinistry.upstreams[0].remote: is not known"),
     ];
@@ -205,6 +227,10 @@ pub(super) const CHANGES: &[(&str, &str)] = &[
     ("ttl", "ttl: 1h"),
     ("keep", "keep: 1h"),
     ("size", "size: 1GiB"),
+    ("platforms", "platforms: [linux/amd64]"),
+    ("prefetch[].repository", "prefetch: [{repository: a, tags: [a]}]"),
+    ("prefetch[].tags", "prefetch: [{repository: a, tags: [b]}]"),
+    ("prefetch[].interval", "prefetch: [{repository: a, tags: [a], interval: 1h}]"),
     ("negative", "negative: 1h"),
     ("allow", "allow: [a]"),
     ("deny", "deny: [a]"),

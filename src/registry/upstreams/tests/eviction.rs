@@ -25,7 +25,7 @@ impl Mirror {
     }
 
     /// Evicts copies as of some time from now. Returns the number of those that went.
-    async fn evict(&self, after: Duration) -> usize {
+    pub(super) async fn evict(&self, after: Duration) -> usize {
         let stored = self.state.0.stored.clone().unwrap();
         record_uses(&stored).await;
         let upstreams = self.state.0.settings.current().upstreams.clone().unwrap();
