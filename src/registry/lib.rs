@@ -76,8 +76,9 @@ pub use self::settings::{
     TagPolicy, UploadExpiry, UrlRules, Validation,
 };
 pub use self::upstreams::{
-    InsecureUpstream, MissingPolicy, Namespace, NamespaceError, PrefetchRule, UpstreamCredentials,
-    UpstreamSettings, UpstreamTableError, Upstreams, WantedPlatform, WantedPlatformError,
+    CopySelection, InsecureUpstream, MissingPolicy, Namespace, NamespaceError, PrefetchRule,
+    PrefetchedUpstream, SelectionError, StoredUpstreams, UpstreamCredentials, UpstreamSettings,
+    UpstreamTableError, Upstreams, WantedPlatform, WantedPlatformError,
 };
 
 /// Most manifests that are read from the storage at once: each may be long, and is in memory while it is
@@ -350,6 +351,14 @@ impl State {
             if let Some(stored) = stored {
                 upstreams::prefetch::run(stored, settings).await;
             }
+        }
+    }
+
+    /// Fetches now what the settings of the upstreams name, whatever its interval.
+    pub async fn prefetch_now(&self) -> Vec<PrefetchedUpstream> {
+        match (&self.0.stored, &self.0.settings.current().upstreams) {
+            (Some(stored), Some(upstreams)) => upstreams.prefetch(stored).await,
+            _ => Vec::new(),
         }
     }
 

@@ -22,6 +22,7 @@
 //! | removal of copies that are not used any more | `eviction.rs` |
 //! | what is fetched in advance, and when (pure) | `prefetch_rules.rs` |
 //! | fetching it | `prefetch.rs` |
+//! | copies that no request asks for | `stored.rs` |
 //!
 //! The handlers of requests are in `src/registry/api/handlers/upstreams.rs`.
 
@@ -43,6 +44,7 @@ mod proven_blobs;
 mod question;
 mod refresh;
 mod settings;
+mod stored;
 mod table;
 mod tag_records;
 #[cfg(test)]
@@ -77,8 +79,10 @@ pub(crate) use self::blobs::BlobAnswer;
 pub(crate) use self::manifest_copies::is_absence;
 pub(crate) use self::manifests::ManifestAnswer;
 pub use self::namespace::{Namespace, NamespaceError};
+pub use self::prefetch::PrefetchedUpstream;
 pub use self::prefetch_rules::{PrefetchRule, WantedPlatform, WantedPlatformError};
 pub use self::settings::{InsecureUpstream, MissingPolicy, UpstreamCredentials, UpstreamSettings};
+pub use self::stored::{CopySelection, SelectionError, StoredUpstreams};
 pub(crate) use self::table::LocatedRepository;
 pub use self::table::UpstreamTableError;
 

@@ -12,10 +12,12 @@
 //! | which copies go (pure) | `plan.rs` |
 //! | copies, with what they refer to | `facts.rs` |
 //! | removal of those that go | `run.rs` |
+//! | numbers about all of them | `summary.rs` |
 
 mod facts;
 mod plan;
 mod run;
+mod summary;
 
 use bytes::Bytes;
 use quinistry_oci::{Algorithm, Digest, Manifest, RepositoryName};
@@ -27,6 +29,7 @@ use crate::{Store, StoreError};
 
 pub use self::plan::{CopyLimits, EvictionReason};
 pub use self::run::{EvictionInputs, EvictionReport, UpstreamCopies};
+pub use self::summary::CopySummary;
 
 impl Store {
     /// Commits a manifest that an upstream has sent, as [`put_manifest`](Self::put_manifest) does. A manifest that the

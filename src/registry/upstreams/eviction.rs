@@ -99,7 +99,7 @@ impl Upstreams {
             is_in_use: &|name, digest| stored.copy_uses().is_waiting(name, digest),
             min_idle: bounds::min_age(),
             now,
-            lead,
+            lead: Some(lead),
         })?;
         for (upstream, copies) in self.upstreams.iter().zip(&report.upstreams) {
             if copies.evicted > 0 {

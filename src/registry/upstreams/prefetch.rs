@@ -37,6 +37,19 @@ enum Interrupted {
     Full,
 }
 
+/// Result of the rounds of one upstream.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PrefetchedUpstream {
+    /// Name of the upstream.
+    pub upstream: String,
+    /// Number of tags that are stored with all that they lead to.
+    pub tags: usize,
+    /// Number of tags of which something is missing. The log says why.
+    pub failed: usize,
+    /// The upstream limits requests or is away, or the storage has too little room.
+    pub is_interrupted: bool,
+}
+
 /// Manifest whose parts are fetched.
 struct Opened {
     manifest: Manifest,
@@ -56,20 +69,25 @@ pub(crate) async fn run(stored: LimitedStore, settings: watch::Receiver<Arc<Sett
 }
 
 impl Upstreams {
-    /// Makes a round of each rule that is due.
-    pub(crate) async fn prefetch(&self, stored: &LimitedStore) {
+    /// Makes a round of each rule that is due. Returns the results of all upstreams.
+    pub(crate) async fn prefetch(&self, stored: &LimitedStore) -> Vec<PrefetchedUpstream> {
         let rounds = self.upstreams.iter().enumerate().map(|(index, upstream)| async move {
+            let mut result =
+                PrefetchedUpstream { upstream: upstream.name.to_string(), ..PrefetchedUpstream::default() };
             let count = upstream.prefetch_rules().len();
             for at in 0..count {
                 let Some((tags, repository)) = self.due_rule(index, at) else { continue };
-                if upstream.round(stored, &repository, tags).await == Err(Interrupted::Paused) {
-                    return;
+                let round = upstream.round(stored, (&repository, tags), &mut result).await;
+                result.is_interrupted |= round.is_err();
+                if round == Err(Interrupted::Paused) {
+                    break;
                 }
                 let now = upstream.clock.now();
                 upstream.prefetch_rules()[at].note_round(now);
             }
+            result
         });
-        futures_util::future::join_all(rounds).await;
+        futures_util::future::join_all(rounds).await
     }
 
     /// Returns the tags and the repository of a rule that is due.
@@ -112,50 +130,54 @@ impl CachedUpstream {
     async fn round(
         self: &Arc<Self>,
         stored: &LimitedStore,
-        repository: &LocatedRepository,
-        TagChoice { plain, at }: TagChoice,
+        (repository, TagChoice { plain, at }): (&LocatedRepository, TagChoice),
+        result: &mut PrefetchedUpstream,
     ) -> Result<(), Interrupted> {
         self.check_may_go_on(stored)?;
-        let tags = match plain {
-            Some(tags) => tags,
-            None => {
-                let list = self.tags(stored, repository).await;
-                self.check_may_go_on(stored)?;
-                let rules = self.prefetch_rules();
-                list.entries.iter().filter(|tag| rules[at].matches(tag)).cloned().collect()
-            }
+        let tags = if let Some(tags) = plain {
+            tags
+        } else {
+            let list = self.tags(stored, repository).await;
+            self.check_may_go_on(stored)?;
+            let rules = self.prefetch_rules();
+            list.entries.iter().filter(|tag| rules[at].matches(tag)).cloned().collect()
         };
         for tag in tags {
-            self.fetch_whole(stored, repository, tag).await?;
+            let is_whole = self.fetch_whole(stored, repository, tag).await?;
+            *(if is_whole { &mut result.tags } else { &mut result.failed }) += 1;
         }
         Ok(())
     }
 
-    /// Fetches a tag, the images of the wanted platforms that it leads to, and their blobs.
+    /// Fetches a tag, the images of the wanted platforms that it leads to, and their blobs. Returns false if something of
+    /// them is missing.
     async fn fetch_whole(
         self: &Arc<Self>,
         stored: &LimitedStore,
         repository: &LocatedRepository,
         tag: Tag,
-    ) -> Result<(), Interrupted> {
+    ) -> Result<bool, Interrupted> {
+        let mut is_whole = true;
         let mut open = vec![(Reference::Tag(tag), 0)];
         while let Some((reference, depth)) = open.pop() {
             let Some(Opened { manifest, depth }) =
                 self.fetch_manifest(stored, repository, (reference, depth)).await?
             else {
+                is_whole = false;
                 continue;
             };
             let entries = wanted_entries(&manifest.manifests, &self.settings.platforms);
             let entries = entries.filter(|_| depth < MAX_DEPTH).take(MAX_ENTRIES);
             open.extend(entries.map(|entry| (Reference::Digest(entry.digest.clone()), depth + 1)));
             let half = (self.settings.max_connections / 2).max(1);
-            stream::iter(manifest.blobs)
+            let blobs: Vec<bool> = stream::iter(manifest.blobs)
                 .map(|blob| self.fetch_blob(stored, repository, blob))
                 .buffer_unordered(half)
-                .try_collect::<()>()
+                .try_collect()
                 .await?;
+            is_whole &= !blobs.contains(&false);
         }
-        Ok(())
+        Ok(is_whole)
     }
 
     /// Fetches a manifest unless it is stored. Returns `None` if the upstream has not sent it.
@@ -186,17 +208,17 @@ impl CachedUpstream {
         Ok(manifest.map(|manifest| Opened { manifest, depth }))
     }
 
-    /// Fetches a blob unless the repository has it.
+    /// Fetches a blob unless the repository has it. Returns false if the upstream has not sent it.
     async fn fetch_blob(
         self: &Arc<Self>,
         stored: &LimitedStore,
         repository: &LocatedRepository,
         Descriptor { digest, size, .. }: Descriptor,
-    ) -> Result<(), Interrupted> {
+    ) -> Result<bool, Interrupted> {
         let (name, wanted): (_, Digest) = (repository.name.clone(), digest.clone());
         let is_stored = stored.run(move |store| store.has_blob(&name, &wanted)).await;
         if is_stored.unwrap_or(false) || self.settings.max_blob_bytes.is_some_and(|max| size > max) {
-            return Ok(());
+            return Ok(true);
         }
         self.check_may_go_on(stored)?;
         self.known().proven_blobs.note(&repository.name, &digest, Some(size));
@@ -216,11 +238,12 @@ impl CachedUpstream {
             Ok(BlobAnswer::Stored) => Ok(()),
             Err(error) => Err(WithCauses(&error).to_string()),
         };
-        if let Err(error) = opened {
+        if let Err(error) = &opened {
             let (upstream, repository) = (&self.name, &repository.name);
             tracing::warn!(%upstream, %repository, %digest, error, "cannot prefetch blob");
         }
-        self.check_may_go_on(stored)
+        self.check_may_go_on(stored)?;
+        Ok(opened.is_ok())
     }
 
     /// Fails if the upstream must not be asked now, or if the storage takes no more.

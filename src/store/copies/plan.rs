@@ -55,7 +55,7 @@ pub(super) struct Demand {
 
 /// Number of copies that need each content, and the length of all content.
 #[derive(Default)]
-struct Usage {
+pub(super) struct Usage {
     needs: HashMap<ContentId, usize>,
     bytes: u64,
 }
@@ -63,6 +63,7 @@ struct Usage {
 impl fmt::Display for EvictionReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Unused(Duration::ZERO) => f.write_str("an administrator asked for it"),
             Self::Unused(keep) => write!(f, "no use for {} seconds", keep.as_secs()),
             Self::Size(bytes) => write!(f, "copies have more than {bytes} bytes"),
             Self::Room => f.write_str("the storage has too little room"),
@@ -71,7 +72,7 @@ impl fmt::Display for EvictionReason {
 }
 
 impl Usage {
-    fn add(&mut self, copy: &CopyFacts) {
+    pub(super) fn add(&mut self, copy: &CopyFacts) {
         for (content, length) in &copy.content {
             let needs = self.needs.entry(*content).or_default();
             *needs += 1;
@@ -79,6 +80,11 @@ impl Usage {
                 self.bytes += length;
             }
         }
+    }
+
+    /// Returns the length of all content.
+    pub(super) fn bytes(&self) -> u64 {
+        self.bytes
     }
 
     /// Takes a copy out. Returns the length of the content that no other copy needs.

@@ -30,8 +30,8 @@ pub struct EvictionInputs<'a> {
     pub min_idle: Duration,
     /// Time of the storage from which ages are counted.
     pub now: SystemTime,
-    /// Right to act, which may end during the run.
-    pub lead: &'a Lead,
+    /// Right to act, which may end during the run; `None` for a run that needs none.
+    pub lead: Option<&'a Lead>,
 }
 
 /// Result of an eviction.
@@ -82,7 +82,7 @@ impl Store {
         for (name, copies) in &recorded {
             let Some(upstream) = (inputs.upstream_of)(name) else { continue };
             report.upstreams[upstream].found += copies.len();
-            if !inputs.lead.still() {
+            if inputs.has_lost_lead() {
                 report.lost_lead = true;
                 return Ok(report);
             }
@@ -95,7 +95,7 @@ impl Store {
         }
         let demand = Demand { now: inputs.now, min_idle: inputs.min_idle, room: report.wanted_room };
         for (at, reason) in plan(inputs.limits, &read.facts, demand) {
-            if !inputs.lead.still() {
+            if inputs.has_lost_lead() {
                 report.lost_lead = true;
                 return Ok(report);
             }
@@ -151,10 +151,11 @@ impl Store {
         };
         let tags = match self.delete_manifest_if(name, digest, &is_unchanged) {
             Ok(Some(tags)) => tags,
-            Ok(None) => return Ok(false),
-            Err(StoreError::TagProtected(_) | StoreError::TagImmutable { .. }) => return Ok(false),
-            // A client has deleted it since.
-            Err(StoreError::ManifestUnknown) => return Ok(false),
+            // Used, or deleted by a client, since it was judged; or kept by rules about tags.
+            Ok(None)
+            | Err(
+                StoreError::ManifestUnknown | StoreError::TagProtected(_) | StoreError::TagImmutable { .. },
+            ) => return Ok(false),
             Err(error) => return Err(error),
         };
         self.storage().remove_if(&key, &record.tag)?;
@@ -184,6 +185,10 @@ impl Store {
 }
 
 impl EvictionInputs<'_> {
+    fn has_lost_lead(&self) -> bool {
+        self.lead.is_some_and(|lead| !lead.still())
+    }
+
     /// Returns true if a copy of a repository may have to go, so that what the copies refer to must be read.
     fn may_evict(&self, upstream: usize, copies: &[RecordedCopy]) -> bool {
         let CopyLimits { keep, max_bytes, .. } = &self.limits[upstream];
