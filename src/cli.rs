@@ -67,6 +67,7 @@ mod tags;
 mod target;
 mod tls;
 mod up;
+mod upstream;
 mod user;
 mod verify;
 mod version;
@@ -151,6 +152,8 @@ enum Command {
     GarbageCollect(garbage_collect::Args),
     /// Show which tags the policies of a configuration keep, and delete the others
     Retention(retention::Args),
+    /// Show, fetch and remove copies of other registries' images
+    Upstream(upstream::Args),
     /// Print the files by which engines pull other registries' images through one registry
     Mirrors(mirrors::Args),
     /// Check distribution's configuration, and list its keys
@@ -267,6 +270,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Some(Command::Migrate(args)) => args.run(),
         Some(Command::GarbageCollect(args)) => args.run(),
         Some(Command::Retention(args)) => args.run(),
+        Some(Command::Upstream(args)) => args.run(),
         Some(Command::Mirrors(args)) => args.run().map(done),
         Some(Command::Config(args)) => args.run(),
         Some(Command::User(args)) => args.run().map(done),

@@ -25,6 +25,7 @@ const GROUPS: &[Group] = &[
             "access",
             "tls",
             "mirrors",
+            "upstream",
             "storage",
             "gc",
             "retention",

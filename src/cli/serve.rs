@@ -15,7 +15,7 @@ mod renewal;
 mod running;
 mod shared_folder;
 mod tls_args;
-mod upstreams;
+pub(super) mod upstreams;
 
 use std::path::PathBuf;
 use std::process::ExitCode;

@@ -13,6 +13,6 @@ mod tests;
 mod window;
 
 pub use self::settings::CollectionSettings;
-pub(crate) use self::task::run;
 pub use self::task::{CollectionHooks, LeaderWork};
+pub(crate) use self::task::{leading, run};
 pub use self::window::{DailyWindow, DailyWindowError};

@@ -38,7 +38,7 @@ mod upstreams;
 use std::convert::Infallible;
 use std::num::NonZero;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 
 use axum::Router;
@@ -59,6 +59,7 @@ use self::health::Health;
 use self::keyed_queue::KeyedQueue;
 use self::metrics::UpstreamMetrics;
 use self::settings::SettingsCell;
+use self::upstreams::uses::CopyUses;
 
 pub use quinistry_fetch::Upstream;
 pub use quinistry_http::{Limits, serve};
@@ -75,8 +76,9 @@ pub use self::settings::{
     TagPolicy, UploadExpiry, UrlRules, Validation,
 };
 pub use self::upstreams::{
-    InsecureUpstream, MissingPolicy, Namespace, NamespaceError, UpstreamCredentials, UpstreamSettings,
-    UpstreamTableError, Upstreams,
+    CopySelection, InsecureUpstream, MissingPolicy, Namespace, NamespaceError, PrefetchRule,
+    PrefetchedUpstream, SelectionError, StoredUpstreams, UpstreamCredentials, UpstreamSettings,
+    UpstreamTableError, Upstreams, WantedPlatform, WantedPlatformError,
 };
 
 /// Most manifests that are read from the storage at once: each may be long, and is in memory while it is
@@ -130,6 +132,8 @@ struct LimitedStore {
     /// Fetches of blobs of upstreams.
     fetches: Fetches,
     upstream_metrics: Arc<UpstreamMetrics>,
+    /// Uses of copies of upstreams, which outlive the settings.
+    copy_uses: Arc<Mutex<CopyUses>>,
 }
 
 impl State {
@@ -329,10 +333,43 @@ impl State {
         }
     }
 
+    /// Returns a task that removes copies of upstreams which are not used any more, as the settings of the upstreams say,
+    /// and records their uses, for as long as the registry runs. Spawn it beside [`serve`]; without it, copies stay.
+    pub fn evict_copies(&self) -> impl Future<Output = ()> + Send + use<> {
+        let stored = self.0.stored.clone();
+        let settings = self.0.settings.subscribe();
+        async move {
+            if let Some(stored) = stored {
+                upstreams::eviction::run(stored, settings).await;
+            }
+        }
+    }
+
+    /// Returns a task that fetches tags of upstreams in advance, as the settings of the upstreams say, for as long as the
+    /// registry runs. Spawn it beside [`serve`]; without it, content is fetched when a client asks for it.
+    pub fn prefetch(&self) -> impl Future<Output = ()> + Send + use<> {
+        let stored = self.0.stored.clone();
+        let settings = self.0.settings.subscribe();
+        async move {
+            if let Some(stored) = stored {
+                upstreams::prefetch::run(stored, settings).await;
+            }
+        }
+    }
+
+    /// Fetches now what the settings of the upstreams name, whatever its interval.
+    pub async fn prefetch_now(&self) -> Vec<PrefetchedUpstream> {
+        match (&self.0.stored, &self.0.settings.current().upstreams) {
+            (Some(stored), Some(upstreams)) => upstreams.prefetch(stored).await,
+            _ => Vec::new(),
+        }
+    }
+
     /// Writes the records that wait in memory.
     pub async fn flush_records(&self) {
         if let Some(stored) = &self.0.stored {
             records::flush(&stored.store).await;
+            upstreams::eviction::record_uses(stored).await;
         }
     }
 }
@@ -346,6 +383,7 @@ impl LimitedStore {
         Self {
             fetches: fetches.with_observer(upstream_metrics.clone()),
             upstream_metrics,
+            copy_uses: Arc::new(Mutex::new(CopyUses::new(&store))),
             store,
             write_permits: semaphore(MAX_CONCURRENT_WRITES),
             lookup_permits: semaphore(MAX_CONCURRENT_BLOB_LOOKUPS),
@@ -357,6 +395,10 @@ impl LimitedStore {
             list_permits: semaphore(MAX_CONCURRENT_LISTS),
             stored_upload_secret: Arc::default(),
         }
+    }
+
+    fn copy_uses(&self) -> MutexGuard<'_, CopyUses> {
+        self.copy_uses.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Returns the secret by which replicas recognise upload sessions: that of the settings, or else one that the

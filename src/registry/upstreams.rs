@@ -18,29 +18,38 @@
 //! | manifests and tags | `manifests.rs`, `refresh.rs`, `manifest_copies.rs` |
 //! | blobs | `blobs.rs`, `observed_source.rs` |
 //! | lists of tags and of referrers | `lists.rs` |
+//! | last uses of copies (pure) | `uses.rs` |
+//! | removal of copies that are not used any more | `eviction.rs` |
+//! | what is fetched in advance, and when (pure) | `prefetch_rules.rs` |
+//! | fetching it | `prefetch.rs` |
+//! | copies that no request asks for | `stored.rs` |
 //!
-//! The handlers of requests are in `src/registry/api/handlers/upstreams.rs`. Eviction and prefetch, which are to come, have
-//! their times of last use and their platforms beside these.
+//! The handlers of requests are in `src/registry/api/handlers/upstreams.rs`.
 
 mod absences;
 mod blobs;
 mod bounded_map;
 pub(crate) mod circuit;
 mod clock;
+pub(crate) mod eviction;
 mod flights;
 mod lists;
 mod manifest_copies;
 mod manifests;
 mod namespace;
 mod observed_source;
+pub(crate) mod prefetch;
+mod prefetch_rules;
 mod proven_blobs;
 mod question;
 mod refresh;
 mod settings;
+mod stored;
 mod table;
 mod tag_records;
 #[cfg(test)]
 mod tests;
+pub(crate) mod uses;
 mod verification;
 
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -56,6 +65,7 @@ use self::clock::Clock;
 use self::flights::Flights;
 use self::lists::{CachedLists, ListAnswer};
 use self::manifests::{ManifestFlight, ManifestResult};
+use self::prefetch_rules::ScheduledRule;
 use self::proven_blobs::{ProvenBlobs, SentBlobs};
 use self::question::Failure;
 use self::table::UpstreamTable;
@@ -67,9 +77,13 @@ use crate::api::route::{Route, RouteError};
 use crate::metrics::UpstreamCounts;
 
 pub(crate) use self::blobs::BlobAnswer;
+pub(crate) use self::manifest_copies::is_absence;
 pub(crate) use self::manifests::ManifestAnswer;
 pub use self::namespace::{Namespace, NamespaceError};
+pub use self::prefetch::PrefetchedUpstream;
+pub use self::prefetch_rules::{PrefetchRule, WantedPlatform, WantedPlatformError};
 pub use self::settings::{InsecureUpstream, MissingPolicy, UpstreamCredentials, UpstreamSettings};
+pub use self::stored::{CopySelection, SelectionError, StoredUpstreams};
 pub(crate) use self::table::LocatedRepository;
 pub use self::table::UpstreamTableError;
 
@@ -116,6 +130,7 @@ pub(crate) struct CachedUpstream {
     manifest_permits: Arc<Semaphore>,
     list_permits: Semaphore,
     known: Mutex<Known>,
+    prefetch: Mutex<Vec<ScheduledRule>>,
     manifest_flights: Flights<ManifestFlight, ManifestResult>,
     blob_flights: Flights<(RepositoryName, Digest), Result<Option<u64>, Failure>>,
     tag_flights: Flights<RepositoryName, ListAnswer<Tag>>,
@@ -145,7 +160,9 @@ impl Upstreams {
         let table = UpstreamTable::new(&settings)?;
         let cached = settings.into_iter().map(|settings| {
             let upstream = connect(&settings)?;
-            Ok(Arc::new(CachedUpstream::new(settings, upstream)))
+            let rules = settings.prefetch.iter().cloned().map(ScheduledRule::new).collect::<Result<_, _>>();
+            let rules = rules.map_err(|(pattern, error)| UpstreamTableError::Pattern(pattern, error))?;
+            Ok(Arc::new(CachedUpstream::new(settings, upstream, rules)))
         });
         Ok(Self { table, upstreams: cached.collect::<Result<_, E>>()? })
     }
@@ -212,7 +229,7 @@ impl Upstreams {
 // === impl CachedUpstream ===
 
 impl CachedUpstream {
-    fn new(settings: UpstreamSettings, upstream: Arc<dyn Upstream>) -> Self {
+    fn new(settings: UpstreamSettings, upstream: Arc<dyn Upstream>, prefetch: Vec<ScheduledRule>) -> Self {
         let permits = settings.max_connections.clamp(1, Semaphore::MAX_PERMITS);
         Self {
             name: upstream.name().into(),
@@ -226,6 +243,7 @@ impl CachedUpstream {
             manifest_permits: Arc::new(Semaphore::new(permits.min(MAX_CONCURRENT_MANIFESTS))),
             list_permits: Semaphore::new(permits.min(MAX_CONCURRENT_LISTS)),
             known: Mutex::default(),
+            prefetch: Mutex::new(prefetch),
             manifest_flights: Flights::default(),
             blob_flights: Flights::default(),
             tag_flights: Flights::default(),
@@ -236,6 +254,11 @@ impl CachedUpstream {
     /// Returns the counts of this upstream, which are those of the registry that the store belongs to.
     pub(crate) fn counts(&self, stored: &LimitedStore) -> &Arc<UpstreamCounts> {
         self.counts.get_or_init(|| stored.upstream_metrics.of(&self.name))
+    }
+
+    /// Notes that a client has used a stored manifest.
+    pub(crate) fn note_use(&self, stored: &LimitedStore, name: &RepositoryName, digest: &Digest) {
+        stored.copy_uses().note(name, digest, self.clock.now());
     }
 
     fn known(&self) -> MutexGuard<'_, Known> {
@@ -252,6 +275,18 @@ impl CachedUpstream {
                 caches = MAX_HOPS,
                 "request has passed too many caches, which are each other's upstream; request refused"
             );
+        }
+    }
+
+    fn prefetch_rules(&self) -> MutexGuard<'_, Vec<ScheduledRule>> {
+        self.prefetch.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Returns the name in this registry of a repository of the upstream; `None` if that is too long.
+    fn local_name(&self, remote: &RepositoryName) -> Option<RepositoryName> {
+        match &self.settings.prefix {
+            Some(prefix) => format!("{prefix}/{remote}").parse().ok(),
+            None => Some(remote.clone()),
         }
     }
 

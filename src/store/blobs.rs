@@ -64,6 +64,14 @@ impl Store {
         Ok(content)
     }
 
+    /// Returns true if a repository has a blob. Its bytes are not read.
+    pub fn has_blob(&self, name: &RepositoryName, digest: &Digest) -> Result<bool, StoreError> {
+        match self.linked(name, digest)? {
+            Some(canonical) => Ok(self.storage().head(&blob(&canonical))?.is_some()),
+            None => Ok(false),
+        }
+    }
+
     /// Returns a blob's content if the cache holds it, and a collector does not remove it for long. Never waits for
     /// the storage, though reading the content may.
     #[must_use]

@@ -36,7 +36,7 @@ pub enum DeletionActor {
     Collection,
     /// Scrub, which deletes damaged bytes.
     Scrub,
-    /// Pulling through, which deletes tags that an upstream has removed.
+    /// Pulling through, which deletes tags that an upstream has removed, and copies that are not used any more.
     Upstream,
 }
 

@@ -289,6 +289,22 @@ pub(super) fn usage_base(shard: u8) -> Key {
     Key(format!("{ROOT}/_quinistry/usage/{shard:02x}"))
 }
 
+/// The folder of the records of copies; beneath it repositories, then manifests.
+pub(super) fn copy_records() -> Key {
+    Key(format!("{ROOT}/_quinistry/upstreams"))
+}
+
+/// Returns the key of the record of a copy: a manifest that an upstream has sent.
+pub(super) fn copy_record(name: &RepositoryName, canonical: &Digest) -> Key {
+    copy_records().child(&registered(name.as_str())).child(canonical.hex())
+}
+
+/// Returns the repository and the SHA-256 of the copy whose record has a key; `None` if the key is none of a record.
+pub(super) fn recorded_copy(key: &Key) -> Option<(RepositoryName, Digest)> {
+    let (register, hex) = key.beneath(&copy_records())?;
+    Some((registered_plain(register).parse().ok()?, format!("sha256:{hex}").parse().ok()?))
+}
+
 /// The time of the mark that found the usage of all repositories.
 pub(super) fn usage_marked() -> Key {
     Key(format!("{ROOT}/_quinistry/usage/marked"))

@@ -16,6 +16,7 @@ mod cache;
 mod coherence;
 #[cfg(any(test, feature = "testing"))]
 pub mod contract;
+pub mod copies;
 mod deletions;
 mod error;
 pub mod failpoint;

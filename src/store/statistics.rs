@@ -54,6 +54,12 @@ impl Store {
         self.is_persistent()
     }
 
+    /// Returns the present time by the clock that gives the times of stored content.
+    #[must_use]
+    pub fn now(&self) -> std::time::SystemTime {
+        self.storage().now()
+    }
+
     /// Returns the room in the storage. Reads the storage's state, so that it may block.
     pub fn space(&self) -> Result<Space, StorageError> {
         self.storage().space()
@@ -65,6 +71,14 @@ impl Store {
         if is_scarce(self.storage().space()?) { Err(StorageError::Full) } else { Ok(()) }
     }
 
+    /// Returns the bytes that copies of upstreams shall make free, so that new content is not refused soon: as much as
+    /// [`check_room`](Self::check_room) leaves free, once more.
+    pub(crate) fn wanted_room(&self) -> Result<u64, StorageError> {
+        let space = self.storage().space()?;
+        let free = space.free_bytes.unwrap_or(u64::MAX);
+        Ok((2 * reserved_bytes(space)).saturating_sub(free))
+    }
+
     /// Returns an error if the storage cannot be used, or refuses writes after a failed flush. May block.
     pub fn check(&self) -> Result<(), StorageError> {
         self.storage().check()
@@ -72,9 +86,13 @@ impl Store {
 }
 
 /// Returns true if new content must not take the room that is left.
-fn is_scarce(Space { free_bytes, total_bytes, .. }: Space) -> bool {
-    let reserved = total_bytes.map_or(0, |total| (total / RESERVED_PART).min(MAX_RESERVED_BYTES));
-    free_bytes.is_some_and(|free| free < reserved)
+fn is_scarce(space: Space) -> bool {
+    space.free_bytes.is_some_and(|free| free < reserved_bytes(space))
+}
+
+/// Returns the room that new content leaves free, in bytes.
+fn reserved_bytes(space: Space) -> u64 {
+    space.total_bytes.map_or(0, |total| (total / RESERVED_PART).min(MAX_RESERVED_BYTES))
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 
 mod collection;
 mod contract;
+mod copies;
 mod failures;
 mod fsck;
 mod integrity;

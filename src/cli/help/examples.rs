@@ -64,6 +64,27 @@ pub(super) const EXAMPLES: &[(&str, &[&str])] = &[
         ],
     ),
     (
+        "upstream status",
+        &[
+            "quinistry upstream status --config config.yml",
+            "quinistry upstream status --config config.yml --storage s3://images/team -o json",
+        ],
+    ),
+    (
+        "upstream prefetch",
+        &[
+            "quinistry upstream prefetch --config config.yml",
+            "quinistry upstream prefetch --config config.yml --storage /srv/registry",
+        ],
+    ),
+    (
+        "upstream evict",
+        &[
+            "quinistry upstream evict --config config.yml docker.io/library/debian",
+            "quinistry upstream evict --config config.yml --unused-for 30d",
+        ],
+    ),
+    (
         "retention plan",
         &[
             "quinistry retention plan /srv/registry --config config.yml",

@@ -11,7 +11,7 @@ use crate::store::Store;
 
 impl FolderOrBucket {
     /// Returns the storage of a configuration, which `shown` names.
-    pub(super) fn of_config(config: &StorageConfig, shown: &str) -> anyhow::Result<Self> {
+    pub(in crate::cli) fn of_config(config: &StorageConfig, shown: &str) -> anyhow::Result<Self> {
         match &config.location {
             StorageLocation::Folder(folder) => Ok(Self::Folder(folder.clone())),
             StorageLocation::Bucket(config) => Ok(Self::Bucket(Box::new(bucket::options(config)?))),
@@ -22,7 +22,7 @@ impl FolderOrBucket {
     }
 
     /// Opens the storage for reading or writing, and calls `work` with it on a thread that may block.
-    pub(super) fn with_store<T>(
+    pub(in crate::cli) fn with_store<T>(
         self,
         writes: bool,
         work: impl FnOnce(&Store) -> anyhow::Result<T>,

@@ -198,6 +198,8 @@ impl RunningRegistry {
             tasks.push(tokio::spawn(state.maintain_storage()));
         }
         tasks.push(tokio::spawn(state.collect_garbage(CollectionHooks::default(), parts.collection.clone())));
+        tasks.push(tokio::spawn(state.evict_copies()));
+        tasks.push(tokio::spawn(state.prefetch()));
         if let Some((listener, router)) = debug {
             tasks.push(tokio::spawn(serve(listener, router, limits, std::future::pending())));
         }

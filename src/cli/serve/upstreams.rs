@@ -15,7 +15,7 @@ const MAX_PASSWORD_BYTES: usize = 64 * 1024;
 
 /// Makes the upstreams of a configuration; `None` if it has none. Reads files of passwords and authorities, and sends
 /// no request.
-pub(super) fn upstreams(settings: &[UpstreamSettings]) -> anyhow::Result<Option<Arc<Upstreams>>> {
+pub(in crate::cli) fn upstreams(settings: &[UpstreamSettings]) -> anyhow::Result<Option<Arc<Upstreams>>> {
     if settings.is_empty() {
         return Ok(None);
     }

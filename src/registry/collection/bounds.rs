@@ -28,7 +28,7 @@ pub(crate) fn min_grace(writers: Writers) -> Duration {
 }
 
 /// Returns the age below which content stays.
-pub(super) fn min_age() -> Duration {
+pub(crate) fn min_age() -> Duration {
     shortened().unwrap_or(MIN_AGE)
 }
 

@@ -332,7 +332,10 @@ impl Collector {
 
 /// Runs work of the leader on a thread that may block, and stops it when this future is dropped. Returns `None` at the
 /// end of the runtime.
-async fn leading<T: Send + 'static>(lead: Lead, work: impl FnOnce(&Lead) -> T + Send + 'static) -> Option<T> {
+pub(crate) async fn leading<T: Send + 'static>(
+    lead: Lead,
+    work: impl FnOnce(&Lead) -> T + Send + 'static,
+) -> Option<T> {
     let stop = StopOnDrop(Arc::default());
     let lead = lead.until(stop.0.clone());
     let done = spawn_blocking(move || work(&lead)).await;

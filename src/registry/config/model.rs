@@ -40,7 +40,7 @@ pub use self::retention::{KeepTagsConfig, RetentionConfig, RetentionPolicyConfig
 pub use self::scrub::{HealFrom, ScrubConfig};
 pub use self::tokens::{AllowedAlgorithms, KeyFiles, OwnTokens, SecretText, TokenServer};
 pub use self::upstreams::{
-    InsecureUpstream, MissingPolicy, Namespace, UpstreamCredentials, UpstreamSettings,
+    InsecureUpstream, MissingPolicy, Namespace, PrefetchRule, UpstreamCredentials, UpstreamSettings,
 };
 pub use self::users::{HtpasswdConfig, UsersConfig};
 pub use crate::auth::certificate::CertificateField;

@@ -27,6 +27,7 @@ pub(crate) struct UpstreamCounts {
     pub(crate) manifests: ContentCounts,
     pub(crate) seconds: Histogram,
     pub(crate) coalesced: Counter,
+    pub(crate) evicted: Counter,
     poisoned: Counter,
     circuit: Mutex<Circuit>,
     /// A warning has named the circle of caches that the upstream belongs to.
@@ -78,6 +79,7 @@ impl Default for UpstreamCounts {
             manifests: ContentCounts::default(),
             seconds: Histogram::new(&ANSWER_SECONDS),
             coalesced: Counter::default(),
+            evicted: Counter::default(),
             poisoned: Counter::default(),
             circuit: Mutex::default(),
             has_warned_of_circle: AtomicBool::new(false),
@@ -177,6 +179,11 @@ impl UpstreamMetrics {
             "quinistry_upstream_poisoned_total",
             "Blobs of which the upstream has sent other bytes than their digest says.",
             series(|counts, _| counts.poisoned.get()),
+        );
+        page.counter_series(
+            "quinistry_upstream_evicted_total",
+            "Manifests that were removed because no client used them, or for room.",
+            series(|counts, _| counts.evicted.get()),
         );
         page.histograms(
             "quinistry_upstream_seconds",

@@ -19,7 +19,7 @@ enum TagMove {
 }
 
 /// Returns true if the store does not have a manifest, or has it damaged.
-pub(super) fn is_absence(error: &StoreError) -> bool {
+pub(crate) fn is_absence(error: &StoreError) -> bool {
     matches!(error, StoreError::ManifestUnknown | StoreError::RepositoryUnknown | StoreError::Damaged(_))
 }
 
@@ -70,10 +70,8 @@ impl ManifestQuestion {
             let tagged = Tagged { digest: &digest, tags: &tags };
             // What the manifest names is fetched when a client asks for it.
             match tag_move {
-                TagMove::Permitted => store.put_sparse_manifest(&name, &bytes, &manifest, tagged),
-                TagMove::Refused => {
-                    store.put_sparse_manifest_without_overwrite(&name, &bytes, &manifest, tagged)
-                }
+                TagMove::Permitted => store.put_copy(&name, &bytes, &manifest, tagged),
+                TagMove::Refused => store.put_copy_without_overwrite(&name, &bytes, &manifest, tagged),
             }
         };
         self.stored.write_locked(&self.repository.name, put).await

@@ -246,7 +246,7 @@ impl ManifestQuestion {
         let (name, reference) = (name.clone(), reference.clone());
         match stored.run(move |store| store.manifest(&name, &reference)).await {
             Ok(manifest) => Ok(Some(manifest.digest)),
-            Err(Error::Store(error)) if super::manifest_copies::is_absence(&error) => Ok(None),
+            Err(Error::Store(error)) if super::is_absence(&error) => Ok(None),
             Err(error) => Err(error),
         }
     }

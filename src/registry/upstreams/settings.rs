@@ -8,10 +8,14 @@ use http::uri::Authority;
 use quinistry_oci::RepositoryName;
 
 use super::namespace::Namespace;
+use super::prefetch_rules::{PrefetchRule, WantedPlatform};
 use crate::config::SecretText;
 
 /// Hosts of Docker Hub, whose repositories of one component lie in `library/`.
 const DOCKER_HUB_HOSTS: [&str; 3] = ["docker.io", "index.docker.io", "registry-1.docker.io"];
+
+/// Usual time since the last use for which a copy is kept: that of distribution's `proxy.ttl`.
+const DEFAULT_KEEP: Duration = Duration::from_hours(168);
 
 /// Settings of one upstream.
 #[derive(Clone, Debug, PartialEq)]
@@ -44,6 +48,14 @@ pub struct UpstreamSettings {
     pub max_blob_bytes: Option<u64>,
     /// Treatment of stored tags that the upstream no longer shows.
     pub missing: MissingPolicy,
+    /// Time since the last use for which a copy is kept; `None` if copies do not expire.
+    pub keep: Option<Duration>,
+    /// Greatest number of bytes of all copies; `None` if they are not limited.
+    pub max_bytes: Option<u64>,
+    /// Platforms whose images are fetched in advance; all without any.
+    pub platforms: Vec<WantedPlatform>,
+    /// Tags that are fetched in advance.
+    pub prefetch: Vec<PrefetchRule>,
 }
 
 /// Credentials for an upstream.
@@ -113,6 +125,10 @@ impl UpstreamSettings {
             deny: Vec::new(),
             max_blob_bytes: None,
             missing: MissingPolicy::default(),
+            keep: Some(DEFAULT_KEEP),
+            max_bytes: None,
+            platforms: Vec::new(),
+            prefetch: Vec::new(),
         }
     }
 

@@ -3,9 +3,11 @@
 mod access;
 mod blobs;
 mod circles;
+mod eviction;
 mod lists;
 mod manifests;
 mod names;
+mod prefetch;
 mod scripted;
 
 use std::sync::{Arc, Mutex};

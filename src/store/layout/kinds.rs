@@ -105,7 +105,8 @@ pub(crate) enum OwnPart {
     Trash,
     /// Object of a probe of the store.
     Probe,
-    /// Record of collection, retention, pulls, usage, deletions, scrub or a migration, which has its own reader.
+    /// Record of collection, retention, pulls, usage, deletions, scrub, copies of upstreams or a migration, which has its
+    /// own reader.
     Record,
     /// Path at which the layout has a folder.
     Folder,
@@ -114,7 +115,8 @@ pub(crate) enum OwnPart {
 }
 
 /// Folders and files beneath `_quinistry` whose content has its own reader.
-const RECORDS: [&str; 8] = ["audit", "gc", "migrate", "pulls", "pushed", "retention", "scrub", "usage"];
+const RECORDS: [&str; 9] =
+    ["audit", "gc", "migrate", "pulls", "pushed", "retention", "scrub", "upstreams", "usage"];
 
 /// Folders beneath `_quinistry`.
 const FOLDERS: [&str; 10] =
@@ -356,7 +358,7 @@ mod tests {
             assert_eq!(of(&key), KeyKind::Repository(name.clone(), part), "{key}");
         }
         let digest = Digest::sha256(b"x");
-        assert_eq!(of(&blob(&digest)), KeyKind::Content(digest));
+        assert_eq!(of(&blob(&digest)), KeyKind::Content(digest.clone()));
         for (key, part) in [
             (register(&name), OwnPart::Register(name.clone())),
             (registers_complete(), OwnPart::RegistersComplete),
@@ -369,6 +371,7 @@ mod tests {
             (intents_of("r").child("x.taken"), OwnPart::TakenIntent),
             (replicas().child("r"), OwnPart::Replica),
             (leaders().child("00000000000000000001"), OwnPart::Leader),
+            (layout::copy_record(&name, &digest), OwnPart::Record),
         ] {
             assert_eq!(of(&key), KeyKind::Own(part), "{key}");
         }

@@ -272,15 +272,29 @@ impl Store {
 
     /// Removes a manifest from a repository, with all of its tags. Returns these tags.
     pub fn delete_manifest(&self, name: &RepositoryName, digest: &Digest) -> Result<Vec<Tag>, StoreError> {
-        let mut removed = Vec::new();
+        Ok(self.delete_manifest_if(name, digest, &|| Ok(true))?.unwrap_or_default())
+    }
+
+    /// Removes a manifest as [`Self::delete_manifest`] does, if `is_wanted` still says so under the lock of the
+    /// repository. Returns `None` if not.
+    pub(crate) fn delete_manifest_if(
+        &self,
+        name: &RepositoryName,
+        digest: &Digest,
+        is_wanted: &dyn Fn() -> Result<bool, StoreError>,
+    ) -> Result<Option<Vec<Tag>>, StoreError> {
+        let mut removed = None;
         self.changing_manifests(name, || {
+            if !is_wanted()? {
+                return Ok(());
+            }
             self.freeing_quota(name, || {
                 let (freed, tags) = if self.is_shared() {
                     self.forget_linked_during(name, || self.delete_shared_manifest(name, digest))?
                 } else {
                     self.delete_own_manifest(name, digest)?
                 };
-                removed = tags;
+                removed = Some(tags);
                 Ok(((), freed))
             })
         })?;

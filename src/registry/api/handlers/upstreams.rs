@@ -20,12 +20,12 @@ use super::{blobs, manifests};
 use crate::api::query::Query;
 use crate::api::references;
 use crate::api::response::error::Error;
-use crate::api::response::served_content::ServedContent;
+use crate::api::response::served_content::{DIGEST, ServedContent};
 use crate::api::route::Route;
 use crate::auth::caller::Caller;
 use crate::metrics::ContentCounts;
 use crate::notifications::{AnnouncedManifest, Announcer, References};
-use crate::upstreams::{BlobAnswer, Located, ManifestAnswer};
+use crate::upstreams::{BlobAnswer, Located, ManifestAnswer, is_absence};
 use crate::{LimitedStore, Settings};
 
 /// Namespace that an answer is of (distribution-spec, section Registry Proxying).
@@ -75,7 +75,7 @@ impl UpstreamRequest<'_> {
     }
 
     async fn manifest(self, text: &str) -> Result<Response, Error> {
-        let Self { stored, settings, caller, announcer, located, request } = self;
+        let Self { stored, settings, announcer, located, request, .. } = self;
         let reference = references::reference(text)?.ok_or(Error::ManifestUnknown)?;
         let repository = &located.repository.name;
         let tag = match &reference {
@@ -85,13 +85,20 @@ impl UpstreamRequest<'_> {
         let counts = &located.upstream.counts(stored).manifests;
         let may_store = !settings.read_only;
         let how = (self.is_head(), may_store);
-        let answer = located.upstream.manifest(stored, &located.repository, &reference, how).await;
+        let ask = || located.upstream.manifest(stored, &located.repository, &reference, how);
+        let answer = ask().await;
         count(counts, matches!(answer, Ok(ManifestAnswer::Stored { is_fetched: false, .. })));
-        let response = match answer? {
+        let mut answer = answer?;
+        let mut found = self.stored_manifest(text, &answer).await;
+        if matches!(&found, Some(Err(Error::Store(error))) if is_absence(error)) {
+            // Evicted, or deleted by a client, since the store was asked.
+            answer = ask().await?;
+            found = self.stored_manifest(text, &answer).await;
+        }
+        let response = match answer {
             ManifestAnswer::Stored { is_stale, .. } => {
-                let name = located.repository.name.clone();
-                let response =
-                    manifests::get(stored, (settings, caller, announcer), name, text, request).await?;
+                let response = found.ok_or(Error::Internal)??;
+                self.note_use(&response);
                 if is_stale { stale(response) } else { response }
             }
             ManifestAnswer::Head(head) => {
@@ -120,6 +127,25 @@ impl UpstreamRequest<'_> {
             }
         };
         Ok(self.sent(response, counts))
+    }
+
+    /// Answers by the stored manifest, if the upstream's answer is that the store has it.
+    async fn stored_manifest(self, text: &str, answer: &ManifestAnswer) -> Option<Result<Response, Error>> {
+        let Self { stored, settings, caller, announcer, located, request } = self;
+        if !matches!(answer, ManifestAnswer::Stored { .. }) {
+            return None;
+        }
+        let name = located.repository.name.clone();
+        Some(manifests::get(stored, (settings, caller, announcer), name, text, request).await)
+    }
+
+    /// Notes the use of the manifest that an answer has. A `HEAD` counts: kubelets send no more for an image that their
+    /// node has.
+    fn note_use(self, response: &Response) {
+        let digest = response.headers().get(DIGEST).and_then(|digest| digest.to_str().ok()?.parse().ok());
+        if let Some(digest) = digest {
+            self.located.upstream.note_use(self.stored, &self.located.repository.name, &digest);
+        }
     }
 
     async fn blob(self, text: &str) -> Result<Response, Error> {

@@ -7,13 +7,16 @@ use http::Uri;
 use http::uri::Scheme;
 
 use super::super::model::{
-    InsecureUpstream, MissingPolicy, SecretText, UpstreamCredentials, UpstreamSettings,
+    InsecureUpstream, MissingPolicy, PrefetchRule, SecretText, UpstreamCredentials, UpstreamSettings,
 };
 use super::super::values;
 use super::Section;
 
 /// Path of an upstream, in the table of keys.
 const UPSTREAM: &str = "quinistry.upstreams[].";
+
+/// Path of a rule of prefetch, in the table of keys.
+const PREFETCH: &str = "quinistry.upstreams[].prefetch[].";
 
 pub(super) fn upstreams(root: Section<'_>) -> Vec<UpstreamSettings> {
     proxy(root)
@@ -31,6 +34,7 @@ fn proxy(root: Section<'_>) -> Option<UpstreamSettings> {
         insecure,
         ttl: Duration::ZERO,
         allow: vec!["**".to_owned()],
+        keep: unless_zero(root.duration("proxy.ttl")),
         ..UpstreamSettings::new(None, remote_url)
     })
 }
@@ -58,7 +62,19 @@ fn upstream(section: Section<'_>) -> Option<UpstreamSettings> {
             Some("drop") => MissingPolicy::Drop,
             _ => MissingPolicy::Keep,
         },
+        keep: unless_zero(section.duration("keep")),
+        max_bytes: section.value("size").and_then(|node| values::size(node).ok()),
+        platforms: texts(section, "platforms").iter().filter_map(|text| text.parse().ok()).collect(),
+        prefetch: section.elements("prefetch", PREFETCH).filter_map(prefetch).collect(),
         ..UpstreamSettings::new(prefix, section.url("remoteurl")?)
+    })
+}
+
+fn prefetch(section: Section<'_>) -> Option<PrefetchRule> {
+    Some(PrefetchRule {
+        repository: section.text("repository").parse().ok()?,
+        tags: texts(section, "tags"),
+        interval: section.duration("interval"),
     })
 }
 
@@ -79,6 +95,11 @@ fn credentials(section: Section<'_>, prefix: &str) -> Option<UpstreamCredentials
     }
     let password = SecretText(given("password").unwrap_or_default());
     Some(UpstreamCredentials::Password { user, password })
+}
+
+/// Returns a time for which copies are kept; `None` for 0, which is for ever.
+fn unless_zero(keep: Duration) -> Option<Duration> {
+    (!keep.is_zero()).then_some(keep)
 }
 
 fn is_http(url: &Uri) -> bool {

@@ -1,7 +1,7 @@
 //! Keys of upstreams, and of distribution's `proxy`.
 
-use super::Kind::{Anything, Duration, Elements, Integer, OneOf, Path, Section, Size, Text, Texts, Url};
-use super::{ConfigKey, Kind, ReleaseLines, Unless, key};
+use super::Kind::{Duration, Elements, Integer, OneOf, Path, Section, Size, Text, Texts, Url};
+use super::{ConfigKey, Kind, ReleaseLines, key};
 
 /// Values of `insecure`.
 const INSECURE: &[&str] = &["false", "true", "public"];
@@ -25,7 +25,8 @@ pub(super) const PROXY: &[ConfigKey] = &[
     key("proxy.exec.lifetime", Duration).lines(ReleaseLines::Three).note("0 asks the helper each time; when absent, its answer is used until the upstream refuses it"),
     key("proxy.ttl", Duration)
         .lines(ReleaseLines::Three)
-        .warn("stored copies are not removed yet, and the key has no effect"),
+        .default("168h")
+        .note("time since the last use after which a copy is removed; `0` for never"),
     key("proxy.cachewritetimeout", Duration)
         .lines(ReleaseLines::Three)
         .warn("clients never wait for the storage, and the key has no effect"),
@@ -68,11 +69,18 @@ pub(super) const UPSTREAMS: &[ConfigKey] = &[
     own("quinistry.upstreams[].maxconnections", Integer(1)).default("16"),
     own("quinistry.upstreams[].maxblob", Size).note("longer blobs are passed through, and not stored"),
     own("quinistry.upstreams[].keep", Duration)
-        .warn("stored copies are not removed yet, and the key has no effect"),
+        .default("168h")
+        .note("time since the last use after which a copy is removed; `0` for never"),
     own("quinistry.upstreams[].size", Size)
-        .warn("stored copies are not removed yet, and the key has no effect"),
+        .note("bytes of all copies, beyond which those that were not used for longest are removed"),
     own("quinistry.upstreams[].platforms", Texts)
-        .refuse("nothing is fetched in advance yet; remove it", Unless::Idle),
-    own("quinistry.upstreams[].prefetch", Anything)
-        .refuse("nothing is fetched in advance yet; remove it", Unless::Idle),
+        .note("platforms whose images `prefetch` fetches, such as `linux/amd64`; those of all platforms when absent"),
+    own("quinistry.upstreams[].prefetch", Elements).note("tags that are fetched before a client asks for them"),
+    own("quinistry.upstreams[].prefetch[].repository", Text).required().note("name behind the prefix"),
+    own("quinistry.upstreams[].prefetch[].tags", Texts)
+        .required()
+        .note("patterns, in which `*` stands for any text"),
+    own("quinistry.upstreams[].prefetch[].interval", Duration)
+        .default("6h")
+        .note("time between two looks at the tags"),
 ];

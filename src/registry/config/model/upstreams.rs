@@ -1,5 +1,5 @@
 //! Upstreams, whose settings are the registry's own.
 
 pub use crate::upstreams::{
-    InsecureUpstream, MissingPolicy, Namespace, UpstreamCredentials, UpstreamSettings,
+    InsecureUpstream, MissingPolicy, Namespace, PrefetchRule, UpstreamCredentials, UpstreamSettings,
 };

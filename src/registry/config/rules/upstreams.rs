@@ -1,6 +1,7 @@
 //! Checks of upstreams, and of distribution's `proxy`.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use http::uri::Scheme;
 use quinistry_oci::RepositoryName;
@@ -11,9 +12,12 @@ use super::super::tree::ConfigNode;
 use super::super::values;
 use super::access;
 use crate::auth::rules::check_pattern;
-use crate::upstreams::Namespace;
+use crate::upstreams::{Namespace, WantedPlatform};
 
 const UPSTREAMS: &str = "quinistry.upstreams";
+
+/// Shortest time between two looks at the tags that are fetched in advance.
+const MIN_PREFETCH_INTERVAL: Duration = Duration::from_mins(1);
 
 /// Checks all upstreams.
 pub(super) fn check(tree: &ConfigNode, findings: &mut Findings) {
@@ -39,6 +43,7 @@ pub(super) fn check(tree: &ConfigNode, findings: &mut Findings) {
         for key in ["allow", "deny"] {
             patterns(upstream, key, &path, findings);
         }
+        prefetch(upstream, &path, findings);
         for (node, text) in access::texts(upstream, "realm").unwrap_or_default() {
             if text.parse::<Namespace>().is_err() {
                 let message = format!("\"{}\" must be a host with an optional port", quote(text));
@@ -97,6 +102,44 @@ fn namespace(
                 findings.error(&node.origin, &place, message);
             }
             namespaces.entry(namespace).or_insert_with(|| path.to_owned());
+        }
+    }
+}
+
+/// Checks what is fetched in advance.
+fn prefetch(upstream: &ConfigNode, path: &str, findings: &mut Findings) {
+    let rules = upstream.at("prefetch").and_then(ConfigNode::as_list).unwrap_or_default();
+    for (node, text) in access::texts(upstream, "platforms").unwrap_or_default() {
+        if let Err(error) = text.parse::<WantedPlatform>() {
+            findings.error(
+                &node.origin,
+                &format!("{path}.platforms"),
+                format!("\"{}\" {error}", quote(text)),
+            );
+        } else if rules.is_empty() {
+            let message = "has no effect without prefetch: clients choose the platforms that they pull";
+            return findings.warn(&node.origin, &format!("{path}.platforms"), message.into());
+        }
+    }
+    for (index, rule) in rules.iter().enumerate() {
+        let path = format!("{path}.prefetch[{index}]");
+        if let Some((node, text)) = given(rule, "repository").and_then(|node| Some((node, node.as_text()?)))
+            && let Err(error) = text.parse::<RepositoryName>()
+        {
+            let message = format!("\"{}\" {error}", quote(text));
+            findings.error(&node.origin, &format!("{path}.repository"), message);
+        }
+        for (node, text) in access::texts(rule, "tags").unwrap_or_default() {
+            if let Err(problem) = check_pattern(text, false) {
+                let message = format!("\"{}\" {problem}", quote(text));
+                findings.error(&node.origin, &format!("{path}.tags"), message);
+            }
+        }
+        if let Some(node) = given(rule, "interval")
+            && values::duration(node).is_ok_and(|written| written.duration < MIN_PREFETCH_INTERVAL)
+        {
+            let message = "is less than a minute; each look costs a request for each tag";
+            findings.error(&node.origin, &format!("{path}.interval"), message.into());
         }
     }
 }

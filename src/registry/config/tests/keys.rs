@@ -61,6 +61,11 @@ const CHANGES: &[(&str, &str, &str)] = &[
     ),
     ("proxy.remoteurl", "", "proxy: {remoteurl: 'https://a.example'}"),
     (
+        "proxy.ttl",
+        "proxy: {remoteurl: 'https://a.example'}",
+        "proxy: {remoteurl: 'https://a.example', ttl: 0}",
+    ),
+    (
         "proxy.username",
         "proxy: {remoteurl: 'https://a.example', username: a, password: b}",
         "proxy: {remoteurl: 'https://a.example', username: c, password: b}",

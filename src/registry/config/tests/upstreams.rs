@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use super::{SMALLEST, findings, lines, load_text, load_variables, with};
 use crate::config::{
-    InsecureUpstream, MissingPolicy, SecretText, Severity, UpstreamCredentials, UpstreamSettings,
+    InsecureUpstream, MissingPolicy, PrefetchRule, SecretText, Severity, UpstreamCredentials,
+    UpstreamSettings,
 };
 
 fn texts(texts: &[&str]) -> Vec<String> {
@@ -23,6 +24,10 @@ quinistry:
     username: robot
     passwordfile: /run/secrets/hub
     ttl: 5m
+    keep: 0
+    size: 10GiB
+    platforms: [linux/amd64, linux/arm/v7]
+    prefetch: [{repository: library/debian, tags: ['12*', latest]}]
     negative: 10s
     allow: ['library/*', 'team/**']
     deny: [team/secret]
@@ -44,6 +49,14 @@ quinistry:
         token_hosts: texts(&["auth.example"]),
         max_connections: 4,
         ttl: Duration::from_mins(5),
+        keep: None,
+        max_bytes: Some(10 << 30),
+        platforms: vec!["linux/amd64".parse().unwrap(), "linux/arm/v7".parse().unwrap()],
+        prefetch: vec![PrefetchRule {
+            repository: "library/debian".parse().unwrap(),
+            tags: texts(&["12*", "latest"]),
+            interval: Duration::from_hours(6),
+        }],
         negative_ttl: Duration::from_secs(10),
         allow: texts(&["library/*", "team/**"]),
         deny: texts(&["team/secret"]),
@@ -82,6 +95,7 @@ fn distributions_proxy_holds_every_name_and_asks_for_each_tag() {
         }),
         ttl: Duration::ZERO,
         allow: texts(&["**"]),
+        keep: Some(Duration::from_hours(24)),
         ..UpstreamSettings::new(None, "https://registry-1.docker.io".parse().unwrap())
     };
     assert_eq!(with(text).upstreams, std::slice::from_ref(&expected));
@@ -90,12 +104,13 @@ fn distributions_proxy_holds_every_name_and_asks_for_each_tag() {
         [
             "c.yml:3:62: warning: proxy.username: there are no users, and every client that reaches the registry reads \
              what this user may read; add auth.htpasswd or auth.token",
-            "c.yml:3:87: warning: proxy.ttl: stored copies are not removed yet, and the key has no effect",
         ]
     );
     let loaded = load_variables(&[("REGISTRY_PROXY_REMOTEURL", "https://registry-1.docker.io")]);
-    let alone = UpstreamSettings { credentials: None, ..expected };
+    let alone = UpstreamSettings { credentials: None, keep: Some(Duration::from_hours(168)), ..expected };
     assert_eq!(loaded.config.as_ref().unwrap().upstreams, [alone]);
+    let forever = with("proxy: {remoteurl: 'https://registry-1.docker.io', ttl: 0}\n");
+    assert_eq!(forever.upstreams[0].keep, None);
     assert_eq!(with("proxy: {remoteurl: ''}\n").upstreams, []);
     let plain = with("proxy: {remoteurl: 'http://cache:5000'}\n");
     assert_eq!(plain.upstreams[0].insecure, InsecureUpstream::Public);
@@ -163,9 +178,22 @@ fn mistakes_are_errors_at_their_places() {
             "quinistry.upstreams[0].maxconnections: \"0\" must not be less than 1",
         ),
         (upstream("missing: forget"), "quinistry.upstreams[0].missing: \"forget\" must be one of keep, drop"),
+        (upstream("prefetch: [{repository: a}]"), "quinistry.upstreams[0].prefetch[0].tags: is missing"),
         (
-            upstream("prefetch: [{repository: a}]"),
-            "quinistry.upstreams[0].prefetch: nothing is fetched in advance",
+            upstream("prefetch: [{repository: A, tags: [a]}]"),
+            "quinistry.upstreams[0].prefetch[0].repository: \"A\" ",
+        ),
+        (
+            upstream("prefetch: [{repository: a, tags: ['[a']}]"),
+            "quinistry.upstreams[0].prefetch[0].tags: \"[a\" is not a valid pattern",
+        ),
+        (
+            upstream("prefetch: [{repository: a, tags: [a], interval: 5s}]"),
+            "quinistry.upstreams[0].prefetch[0].interval: is less than a minute",
+        ),
+        (
+            upstream("platforms: [linux], prefetch: [{repository: a, tags: [a]}]"),
+            "quinistry.upstreams[0].platforms: \"linux\" is not a platform",
         ),
         (upstream("remote: x"), "quinistry.upstreams[0].remote: is not known"),
     ];
@@ -197,6 +225,12 @@ pub(super) const CHANGES: &[(&str, &str)] = &[
     ("ca", "ca: /ca.pem"),
     ("insecure", "insecure: public"),
     ("ttl", "ttl: 1h"),
+    ("keep", "keep: 1h"),
+    ("size", "size: 1GiB"),
+    ("platforms", "platforms: [linux/amd64]"),
+    ("prefetch[].repository", "prefetch: [{repository: a, tags: [a]}]"),
+    ("prefetch[].tags", "prefetch: [{repository: a, tags: [b]}]"),
+    ("prefetch[].interval", "prefetch: [{repository: a, tags: [a], interval: 1h}]"),
     ("negative", "negative: 1h"),
     ("allow", "allow: [a]"),
     ("deny", "deny: [a]"),

@@ -41,17 +41,17 @@ impl fmt::Debug for ContentId {
 
 impl ContentId {
     /// Returns the content of a SHA-256; `None` for another digest.
-    pub(super) fn of(digest: &Digest) -> Option<Self> {
+    pub(crate) fn of(digest: &Digest) -> Option<Self> {
         (digest.algorithm() == Algorithm::Sha256).then(|| Self(decode(digest.hex())))
     }
 
     /// Returns the content of 64 hexadecimal digits.
-    pub(super) fn of_hex(hex: &str) -> Option<Self> {
+    pub(crate) fn of_hex(hex: &str) -> Option<Self> {
         let digest: Digest = format!("sha256:{hex}").parse().ok()?;
         Self::of(&digest)
     }
 
-    pub(super) fn digest(self) -> Digest {
+    pub(crate) fn digest(self) -> Digest {
         format!("sha256:{}", self.hex()).parse().expect("64 hexadecimal digits are a digest")
     }
 

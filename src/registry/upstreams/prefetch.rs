@@ -1,0 +1,265 @@
+//! Prefetch: tags of upstreams, with the images of some platforms, that are stored before a client asks for them.
+//!
+//! What a rule names is asked for as a client would, so that fresh tags cost nothing, and a tag that has not moved costs
+//! one `HEAD`. Nothing of it counts as a pull or as a use.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
+use quinistry_oci::{Descriptor, Digest, Manifest, Reference, RepositoryName, Tag, WithCauses};
+use quinistry_store::Store;
+use tokio::sync::watch;
+use tokio::time::sleep;
+
+use super::blobs::BlobAnswer;
+use super::manifests::ManifestAnswer;
+use super::prefetch_rules::{ScheduledRule, wanted_entries};
+use super::{CachedUpstream, LocatedRepository, Upstreams};
+use crate::api::response::error::Error;
+use crate::{LimitedStore, Settings};
+
+/// Time between two looks at which rules are due, and at the end of pauses.
+const TICK: Duration = Duration::from_mins(1);
+
+/// Most entries of one index that are fetched. The registry stores what an upstream sends, and an index may name 100,000.
+const MAX_ENTRIES: usize = 100;
+
+/// Nesting of indexes that is followed.
+const MAX_DEPTH: usize = 3;
+
+/// Reason for which a round ends early.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Interrupted {
+    /// The upstream limits requests or is away. The round goes on when it may be asked again.
+    Paused,
+    /// The storage has too little room. The next round tries again.
+    Full,
+}
+
+/// Result of the rounds of one upstream.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PrefetchedUpstream {
+    /// Name of the upstream.
+    pub upstream: String,
+    /// Number of tags that are stored with all that they lead to.
+    pub tags: usize,
+    /// Number of tags of which something is missing. The log says why.
+    pub failed: usize,
+    /// The upstream limits requests or is away, or the storage has too little room.
+    pub is_interrupted: bool,
+}
+
+/// Manifest whose parts are fetched.
+struct Opened {
+    manifest: Manifest,
+    depth: usize,
+}
+
+/// Fetches what rules name at intervals, for as long as the registry runs.
+pub(crate) async fn run(stored: LimitedStore, settings: watch::Receiver<Arc<Settings>>) {
+    loop {
+        sleep(TICK).await;
+        let settings = settings.borrow().clone();
+        let upstreams = settings.upstreams.clone().filter(|_| !settings.read_only);
+        // Of several replicas one is enough.
+        let Some((upstreams, _lead)) = upstreams.zip(stored.store.lead()) else { continue };
+        upstreams.prefetch(&stored).await;
+    }
+}
+
+impl Upstreams {
+    /// Makes a round of each rule that is due. Returns the results of all upstreams.
+    pub(crate) async fn prefetch(&self, stored: &LimitedStore) -> Vec<PrefetchedUpstream> {
+        let rounds = self.upstreams.iter().enumerate().map(|(index, upstream)| async move {
+            let mut result =
+                PrefetchedUpstream { upstream: upstream.name.to_string(), ..PrefetchedUpstream::default() };
+            let count = upstream.prefetch_rules().len();
+            for at in 0..count {
+                let Some((tags, repository)) = self.due_rule(index, at) else { continue };
+                let round = upstream.round(stored, (&repository, tags), &mut result).await;
+                result.is_interrupted |= round.is_err();
+                if round == Err(Interrupted::Paused) {
+                    break;
+                }
+                let now = upstream.clock.now();
+                upstream.prefetch_rules()[at].note_round(now);
+            }
+            result
+        });
+        futures_util::future::join_all(rounds).await
+    }
+
+    /// Returns the tags and the repository of a rule that is due.
+    fn due_rule(&self, index: usize, at: usize) -> Option<(TagChoice, LocatedRepository)> {
+        let upstream = &self.upstreams[index];
+        let rules = upstream.prefetch_rules();
+        let rule = rules.get(at).filter(|rule| rule.is_due(upstream.clock.now()))?;
+        let repository = self.repository_of(index, rule)?;
+        Some((TagChoice { plain: rule.plain_tags(), at }, repository))
+    }
+
+    /// Returns the repository of a rule; `None` if its name belongs to another upstream, or the patterns forbid it.
+    fn repository_of(&self, index: usize, rule: &ScheduledRule) -> Option<LocatedRepository> {
+        let name = self.upstreams[index].local_name(&rule.rule.repository)?;
+        let repository = self.table.locate(&name).ok()??;
+        (repository.upstream == index && repository.is_allowed).then_some(repository)
+    }
+
+    /// Returns true if a rule fetches a tag in advance, so that its copy stays.
+    pub(super) fn prefetches(&self, name: &RepositoryName, tag: &Tag) -> bool {
+        let Ok(Some(located)) = self.table.locate(name) else { return false };
+        let is_of = |rule: &ScheduledRule| {
+            self.repository_of(located.upstream, rule).is_some_and(|repository| repository.name == *name)
+        };
+        let rules = self.upstreams[located.upstream].prefetch_rules();
+        rules.iter().any(|rule| rule.matches(tag) && is_of(rule))
+    }
+}
+
+/// Tags of a rule.
+struct TagChoice {
+    /// Tags by their names, if no pattern stands for others.
+    plain: Option<Vec<Tag>>,
+    /// Index of the rule.
+    at: usize,
+}
+
+impl CachedUpstream {
+    /// Fetches what is missing of the tags of a rule.
+    async fn round(
+        self: &Arc<Self>,
+        stored: &LimitedStore,
+        (repository, TagChoice { plain, at }): (&LocatedRepository, TagChoice),
+        result: &mut PrefetchedUpstream,
+    ) -> Result<(), Interrupted> {
+        self.check_may_go_on(stored)?;
+        let tags = if let Some(tags) = plain {
+            tags
+        } else {
+            let list = self.tags(stored, repository).await;
+            self.check_may_go_on(stored)?;
+            let rules = self.prefetch_rules();
+            list.entries.iter().filter(|tag| rules[at].matches(tag)).cloned().collect()
+        };
+        for tag in tags {
+            let is_whole = self.fetch_whole(stored, repository, tag).await?;
+            *(if is_whole { &mut result.tags } else { &mut result.failed }) += 1;
+        }
+        Ok(())
+    }
+
+    /// Fetches a tag, the images of the wanted platforms that it leads to, and their blobs. Returns false if something of
+    /// them is missing.
+    async fn fetch_whole(
+        self: &Arc<Self>,
+        stored: &LimitedStore,
+        repository: &LocatedRepository,
+        tag: Tag,
+    ) -> Result<bool, Interrupted> {
+        let mut is_whole = true;
+        let mut open = vec![(Reference::Tag(tag), 0)];
+        while let Some((reference, depth)) = open.pop() {
+            let Some(Opened { manifest, depth }) =
+                self.fetch_manifest(stored, repository, (reference, depth)).await?
+            else {
+                is_whole = false;
+                continue;
+            };
+            let entries = wanted_entries(&manifest.manifests, &self.settings.platforms);
+            let entries = entries.filter(|_| depth < MAX_DEPTH).take(MAX_ENTRIES);
+            open.extend(entries.map(|entry| (Reference::Digest(entry.digest.clone()), depth + 1)));
+            let half = (self.settings.max_connections / 2).max(1);
+            let blobs: Vec<bool> = stream::iter(manifest.blobs)
+                .map(|blob| self.fetch_blob(stored, repository, blob))
+                .buffer_unordered(half)
+                .try_collect()
+                .await?;
+            is_whole &= !blobs.contains(&false);
+        }
+        Ok(is_whole)
+    }
+
+    /// Fetches a manifest unless it is stored. Returns `None` if the upstream has not sent it.
+    async fn fetch_manifest(
+        self: &Arc<Self>,
+        stored: &LimitedStore,
+        repository: &LocatedRepository,
+        (reference, depth): (Reference, usize),
+    ) -> Result<Option<Opened>, Interrupted> {
+        let answer = self.manifest(stored, repository, &reference, (false, true)).await;
+        self.check_may_go_on(stored)?;
+        match answer {
+            // What is stored may be complete, and what is missing cannot be fetched now.
+            Ok(ManifestAnswer::Stored { is_stale: true, .. }) => return Ok(None),
+            Ok(_) => {}
+            Err(error) => {
+                self.log_failure(repository, &reference, &error);
+                return Ok(None);
+            }
+        }
+        let name = repository.name.clone();
+        let read = move |store: &Store| {
+            let stored = store.manifest(&name, &reference)?;
+            let bytes = stored.content.to_bytes().ok();
+            Ok(bytes.and_then(|bytes| Manifest::parse(&bytes, Some(stored.media_type)).ok()))
+        };
+        let manifest = stored.run(read).await.ok().flatten();
+        Ok(manifest.map(|manifest| Opened { manifest, depth }))
+    }
+
+    /// Fetches a blob unless the repository has it. Returns false if the upstream has not sent it.
+    async fn fetch_blob(
+        self: &Arc<Self>,
+        stored: &LimitedStore,
+        repository: &LocatedRepository,
+        Descriptor { digest, size, .. }: Descriptor,
+    ) -> Result<bool, Interrupted> {
+        let (name, wanted): (_, Digest) = (repository.name.clone(), digest.clone());
+        let is_stored = stored.run(move |store| store.has_blob(&name, &wanted)).await;
+        if is_stored.unwrap_or(false) || self.settings.max_blob_bytes.is_some_and(|max| size > max) {
+            return Ok(true);
+        }
+        self.check_may_go_on(stored)?;
+        self.known().proven_blobs.note(&repository.name, &digest, Some(size));
+        let opened = match self.open_blob(stored, repository, &digest, true).await {
+            Ok(BlobAnswer::Fetched(fetched)) => {
+                // A fetch without a reader may end early.
+                let length = fetched.length();
+                let mut pieces = std::pin::pin!(fetched.read(0..length).into_stream());
+                let mut result = Ok(());
+                while let Some(piece) = pieces.next().await {
+                    if let Err(error) = piece {
+                        result = Err(WithCauses(&error).to_string());
+                    }
+                }
+                result
+            }
+            Ok(BlobAnswer::Stored) => Ok(()),
+            Err(error) => Err(WithCauses(&error).to_string()),
+        };
+        if let Err(error) = &opened {
+            let (upstream, repository) = (&self.name, &repository.name);
+            tracing::warn!(%upstream, %repository, %digest, error, "cannot prefetch blob");
+        }
+        self.check_may_go_on(stored)?;
+        Ok(opened.is_ok())
+    }
+
+    /// Fails if the upstream must not be asked now, or if the storage takes no more.
+    fn check_may_go_on(&self, stored: &LimitedStore) -> Result<(), Interrupted> {
+        if self.counts(stored).circuit().is_paused(self.clock.now()) {
+            return Err(Interrupted::Paused);
+        }
+        if stored.store.check_room().is_err() {
+            tracing::warn!(upstream = %self.name, "storage has too little room, prefetch ended");
+            return Err(Interrupted::Full);
+        }
+        Ok(())
+    }
+
+    fn log_failure(&self, repository: &LocatedRepository, reference: &Reference, error: &Error) {
+        let (upstream, repository) = (&self.name, &repository.name);
+        tracing::warn!(%upstream, %repository, ?reference, error = %WithCauses(error), "cannot prefetch manifest");
+    }
+}

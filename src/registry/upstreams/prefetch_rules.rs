@@ -1,0 +1,201 @@
+//! Rules of prefetch: what is fetched before a client asks for it, and when. Pure.
+
+use std::fmt;
+use std::str::FromStr;
+use std::time::{Duration, Instant};
+
+use quinistry_oci::{Descriptor, RepositoryName, Tag};
+
+use crate::auth::rules::{PatternError, PatternIndex};
+
+/// Tags of a repository that are fetched before a client asks for them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PrefetchRule {
+    /// Name of the repository at the upstream.
+    pub repository: RepositoryName,
+    /// Patterns of tags: `*` stands for any text.
+    pub tags: Vec<String>,
+    /// Time between two looks at the tags.
+    pub interval: Duration,
+}
+
+/// Operating system and processor of the images that are fetched, such as `linux/arm64` or `linux/arm/v7`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WantedPlatform {
+    os: Box<str>,
+    architecture: Box<str>,
+    /// Variant of the processor; `None` for all.
+    variant: Option<Box<str>>,
+}
+
+/// Error of a text that is not a [`WantedPlatform`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("is not a platform, such as linux/amd64 or linux/arm/v7")]
+pub struct WantedPlatformError;
+
+/// Rule whose patterns are compiled, with the time of its next round.
+#[derive(Debug)]
+pub(crate) struct ScheduledRule {
+    pub(crate) rule: PrefetchRule,
+    tags: PatternIndex,
+    /// Time of the next round; `None` before the first one.
+    due: Option<Instant>,
+}
+
+// === impl WantedPlatform ===
+
+impl WantedPlatform {
+    /// Returns true if an entry of an index is for this platform.
+    fn matches(&self, entry: &Descriptor) -> bool {
+        entry.platform.as_ref().is_some_and(|platform| {
+            *self.os == *platform.os
+                && *self.architecture == *platform.architecture
+                && self.variant.as_deref().is_none_or(|variant| platform.variant.as_deref() == Some(variant))
+        })
+    }
+}
+
+impl FromStr for WantedPlatform {
+    type Err = WantedPlatformError;
+
+    fn from_str(text: &str) -> Result<Self, WantedPlatformError> {
+        let parts: Vec<&str> = text.split('/').collect();
+        let is_word = |part: &&str| {
+            !part.is_empty()
+                && part.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte))
+        };
+        if !parts.iter().all(is_word) {
+            return Err(WantedPlatformError);
+        }
+        match parts[..] {
+            [os, architecture] => {
+                Ok(Self { os: os.into(), architecture: architecture.into(), variant: None })
+            }
+            [os, architecture, variant] => {
+                Ok(Self { os: os.into(), architecture: architecture.into(), variant: Some(variant.into()) })
+            }
+            _ => Err(WantedPlatformError),
+        }
+    }
+}
+
+impl fmt::Display for WantedPlatform {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.os, self.architecture)?;
+        self.variant.as_ref().map_or(Ok(()), |variant| write!(f, "/{variant}"))
+    }
+}
+
+/// Returns the entries of an index that are fetched: those of the platforms, or all without any platform.
+pub(crate) fn wanted_entries<'a>(
+    entries: &'a [Descriptor],
+    platforms: &'a [WantedPlatform],
+) -> impl Iterator<Item = &'a Descriptor> {
+    let is_wanted = |entry: &&Descriptor| {
+        platforms.is_empty() || platforms.iter().any(|platform| platform.matches(entry))
+    };
+    entries.iter().filter(is_wanted)
+}
+
+// === impl ScheduledRule ===
+
+impl ScheduledRule {
+    pub(crate) fn new(rule: PrefetchRule) -> Result<Self, (String, PatternError)> {
+        let patterns: Vec<(&str, usize)> = rule.tags.iter().map(|text| (text.as_str(), 0)).collect();
+        let tags = PatternIndex::new(&patterns, false).map_err(|error| {
+            let invalid =
+                rule.tags.iter().find(|text| crate::auth::rules::check_pattern(text, false).is_err());
+            (invalid.cloned().unwrap_or_default(), error)
+        })?;
+        Ok(Self { rule, tags, due: None })
+    }
+
+    /// Returns true if a pattern matches a tag.
+    pub(crate) fn matches(&self, tag: &Tag) -> bool {
+        !self.tags.find(tag.as_str()).is_empty()
+    }
+
+    /// Returns the tags that the patterns name, if none of them stands for others: no list of tags is needed then.
+    pub(crate) fn plain_tags(&self) -> Option<Vec<Tag>> {
+        let is_plain = |text: &String| !text.contains(['*', '?', '[', '{', '\\', '!']);
+        self.rule.tags.iter().map(|text| text.parse().ok().filter(|_| is_plain(text))).collect()
+    }
+
+    pub(crate) fn is_due(&self, now: Instant) -> bool {
+        self.due.is_none_or(|due| now >= due)
+    }
+
+    /// Notes that a round has ended.
+    pub(crate) fn note_round(&mut self, now: Instant) {
+        self.due = Some(now + self.rule.interval);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use quinistry_oci::{Platform, media_type};
+
+    use super::*;
+
+    fn entry(os: &str, architecture: &str, variant: Option<&str>) -> Descriptor {
+        let platform = Platform {
+            os: os.into(),
+            architecture: architecture.into(),
+            variant: variant.map(Into::into),
+            ..Platform::default()
+        };
+        Descriptor {
+            platform: Some(platform),
+            ..Descriptor::of(media_type::OCI_MANIFEST, format!("{os}{architecture}{variant:?}").as_bytes())
+        }
+    }
+
+    #[test]
+    fn entries_are_wanted_by_their_platforms() {
+        let entries = [
+            entry("linux", "amd64", None),
+            entry("linux", "arm", Some("v7")),
+            entry("linux", "arm", Some("v6")),
+            entry("unknown", "unknown", None),
+            Descriptor::of(media_type::OCI_MANIFEST, b"without a platform"),
+        ];
+        for (platforms, expected) in [
+            (&[][..], &[0, 1, 2, 3, 4][..]),
+            (&["linux/amd64"], &[0]),
+            (&["linux/arm"], &[1, 2]),
+            (&["linux/arm/v7", "windows/amd64"], &[1]),
+        ] {
+            let platforms: Vec<WantedPlatform> = platforms.iter().map(|text| text.parse().unwrap()).collect();
+            let found: Vec<_> = wanted_entries(&entries, &platforms).collect();
+            let expected: Vec<_> = expected.iter().map(|at| &entries[*at]).collect();
+            assert_eq!(found, expected, "{platforms:?}");
+        }
+        for text in ["linux/amd64", "linux/arm/v7"] {
+            assert_eq!(text.parse::<WantedPlatform>().unwrap().to_string(), text);
+        }
+        for text in ["", "linux", "linux/", "/amd64", "linux/arm/v7/x", "linux/a b", "linux/*"] {
+            assert_eq!(text.parse::<WantedPlatform>(), Err(WantedPlatformError), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_rule_is_due_at_first_and_after_its_interval() {
+        let rule = |tags: &[&str]| PrefetchRule {
+            repository: "library/app".parse().unwrap(),
+            tags: tags.iter().map(ToString::to_string).collect(),
+            interval: Duration::from_hours(6),
+        };
+        let (mut scheduled, now) = (ScheduledRule::new(rule(&["1.*", "latest"])).unwrap(), Instant::now());
+        assert!(scheduled.is_due(now));
+        scheduled.note_round(now);
+        assert!(!scheduled.is_due(now + Duration::from_hours(5)));
+        assert!(scheduled.is_due(now + Duration::from_hours(6)));
+        let found =
+            ["1.0", "1.2-rc", "latest", "2.0", "latest2"].map(|tag| scheduled.matches(&tag.parse().unwrap()));
+        assert_eq!(found, [true, true, true, false, false]);
+        assert_eq!(scheduled.plain_tags(), None);
+        let plain = ScheduledRule::new(rule(&["1.0", "latest"])).unwrap();
+        assert_eq!(plain.plain_tags().unwrap().len(), 2);
+        assert_eq!(ScheduledRule::new(rule(&["[a"])).unwrap_err().0, "[a");
+    }
+}

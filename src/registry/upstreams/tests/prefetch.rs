@@ -1,0 +1,140 @@
+//! Prefetch: what is fetched before a client asks, what is not, and when it stops.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::StatusCode;
+use quinistry_oci::{Descriptor, Digest, Platform, media_type, to_json};
+
+use super::scripted::Outage;
+use super::{Mirror, blob_path, hub_settings, image, manifest_path};
+use crate::Settings;
+use crate::upstreams::{PrefetchRule, UpstreamSettings};
+
+const APP: &str = "library/app";
+const INTERVAL: Duration = Duration::from_hours(6);
+
+fn mirror(tags: &[&str]) -> Mirror {
+    let settings = UpstreamSettings {
+        platforms: vec!["linux/amd64".parse().unwrap()],
+        prefetch: vec![PrefetchRule {
+            // Both spellings of the name are one repository.
+            repository: "app".parse().unwrap(),
+            tags: tags.iter().map(ToString::to_string).collect(),
+            interval: INTERVAL,
+        }],
+        ..hub_settings()
+    };
+    Mirror::with(settings, Settings::default(), 64 << 20)
+}
+
+impl Mirror {
+    /// Makes the rounds that are due. Returns the questions that they cost.
+    async fn prefetch(&self) -> Vec<String> {
+        self.upstream.asked();
+        let stored = self.state.0.stored.clone().unwrap();
+        let upstreams = self.state.0.settings.current().upstreams.clone().unwrap();
+        upstreams.prefetch(&stored).await;
+        self.settle().await;
+        self.upstream.asked()
+    }
+}
+
+/// Gives the upstream an image with its blobs, and returns its descriptor for an index.
+fn publish(mirror: &Mirror, tag: &str, layer: &Bytes, architecture: &str) -> Descriptor {
+    let bytes = image(layer);
+    for blob in [layer, &Bytes::from_static(b"{}")] {
+        mirror.upstream.add_blob(APP, blob);
+    }
+    mirror.upstream.tag(APP, tag, &bytes, media_type::OCI_MANIFEST);
+    let platform = Platform { os: "linux".into(), architecture: architecture.into(), ..Platform::default() };
+    Descriptor { platform: Some(platform), ..Descriptor::of(media_type::OCI_MANIFEST, &bytes) }
+}
+
+fn publish_index(mirror: &Mirror, tag: &str, entries: &[Descriptor]) -> Bytes {
+    let index =
+        serde_json::json!({"schemaVersion": 2, "mediaType": media_type::OCI_INDEX, "manifests": entries});
+    let index: Bytes = to_json(&index).into();
+    mirror.upstream.tag(APP, tag, &index, media_type::OCI_INDEX);
+    index
+}
+
+#[tokio::test]
+async fn the_images_of_the_platforms_are_fetched_and_served_while_the_upstream_is_away() {
+    let mirror = mirror(&["latest"]);
+    let layer = Bytes::from_static(b"layer");
+    let wanted = publish(&mirror, "amd64", &layer, "amd64");
+    let other = publish(&mirror, "s390x", &Bytes::from_static(b"other layer"), "s390x");
+    let index = publish_index(&mirror, "latest", &[wanted.clone(), other.clone()]);
+    let mut asked = mirror.prefetch().await;
+    asked.sort();
+    let mut expected = vec![
+        "GET library/app:latest".to_owned(),
+        format!("GET library/app:{}", wanted.digest),
+        format!("GET library/app {}", Digest::sha256(&layer)),
+        format!("GET library/app {}", Digest::sha256(b"{}")),
+    ];
+    expected.sort();
+    assert_eq!(asked, expected);
+    mirror.upstream.fail(Outage::Away);
+    assert_eq!(mirror.get(&manifest_path("latest")).await.body, index);
+    assert_eq!(mirror.get(&manifest_path(wanted.digest.as_str())).await.status, StatusCode::OK);
+    assert_eq!(mirror.get(&blob_path(&Digest::sha256(&layer))).await.body, layer);
+    assert_eq!(mirror.get(&manifest_path(other.digest.as_str())).await.status, StatusCode::BAD_GATEWAY);
+}
+
+#[tokio::test]
+async fn a_round_comes_once_in_its_interval_and_costs_one_head_if_nothing_has_moved() {
+    let mirror = mirror(&["v*"]);
+    publish(&mirror, "v1", &Bytes::from_static(b"one"), "amd64");
+    publish(&mirror, "main", &Bytes::from_static(b"main"), "amd64");
+    mirror.upstream.list(APP, &["main", "v1"]);
+    let asked = mirror.prefetch().await;
+    assert_eq!(asked[..2], ["tags library/app 10000", "GET library/app:v1"]);
+    assert_eq!(asked.len(), 4);
+    assert_eq!(mirror.prefetch().await, [""; 0]);
+    mirror.pass(INTERVAL);
+    assert_eq!(mirror.prefetch().await, ["tags library/app 10000", "HEAD library/app:v1"]);
+    mirror.pass(INTERVAL);
+    let moved = publish(&mirror, "v1", &Bytes::from_static(b"two"), "amd64");
+    let asked = mirror.prefetch().await;
+    assert_eq!(asked.len(), 4, "the configuration is stored already: {asked:?}");
+    assert_eq!(asked[2], format!("GET library/app:{}", moved.digest));
+}
+
+#[tokio::test]
+async fn a_limit_ends_a_round_until_the_upstream_permits_requests_again() {
+    let mirror = mirror(&["a", "b"]);
+    let layer = Bytes::from_static(b"layer");
+    for tag in ["a", "b"] {
+        publish(&mirror, tag, &layer, "amd64");
+    }
+    mirror.upstream.fail(Outage::Limited(Some(120)));
+    assert_eq!(mirror.prefetch().await, ["GET library/app:a"]);
+    assert_eq!(mirror.prefetch().await, [""; 0]);
+    mirror.upstream.fail(None);
+    mirror.pass(Duration::from_secs(119));
+    assert_eq!(mirror.prefetch().await, [""; 0]);
+    mirror.pass(Duration::from_secs(1));
+    assert_eq!(mirror.prefetch().await.len(), 4, "both tags have the same image");
+    mirror.upstream.fail(Outage::Away);
+    for tag in ["a", "b"] {
+        assert_eq!(mirror.get(&manifest_path(tag)).await.status, StatusCode::OK, "{tag}");
+    }
+}
+
+#[tokio::test]
+async fn what_is_fetched_in_advance_is_not_evicted() {
+    let mirror = mirror(&["latest"]);
+    let wanted = publish(&mirror, "other", &Bytes::from_static(b"layer"), "amd64");
+    publish_index(&mirror, "latest", std::slice::from_ref(&wanted));
+    mirror.prefetch().await;
+    let pulled = publish(&mirror, "pulled", &Bytes::from_static(b"pulled"), "amd64");
+    mirror.get(&manifest_path("pulled")).await;
+    assert_eq!(mirror.evict(Duration::from_hours(9000)).await, 1);
+    mirror.upstream.fail(Outage::Away);
+    for reference in ["latest", wanted.digest.as_str()] {
+        assert_eq!(mirror.get(&manifest_path(reference)).await.status, StatusCode::OK, "{reference}");
+    }
+    assert_eq!(mirror.get(&manifest_path(pulled.digest.as_str())).await.status, StatusCode::BAD_GATEWAY);
+}

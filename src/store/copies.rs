@@ -1,0 +1,97 @@
+//! Copies: manifests that an upstream has sent, and their eviction.
+//!
+//! Each copy has a record of its own under `_quinistry/upstreams`, whose time is that of the last use. So uses cost no
+//! write that is flushed, all replicas see those of the others, and a crash only makes a copy look older. What clients have
+//! pushed has no record, and is never evicted.
+//!
+//! An eviction removes manifests and their tags. Their blobs lose their links in the next collection, and the bytes go when
+//! no repository needs them: the collection knows all links, and nothing here does.
+//!
+//! | step | file |
+//! |---|---|
+//! | which copies go (pure) | `plan.rs` |
+//! | copies, with what they refer to | `facts.rs` |
+//! | removal of those that go | `run.rs` |
+//! | numbers about all of them | `summary.rs` |
+
+mod facts;
+mod plan;
+mod run;
+mod summary;
+
+use bytes::Bytes;
+use quinistry_oci::{Algorithm, Digest, Manifest, RepositoryName};
+use uuid::Uuid;
+
+use crate::layout::copy_record;
+use crate::manifests::Tagged;
+use crate::{Store, StoreError};
+
+pub use self::plan::{CopyLimits, EvictionReason};
+pub use self::run::{EvictionInputs, EvictionReport, UpstreamCopies};
+pub use self::summary::CopySummary;
+
+impl Store {
+    /// Commits a manifest that an upstream has sent, as [`put_sparse_manifest`](Self::put_sparse_manifest) does. A manifest
+    /// that the repository has already stays what it was: a copy, or content that a client has pushed.
+    pub fn put_copy(
+        &self,
+        name: &RepositoryName,
+        bytes: &Bytes,
+        manifest: &Manifest,
+        tagged: Tagged<'_>,
+    ) -> Result<(), StoreError> {
+        self.note_copy(name, &Digest::sha256(bytes))?;
+        self.put_sparse_manifest(name, bytes, manifest, tagged)
+    }
+
+    /// Commits a manifest as [`Self::put_copy`] does, but changes nothing that is served, like
+    /// [`put_manifest_without_overwrite`](Self::put_manifest_without_overwrite).
+    pub fn put_copy_without_overwrite(
+        &self,
+        name: &RepositoryName,
+        bytes: &Bytes,
+        manifest: &Manifest,
+        tagged: Tagged<'_>,
+    ) -> Result<(), StoreError> {
+        self.note_copy(name, &Digest::sha256(bytes))?;
+        self.put_sparse_manifest_without_overwrite(name, bytes, manifest, tagged)
+    }
+
+    /// Writes the record of a copy that is about to be stored.
+    fn note_copy(&self, name: &RepositoryName, canonical: &Digest) -> Result<(), StoreError> {
+        let record = copy_record(name, canonical);
+        let is_new = self.revision(name, canonical)?.is_none();
+        if is_new || self.storage().head(&record)?.is_some() {
+            // Before the manifest: one without a record would stay for ever, and a record without one is removed later.
+            self.storage().write(&[&[(record, &new_record())]])?;
+        }
+        Ok(())
+    }
+
+    /// Notes that copies are in use. Manifests that are not copies are left out. A crash may undo it.
+    pub fn renew_copies(&self, copies: &[(RepositoryName, Digest)]) -> Result<(), StoreError> {
+        let now = self.storage().now();
+        for (name, digest) in copies {
+            let canonical = match digest.algorithm() {
+                Algorithm::Sha256 => Some(digest.clone()),
+                Algorithm::Sha512 => self.revision(name, digest)?,
+            };
+            let Some(canonical) = canonical else { continue };
+            let record = copy_record(name, &canonical);
+            if !self.storage().set_modified(&record, now)?
+                && self.is_shared()
+                && self.storage().head(&record)?.is_some()
+            {
+                // Object stores keep times of their own.
+                self.storage().write_lazily(&record, &new_record())?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Returns the content of a record. Some stores tell writes of a key apart by the bytes alone.
+fn new_record() -> Vec<u8> {
+    Uuid::new_v4().to_string().into_bytes()
+}

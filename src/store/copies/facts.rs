@@ -1,0 +1,180 @@
+//! Copies of the storage, with their last use and what they refer to.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::time::SystemTime;
+
+use quinistry_oci::{Algorithm, Digest, Manifest, RepositoryName, Tag};
+
+use super::plan::CopyFacts;
+use crate::gc::online::subject::ContentId;
+use crate::layout::{Key, RepositoryKeys, blob, copy_records, recorded_copy};
+use crate::manifests::MAX_STORED_MANIFEST_BYTES;
+use crate::storage::Meta;
+use crate::{MAX_LINK_BYTES, Store, StoreError};
+
+/// Manifests that are read at once: each may be long.
+const MANIFESTS_AT_ONCE: usize = 16;
+
+/// Nesting of indexes and referrers along which a use is passed on.
+const MAX_DEPTH: usize = 8;
+
+/// Record of a copy.
+#[derive(Clone, Debug)]
+pub(super) struct RecordedCopy {
+    /// SHA-256 of the manifest.
+    pub(super) digest: Digest,
+    /// Metadata of the record, whose time is that of the last use.
+    pub(super) record: Meta,
+}
+
+/// Records of copies, by repository.
+pub(super) type RecordedCopies = BTreeMap<RepositoryName, Vec<RecordedCopy>>;
+
+/// Facts about a copy, and the copies that it keeps in use: children of an index, and referrers of a subject.
+struct Described {
+    own: ContentId,
+    facts: CopyFacts,
+    children: Vec<ContentId>,
+    subject: Option<ContentId>,
+}
+
+/// Facts about the copies of a repository.
+pub(super) struct RepositoryCopies {
+    /// Facts in the order of the records; `None` for a record whose manifest the repository does not have.
+    pub(super) copies: Vec<Option<CopyFacts>>,
+    /// Blobs of the repository that no copy needs: the next collection may remove them.
+    pub(super) unneeded: Vec<ContentId>,
+}
+
+/// Question about the copies of a repository.
+pub(super) struct FactsQuery<'a> {
+    pub(super) name: &'a RepositoryName,
+    pub(super) upstream: usize,
+    /// Returns true for the tags whose manifests stay, with all that these lead to.
+    pub(super) is_protected: &'a dyn Fn(&Tag) -> bool,
+}
+
+impl Store {
+    /// Reads the records of all copies of the repositories that are wanted.
+    pub(super) fn recorded_copies(
+        &self,
+        is_wanted: &dyn Fn(&RepositoryName) -> bool,
+    ) -> Result<RecordedCopies, StoreError> {
+        let mut found = RecordedCopies::new();
+        self.scan(&copy_records(), |key, record| {
+            if let Some((name, digest)) = recorded_copy(&key)
+                && is_wanted(&name)
+            {
+                found.entry(name).or_default().push(RecordedCopy { digest, record });
+            }
+            Ok(())
+        })?;
+        Ok(found)
+    }
+
+    /// Reads what the copies of a repository refer to.
+    pub(super) fn copy_facts(
+        &self,
+        query: &FactsQuery<'_>,
+        recorded: &[RecordedCopy],
+    ) -> Result<RepositoryCopies, StoreError> {
+        let place = RepositoryKeys(query.name);
+        let blobs = self.storage().list(&place.layers(Algorithm::Sha256))?.unwrap_or_default();
+        let linked: HashSet<ContentId> = blobs.iter().filter_map(|hex| ContentId::of_hex(hex)).collect();
+        let protected = self.protected_manifests(query)?;
+        let mut described: Vec<Option<Described>> = Vec::with_capacity(recorded.len());
+        for recorded in recorded.chunks(MANIFESTS_AT_ONCE) {
+            let links: Vec<Key> = recorded.iter().map(|copy| place.revision_link(&copy.digest)).collect();
+            let links = self.storage().read_all(&links, MAX_LINK_BYTES)?;
+            let bytes: Vec<Key> = recorded.iter().map(|copy| blob(&copy.digest)).collect();
+            let bytes = self.storage().read_all(&bytes, MAX_STORED_MANIFEST_BYTES)?;
+            for ((copy, link), bytes) in recorded.iter().zip(links).zip(bytes) {
+                described.push(link.and_then(|_| {
+                    let bytes = bytes.unwrap_or_default();
+                    let mut copy = describe(query.upstream, copy, &bytes, &linked)?;
+                    copy.facts.is_protected = protected.contains(&copy.own);
+                    Some(copy)
+                }));
+            }
+        }
+        pass_on(&mut described);
+        let copies: Vec<Option<CopyFacts>> =
+            described.into_iter().map(|copy| copy.map(|copy| copy.facts)).collect();
+        let needed: HashSet<ContentId> = copies
+            .iter()
+            .flatten()
+            .flat_map(|copy| copy.content.iter().map(|(content, _)| *content))
+            .collect();
+        Ok(RepositoryCopies { copies, unneeded: linked.difference(&needed).copied().collect() })
+    }
+
+    /// Returns the manifests of the tags that are protected.
+    fn protected_manifests(&self, query: &FactsQuery<'_>) -> Result<HashSet<ContentId>, StoreError> {
+        let place = RepositoryKeys(query.name);
+        let mut protected = HashSet::new();
+        for tag in self.storage().list(&place.tags())?.unwrap_or_default() {
+            let Some(tag) = tag.parse().ok().filter(|tag| (query.is_protected)(tag)) else { continue };
+            let target = self.link(&place.tag_link(&tag))?;
+            protected.extend(target.as_ref().and_then(ContentId::of));
+        }
+        Ok(protected)
+    }
+}
+
+/// Describes a copy. One whose bytes are no manifest has nothing but its own bytes, and goes as any other.
+fn describe(
+    upstream: usize,
+    copy: &RecordedCopy,
+    bytes: &bytes::Bytes,
+    linked: &HashSet<ContentId>,
+) -> Option<Described> {
+    let own = ContentId::of(&copy.digest)?;
+    let mut content = HashMap::from([(own, bytes.len() as u64)]);
+    let media_type = Manifest::type_of(bytes).unwrap_or(quinistry_oci::media_type::OCI_MANIFEST);
+    let manifest = Manifest::parse(bytes, Some(media_type)).ok();
+    let (mut children, mut subject) = (Vec::new(), None);
+    if let Some(manifest) = manifest {
+        let blobs = manifest.blobs.iter().chain(&manifest.foreign);
+        let blobs = blobs.filter_map(|blob| Some((ContentId::of(&blob.digest)?, blob.size)));
+        content.extend(blobs.filter(|(blob, _)| linked.contains(blob)));
+        children = manifest.manifests.iter().filter_map(|child| ContentId::of(&child.digest)).collect();
+        subject = manifest.subject.as_ref().and_then(ContentId::of);
+    }
+    let facts = CopyFacts {
+        upstream,
+        used: copy.record.modified,
+        is_protected: false,
+        content: content.into_iter().collect(),
+    };
+    Some(Described { own, facts, children, subject })
+}
+
+/// Passes the use of an index on to its children, and that of a subject to its referrers: a client that has an image
+/// asks for the tag alone, and another client that asks for the tag needs the image.
+fn pass_on(described: &mut [Option<Described>]) {
+    let places: HashMap<ContentId, usize> =
+        described.iter().enumerate().filter_map(|(at, copy)| Some((copy.as_ref()?.own, at))).collect();
+    let mut edges: Vec<(usize, usize)> = Vec::new();
+    for (at, copy) in described.iter().enumerate() {
+        let Some(copy) = copy else { continue };
+        edges.extend(copy.children.iter().filter_map(|child| Some((at, *places.get(child)?))));
+        edges.extend(copy.subject.and_then(|subject| Some((*places.get(&subject)?, at))));
+    }
+    let state = |described: &[Option<Described>], at: usize| -> Option<(SystemTime, bool)> {
+        described[at].as_ref().map(|copy| (copy.facts.used, copy.facts.is_protected))
+    };
+    for _ in 0..MAX_DEPTH {
+        let mut has_changed = false;
+        for (from, to) in &edges {
+            let Some((used, is_protected)) = state(described, *from) else { continue };
+            let Some(target) = &mut described[*to] else { continue };
+            let facts = &mut target.facts;
+            has_changed |= used > facts.used || is_protected && !facts.is_protected;
+            facts.used = facts.used.max(used);
+            facts.is_protected |= is_protected;
+        }
+        if !has_changed {
+            return;
+        }
+    }
+}

@@ -1,0 +1,183 @@
+//! Copies of upstreams on a folder, in memory and on a shared storage: which are evicted, and which stay.
+
+use std::time::{Duration, SystemTime};
+
+use bytes::Bytes;
+use quinistry_oci::{Digest, Manifest, Reference, RepositoryName, Tag, media_type, to_json};
+use serde_json::json;
+
+use super::shared::SharedMemory;
+use super::{folder, manifest, name, open, push_blob, put, resolve_tag, tags};
+use crate::copies::{CopyLimits, EvictionInputs, UpstreamCopies};
+use crate::layout::copy_record;
+use crate::{Memory, Store, StoreError, Tagged};
+
+const HUB: &str = "hub/app";
+const KEEP: Duration = Duration::from_hours(168);
+
+/// Stores a manifest as one that an upstream has sent, of which no part is there.
+fn copy(store: &Store, repository: &str, bytes: &Bytes, names: &[&str]) -> Digest {
+    let digest = Digest::sha256(bytes);
+    let whole = Manifest::parse(bytes, None).unwrap();
+    let sparse = Manifest { blobs: Vec::new(), manifests: Vec::new(), ..whole };
+    let tagged = Tagged { digest: &digest, tags: &tags(names) };
+    store.put_copy(&name(repository), bytes, &sparse, tagged).unwrap();
+    digest
+}
+
+fn limits(keep: Option<Duration>, max_bytes: Option<u64>) -> [CopyLimits; 1] {
+    [CopyLimits { upstream: "hub".into(), keep, max_bytes }]
+}
+
+/// Evicts copies of the repositories below `hub/`, as of some time from now.
+fn evict_with(
+    store: &Store,
+    limits: &[CopyLimits],
+    after: Duration,
+    hook: &(dyn Fn(&Digest) -> bool + Sync),
+) -> UpstreamCopies {
+    let inputs = EvictionInputs {
+        limits,
+        upstream_of: &|name: &RepositoryName| name.as_str().starts_with("hub/").then_some(0),
+        is_protected: &|_, tag: &Tag| tag.as_str().starts_with("stays"),
+        is_in_use: &|_, digest| hook(digest),
+        min_idle: Duration::from_hours(1),
+        now: store.now() + after,
+        lead: Some(&store.lead().unwrap()),
+    };
+    let report = store.evict_copies(inputs).unwrap();
+    assert!(!report.lost_lead);
+    report.upstreams[0].clone()
+}
+
+fn evict(store: &Store, limits: &[CopyLimits], after: Duration) -> UpstreamCopies {
+    evict_with(store, limits, after, &|_| false)
+}
+
+fn has(store: &Store, repository: &str, digest: &Digest) -> bool {
+    match store.manifest(&name(repository), &Reference::Digest(digest.clone())) {
+        Ok(_) => true,
+        Err(StoreError::ManifestUnknown) => false,
+        Err(error) => panic!("{digest}: {error}"),
+    }
+}
+
+#[test]
+fn a_copy_that_was_not_used_goes_with_its_tags_and_pushed_content_stays() {
+    let folder = folder();
+    for store in [open(folder.path()), Store::open(Memory::new(1 << 20), false).unwrap()] {
+        for repository in [HUB, "team/app"] {
+            push_blob(&store, repository, b"{}").unwrap();
+            push_blob(&store, repository, b"layer").unwrap();
+        }
+        let pushed = put(&store, HUB, &manifest(b"layer", "pushed"), &["pushed"]).unwrap();
+        let elsewhere = put(&store, "team/app", &manifest(b"layer", "old"), &["old"]).unwrap();
+        let old = copy(&store, HUB, &manifest(b"layer", "old"), &["old", "older"]);
+        // The upstream sends what a client has pushed before.
+        assert_eq!(copy(&store, HUB, &manifest(b"layer", "pushed"), &["pulled"]), pushed);
+        let outside = copy(&store, "quay/app", &manifest(b"layer", "old"), &["old"]);
+
+        let both = limits(Some(KEEP), None);
+        let minute = Duration::from_mins(1);
+        assert_eq!(evict(&store, &both, KEEP / 2), UpstreamCopies { found: 1, evicted: 0 });
+        assert_eq!(evict(&store, &both, KEEP + minute), UpstreamCopies { found: 1, evicted: 1 });
+        assert!(!has(&store, HUB, &old));
+        assert_eq!(["old", "older"].map(|tag| resolve_tag(&store, HUB, tag)), [None, None]);
+        assert_eq!(
+            ["pushed", "pulled"].map(|tag| resolve_tag(&store, HUB, tag).unwrap()),
+            [&pushed; 2].map(Clone::clone)
+        );
+        assert!(has(&store, "team/app", &elsewhere) && has(&store, "quay/app", &outside));
+        assert_eq!(store.blob(&name("team/app"), &Digest::sha256(b"layer")).unwrap().len(), 5);
+        assert_eq!(evict(&store, &both, KEEP + minute), UpstreamCopies::default());
+        // What was evicted can be fetched again.
+        assert_eq!(copy(&store, HUB, &manifest(b"layer", "old"), &["old"]), old);
+        assert!(has(&store, HUB, &old));
+    }
+}
+
+#[test]
+fn a_use_renews_a_copy_and_what_its_index_leads_to() {
+    let store = Store::open(Memory::new(1 << 20), false).unwrap();
+    let child = manifest(b"layer", "child");
+    let index: Bytes = to_json(&json!({
+        "schemaVersion": 2, "mediaType": media_type::OCI_INDEX,
+        "manifests": [{"mediaType": media_type::OCI_MANIFEST, "digest": Digest::sha256(&child), "size": child.len()}],
+    }))
+    .into();
+    let other = copy(&store, HUB, &manifest(b"layer", "other"), &["other"]);
+    let child = copy(&store, HUB, &child, &[]);
+    let index = copy(&store, HUB, &index, &["latest"]);
+    let stays = copy(&store, HUB, &manifest(b"layer", "stays"), &["stays"]);
+    let long_ago = SystemTime::now() - 2 * KEEP;
+    for digest in [&other, &child, &index, &stays] {
+        assert!(store.storage().set_modified(&copy_record(&name(HUB), digest), long_ago).unwrap());
+    }
+    store.renew_copies(&[(name(HUB), index.clone()), (name(HUB), Digest::sha256(b"absent"))]).unwrap();
+    assert_eq!(evict(&store, &limits(Some(KEEP), None), Duration::ZERO).evicted, 1);
+    let found = [&other, &child, &index, &stays].map(|digest| has(&store, HUB, digest));
+    assert_eq!(found, [false, true, true, true]);
+    assert_eq!(evict(&store, &limits(None, None), 9 * KEEP).evicted, 0, "copies do not expire");
+}
+
+#[test]
+fn the_size_counts_the_blobs_that_are_stored() {
+    let store = Store::open(Memory::new(1 << 20), false).unwrap();
+    let layer = vec![7; 10_000];
+    let one = copy(&store, HUB, &manifest(&layer, "one"), &["one"]);
+    let other = copy(&store, HUB, &manifest(&layer, "other"), &["other"]);
+    store.storage().set_modified(&copy_record(&name(HUB), &one), store.now() - KEEP / 2).unwrap();
+    let max = limits(Some(KEEP), Some(10_000));
+    assert_eq!(evict(&store, &max, KEEP / 3).evicted, 0);
+    push_blob(&store, HUB, &layer).unwrap();
+    // Only the last copy frees the layer.
+    let summary = store.summarize_copies(1, &|name| name.as_str().starts_with("hub/").then_some(0)).unwrap();
+    let manifests = (manifest(&layer, "one").len() + manifest(&layer, "other").len()) as u64;
+    assert_eq!((summary[0].repositories, summary[0].copies), (1, 2));
+    assert_eq!(summary[0].bytes, 10_000 + manifests, "the layer counts once");
+    assert!(summary[0].oldest_use.is_some_and(|oldest| oldest < store.now() - KEEP / 3));
+    assert_eq!(evict(&store, &max, KEEP / 3).evicted, 2);
+    assert!(!has(&store, HUB, &one) && !has(&store, HUB, &other));
+}
+
+#[test]
+fn row_165_a_copy_that_is_used_or_fetched_between_judgement_and_removal_stays() {
+    let folder = folder();
+    let store = open(folder.path());
+    let bytes = manifest(b"layer", "one");
+    let digest = copy(&store, HUB, &bytes, &["one"]);
+    let all = limits(Some(KEEP), None);
+    assert_eq!(evict_with(&store, &all, 2 * KEEP, &|used| *used == digest).evicted, 0);
+    let renew = |_: &Digest| {
+        store.renew_copies(&[(name(HUB), digest.clone())]).unwrap();
+        false
+    };
+    // The use is recorded after the record was compared, and then the copy goes and is fetched again.
+    assert_eq!(evict_with(&store, &all, 2 * KEEP, &renew).evicted, 1);
+    assert!(store.storage().head(&copy_record(&name(HUB), &digest)).unwrap().is_some());
+    assert_eq!(copy(&store, HUB, &bytes, &["one"]), digest);
+    assert_eq!(resolve_tag(&store, HUB, "one"), Some(digest.clone()));
+    assert_eq!(evict(&store, &all, 2 * KEEP).evicted, 1, "the copy has a record");
+    // The record of what was never stored goes later.
+    store.storage().write(&[&[(copy_record(&name(HUB), &digest), b"x")]]).unwrap();
+    assert_eq!(evict(&store, &all, Duration::from_hours(2)), UpstreamCopies { found: 1, evicted: 0 });
+    assert_eq!(evict(&store, &all, 2 * KEEP), UpstreamCopies { found: 1, evicted: 0 });
+    assert_eq!(evict(&store, &all, 2 * KEEP), UpstreamCopies::default());
+}
+
+#[test]
+fn a_use_of_another_replica_keeps_a_copy() {
+    for storage in [SharedMemory::new(), SharedMemory::with_content_tags()] {
+        let [one, other] = [storage.view(), storage.view()].map(|view| Store::open(view, false).unwrap());
+        one.renew_lead().unwrap();
+        let used = copy(&other, HUB, &manifest(b"layer", "used"), &["used"]);
+        let unused = copy(&other, HUB, &manifest(b"layer", "unused"), &["unused"]);
+        storage.age("/_quinistry/upstreams/", 2 * KEEP);
+        let bystander = Digest::sha256(b"pushed");
+        other.renew_copies(&[(name(HUB), used.clone()), (name(HUB), bystander.clone())]).unwrap();
+        assert_eq!(evict(&one, &limits(Some(KEEP), None), Duration::ZERO).evicted, 1);
+        assert!(has(&one, HUB, &used) && !has(&one, HUB, &unused));
+        assert_eq!(resolve_tag(&other, HUB, "unused"), None);
+        assert!(one.storage().head(&copy_record(&name(HUB), &bystander)).unwrap().is_none());
+    }
+}
