@@ -50,7 +50,7 @@ async fn row_166_a_request_that_comes_back_waits_for_no_fetch_that_waits_for_it(
         // The first fetch waits for the answer to the second one, as in a circle of caches.
         let source = Scripted::new("upstream", [Script::Silent, Script::whole(&bytes)]);
         let (fetches, request) = (store.fetches(), request(&source, &bytes));
-        let mut first = std::pin::pin!(fetches.open(request.clone()));
+        let mut first = Box::pin(fetches.open(request.clone()));
         while source.asked().is_empty() {
             assert!((&mut first).now_or_never().is_none());
             tokio::task::yield_now().await;
