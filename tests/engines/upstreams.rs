@@ -234,6 +234,8 @@ fn oras_finds_referrers_through_an_upstream() {
         referrers[0]["digest"].as_str().unwrap().to_owned()
     };
     pulls_through(&machine, || {
+        // A discovery asks for the subject by HEAD, which stores nothing.
+        machine.run(oras, &["manifest", "fetch", "--plain-http", &subject]);
         let artifact = format!("{HOST}/docker.io/library/thing@{}", discover());
         let folder = machine.path("pulled");
         machine

@@ -185,8 +185,8 @@ impl ManifestQuestion {
         {
             return Ok(answer);
         }
-        let due = upstream.clock.now() + upstream.settings.ttl;
-        upstream.known().tags.note_head((name, tag), head.clone(), due);
+        let lifetime = (upstream.clock.now(), upstream.settings.ttl);
+        upstream.known().tags.note_head((name, tag), head.clone(), lifetime);
         Ok(ManifestAnswer::Head(head))
     }
 

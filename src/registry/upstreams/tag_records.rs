@@ -4,7 +4,7 @@
 //! memory, so that each tag counts as old after a restart: the upstream is asked once, and without an answer the stored
 //! manifest is served.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use quinistry_oci::{Digest, RepositoryName, Tag};
 
@@ -15,6 +15,10 @@ const CAPACITY: usize = 100_000;
 
 /// Greatest number of tags that wait for one manifest.
 const MAX_AWAITING_TAGS: usize = 16;
+
+/// Shortest time for which a tag waits for its manifest: a client asks for both in one pull, also where each request for
+/// a tag asks the upstream.
+const MIN_AWAITING_LIFETIME: Duration = Duration::from_mins(1);
 
 /// Headers of a manifest that is not stored.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -72,8 +76,8 @@ pub(crate) enum TagStep {
 #[derive(Debug)]
 pub(crate) struct TagRecords {
     records: BoundedMap<(RepositoryName, Tag), TagRecord>,
-    /// Tags of manifests that clients know by HEAD, and will pull by digest.
-    awaiting: BoundedMap<(RepositoryName, Digest), Vec<Tag>>,
+    /// Tags of manifests that clients know by HEAD, and will pull by digest, each with the end of its wait.
+    awaiting: BoundedMap<(RepositoryName, Digest), Vec<(Tag, Instant)>>,
 }
 
 impl Default for TagRecords {
@@ -133,27 +137,33 @@ impl TagRecords {
         self.records.insert(key, TagRecord { known: KnownTag::Moved { from, to }, due }, 1);
     }
 
-    /// Notes the headers of a tag of which nothing is stored.
-    pub(crate) fn note_head(&mut self, (name, tag): (RepositoryName, Tag), head: KnownHead, due: Instant) {
+    /// Notes the headers of a tag of which nothing is stored. They are believed for `ttl`.
+    pub(crate) fn note_head(
+        &mut self,
+        (name, tag): (RepositoryName, Tag),
+        head: KnownHead,
+        (now, ttl): (Instant, Duration),
+    ) {
         let manifest = (name.clone(), head.digest.clone());
         let mut tags = self.awaiting.remove(&manifest).unwrap_or_default();
-        if !tags.contains(&tag) && tags.len() < MAX_AWAITING_TAGS {
-            tags.push(tag.clone());
+        tags.retain(|(other, until)| *other != tag && now < *until);
+        if tags.len() < MAX_AWAITING_TAGS {
+            tags.push((tag.clone(), now + ttl.max(MIN_AWAITING_LIFETIME)));
         }
         let weight = tags.len();
         self.awaiting.insert(manifest, tags, weight);
-        self.records.insert((name, tag), TagRecord { known: KnownTag::Unstored(head), due }, 1);
+        self.records.insert((name, tag), TagRecord { known: KnownTag::Unstored(head), due: now + ttl }, 1);
     }
 
-    /// Returns the tags that mean a manifest by the upstream's answers to HEAD, as far as these are not old, and will be
-    /// stored with the manifest.
+    /// Returns the tags that mean a manifest by the upstream's last answers to HEAD, as far as these are not old, and will
+    /// be stored with the manifest.
     pub(crate) fn take_awaiting(&mut self, name: &RepositoryName, digest: &Digest, now: Instant) -> Vec<Tag> {
         let tags = self.awaiting.remove(&(name.clone(), digest.clone())).unwrap_or_default();
         let means = |tag: &Tag| {
-            let known = self.known(&(name.clone(), tag.clone()), now);
+            let known = self.records.get(&(name.clone(), tag.clone())).map(|record| &record.known);
             matches!(known, Some(KnownTag::Unstored(head)) if head.digest == *digest)
         };
-        tags.into_iter().filter(means).collect()
+        tags.into_iter().filter(|(tag, until)| now < *until && means(tag)).map(|(tag, _)| tag).collect()
     }
 
     /// Notes which of the tags that have waited are stored. Each is served as long as its headers were; the others are
@@ -226,12 +236,13 @@ mod tests {
     #[test]
     fn headers_answer_head_and_their_tags_wait_for_the_manifest() {
         let (mut records, now) = (TagRecords::default(), Instant::now());
-        let due = now + Duration::from_secs(10);
+        let ttl = Duration::from_mins(15);
+        let due = now + ttl;
         for tag in ["a", "a", "b"] {
-            records.note_head(key(tag), head(b"one"), due);
+            records.note_head(key(tag), head(b"one"), (now, ttl));
         }
-        records.note_head(key("c"), head(b"two"), due);
-        records.note_head(key("b"), head(b"two"), due);
+        records.note_head(key("c"), head(b"two"), (now, ttl));
+        records.note_head(key("b"), head(b"two"), (now, ttl));
         assert_eq!(records.step(&key("a"), None, true, now), TagStep::Head(head(b"one")));
         assert_eq!(records.step(&key("a"), None, false, now), TagStep::Cold);
         assert_eq!(records.step(&key("a"), None, true, due), TagStep::Cold);
@@ -247,8 +258,13 @@ mod tests {
         // Another writer has given both to other manifests.
         records.note_taken(&name, &tags, &[]);
         assert_eq!(records.step(&key("c"), Some(&stored()), true, now), TagStep::Refresh);
-        records.note_head(key("c"), head(b"two"), due);
+        records.note_head(key("c"), head(b"two"), (now, ttl));
         assert_eq!(records.take_awaiting(&name, &head(b"two").digest, due), []);
+        // Where each request asks, the pull that began with HEAD still stores its tag.
+        records.note_head(key("c"), head(b"two"), (now, Duration::ZERO));
+        let soon = now + Duration::from_secs(30);
+        assert_eq!(records.step(&key("c"), None, true, soon), TagStep::Cold);
+        assert_eq!(records.take_awaiting(&name, &head(b"two").digest, soon), [key("c").1]);
     }
 
     #[test]
