@@ -72,7 +72,11 @@ pub(crate) async fn get(
                 }
                 return Ok(response);
             }
-            ControlFlow::Continue(wait) => permit = Some(wait.permit().await?),
+            ControlFlow::Continue(wait) => {
+                // Clients that wait hold no copy of the bytes.
+                drop(pulled);
+                permit = Some(wait.permit().await?);
+            }
         }
     }
 }
