@@ -97,6 +97,9 @@ pub enum SourceError {
     /// The source has sent what is no answer of a registry to this question.
     #[error("the source sent no answer of a registry: {0}")]
     Invalid(String),
+    /// The source is a cache, and the request has passed too many of them (508).
+    #[error("the request has passed too many caches")]
+    Circular,
     /// The source has not answered in time.
     #[error("the source has not answered in time")]
     Silent,

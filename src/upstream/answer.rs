@@ -46,6 +46,7 @@ pub(crate) fn failure(status: StatusCode, fields: &HeaderMap, host: &str, is_own
         404 | 410 => SourceError::NotFound,
         401 | 403 if is_own => SourceError::Refused,
         429 => SourceError::Limited { retry_after: retry_after(fields, SystemTime::now()) },
+        508 => SourceError::Circular,
         // The upstream is there, and has answered; 408 says that it is slow.
         200..=407 | 409..=499 => SourceError::Invalid(format!("unexpected status {status}")),
         _ => SourceError::Unavailable(Box::new(AskError::Status { host: host.into(), status })),
@@ -190,6 +191,7 @@ mod tests {
         for status in [204, 206, 300, 304, 400, 405, 416] {
             assert!(matches!(meaning(status, &[], true), SourceError::Invalid(_)), "{status}");
         }
+        assert!(matches!(meaning(508, &[], true), SourceError::Circular));
         let limited = |value| match meaning(429, &[("retry-after", value)], true) {
             SourceError::Limited { retry_after } => retry_after.map(|wait| wait.as_secs()),
             other => panic!("{other}"),

@@ -76,7 +76,13 @@ impl Circuit {
                 self.away_until = Some(now + pause.min(MAX_AWAY_PAUSE));
                 doublings == 0
             }
-            None | Some(SourceError::NotFound | SourceError::Refused | SourceError::Invalid(_)) => {
+            None
+            | Some(
+                SourceError::NotFound
+                | SourceError::Refused
+                | SourceError::Invalid(_)
+                | SourceError::Circular,
+            ) => {
                 self.answered();
                 false
             }

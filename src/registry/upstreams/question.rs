@@ -30,6 +30,8 @@ pub(crate) enum Failure {
     Limited { retry_after_seconds: u64 },
     /// The upstream has sent what is no valid answer.
     Invalid,
+    /// The request has passed too many caches. Each of them passes this on, so that none takes another one to be away.
+    Circular,
     /// The upstream gives no answer.
     Away,
     /// A fault of this program, or its end, has broken the question off.
@@ -44,6 +46,7 @@ impl Failure {
             Self::NotFound | Self::Refused => unknown,
             Self::Limited { retry_after_seconds } => Error::UpstreamLimited { retry_after_seconds },
             Self::Invalid | Self::Away => Error::UpstreamFailed,
+            Self::Circular => Error::TooManyHops,
             Self::Interrupted => Error::Internal,
         }
     }
@@ -62,6 +65,7 @@ impl Failure {
                 Self::Limited { retry_after_seconds: seconds }
             }
             SourceError::Invalid(_) => Self::Invalid,
+            SourceError::Circular => Self::Circular,
             SourceError::Silent | SourceError::Unavailable(_) => Self::Away,
         }
     }
@@ -101,7 +105,7 @@ pub(crate) fn note_result(
         Some(SourceError::Limited { retry_after }) if !was_paused => {
             tracing::warn!(%upstream, ?retry_after, "upstream limits requests, not asked until it permits");
         }
-        Some(error @ (SourceError::Invalid(_) | SourceError::Refused)) => {
+        Some(error @ (SourceError::Invalid(_) | SourceError::Refused | SourceError::Circular)) => {
             tracing::debug!(%upstream, error = %WithCauses(error), "upstream gave no content");
         }
         _ => {}

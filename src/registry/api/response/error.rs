@@ -203,7 +203,9 @@ impl Error {
             | Self::GrantType => (S::BAD_REQUEST, C::Unsupported),
             Self::Store(error) => of_store(error),
             Self::Unhealthy => (S::SERVICE_UNAVAILABLE, C::Unavailable),
-            Self::UpstreamFailed | Self::TooManyHops => (S::BAD_GATEWAY, C::Unknown),
+            Self::UpstreamFailed => (S::BAD_GATEWAY, C::Unknown),
+            // A status of its own: the cache that asks does not take this one to be away.
+            Self::TooManyHops => (S::LOOP_DETECTED, C::Unknown),
             Self::Unauthorized(_) => (S::UNAUTHORIZED, C::Unauthorized),
             Self::FormType => (S::UNSUPPORTED_MEDIA_TYPE, C::Unsupported),
             Self::FormTooLong => (S::PAYLOAD_TOO_LARGE, C::Unsupported),

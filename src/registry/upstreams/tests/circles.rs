@@ -56,7 +56,7 @@ async fn row_166_one_warning_names_the_circle() {
     for _ in 0..3 {
         let path = manifest_path("latest");
         let answer = mirror.ask(Method::GET, &path, &[("quinistry-hops", "8")]).await;
-        assert_eq!((answer.status, answer.code().as_str()), (StatusCode::BAD_GATEWAY, "UNKNOWN"));
+        assert_eq!((answer.status, answer.code().as_str()), (StatusCode::LOOP_DETECTED, "UNKNOWN"));
         mirror.reload(super::hub_settings());
     }
     let warnings = warnings.0.lock().unwrap();
