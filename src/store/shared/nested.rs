@@ -15,8 +15,15 @@ use crate::gc::online::subject::Subject;
 use crate::gc::online::touch::Needed;
 use crate::{Store, StoreError};
 
-/// Greatest number of manifests that the push of an index reads.
+/// Greatest number of manifests that the push of an index reads. What is behind them is trusted: it is there unless a
+/// push was stopped for minutes, and an index of so many manifests shall not cost millions of requests.
 const MAX_READ_MANIFESTS: usize = 10_000;
+
+/// Greatest number of blobs that the push of an index looks for. What is behind them is trusted, too.
+const MAX_NESTED_BLOBS: usize = 100_000;
+
+/// Number of blobs that are looked for at once.
+const BLOBS_AT_ONCE: usize = 64;
 
 /// Blob that a manifest needs which an index refers to.
 #[derive(Clone, Debug)]
@@ -42,7 +49,7 @@ impl Store {
         if !self.is_shared() || may_be_sparse {
             return Ok(blobs);
         }
-        let mut seen = HashSet::new();
+        let (mut seen, mut seen_blobs) = (HashSet::new(), HashSet::new());
         let own = index.manifests.iter().map(|child| (child.digest.clone(), child.digest.clone()));
         // Each manifest with the one through which the index refers to it.
         let mut open: Vec<(Digest, Digest)> = own.collect();
@@ -52,7 +59,7 @@ impl Store {
             }
             let missing = || StoreError::Missing(vec![child.clone()]);
             if seen.len() > MAX_READ_MANIFESTS {
-                return Err(missing());
+                break;
             }
             // A part that is no manifest of the repository may be a blob of it.
             let Some(canonical) = self.revision(name, &digest)? else { continue };
@@ -65,6 +72,12 @@ impl Store {
             let Needs::Known(manifest) = needs_of(&known.bytes, pushed) else { continue };
             open.extend(manifest.manifests.iter().map(|part| (part.digest.clone(), child.clone())));
             for blob in &manifest.blobs {
+                if blobs.len() >= MAX_NESTED_BLOBS {
+                    return Ok(blobs);
+                }
+                if !seen_blobs.insert(blob.digest.clone()) {
+                    continue;
+                }
                 let canonical = match blob.digest.algorithm() {
                     Algorithm::Sha256 => blob.digest.clone(),
                     Algorithm::Sha512 => self.part(name, &blob.digest)?.ok_or_else(missing)?,
@@ -81,12 +94,14 @@ impl Store {
         name: &RepositoryName,
         blobs: &[NestedBlob],
     ) -> Result<(), StoreError> {
-        let digests: Vec<&Digest> = blobs.iter().map(|blob| &blob.named).collect();
-        let lengths = self.find_parts(name, &digests, false)?;
-        match blobs.iter().zip(lengths).find(|(_, length)| length.is_none()) {
-            None => Ok(()),
-            Some((blob, _)) => Err(StoreError::Missing(vec![blob.child.clone()])),
+        for chunk in blobs.chunks(BLOBS_AT_ONCE) {
+            let digests: Vec<&Digest> = chunk.iter().map(|blob| &blob.named).collect();
+            let lengths = self.find_parts(name, &digests, false)?;
+            if let Some((blob, _)) = chunk.iter().zip(lengths).find(|(_, length)| length.is_none()) {
+                return Err(StoreError::Missing(vec![blob.child.clone()]));
+            }
         }
+        Ok(())
     }
 }
 

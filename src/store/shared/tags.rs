@@ -241,6 +241,7 @@ impl Store {
         begun: Option<SystemTime>,
     ) -> Result<(), StoreError> {
         let key = RepositoryKeys(name).tag_link(tag);
+        let mut is_unknown = false;
         for _ in 0..MAX_REMOVALS {
             let Some(keys) = self.keys_of_tag(name, tag)? else { return Ok(()) };
             if begun.is_some_and(|begun| keys.link.modified >= begun) {
@@ -252,10 +253,10 @@ impl Store {
             self.check_heard()?;
             match self.remove_within(keys.fence, &key, &keys.link.tag)? {
                 Some(Removed::Removed | Removed::Absent) => return self.remove_index(name, tag, &keys),
-                Some(Removed::Changed) | None => {}
+                removed => is_unknown = removed.is_none(),
             }
         }
-        Ok(())
+        if is_unknown { Err(StoreError::Unvouched) } else { Ok(()) }
     }
 
     fn keys_of_tag(&self, name: &RepositoryName, tag: &Tag) -> Result<Option<TagKeys>, StoreError> {
