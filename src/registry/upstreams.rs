@@ -19,6 +19,7 @@
 //! | blobs | `blobs.rs`, `observed_source.rs` |
 //! | lists of tags and of referrers | `lists.rs` |
 //! | last uses of copies (pure) | `uses.rs` |
+//! | room that evictions have made (pure) | `coming_room.rs` |
 //! | removal of copies that are not used any more | `eviction.rs` |
 //! | what is fetched in advance, and when (pure) | `prefetch_rules.rs` |
 //! | fetching it | `prefetch.rs` |
@@ -31,6 +32,7 @@ mod blobs;
 mod bounded_map;
 pub(crate) mod circuit;
 mod clock;
+pub(crate) mod coming_room;
 pub(crate) mod eviction;
 mod flights;
 mod lists;

@@ -12,7 +12,7 @@ use tokio::time::sleep;
 
 use super::Upstreams;
 use crate::collection::{bounds, leading};
-use crate::{LimitedStore, Settings};
+use crate::{CollectionSettings, LimitedStore, Settings};
 
 /// Time between two evictions. Each reads the records of all copies.
 const EVICTION_INTERVAL: Duration = Duration::from_hours(1);
@@ -47,7 +47,7 @@ async fn evict_at_intervals(stored: &LimitedStore, settings: &watch::Receiver<Ar
         let evicting = stored.clone();
         let evicted = leading(lead, move |lead| {
             let now = evicting.store.now();
-            upstreams.evict(&evicting, lead, now)
+            upstreams.evict(&evicting, lead, (now, settings.collection.as_ref()))
         });
         // Only a panic, which is logged, or the end of the runtime gives no result.
         let Some(evicted) = evicted.await else { return };
@@ -83,7 +83,7 @@ impl Upstreams {
         &self,
         stored: &LimitedStore,
         lead: &Lead,
-        now: SystemTime,
+        (now, collection): (SystemTime, Option<&CollectionSettings>),
     ) -> Result<EvictionReport, StoreError> {
         let limits: Vec<CopyLimits> = self.upstreams.iter().map(|upstream| upstream.copy_limits()).collect();
         let are_up: Vec<bool> =
@@ -92,15 +92,18 @@ impl Upstreams {
             let upstream = self.table.locate(name).ok()??.upstream;
             are_up[upstream].then_some(upstream)
         };
+        let coming_bytes = stored.coming_room().bytes(collection, now);
         let report = stored.store.evict_copies(EvictionInputs {
             limits: &limits,
             upstream_of: &upstream_of,
             is_protected: &|name, tag| self.prefetches(name, tag),
             is_in_use: &|name, digest| stored.copy_uses().is_waiting(name, digest),
+            coming_bytes,
             min_idle: bounds::min_age(),
             now,
             lead: Some(lead),
         })?;
+        stored.coming_room().note(report.freed_bytes, now);
         for (upstream, copies) in self.upstreams.iter().zip(&report.upstreams) {
             if copies.evicted > 0 {
                 upstream.counts(stored).evicted.add(copies.evicted as u64);

@@ -38,14 +38,6 @@ struct Described {
     subject: Option<ContentId>,
 }
 
-/// Facts about the copies of a repository.
-pub(super) struct RepositoryCopies {
-    /// Facts in the order of the records; `None` for a record whose manifest the repository does not have.
-    pub(super) copies: Vec<Option<CopyFacts>>,
-    /// Blobs of the repository that no copy needs: the next collection may remove them.
-    pub(super) unneeded: Vec<ContentId>,
-}
-
 /// Question about the copies of a repository.
 pub(super) struct FactsQuery<'a> {
     pub(super) name: &'a RepositoryName,
@@ -72,12 +64,13 @@ impl Store {
         Ok(found)
     }
 
-    /// Reads what the copies of a repository refer to.
+    /// Reads what the copies of a repository refer to. Returns facts in the order of the records; `None` for a record whose
+    /// manifest the repository does not have.
     pub(super) fn copy_facts(
         &self,
         query: &FactsQuery<'_>,
         recorded: &[RecordedCopy],
-    ) -> Result<RepositoryCopies, StoreError> {
+    ) -> Result<Vec<Option<CopyFacts>>, StoreError> {
         let place = RepositoryKeys(query.name);
         let blobs = self.storage().list(&place.layers(Algorithm::Sha256))?.unwrap_or_default();
         let linked: HashSet<ContentId> = blobs.iter().filter_map(|hex| ContentId::of_hex(hex)).collect();
@@ -98,14 +91,7 @@ impl Store {
             }
         }
         pass_on(&mut described);
-        let copies: Vec<Option<CopyFacts>> =
-            described.into_iter().map(|copy| copy.map(|copy| copy.facts)).collect();
-        let needed: HashSet<ContentId> = copies
-            .iter()
-            .flatten()
-            .flat_map(|copy| copy.content.iter().map(|(content, _)| *content))
-            .collect();
-        Ok(RepositoryCopies { copies, unneeded: linked.difference(&needed).copied().collect() })
+        Ok(described.into_iter().map(|copy| copy.map(|copy| copy.facts)).collect())
     }
 
     /// Returns the manifests of the tags that are protected.

@@ -53,6 +53,16 @@ pub(super) struct Demand {
     pub(super) room: u64,
 }
 
+/// Copy that goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Departure {
+    /// Index of the copy.
+    pub(super) at: usize,
+    pub(super) reason: EvictionReason,
+    /// Bytes of the content that no copy needs any more.
+    pub(super) freed_bytes: u64,
+}
+
 /// Number of copies that need each content, and the length of all content.
 #[derive(Default)]
 pub(super) struct Usage {
@@ -111,16 +121,12 @@ struct Planner<'a> {
     /// Usage of all upstreams together, which may need the same content.
     whole: Usage,
     freed_bytes: u64,
-    gone: Vec<(usize, EvictionReason)>,
+    gone: Vec<Departure>,
 }
 
-/// Returns the indexes of the copies that go, each with its reason: those that were not used for too long, then the
+/// Returns the copies that go, in this order: those that were not used for too long, then the
 /// least recently used ones of upstreams that are too large, then those of all upstreams for the room that is needed.
-pub(super) fn plan(
-    limits: &[CopyLimits],
-    copies: &[CopyFacts],
-    demand: Demand,
-) -> Vec<(usize, EvictionReason)> {
+pub(super) fn plan(limits: &[CopyLimits], copies: &[CopyFacts], demand: Demand) -> Vec<Departure> {
     let idle = |at: usize| demand.now.duration_since(copies[at].used).unwrap_or_default();
     let limits_of = |at: usize| &limits[copies[at].upstream];
     let mut order: Vec<usize> = (0..copies.len()).collect();
@@ -159,8 +165,9 @@ impl<'a> Planner<'a> {
     fn evict(&mut self, at: usize, reason: EvictionReason) -> bool {
         let copy = &self.copies[at];
         self.usages[copy.upstream].remove(copy);
-        self.freed_bytes += self.whole.remove(copy);
-        self.gone.push((at, reason));
+        let freed_bytes = self.whole.remove(copy);
+        self.freed_bytes += freed_bytes;
+        self.gone.push(Departure { at, reason, freed_bytes });
         false
     }
 }
@@ -194,7 +201,7 @@ mod tests {
 
     fn planned(limits: &[CopyLimits], copies: &[CopyFacts], room: u64) -> Vec<usize> {
         let demand = Demand { now: now(), min_idle: HOUR, room };
-        plan(limits, copies, demand).into_iter().map(|(at, _)| at).collect()
+        plan(limits, copies, demand).into_iter().map(|departure| departure.at).collect()
     }
 
     #[test]
@@ -203,7 +210,8 @@ mod tests {
         let reason = EvictionReason::Unused(168 * HOUR);
         let demand = Demand { now: now(), min_idle: HOUR, room: 0 };
         let both = [limits(Some(168), None), limits(None, None)];
-        assert_eq!(plan(&both, &copies, demand), [(3, reason), (1, reason)]);
+        let expected = [3, 1].map(|at| Departure { at, reason, freed_bytes: 0 });
+        assert_eq!(plan(&both, &copies, demand), expected);
     }
 
     #[test]

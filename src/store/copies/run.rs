@@ -1,15 +1,13 @@
 //! Eviction: removal of the copies that go, each only if no client has used it since it was judged.
 
-use std::collections::HashSet;
 use std::fmt;
 use std::time::{Duration, SystemTime};
 
 use quinistry_oci::{Digest, RepositoryName, Tag};
 
 use super::facts::{FactsQuery, RecordedCopy};
-use super::plan::{CopyFacts, CopyLimits, Demand, EvictionReason, plan};
-use crate::gc::online::subject::ContentId;
-use crate::layout::{blob, copy_record};
+use super::plan::{CopyFacts, CopyLimits, Demand, Departure, EvictionReason, plan};
+use crate::layout::copy_record;
 use crate::{DeletedSubject, Deletion, DeletionActor, Lead, Store, StoreError};
 
 /// Age from which the record of a manifest that is not there is removed. The manifest follows its record in a moment.
@@ -26,6 +24,9 @@ pub struct EvictionInputs<'a> {
     pub is_protected: &'a (dyn Fn(&RepositoryName, &Tag) -> bool + Sync),
     /// Returns true if this process has noted a use that its record does not show yet.
     pub is_in_use: &'a (dyn Fn(&RepositoryName, &Digest) -> bool + Sync),
+    /// Bytes that former evictions have made free, and that no collection has removed yet; `None` if copies make no room
+    /// for other content.
+    pub coming_bytes: Option<u64>,
     /// Time since the last use before which a copy counts as being read.
     pub min_idle: Duration,
     /// Time of the storage from which ages are counted.
@@ -41,6 +42,8 @@ pub struct EvictionReport {
     pub upstreams: Vec<UpstreamCopies>,
     /// Bytes that other content needs, if the storage has too little room.
     pub wanted_room: u64,
+    /// Bytes that the next collections can remove, since no copy needs them any more.
+    pub freed_bytes: u64,
     /// True if the right to act ended before the last copy.
     pub lost_lead: bool,
 }
@@ -61,8 +64,6 @@ struct ReadCopies<'a> {
     facts: Vec<CopyFacts>,
     /// Records whose manifests are not there.
     stale: Vec<(&'a RepositoryName, &'a RecordedCopy)>,
-    /// Blobs that no copy needs any more.
-    unneeded: HashSet<ContentId>,
 }
 
 impl Store {
@@ -77,7 +78,9 @@ impl Store {
             upstreams: vec![UpstreamCopies::default(); inputs.limits.len()],
             ..EvictionReport::default()
         };
-        let shortage = self.wanted_room()?;
+        if let Some(coming) = inputs.coming_bytes {
+            report.wanted_room = self.wanted_room(coming)?;
+        }
         let mut read = ReadCopies::default();
         for (name, copies) in &recorded {
             let Some(upstream) = (inputs.upstream_of)(name) else { continue };
@@ -86,15 +89,12 @@ impl Store {
                 report.lost_lead = true;
                 return Ok(report);
             }
-            if shortage > 0 || inputs.may_evict(upstream, copies) {
+            if report.wanted_room > 0 || inputs.may_evict(upstream, copies) {
                 self.read_copies(inputs, (name, upstream), copies, &mut read)?;
             }
         }
-        if shortage > 0 {
-            report.wanted_room = shortage.saturating_sub(self.length_of(&read.unneeded)?);
-        }
         let demand = Demand { now: inputs.now, min_idle: inputs.min_idle, room: report.wanted_room };
-        for (at, reason) in plan(inputs.limits, &read.facts, demand) {
+        for Departure { at, reason, freed_bytes } in plan(inputs.limits, &read.facts, demand) {
             if inputs.has_lost_lead() {
                 report.lost_lead = true;
                 return Ok(report);
@@ -102,6 +102,7 @@ impl Store {
             let ((name, copy), upstream) = (read.places[at], read.facts[at].upstream);
             if self.evict_copy(inputs, name, copy, (&inputs.limits[upstream], reason))? {
                 report.upstreams[upstream].evicted += 1;
+                report.freed_bytes = report.freed_bytes.saturating_add(freed_bytes);
             }
         }
         for (name, RecordedCopy { digest, record }) in read.stale {
@@ -122,7 +123,7 @@ impl Store {
         let is_protected = |tag: &Tag| (inputs.is_protected)(name, tag);
         let query = FactsQuery { name, upstream, is_protected: &is_protected };
         let found = self.copy_facts(&query, recorded)?;
-        for (copy, facts) in recorded.iter().zip(found.copies) {
+        for (copy, facts) in recorded.iter().zip(found) {
             match facts {
                 Some(facts) => {
                     read.places.push((name, copy));
@@ -131,7 +132,6 @@ impl Store {
                 None => read.stale.push((name, copy)),
             }
         }
-        read.unneeded.extend(found.unneeded);
         Ok(())
     }
 
@@ -172,15 +172,6 @@ impl Store {
             self.record_deletion(Deletion { actor, subject, policy: None, reason: reason.clone() });
         }
         Ok(true)
-    }
-
-    /// Returns the length of stored content.
-    fn length_of(&self, content: &HashSet<ContentId>) -> Result<u64, StoreError> {
-        let mut sum = 0;
-        for content in content {
-            sum += self.storage().head(&blob(&content.digest()))?.map_or(0, |meta| meta.length);
-        }
-        Ok(sum)
     }
 }
 

@@ -37,7 +37,7 @@ impl Store {
             let found = self.copy_facts(&query, &recorded)?;
             let summary = &mut summaries[upstream];
             let mut has_copies = false;
-            for (facts, copy) in found.copies.iter().zip(&recorded) {
+            for (facts, copy) in found.iter().zip(&recorded) {
                 let Some(facts) = facts else { continue };
                 has_copies = true;
                 summary.copies += 1;

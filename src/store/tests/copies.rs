@@ -41,6 +41,7 @@ fn evict_with(
         upstream_of: &|name: &RepositoryName| name.as_str().starts_with("hub/").then_some(0),
         is_protected: &|_, tag: &Tag| tag.as_str().starts_with("stays"),
         is_in_use: &|_, digest| hook(digest),
+        coming_bytes: Some(0),
         min_idle: Duration::from_hours(1),
         now: store.now() + after,
         lead: Some(&store.lead().unwrap()),

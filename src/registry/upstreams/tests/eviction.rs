@@ -31,7 +31,7 @@ impl Mirror {
         let upstreams = self.state.0.settings.current().upstreams.clone().unwrap();
         let evict = move || {
             let now = stored.store.now() + after;
-            upstreams.evict(&stored, &stored.store.lead().unwrap(), now).unwrap()
+            upstreams.evict(&stored, &stored.store.lead().unwrap(), (now, None)).unwrap()
         };
         tokio::task::spawn_blocking(evict).await.unwrap().upstreams[0].evicted
     }
@@ -100,7 +100,7 @@ async fn a_head_is_a_use() {
     mirror.head(&manifest_path("latest")).await;
     let evict = || {
         let now = stored.store.now() + 2 * KEEP;
-        upstreams.evict(&stored, &stored.store.lead().unwrap(), now).unwrap().upstreams[0].evicted
+        upstreams.evict(&stored, &stored.store.lead().unwrap(), (now, None)).unwrap().upstreams[0].evicted
     };
     assert_eq!(evict(), 0, "the use is in memory");
     record_uses(&stored).await;
