@@ -5,7 +5,7 @@ use std::time::SystemTime;
 
 use quinistry_oci::{Algorithm, Digest, Manifest, RepositoryName, Tag};
 
-use super::plan::CopyFacts;
+use super::plan::{CopyFacts, Lengths};
 use crate::gc::online::subject::ContentId;
 use crate::layout::{Key, RepositoryKeys, blob, copy_records, recorded_copy};
 use crate::manifests::MAX_STORED_MANIFEST_BYTES;
@@ -94,6 +94,17 @@ impl Store {
         Ok(described.into_iter().map(|copy| copy.map(|copy| copy.facts)).collect())
     }
 
+    /// Reads the lengths of what copies need, as far as they are not known yet: one request for each content.
+    pub(super) fn read_lengths(&self, copies: &[CopyFacts], lengths: &mut Lengths) -> Result<(), StoreError> {
+        for content in copies.iter().flat_map(|copy| &copy.content) {
+            if !lengths.contains_key(content) {
+                let length = self.storage().head(&blob(&content.digest()))?.map_or(0, |meta| meta.length);
+                lengths.insert(*content, length);
+            }
+        }
+        Ok(())
+    }
+
     /// Returns the manifests of the tags that are protected.
     fn protected_manifests(&self, query: &FactsQuery<'_>) -> Result<HashSet<ContentId>, StoreError> {
         let place = RepositoryKeys(query.name);
@@ -115,14 +126,14 @@ fn describe(
     linked: &HashSet<ContentId>,
 ) -> Option<Described> {
     let own = ContentId::of(&copy.digest)?;
-    let mut content = HashMap::from([(own, bytes.len() as u64)]);
+    let mut content = HashSet::from([own]);
     let media_type = Manifest::type_of(bytes).unwrap_or(quinistry_oci::media_type::OCI_MANIFEST);
     let manifest = Manifest::parse(bytes, Some(media_type)).ok();
     let (mut children, mut subject) = (Vec::new(), None);
     if let Some(manifest) = manifest {
         let blobs = manifest.blobs.iter().chain(&manifest.foreign);
-        let blobs = blobs.filter_map(|blob| Some((ContentId::of(&blob.digest)?, blob.size)));
-        content.extend(blobs.filter(|(blob, _)| linked.contains(blob)));
+        let blobs = blobs.filter_map(|blob| ContentId::of(&blob.digest));
+        content.extend(blobs.filter(|blob| linked.contains(blob)));
         children = manifest.manifests.iter().filter_map(|child| ContentId::of(&child.digest)).collect();
         subject = manifest.subject.as_ref().and_then(ContentId::of);
     }

@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 use quinistry_oci::{Digest, RepositoryName, Tag};
 
 use super::facts::{FactsQuery, RecordedCopy};
-use super::plan::{CopyFacts, CopyLimits, Demand, Departure, EvictionReason, plan};
+use super::plan::{CopyFacts, CopyLimits, Demand, Departure, EvictionReason, Lengths, plan};
 use crate::layout::copy_record;
 use crate::{DeletedSubject, Deletion, DeletionActor, Lead, Store, StoreError};
 
@@ -62,6 +62,8 @@ pub struct UpstreamCopies {
 struct ReadCopies<'a> {
     places: Vec<(&'a RepositoryName, &'a RecordedCopy)>,
     facts: Vec<CopyFacts>,
+    /// Lengths of what the copies need, as far as a limit depends on them.
+    lengths: Lengths,
     /// Records whose manifests are not there.
     stale: Vec<(&'a RepositoryName, &'a RecordedCopy)>,
 }
@@ -81,6 +83,8 @@ impl Store {
         if let Some(coming) = inputs.coming_bytes {
             report.wanted_room = self.wanted_room(coming)?;
         }
+        // Only a storage with bounds ever has too little room.
+        let may_lack_room = inputs.coming_bytes.is_some() && self.storage().space()?.free_bytes.is_some();
         let mut read = ReadCopies::default();
         for (name, copies) in &recorded {
             let Some(upstream) = (inputs.upstream_of)(name) else { continue };
@@ -90,11 +94,16 @@ impl Store {
                 return Ok(report);
             }
             if report.wanted_room > 0 || inputs.may_evict(upstream, copies) {
+                let begin = read.facts.len();
                 self.read_copies(inputs, (name, upstream), copies, &mut read)?;
+                if may_lack_room || inputs.limits[upstream].max_bytes.is_some() {
+                    self.read_lengths(&read.facts[begin..], &mut read.lengths)?;
+                }
             }
         }
         let demand = Demand { now: inputs.now, min_idle: inputs.min_idle, room: report.wanted_room };
-        for Departure { at, reason, freed_bytes } in plan(inputs.limits, &read.facts, demand) {
+        for Departure { at, reason, freed_bytes } in plan(inputs.limits, (&read.facts, &read.lengths), demand)
+        {
             if inputs.has_lost_lead() {
                 report.lost_lead = true;
                 return Ok(report);

@@ -142,6 +142,25 @@ fn the_size_counts_the_blobs_that_are_stored() {
 }
 
 #[test]
+fn a_length_that_a_manifest_makes_up_evicts_nothing() {
+    let store = Store::open(Memory::new(1 << 20), false).unwrap();
+    push_blob(&store, HUB, b"{}").unwrap();
+    let liar: Bytes = to_json(&json!({
+        "schemaVersion": 2, "mediaType": media_type::OCI_MANIFEST,
+        "config": {"mediaType": media_type::OCI_CONFIG, "digest": Digest::sha256(b"{}"), "size": 1_u64 << 62},
+        "layers": [],
+    }))
+    .into();
+    let honest = copy(&store, HUB, &manifest(b"layer", "honest"), &["honest"]);
+    let liar = copy(&store, HUB, &liar, &["liar"]);
+    let max = limits(Some(KEEP), Some(10_000));
+    assert_eq!(evict(&store, &max, KEEP / 2), UpstreamCopies { found: 2, evicted: 0 });
+    assert!(has(&store, HUB, &honest) && has(&store, HUB, &liar));
+    let summary = store.summarize_copies(1, &|name| name.as_str().starts_with("hub/").then_some(0)).unwrap();
+    assert!(summary[0].bytes < 10_000);
+}
+
+#[test]
 fn row_165_a_copy_that_is_used_or_fetched_between_judgement_and_removal_stays() {
     let folder = folder();
     let store = open(folder.path());
