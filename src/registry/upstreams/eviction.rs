@@ -64,14 +64,11 @@ pub(crate) async fn record_uses(stored: &LimitedStore) {
         return;
     }
     let store = stored.store.clone();
-    let recorded = spawn_blocking(move || store.renew_copies(&waiting).map(|()| waiting)).await;
-    match recorded {
-        Ok(Ok(recorded)) => stored.copy_uses().note_recorded(recorded, Instant::now()),
-        Ok(Err(error)) => {
-            tracing::warn!(error = %WithCauses(&error), "cannot record uses of copies of upstreams, trying again");
-        }
-        // A panic is logged, and the end of the runtime ends this task as well.
-        Err(_) => {}
+    // A panic is logged, and the end of the runtime ends this task as well.
+    let Ok(recorded) = spawn_blocking(move || store.renew_copies(waiting)).await else { return };
+    stored.copy_uses().note_recorded(recorded.renewed, Instant::now());
+    if let Some(error) = recorded.error {
+        tracing::warn!(error = %WithCauses(&error), "cannot record uses of copies of upstreams, trying again");
     }
 }
 

@@ -9,7 +9,9 @@ use serde_json::json;
 use super::shared::SharedMemory;
 use super::{folder, manifest, name, open, push_blob, put, resolve_tag, tags};
 use crate::copies::{CopyLimits, EvictionInputs, UpstreamCopies};
+use crate::failpoint::once::failing;
 use crate::layout::copy_record;
+use crate::storage::Storage as _;
 use crate::{Memory, Store, StoreError, Tagged};
 
 const HUB: &str = "hub/app";
@@ -55,10 +57,15 @@ fn evict(store: &Store, limits: &[CopyLimits], after: Duration) -> UpstreamCopie
     evict_with(store, limits, after, &|_| false)
 }
 
+fn renew(store: &Store, used: &[&Digest]) {
+    let renewed = store.renew_copies(used.iter().map(|digest| (name(HUB), (*digest).clone())).collect());
+    assert!(renewed.error.is_none() && renewed.renewed.len() == used.len());
+}
+
 fn has(store: &Store, repository: &str, digest: &Digest) -> bool {
     match store.manifest(&name(repository), &Reference::Digest(digest.clone())) {
         Ok(_) => true,
-        Err(StoreError::ManifestUnknown) => false,
+        Err(StoreError::ManifestUnknown | StoreError::RepositoryUnknown) => false,
         Err(error) => panic!("{digest}: {error}"),
     }
 }
@@ -114,7 +121,7 @@ fn a_use_renews_a_copy_and_what_its_index_leads_to() {
     for digest in [&other, &child, &index, &stays] {
         assert!(store.storage().set_modified(&copy_record(&name(HUB), digest), long_ago).unwrap());
     }
-    store.renew_copies(&[(name(HUB), index.clone()), (name(HUB), Digest::sha256(b"absent"))]).unwrap();
+    renew(&store, &[&index, &Digest::sha256(b"absent")]);
     assert_eq!(evict(&store, &limits(Some(KEEP), None), Duration::ZERO).evicted, 1);
     let found = [&other, &child, &index, &stays].map(|digest| has(&store, HUB, digest));
     assert_eq!(found, [false, true, true, true]);
@@ -169,7 +176,7 @@ fn row_165_a_copy_that_is_used_or_fetched_between_judgement_and_removal_stays() 
     let all = limits(Some(KEEP), None);
     assert_eq!(evict_with(&store, &all, 2 * KEEP, &|used| *used == digest).evicted, 0);
     let renew = |_: &Digest| {
-        store.renew_copies(&[(name(HUB), digest.clone())]).unwrap();
+        renew(&store, &[&digest]);
         false
     };
     // The use is recorded after the record was compared, and then the copy goes and is fetched again.
@@ -194,10 +201,56 @@ fn a_use_of_another_replica_keeps_a_copy() {
         let unused = copy(&other, HUB, &manifest(b"layer", "unused"), &["unused"]);
         storage.age("/_quinistry/upstreams/", 2 * KEEP);
         let bystander = Digest::sha256(b"pushed");
-        other.renew_copies(&[(name(HUB), used.clone()), (name(HUB), bystander.clone())]).unwrap();
+        renew(&other, &[&used, &bystander]);
         assert_eq!(evict(&one, &limits(Some(KEEP), None), Duration::ZERO).evicted, 1);
         assert!(has(&one, HUB, &used) && !has(&one, HUB, &unused));
         assert_eq!(resolve_tag(&other, HUB, "unused"), None);
         assert!(one.storage().head(&copy_record(&name(HUB), &bystander)).unwrap().is_none());
     }
+}
+
+#[test]
+fn a_failure_of_one_use_does_not_keep_others_from_being_recorded() {
+    let folder = folder();
+    let store = open(folder.path());
+    let used = ["a", "b", "c"].map(|tag| copy(&store, HUB, &manifest(b"layer", tag), &[tag]));
+    let waiting = || used.iter().map(|digest| (name(HUB), digest.clone())).collect();
+    let (is_reached, renewed) = failing("open", 1, 5, || store.renew_copies(waiting()));
+    assert!(is_reached && renewed.error.is_some());
+    assert_eq!(renewed.renewed.iter().map(|(_, digest)| digest).collect::<Vec<_>>(), [&used[1], &used[2]]);
+}
+
+#[test]
+fn a_copy_that_is_evicted_while_it_is_fetched_again_has_a_record() {
+    let bytes = manifest(b"layer", "one");
+    for round in 0..12 {
+        let storage = SharedMemory::new();
+        let [one, other] = [storage.view(), storage.view()].map(|view| Store::open(view, false).unwrap());
+        one.renew_lead().unwrap();
+        let digest = copy(&other, HUB, &bytes, &["one"]);
+        storage.age("/_quinistry/upstreams/", 2 * KEEP);
+        let view = storage.view();
+        let fetching = Store::open(view.view(), false).unwrap();
+        storage.before_round(round, move || {
+            evict(&one, &limits(Some(KEEP), None), Duration::ZERO);
+        });
+        copy(&fetching, HUB, &bytes, &["one"]);
+        storage.forget_hook();
+        let has_record = storage.head(&copy_record(&name(HUB), &digest)).unwrap().is_some();
+        assert!(has_record || !has(&fetching, HUB, &digest), "{round}");
+    }
+}
+
+#[test]
+fn a_copy_that_a_client_pushes_later_is_no_copy_any_more() {
+    let folder = folder();
+    let store = open(folder.path());
+    for blob in [&b"{}"[..], b"layer"] {
+        push_blob(&store, HUB, blob).unwrap();
+    }
+    let bytes = manifest(b"layer", "one");
+    let digest = copy(&store, HUB, &bytes, &["one"]);
+    put(&store, HUB, &bytes, &["pushed"]).unwrap();
+    assert_eq!(evict(&store, &limits(Some(KEEP), None), 2 * KEEP), UpstreamCopies::default());
+    assert!(has(&store, HUB, &digest));
 }
