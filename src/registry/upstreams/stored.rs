@@ -79,6 +79,7 @@ impl StoredUpstreams {
             },
             is_protected: &|_, _| false,
             is_in_use: &|_, _| false,
+            is_fetchable: &|_, _| true,
             coming_bytes: None,
             min_idle: Duration::ZERO,
             now: store.now(),

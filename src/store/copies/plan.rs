@@ -38,6 +38,12 @@ pub(super) struct CopyFacts {
     pub(super) used: SystemTime,
     /// The copy must stay.
     pub(super) is_protected: bool,
+    /// The manifest.
+    pub(super) own: ContentId,
+    /// Copies of the repository that pass their use on to this one: indexes that name it, and its subject.
+    pub(super) keepers: Vec<ContentId>,
+    /// Greatest number of keepers one above the other.
+    pub(super) depth: usize,
     /// Stored content that the copy needs, its own bytes among it.
     pub(super) content: Vec<ContentId>,
 }
@@ -146,7 +152,8 @@ pub(super) fn plan(
     let limits_of = |at: usize| &limits[copies[at].upstream];
     let mut order: Vec<usize> = (0..copies.len()).collect();
     order.retain(|at| !copies[*at].is_protected && idle(*at) >= demand.min_idle);
-    order.sort_by_key(|at| copies[*at].used);
+    // A copy was used at the earliest when its keepers were, so that these go first, whatever the reason.
+    order.sort_by_key(|at| (copies[*at].used, copies[*at].depth));
     let mut planner = Planner::new(limits.len(), (copies, lengths));
     order.retain(|at| match limits_of(*at).keep {
         Some(keep) if idle(*at) >= keep => planner.evict(*at, EvictionReason::Unused(keep)),
@@ -223,6 +230,9 @@ mod tests {
             upstream,
             used: now() - hours * HOUR,
             is_protected: false,
+            own: id(&format!("{upstream} {hours} {content:?}")),
+            keepers: Vec::new(),
+            depth: 0,
             content: content.iter().map(|name| id(name)).collect(),
         }
     }
@@ -263,6 +273,15 @@ mod tests {
         let with = |max| [limits(Some(168), Some(max)), limits(Some(168), None)];
         for (max, expected) in [(80, &[][..]), (79, &[1]), (70, &[1]), (69, &[1, 2]), (59, &[1, 2, 0])] {
             assert_eq!(planned(&with(max), &copies, 0), expected, "{max}");
+        }
+    }
+
+    #[test]
+    fn an_index_goes_before_its_children_and_these_only_if_the_size_demands_it() {
+        let mut copies = [copy(0, 9, &["a"]), copy(0, 9, &["b"]), copy(0, 9, &["c"])];
+        (copies[0].depth, copies[1].depth) = (2, 1);
+        for (max, expected) in [(20, &[2][..]), (10, &[2, 1]), (0, &[2, 1, 0])] {
+            assert_eq!(planned(&[limits(None, Some(max))], &copies, 0), expected, "{max}");
         }
     }
 

@@ -49,9 +49,11 @@ impl Store {
         }
         let mut lengths = Lengths::new();
         for (summary, copies) in summaries.iter_mut().zip(copies) {
-            self.read_lengths(&copies, &mut lengths)?;
+            self.read_lengths(copies.iter(), &mut lengths)?;
             let mut usage = Usage::new(&lengths);
-            copies.iter().for_each(|copy| usage.add(copy));
+            for copy in &copies {
+                usage.add(copy);
+            }
             summary.bytes = usage.bytes();
         }
         Ok(summaries)
