@@ -284,14 +284,6 @@ impl CachedUpstream {
         self.prefetch.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Returns the name in this registry of a repository of the upstream; `None` if that is too long.
-    fn local_name(&self, remote: &RepositoryName) -> Option<RepositoryName> {
-        match &self.settings.prefix {
-            Some(prefix) => format!("{prefix}/{remote}").parse().ok(),
-            None => Some(remote.clone()),
-        }
-    }
-
     /// Forgets what is known of a repository, since a client has deleted stored content of it.
     pub(crate) fn forget(&self, name: &RepositoryName) {
         let mut known = self.known();

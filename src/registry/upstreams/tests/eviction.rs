@@ -14,7 +14,7 @@ use super::scripted::{Outage, Scripted};
 use super::{Mirror, blob_path, hub_settings, image, manifest_path};
 use crate::Settings;
 use crate::upstreams::eviction::record_uses;
-use crate::upstreams::UpstreamSettings;
+use crate::upstreams::{CopySelection, PrefetchRule, StoredUpstreams, UpstreamSettings};
 
 const APP: &str = "library/app";
 const KEEP: Duration = Duration::from_hours(168);
@@ -149,6 +149,36 @@ async fn copies_go_only_if_the_upstream_has_answered_since_the_last_eviction() {
     assert_eq!(mirror.upstream.asked(), [""; 0], "no copy is about to go");
     assert_eq!(mirror.evict(2 * KEEP).await, 1);
     assert_eq!(mirror.upstream.asked(), [format!("HEAD library/app:{digest}")]);
+}
+
+#[tokio::test]
+async fn an_administrator_removes_what_he_names_and_else_what_is_not_kept() {
+    let rule = PrefetchRule {
+        repository: APP.parse().unwrap(),
+        tags: vec!["12*".into()],
+        interval: Duration::from_hours(6),
+    };
+    let forever = UpstreamSettings { keep: None, ..hub_settings() };
+    let prefetched = UpstreamSettings { prefetch: vec![rule], ..hub_settings() };
+    for (settings, left) in [(forever, ["12.1", "latest"].as_slice()), (prefetched, &["12.1"])] {
+        let mirror = Mirror::with(settings.clone(), Settings::default(), 1 << 20);
+        for tag in ["12.1", "latest"] {
+            let layer = Bytes::from(tag);
+            let (bytes, _) = publish(&mirror, tag, &layer);
+            pull(&mirror, tag, (&bytes, &layer)).await;
+        }
+        let stored = StoredUpstreams::new(&[settings]).unwrap();
+        let tags = || {
+            let page = quinistry_store::Page { size: 10, last: String::new() };
+            let tags = mirror.store().tags(&"docker.io/library/app".parse().unwrap(), &page);
+            tags.map(|(tags, _)| tags.iter().map(ToString::to_string).collect::<Vec<_>>())
+        };
+        let mut selection = CopySelection::default();
+        stored.evict(mirror.store(), &selection).unwrap();
+        assert_eq!(tags().unwrap(), left);
+        selection.repositories = stored.resolve(&["docker.io/app".parse().unwrap()]).unwrap();
+        assert_eq!(stored.evict(mirror.store(), &selection).unwrap().evicted(), left.len());
+    }
 }
 
 #[tokio::test]
