@@ -13,6 +13,7 @@ use clap::{Subcommand, ValueHint};
 
 use self::report::{EvictionOutcome, PrefetchOutcome, UpstreamStatus};
 use super::configuration::Configuration;
+use super::count;
 use super::exit::{Exit, UsageError};
 use super::output::OutputArgs;
 use super::serve::upstreams::upstreams;
@@ -20,6 +21,7 @@ use super::storage::folder_or_bucket::FolderOrBucket;
 use crate::oci::RepositoryName;
 use crate::registry::{CopySelection, Settings, State, StoredUpstreams, TagPolicies, UpstreamSettings};
 use crate::store::Store;
+use crate::store::copies::EvictionReport;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -193,19 +195,26 @@ impl EvictArgs {
         let stored = StoredUpstreams::new(&upstreams)?;
         let repositories = stored.resolve(&self.names)?;
         let selection = CopySelection { repositories, unused_for: self.unused_for.unwrap_or_default() };
-        let evicted = place.with_store(true, |store| {
+        let report = place.with_store(true, |store| {
             store.set_tag_rules(Some(Arc::new(tags)));
             evict(store, &stored, &selection)
         })?;
-        self.output.print(&EvictionOutcome { evicted })?;
+        self.output.print(&EvictionOutcome { evicted: report.evicted() })?;
+        if report.failures > 0 {
+            anyhow::bail!("failed to remove {}; repeat the command", count(report.failures, "other"));
+        }
         Ok(Exit::Success.into())
     }
 }
 
-fn evict(store: &Store, stored: &StoredUpstreams, selection: &CopySelection) -> anyhow::Result<usize> {
-    let evicted = stored.evict(store, selection).context("failed to remove copies")?;
+fn evict(
+    store: &Store,
+    stored: &StoredUpstreams,
+    selection: &CopySelection,
+) -> anyhow::Result<EvictionReport> {
+    let report = stored.evict(store, selection).context("failed to remove copies")?;
     store.flush_deletions().context("failed to write the records of the deletions")?;
-    Ok(evicted)
+    Ok(report)
 }
 
 #[cfg(test)]

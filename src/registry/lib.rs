@@ -59,6 +59,7 @@ use self::health::Health;
 use self::keyed_queue::KeyedQueue;
 use self::metrics::UpstreamMetrics;
 use self::settings::SettingsCell;
+use self::upstreams::coming_room::ComingRoom;
 use self::upstreams::uses::CopyUses;
 
 pub use quinistry_fetch::Upstream;
@@ -134,6 +135,8 @@ struct LimitedStore {
     upstream_metrics: Arc<UpstreamMetrics>,
     /// Uses of copies of upstreams, which outlive the settings.
     copy_uses: Arc<Mutex<CopyUses>>,
+    /// Room that evictions of copies have made.
+    coming_room: Arc<Mutex<ComingRoom>>,
 }
 
 impl State {
@@ -384,6 +387,7 @@ impl LimitedStore {
             fetches: fetches.with_observer(upstream_metrics.clone()),
             upstream_metrics,
             copy_uses: Arc::new(Mutex::new(CopyUses::new(&store))),
+            coming_room: Arc::default(),
             store,
             write_permits: semaphore(MAX_CONCURRENT_WRITES),
             lookup_permits: semaphore(MAX_CONCURRENT_BLOB_LOOKUPS),
@@ -399,6 +403,10 @@ impl LimitedStore {
 
     fn copy_uses(&self) -> MutexGuard<'_, CopyUses> {
         self.copy_uses.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn coming_room(&self) -> MutexGuard<'_, ComingRoom> {
+        self.coming_room.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Returns the secret by which replicas recognise upload sessions: that of the settings, or else one that the

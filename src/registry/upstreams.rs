@@ -19,6 +19,7 @@
 //! | blobs | `blobs.rs`, `observed_source.rs` |
 //! | lists of tags and of referrers | `lists.rs` |
 //! | last uses of copies (pure) | `uses.rs` |
+//! | room that evictions have made (pure) | `coming_room.rs` |
 //! | removal of copies that are not used any more | `eviction.rs` |
 //! | what is fetched in advance, and when (pure) | `prefetch_rules.rs` |
 //! | fetching it | `prefetch.rs` |
@@ -31,6 +32,7 @@ mod blobs;
 mod bounded_map;
 pub(crate) mod circuit;
 mod clock;
+pub(crate) mod coming_room;
 pub(crate) mod eviction;
 mod flights;
 mod lists;
@@ -280,14 +282,6 @@ impl CachedUpstream {
 
     fn prefetch_rules(&self) -> MutexGuard<'_, Vec<ScheduledRule>> {
         self.prefetch.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Returns the name in this registry of a repository of the upstream; `None` if that is too long.
-    fn local_name(&self, remote: &RepositoryName) -> Option<RepositoryName> {
-        match &self.settings.prefix {
-            Some(prefix) => format!("{prefix}/{remote}").parse().ok(),
-            None => Some(remote.clone()),
-        }
     }
 
     /// Forgets what is known of a repository, since a client has deleted stored content of it.

@@ -19,6 +19,8 @@ mod plan;
 mod run;
 mod summary;
 
+use std::time::SystemTime;
+
 use bytes::Bytes;
 use quinistry_oci::{Algorithm, Digest, Manifest, RepositoryName};
 use uuid::Uuid;
@@ -30,6 +32,18 @@ use crate::{Store, StoreError};
 pub use self::plan::{CopyLimits, EvictionReason};
 pub use self::run::{EvictionInputs, EvictionReport, UpstreamCopies};
 pub use self::summary::CopySummary;
+
+/// Failures in a row after which no further use is recorded: the storage fails as a whole.
+const MAX_FAILURES_IN_A_ROW: usize = 8;
+
+/// Result of recording uses.
+#[derive(Debug, Default)]
+pub struct RenewedCopies {
+    /// Copies whose uses are recorded.
+    pub renewed: Vec<(RepositoryName, Digest)>,
+    /// First failure. Uses that failed can be recorded later.
+    pub error: Option<StoreError>,
+}
 
 impl Store {
     /// Commits a manifest that an upstream has sent, as [`put_sparse_manifest`](Self::put_sparse_manifest) does. A manifest
@@ -61,31 +75,60 @@ impl Store {
     /// Writes the record of a copy that is about to be stored.
     fn note_copy(&self, name: &RepositoryName, canonical: &Digest) -> Result<(), StoreError> {
         let record = copy_record(name, canonical);
-        let is_new = self.revision(name, canonical)?.is_none();
-        if is_new || self.storage().head(&record)?.is_some() {
+        // The record first: an eviction removes the manifest and then the record, so that without a record either the
+        // manifest is gone as well, or a client has pushed it.
+        if self.storage().head(&record)?.is_some() || self.revision(name, canonical)?.is_none() {
             // Before the manifest: one without a record would stay for ever, and a record without one is removed later.
             self.storage().write(&[&[(record, &new_record())]])?;
         }
         Ok(())
     }
 
-    /// Notes that copies are in use. Manifests that are not copies are left out. A crash may undo it.
-    pub fn renew_copies(&self, copies: &[(RepositoryName, Digest)]) -> Result<(), StoreError> {
-        let now = self.storage().now();
+    /// Notes that copies are in use. Manifests that are not copies are passed over. A crash may undo it.
+    #[must_use]
+    pub fn renew_copies(&self, copies: Vec<(RepositoryName, Digest)>) -> RenewedCopies {
+        let (now, mut result, mut failures) = (self.storage().now(), RenewedCopies::default(), 0);
         for (name, digest) in copies {
-            let canonical = match digest.algorithm() {
-                Algorithm::Sha256 => Some(digest.clone()),
-                Algorithm::Sha512 => self.revision(name, digest)?,
-            };
-            let Some(canonical) = canonical else { continue };
-            let record = copy_record(name, &canonical);
-            if !self.storage().set_modified(&record, now)?
-                && self.is_shared()
-                && self.storage().head(&record)?.is_some()
-            {
-                // Object stores keep times of their own.
-                self.storage().write_lazily(&record, &new_record())?;
+            match self.renew_copy(&name, &digest, now) {
+                Ok(()) => {
+                    result.renewed.push((name, digest));
+                    failures = 0;
+                }
+                Err(error) => {
+                    result.error.get_or_insert(error);
+                    failures += 1;
+                    if failures == MAX_FAILURES_IN_A_ROW {
+                        break;
+                    }
+                }
             }
+        }
+        result
+    }
+
+    fn renew_copy(&self, name: &RepositoryName, digest: &Digest, now: SystemTime) -> Result<(), StoreError> {
+        let canonical = match digest.algorithm() {
+            Algorithm::Sha256 => Some(digest.clone()),
+            Algorithm::Sha512 => self.revision(name, digest)?,
+        };
+        let Some(canonical) = canonical else { return Ok(()) };
+        let record = copy_record(name, &canonical);
+        if !self.storage().set_modified(&record, now)?
+            && self.is_shared()
+            && self.storage().head(&record)?.is_some()
+        {
+            // Object stores keep times of their own.
+            self.storage().write_lazily(&record, &new_record())?;
+        }
+        Ok(())
+    }
+
+    /// Removes the record of a manifest that a client has pushed, so that no eviction removes it. Storages that others
+    /// share are left out: each push would cost a request.
+    pub(crate) fn forget_copy(&self, name: &RepositoryName, canonical: &Digest) -> Result<(), StoreError> {
+        let record = copy_record(name, canonical);
+        if !self.is_shared() && self.storage().exists(&record)? {
+            self.storage().remove(&record)?;
         }
         Ok(())
     }

@@ -72,11 +72,9 @@ impl Store {
     }
 
     /// Returns the bytes that copies of upstreams shall make free, so that new content is not refused soon: as much as
-    /// [`check_room`](Self::check_room) leaves free, once more.
-    pub(crate) fn wanted_room(&self) -> Result<u64, StorageError> {
-        let space = self.storage().space()?;
-        let free = space.free_bytes.unwrap_or(u64::MAX);
-        Ok((2 * reserved_bytes(space)).saturating_sub(free))
+    /// [`check_room`](Self::check_room) leaves free, once more. `coming_bytes` will be free without them.
+    pub(crate) fn wanted_room(&self, coming_bytes: u64) -> Result<u64, StorageError> {
+        Ok(wanted_bytes(self.storage().space()?, coming_bytes))
     }
 
     /// Returns an error if the storage cannot be used, or refuses writes after a failed flush. May block.
@@ -88,6 +86,12 @@ impl Store {
 /// Returns true if new content must not take the room that is left.
 fn is_scarce(space: Space) -> bool {
     space.free_bytes.is_some_and(|free| free < reserved_bytes(space))
+}
+
+/// Returns the bytes that shall become free beside those that are free or will be.
+fn wanted_bytes(space: Space, coming_bytes: u64) -> u64 {
+    let free = space.free_bytes.unwrap_or(u64::MAX);
+    (2 * reserved_bytes(space)).saturating_sub(free.saturating_add(coming_bytes))
 }
 
 /// Returns the room that new content leaves free, in bytes.
@@ -115,6 +119,21 @@ mod tests {
             let space = Space { used_bytes: None, free_bytes, total_bytes };
             assert_eq!(is_scarce(space), expected, "{space:?}");
         }
+    }
+
+    #[test]
+    fn copies_make_room_until_twice_the_reserve_is_free_or_coming() {
+        let space = |free_bytes| Space { used_bytes: None, free_bytes, total_bytes: Some(5000) };
+        for (free_bytes, coming_bytes, expected) in
+            [(Some(200), 0, 0), (Some(50), 0, 150), (Some(50), 100, 50), (Some(50), 150, 0), (None, 0, 0)]
+        {
+            assert_eq!(
+                wanted_bytes(space(free_bytes), coming_bytes),
+                expected,
+                "{free_bytes:?} {coming_bytes}"
+            );
+        }
+        assert_eq!(wanted_bytes(space(Some(0)), u64::MAX), 0);
     }
 
     #[test]

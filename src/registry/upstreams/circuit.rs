@@ -31,6 +31,8 @@ pub(crate) struct Circuit {
     failures: u32,
     /// End of the pause because of failures.
     away_until: Option<Instant>,
+    /// The last answer was content or said that there is none, and came after the last eviction.
+    has_answered: bool,
 }
 
 /// Reason for which an upstream is not asked.
@@ -62,6 +64,8 @@ impl Circuit {
 
     /// Notes an answer, or its absence. Returns true if the upstream counts as away from now on, and did not before.
     pub(crate) fn note(&mut self, failure: Option<&SourceError>, now: Instant) -> bool {
+        // A registry whose credentials have expired sends nothing, and a captive portal no content.
+        self.has_answered = matches!(failure, None | Some(SourceError::NotFound));
         match failure {
             Some(SourceError::Limited { retry_after }) => {
                 let pause = retry_after.unwrap_or(DEFAULT_LIMIT_PAUSE).min(MAX_LIMIT_PAUSE);
@@ -99,6 +103,11 @@ impl Circuit {
         self.failures < FAILURES_UNTIL_AWAY
     }
 
+    /// Returns true if the upstream has shown since the last call that it sends content, and is not in a pause.
+    pub(crate) fn take_answer(&mut self, now: Instant) -> bool {
+        std::mem::take(&mut self.has_answered) && !self.is_paused(now)
+    }
+
     /// Returns true if no question is asked now.
     pub(crate) fn is_paused(&self, now: Instant) -> bool {
         self.limited_until.max(self.away_until).is_some_and(|until| now < until)
@@ -128,6 +137,25 @@ mod tests {
             assert_eq!(circuit.admit(after(pause)), Ok(()), "{retry_after:?}");
             assert!(!circuit.is_paused(after(pause)));
         }
+    }
+
+    #[test]
+    fn an_answer_with_content_or_without_counts_once_and_a_later_failure_takes_it_back() {
+        let (mut circuit, now) = (Circuit::default(), Instant::now());
+        assert!(!circuit.take_answer(now), "nothing was asked");
+        for answer in [None, Some(&SourceError::NotFound)] {
+            circuit.note(answer, now);
+            assert!(circuit.take_answer(now) && !circuit.take_answer(now));
+        }
+        let invalid = SourceError::Invalid("text/html".into());
+        for failure in [SourceError::Refused, SourceError::Silent, invalid] {
+            circuit.note(None, now);
+            circuit.note(Some(&failure), now);
+            assert!(!circuit.take_answer(now), "{failure:?}");
+        }
+        circuit.note(Some(&limited(None)), now);
+        circuit.note(None, now);
+        assert!(!circuit.take_answer(now), "the upstream limits requests");
     }
 
     #[test]

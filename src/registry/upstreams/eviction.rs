@@ -1,18 +1,20 @@
 //! Removal of copies that clients do not use any more, and the record of their uses.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant, SystemTime};
 
-use quinistry_oci::{RepositoryName, WithCauses};
+use quinistry_oci::{Digest, Reference, RepositoryName, WithCauses};
 use quinistry_store::copies::{CopyLimits, EvictionInputs, EvictionReport};
 use quinistry_store::{Lead, StoreError};
+use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::task::spawn_blocking;
 use tokio::time::sleep;
 
-use super::Upstreams;
+use super::question::Failure;
+use super::{CachedUpstream, LocatedRepository, Upstreams};
 use crate::collection::{bounds, leading};
-use crate::{LimitedStore, Settings};
+use crate::{CollectionSettings, LimitedStore, Settings};
 
 /// Time between two evictions. Each reads the records of all copies.
 const EVICTION_INTERVAL: Duration = Duration::from_hours(1);
@@ -47,10 +49,10 @@ async fn evict_at_intervals(stored: &LimitedStore, settings: &watch::Receiver<Ar
         let evicting = stored.clone();
         let evicted = leading(lead, move |lead| {
             let now = evicting.store.now();
-            upstreams.evict(&evicting, lead, now)
+            upstreams.evict(&evicting, lead, (now, settings.collection.as_ref()))
         });
-        // Only a panic, which is logged, or the end of the runtime gives no result.
-        let Some(evicted) = evicted.await else { return };
+        // A panic is logged, and the end of the runtime ends this task at its next wait.
+        let Some(evicted) = evicted.await else { continue };
         if let Err(error) = evicted {
             tracing::warn!(error = %WithCauses(&error), "eviction of copies of upstreams failed, trying again");
         }
@@ -64,43 +66,51 @@ pub(crate) async fn record_uses(stored: &LimitedStore) {
         return;
     }
     let store = stored.store.clone();
-    let recorded = spawn_blocking(move || store.renew_copies(&waiting).map(|()| waiting)).await;
-    match recorded {
-        Ok(Ok(recorded)) => stored.copy_uses().note_recorded(recorded, Instant::now()),
-        Ok(Err(error)) => {
-            tracing::warn!(error = %WithCauses(&error), "cannot record uses of copies of upstreams, trying again");
-        }
-        // A panic is logged, and the end of the runtime ends this task as well.
-        Err(_) => {}
+    // A panic is logged, and the end of the runtime ends this task as well.
+    let Ok(recorded) = spawn_blocking(move || store.renew_copies(waiting)).await else { return };
+    stored.copy_uses().note_recorded(recorded.renewed, Instant::now());
+    if let Some(error) = recorded.error {
+        tracing::warn!(error = %WithCauses(&error), "cannot record uses of copies of upstreams, trying again");
     }
 }
 
 impl Upstreams {
-    /// Removes the copies of which the limits of their upstreams say so. Blocks.
+    /// Removes the copies of which the limits of their upstreams say so. Blocks; call inside of a runtime.
     ///
-    /// Copies of an upstream that is away stay, since they cannot be fetched again.
+    /// Copies stay that could not be fetched again: those of an upstream that has shown no content since the last
+    /// eviction, and does not answer a question about one of them either.
     pub(crate) fn evict(
         &self,
         stored: &LimitedStore,
         lead: &Lead,
-        now: SystemTime,
+        (now, collection): (SystemTime, Option<&CollectionSettings>),
     ) -> Result<EvictionReport, StoreError> {
         let limits: Vec<CopyLimits> = self.upstreams.iter().map(|upstream| upstream.copy_limits()).collect();
-        let are_up: Vec<bool> =
-            self.upstreams.iter().map(|upstream| upstream.counts(stored).circuit().is_up()).collect();
+        let answers: Vec<OnceLock<bool>> =
+            self.upstreams.iter().map(|upstream| upstream.known_answer(stored)).collect();
         let upstream_of = |name: &RepositoryName| {
             let upstream = self.table.locate(name).ok()??.upstream;
-            are_up[upstream].then_some(upstream)
+            (answers[upstream].get() != Some(&false)).then_some(upstream)
         };
+        let is_fetchable = |name: &RepositoryName, digest: &Digest| match self.table.locate(name) {
+            // What the patterns exclude is not served, and is never asked for.
+            Ok(Some(LocatedRepository { is_allowed: true, upstream, remote, .. })) => *answers[upstream]
+                .get_or_init(|| self.upstreams[upstream].answers(stored, remote, digest.clone())),
+            _ => true,
+        };
+        let coming_bytes = stored.coming_room().bytes(collection, now);
         let report = stored.store.evict_copies(EvictionInputs {
             limits: &limits,
             upstream_of: &upstream_of,
             is_protected: &|name, tag| self.prefetches(name, tag),
             is_in_use: &|name, digest| stored.copy_uses().is_waiting(name, digest),
+            is_fetchable: &is_fetchable,
+            coming_bytes,
             min_idle: bounds::min_age(),
             now,
             lead: Some(lead),
         })?;
+        stored.coming_room().note(report.freed_bytes, now);
         for (upstream, copies) in self.upstreams.iter().zip(&report.upstreams) {
             if copies.evicted > 0 {
                 upstream.counts(stored).evicted.add(copies.evicted as u64);
@@ -112,7 +122,36 @@ impl Upstreams {
     }
 }
 
-impl super::CachedUpstream {
+impl CachedUpstream {
+    /// Returns whether the upstream sends content, as far as its last answers tell.
+    fn known_answer(&self, stored: &LimitedStore) -> OnceLock<bool> {
+        let (mut circuit, now) = (self.counts(stored).circuit(), self.clock.now());
+        if circuit.is_paused(now) {
+            return OnceLock::from(false);
+        }
+        if circuit.take_answer(now) { OnceLock::from(true) } else { OnceLock::new() }
+    }
+
+    /// Asks the upstream whether it has a manifest. Returns true if it says so, or says that it has none. Blocks.
+    fn answers(self: &Arc<Self>, stored: &LimitedStore, remote: RepositoryName, digest: Digest) -> bool {
+        let (upstream, stored) = (self.clone(), stored.clone());
+        let question = async move {
+            let reference = Reference::Digest(digest);
+            let head = upstream.upstream.head_manifest(&remote, &reference, None);
+            match upstream.ask(&stored, upstream.cold_patience, head).await {
+                Ok(_) | Err(Failure::NotFound) => true,
+                Err(failure) => {
+                    let upstream = &upstream.name;
+                    tracing::info!(%upstream, ?failure, "upstream sends no content, its copies stay");
+                    false
+                }
+            }
+        };
+        let runtime = Handle::current();
+        // The end of the runtime cancels a task, but would have a timer on this thread panic.
+        runtime.block_on(runtime.spawn(question)).unwrap_or(false)
+    }
+
     fn copy_limits(&self) -> CopyLimits {
         CopyLimits {
             upstream: self.name.to_string(),

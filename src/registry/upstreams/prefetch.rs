@@ -15,7 +15,8 @@ use tokio::time::sleep;
 use super::blobs::BlobAnswer;
 use super::manifests::ManifestAnswer;
 use super::prefetch_rules::{ScheduledRule, wanted_entries};
-use super::{CachedUpstream, LocatedRepository, Upstreams};
+use super::table::UpstreamTable;
+use super::{CachedUpstream, LocatedRepository, UpstreamSettings, Upstreams};
 use crate::api::response::error::Error;
 use crate::{LimitedStore, Settings};
 
@@ -95,26 +96,41 @@ impl Upstreams {
         let upstream = &self.upstreams[index];
         let rules = upstream.prefetch_rules();
         let rule = rules.get(at).filter(|rule| rule.is_due(upstream.clock.now()))?;
-        let repository = self.repository_of(index, rule)?;
+        let repository = repository_of(&self.table, (index, &upstream.settings), rule)?;
         Some((TagChoice { plain: rule.plain_tags(), at }, repository))
-    }
-
-    /// Returns the repository of a rule; `None` if its name belongs to another upstream, or the patterns forbid it.
-    fn repository_of(&self, index: usize, rule: &ScheduledRule) -> Option<LocatedRepository> {
-        let name = self.upstreams[index].local_name(&rule.rule.repository)?;
-        let repository = self.table.locate(&name).ok()??;
-        (repository.upstream == index && repository.is_allowed).then_some(repository)
     }
 
     /// Returns true if a rule fetches a tag in advance, so that its copy stays.
     pub(super) fn prefetches(&self, name: &RepositoryName, tag: &Tag) -> bool {
         let Ok(Some(located)) = self.table.locate(name) else { return false };
-        let is_of = |rule: &ScheduledRule| {
-            self.repository_of(located.upstream, rule).is_some_and(|repository| repository.name == *name)
-        };
-        let rules = self.upstreams[located.upstream].prefetch_rules();
-        rules.iter().any(|rule| rule.matches(tag) && is_of(rule))
+        let upstream = &self.upstreams[located.upstream];
+        let rules = upstream.prefetch_rules();
+        is_prefetched(&self.table, (located.upstream, &upstream.settings), &rules, (name, tag))
     }
+}
+
+/// Returns true if one of the rules of an upstream names a tag.
+pub(super) fn is_prefetched(
+    table: &UpstreamTable,
+    upstream: (usize, &UpstreamSettings),
+    rules: &[ScheduledRule],
+    (name, tag): (&RepositoryName, &Tag),
+) -> bool {
+    let is_of = |rule: &ScheduledRule| {
+        repository_of(table, upstream, rule).is_some_and(|repository| repository.name == *name)
+    };
+    rules.iter().any(|rule| rule.matches(tag) && is_of(rule))
+}
+
+/// Returns the repository of a rule; `None` if its name belongs to another upstream, or the patterns forbid it.
+fn repository_of(
+    table: &UpstreamTable,
+    (index, settings): (usize, &UpstreamSettings),
+    rule: &ScheduledRule,
+) -> Option<LocatedRepository> {
+    let name = settings.local_name(&rule.rule.repository)?;
+    let repository = table.locate(&name).ok()??;
+    (repository.upstream == index && repository.is_allowed).then_some(repository)
 }
 
 /// Tags of a rule.

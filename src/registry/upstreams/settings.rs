@@ -132,6 +132,14 @@ impl UpstreamSettings {
         }
     }
 
+    /// Returns the name in this registry of a repository of the upstream; `None` if that is too long.
+    pub(super) fn local_name(&self, remote: &RepositoryName) -> Option<RepositoryName> {
+        match &self.prefix {
+            Some(prefix) => format!("{prefix}/{remote}").parse().ok(),
+            None => Some(remote.clone()),
+        }
+    }
+
     /// Returns true if names of one component stand for names in `library/`, as on Docker Hub and its mirrors.
     #[must_use]
     pub fn has_library(&self) -> bool {

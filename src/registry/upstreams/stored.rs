@@ -3,24 +3,34 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
-use quinistry_oci::{NameError, RepositoryName};
-use quinistry_store::copies::{CopyLimits, CopySummary, EvictionInputs};
+use quinistry_oci::{NameError, RepositoryName, Tag};
+use quinistry_store::copies::{CopyLimits, CopySummary, EvictionInputs, EvictionReport};
 use quinistry_store::{Store, StoreError};
 
 use super::UpstreamSettings;
+use super::prefetch::is_prefetched;
+use super::prefetch_rules::ScheduledRule;
 use super::table::{UpstreamTable, UpstreamTableError};
 
 /// Upstreams of a configuration, of which only the stored copies matter. They are never asked.
 #[derive(Debug)]
 pub struct StoredUpstreams {
     table: UpstreamTable,
-    names: Vec<String>,
+    upstreams: Vec<StoredUpstream>,
+}
+
+#[derive(Debug)]
+struct StoredUpstream {
+    name: String,
+    settings: UpstreamSettings,
+    rules: Vec<ScheduledRule>,
 }
 
 /// Copies that an administrator selects.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct CopySelection {
-    /// Repositories; all of upstreams without any.
+    /// Repositories, of which all copies go; without any those of all upstreams, as far as the settings do not keep them
+    /// for ever or fetch them in advance.
     pub repositories: Vec<RepositoryName>,
     /// Least time since the last use.
     pub unused_for: Duration,
@@ -44,12 +54,18 @@ impl StoredUpstreams {
             Some(prefix) => prefix.to_string(),
             None => settings.remote_url.authority().map(ToString::to_string).unwrap_or_default(),
         };
-        Ok(Self { table: UpstreamTable::new(settings)?, names: settings.iter().map(name).collect() })
+        let upstream = |settings: &UpstreamSettings| {
+            let rules = settings.prefetch.iter().cloned().map(ScheduledRule::new).collect::<Result<_, _>>();
+            let rules = rules.map_err(|(pattern, error)| UpstreamTableError::Pattern(pattern, error))?;
+            Ok(StoredUpstream { name: name(settings), settings: settings.clone(), rules })
+        };
+        let table = UpstreamTable::new(settings)?;
+        Ok(Self { table, upstreams: settings.iter().map(upstream).collect::<Result<_, _>>()? })
     }
 
     /// Returns numbers about the copies of each upstream, in the order of the settings. Blocks.
     pub fn summaries(&self, store: &Store) -> Result<Vec<CopySummary>, StoreError> {
-        store.summarize_copies(self.names.len(), &|name| self.upstream_of(name))
+        store.summarize_copies(self.upstreams.len(), &|name| self.upstream_of(name))
     }
 
     /// Returns the names that the repositories of a selection have in the storage. Names that mean one repository of an
@@ -63,27 +79,35 @@ impl StoredUpstreams {
         repositories.iter().map(resolve).collect()
     }
 
-    /// Removes the copies of a selection. Returns their number. Blocks.
-    pub fn evict(&self, store: &Store, selection: &CopySelection) -> Result<usize, StoreError> {
+    /// Removes the copies of a selection. Blocks.
+    pub fn evict(&self, store: &Store, selection: &CopySelection) -> Result<EvictionReport, StoreError> {
         let selected: HashSet<&RepositoryName> = selection.repositories.iter().collect();
-        let keep = Some(selection.unused_for);
-        let limits: Vec<CopyLimits> = self
-            .names
-            .iter()
-            .map(|upstream| CopyLimits { upstream: upstream.clone(), keep, max_bytes: None })
-            .collect();
-        let report = store.evict_copies(EvictionInputs {
+        let is_named = !selected.is_empty();
+        let limits = self.upstreams.iter().map(|upstream| {
+            // What expires never goes only by its name.
+            let is_wanted = is_named || upstream.settings.keep.is_some();
+            let keep = is_wanted.then_some(selection.unused_for);
+            CopyLimits { upstream: upstream.name.clone(), keep, max_bytes: None }
+        });
+        let limits: Vec<CopyLimits> = limits.collect();
+        store.evict_copies(EvictionInputs {
             limits: &limits,
-            upstream_of: &|name| {
-                self.upstream_of(name).filter(|_| selected.is_empty() || selected.contains(name))
-            },
-            is_protected: &|_, _| false,
+            upstream_of: &|name| self.upstream_of(name).filter(|_| !is_named || selected.contains(name)),
+            is_protected: &|name, tag| !is_named && self.prefetches(name, tag),
             is_in_use: &|_, _| false,
+            is_fetchable: &|_, _| true,
+            coming_bytes: None,
             min_idle: Duration::ZERO,
             now: store.now(),
             lead: None,
-        })?;
-        Ok(report.upstreams.iter().map(|copies| copies.evicted).sum())
+        })
+    }
+
+    fn prefetches(&self, name: &RepositoryName, tag: &Tag) -> bool {
+        self.upstream_of(name).is_some_and(|index| {
+            let StoredUpstream { settings, rules, .. } = &self.upstreams[index];
+            is_prefetched(&self.table, (index, settings), rules, (name, tag))
+        })
     }
 
     fn upstream_of(&self, name: &RepositoryName) -> Option<usize> {

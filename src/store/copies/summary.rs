@@ -5,7 +5,7 @@ use std::time::SystemTime;
 use quinistry_oci::RepositoryName;
 
 use super::facts::FactsQuery;
-use super::plan::Usage;
+use super::plan::{CopyFacts, Lengths, Usage};
 use crate::{Store, StoreError};
 
 /// Copies of one upstream, as far as the storage tells.
@@ -30,24 +30,30 @@ impl Store {
         upstream_of: &dyn Fn(&RepositoryName) -> Option<usize>,
     ) -> Result<Vec<CopySummary>, StoreError> {
         let mut summaries = vec![CopySummary::default(); upstreams];
-        let mut usages: Vec<Usage> = (0..upstreams).map(|_| Usage::default()).collect();
+        let mut copies: Vec<Vec<CopyFacts>> = vec![Vec::new(); upstreams];
         for (name, recorded) in self.recorded_copies(&|name| upstream_of(name).is_some())? {
             let Some(upstream) = upstream_of(&name) else { continue };
             let query = FactsQuery { name: &name, upstream, is_protected: &|_| false };
             let found = self.copy_facts(&query, &recorded)?;
             let summary = &mut summaries[upstream];
             let mut has_copies = false;
-            for (facts, copy) in found.copies.iter().zip(&recorded) {
+            for (facts, copy) in found.into_iter().zip(&recorded) {
                 let Some(facts) = facts else { continue };
                 has_copies = true;
                 summary.copies += 1;
-                usages[upstream].add(facts);
+                copies[upstream].push(facts);
                 let used = copy.record.modified;
                 summary.oldest_use = Some(summary.oldest_use.map_or(used, |oldest| oldest.min(used)));
             }
             summary.repositories += usize::from(has_copies);
         }
-        for (summary, usage) in summaries.iter_mut().zip(usages) {
+        let mut lengths = Lengths::new();
+        for (summary, copies) in summaries.iter_mut().zip(copies) {
+            self.read_lengths(copies.iter(), &mut lengths)?;
+            let mut usage = Usage::new(&lengths);
+            for copy in &copies {
+                usage.add(copy);
+            }
             summary.bytes = usage.bytes();
         }
         Ok(summaries)

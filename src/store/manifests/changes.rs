@@ -30,6 +30,8 @@ struct CommitRules {
     may_overwrite: bool,
     /// Blobs and manifests that the manifest names may be absent.
     may_be_sparse: bool,
+    /// A client pushes the manifest, which is no copy of an upstream from then on.
+    is_push: bool,
 }
 
 impl Store {
@@ -47,7 +49,7 @@ impl Store {
             bytes,
             manifest,
             tagged,
-            CommitRules { may_overwrite: true, may_be_sparse },
+            CommitRules { may_overwrite: true, may_be_sparse, is_push: true },
         )
     }
 
@@ -66,7 +68,7 @@ impl Store {
             bytes,
             manifest,
             tagged,
-            CommitRules { may_overwrite: false, may_be_sparse },
+            CommitRules { may_overwrite: false, may_be_sparse, is_push: true },
         )
     }
 
@@ -79,7 +81,7 @@ impl Store {
         manifest: &Manifest,
         tagged: Tagged<'_>,
     ) -> Result<(), StoreError> {
-        let rules = CommitRules { may_overwrite: true, may_be_sparse: true };
+        let rules = CommitRules { may_overwrite: true, may_be_sparse: true, is_push: false };
         self.put_manifest_with(name, bytes, manifest, tagged, rules)
     }
 
@@ -92,7 +94,7 @@ impl Store {
         manifest: &Manifest,
         tagged: Tagged<'_>,
     ) -> Result<(), StoreError> {
-        let rules = CommitRules { may_overwrite: false, may_be_sparse: true };
+        let rules = CommitRules { may_overwrite: false, may_be_sparse: true, is_push: false };
         self.put_manifest_with(name, bytes, manifest, tagged, rules)
     }
 
@@ -122,7 +124,7 @@ impl Store {
         bytes: &Bytes,
         manifest: &Manifest,
         tagged: Tagged<'_>,
-        CommitRules { may_overwrite, may_be_sparse }: CommitRules,
+        CommitRules { may_overwrite, may_be_sparse, is_push }: CommitRules,
     ) -> Result<(), StoreError> {
         let canonical = Digest::sha256(bytes);
         let begun = self.begin_link();
@@ -202,6 +204,9 @@ impl Store {
                     }
                 };
                 tagged.map_err(|error| self.explain_existing(name, &immutable, error))?;
+                if is_push {
+                    self.forget_copy(name, &canonical)?;
+                }
                 Ok(((), true))
             })
         })?;

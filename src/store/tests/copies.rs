@@ -1,16 +1,19 @@
 //! Copies of upstreams on a folder, in memory and on a shared storage: which are evicted, and which stay.
 
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
-use quinistry_oci::{Digest, Manifest, Reference, RepositoryName, Tag, media_type, to_json};
+use quinistry_oci::{Algorithm, Digest, Manifest, Reference, RepositoryName, Tag, media_type, to_json};
 use serde_json::json;
 
 use super::shared::SharedMemory;
 use super::{folder, manifest, name, open, push_blob, put, resolve_tag, tags};
 use crate::copies::{CopyLimits, EvictionInputs, UpstreamCopies};
+use crate::failpoint::once::failing;
 use crate::layout::copy_record;
-use crate::{Memory, Store, StoreError, Tagged};
+use crate::storage::Storage as _;
+use crate::{Memory, Store, StoreError, TagRules, Tagged};
 
 const HUB: &str = "hub/app";
 const KEEP: Duration = Duration::from_hours(168);
@@ -41,6 +44,8 @@ fn evict_with(
         upstream_of: &|name: &RepositoryName| name.as_str().starts_with("hub/").then_some(0),
         is_protected: &|_, tag: &Tag| tag.as_str().starts_with("stays"),
         is_in_use: &|_, digest| hook(digest),
+        is_fetchable: &|_, _| true,
+        coming_bytes: Some(0),
         min_idle: Duration::from_hours(1),
         now: store.now() + after,
         lead: Some(&store.lead().unwrap()),
@@ -54,10 +59,24 @@ fn evict(store: &Store, limits: &[CopyLimits], after: Duration) -> UpstreamCopie
     evict_with(store, limits, after, &|_| false)
 }
 
+fn renew(store: &Store, used: &[&Digest]) {
+    let renewed = store.renew_copies(used.iter().map(|digest| (name(HUB), (*digest).clone())).collect());
+    assert!(renewed.error.is_none() && renewed.renewed.len() == used.len());
+}
+
+/// Returns an index with one child.
+fn index(child: &Digest) -> Bytes {
+    to_json(&json!({
+        "schemaVersion": 2, "mediaType": media_type::OCI_INDEX,
+        "manifests": [{"mediaType": media_type::OCI_MANIFEST, "digest": child, "size": 100}],
+    }))
+    .into()
+}
+
 fn has(store: &Store, repository: &str, digest: &Digest) -> bool {
     match store.manifest(&name(repository), &Reference::Digest(digest.clone())) {
         Ok(_) => true,
-        Err(StoreError::ManifestUnknown) => false,
+        Err(StoreError::ManifestUnknown | StoreError::RepositoryUnknown) => false,
         Err(error) => panic!("{digest}: {error}"),
     }
 }
@@ -99,21 +118,15 @@ fn a_copy_that_was_not_used_goes_with_its_tags_and_pushed_content_stays() {
 #[test]
 fn a_use_renews_a_copy_and_what_its_index_leads_to() {
     let store = Store::open(Memory::new(1 << 20), false).unwrap();
-    let child = manifest(b"layer", "child");
-    let index: Bytes = to_json(&json!({
-        "schemaVersion": 2, "mediaType": media_type::OCI_INDEX,
-        "manifests": [{"mediaType": media_type::OCI_MANIFEST, "digest": Digest::sha256(&child), "size": child.len()}],
-    }))
-    .into();
     let other = copy(&store, HUB, &manifest(b"layer", "other"), &["other"]);
-    let child = copy(&store, HUB, &child, &[]);
-    let index = copy(&store, HUB, &index, &["latest"]);
+    let child = copy(&store, HUB, &manifest(b"layer", "child"), &[]);
+    let index = copy(&store, HUB, &index(&child), &["latest"]);
     let stays = copy(&store, HUB, &manifest(b"layer", "stays"), &["stays"]);
     let long_ago = SystemTime::now() - 2 * KEEP;
     for digest in [&other, &child, &index, &stays] {
         assert!(store.storage().set_modified(&copy_record(&name(HUB), digest), long_ago).unwrap());
     }
-    store.renew_copies(&[(name(HUB), index.clone()), (name(HUB), Digest::sha256(b"absent"))]).unwrap();
+    renew(&store, &[&index, &Digest::sha256(b"absent")]);
     assert_eq!(evict(&store, &limits(Some(KEEP), None), Duration::ZERO).evicted, 1);
     let found = [&other, &child, &index, &stays].map(|digest| has(&store, HUB, digest));
     assert_eq!(found, [false, true, true, true]);
@@ -141,6 +154,25 @@ fn the_size_counts_the_blobs_that_are_stored() {
 }
 
 #[test]
+fn a_length_that_a_manifest_makes_up_evicts_nothing() {
+    let store = Store::open(Memory::new(1 << 20), false).unwrap();
+    push_blob(&store, HUB, b"{}").unwrap();
+    let liar: Bytes = to_json(&json!({
+        "schemaVersion": 2, "mediaType": media_type::OCI_MANIFEST,
+        "config": {"mediaType": media_type::OCI_CONFIG, "digest": Digest::sha256(b"{}"), "size": 1_u64 << 62},
+        "layers": [],
+    }))
+    .into();
+    let honest = copy(&store, HUB, &manifest(b"layer", "honest"), &["honest"]);
+    let liar = copy(&store, HUB, &liar, &["liar"]);
+    let max = limits(Some(KEEP), Some(10_000));
+    assert_eq!(evict(&store, &max, KEEP / 2), UpstreamCopies { found: 2, evicted: 0 });
+    assert!(has(&store, HUB, &honest) && has(&store, HUB, &liar));
+    let summary = store.summarize_copies(1, &|name| name.as_str().starts_with("hub/").then_some(0)).unwrap();
+    assert!(summary[0].bytes < 10_000);
+}
+
+#[test]
 fn row_165_a_copy_that_is_used_or_fetched_between_judgement_and_removal_stays() {
     let folder = folder();
     let store = open(folder.path());
@@ -149,7 +181,7 @@ fn row_165_a_copy_that_is_used_or_fetched_between_judgement_and_removal_stays() 
     let all = limits(Some(KEEP), None);
     assert_eq!(evict_with(&store, &all, 2 * KEEP, &|used| *used == digest).evicted, 0);
     let renew = |_: &Digest| {
-        store.renew_copies(&[(name(HUB), digest.clone())]).unwrap();
+        renew(&store, &[&digest]);
         false
     };
     // The use is recorded after the record was compared, and then the copy goes and is fetched again.
@@ -174,10 +206,143 @@ fn a_use_of_another_replica_keeps_a_copy() {
         let unused = copy(&other, HUB, &manifest(b"layer", "unused"), &["unused"]);
         storage.age("/_quinistry/upstreams/", 2 * KEEP);
         let bystander = Digest::sha256(b"pushed");
-        other.renew_copies(&[(name(HUB), used.clone()), (name(HUB), bystander.clone())]).unwrap();
+        renew(&other, &[&used, &bystander]);
         assert_eq!(evict(&one, &limits(Some(KEEP), None), Duration::ZERO).evicted, 1);
         assert!(has(&one, HUB, &used) && !has(&one, HUB, &unused));
         assert_eq!(resolve_tag(&other, HUB, "unused"), None);
         assert!(one.storage().head(&copy_record(&name(HUB), &bystander)).unwrap().is_none());
     }
+}
+
+#[test]
+fn the_children_of_an_index_stay_if_it_is_used_after_it_was_judged() {
+    let store = Store::open(Memory::new(1 << 20), false).unwrap();
+    let child = copy(&store, HUB, &manifest(b"layer", "child"), &[]);
+    let index = copy(&store, HUB, &index(&child), &["latest"]);
+    let all = limits(Some(KEEP), None);
+    assert_eq!(evict_with(&store, &all, 2 * KEEP, &|used| *used == index).evicted, 0);
+    assert!(has(&store, HUB, &child) && has(&store, HUB, &index));
+    assert_eq!(evict(&store, &all, 2 * KEEP).evicted, 2);
+}
+
+/// Rules by which the tag `stable` keeps its first manifest.
+#[derive(Debug)]
+struct Stable;
+
+impl TagRules for Stable {
+    fn is_immutable(&self, _: &RepositoryName, tag: &Tag) -> bool {
+        tag.as_str() == "stable"
+    }
+
+    fn is_protected(&self, _: &RepositoryName, _: &Tag) -> bool {
+        false
+    }
+}
+
+#[test]
+fn tags_that_rules_keep_stay_with_what_they_lead_to_and_do_not_spare_others() {
+    let store = Store::open(Memory::new(1 << 20), false).unwrap();
+    let child = copy(&store, HUB, &manifest(b"layer", "child"), &[]);
+    let index = copy(&store, HUB, &index(&child), &["stable"]);
+    // A tag may name its manifest by another hash.
+    let long = manifest(b"layer", "sha512");
+    let by_long = Digest::of(Algorithm::Sha512, &long);
+    let whole = Manifest::parse(&long, None).unwrap();
+    let sparse = Manifest { blobs: Vec::new(), manifests: Vec::new(), ..whole };
+    let tagged = Tagged { digest: &by_long, tags: &tags(&["stays"]) };
+    store.put_copy(&name(HUB), &long, &sparse, tagged).unwrap();
+    let other = copy(&store, HUB, &manifest(b"layer", "other"), &["other"]);
+    store.set_tag_rules(Some(Arc::new(Stable)));
+    let bytes = (manifest(b"layer", "child").len() + long.len()) as u64;
+    assert_eq!(evict(&store, &limits(Some(KEEP), Some(bytes)), KEEP / 2).evicted, 1);
+    assert!(!has(&store, HUB, &other));
+    assert_eq!(evict(&store, &limits(Some(KEEP), None), 2 * KEEP).evicted, 0);
+    let stay = [&child, &index, &Digest::sha256(&long)];
+    assert_eq!(stay.map(|digest| has(&store, HUB, digest)), [true; 3]);
+}
+
+#[test]
+fn copies_of_an_upstream_that_does_not_answer_stay() {
+    let store = Store::open(Memory::new(1 << 20), false).unwrap();
+    let one = copy(&store, HUB, &manifest(b"layer", "one"), &[]);
+    let other = copy(&store, "quay/app", &manifest(b"layer", "two"), &[]);
+    let two = [limits(Some(KEEP), None), limits(Some(KEEP), None)].concat();
+    let report = store
+        .evict_copies(EvictionInputs {
+            limits: &two,
+            upstream_of: &|name| Some(usize::from(name.as_str().starts_with("quay/"))),
+            is_protected: &|_, _| false,
+            is_in_use: &|_, _| false,
+            is_fetchable: &|name, digest| {
+                assert!(*digest == one || *digest == other);
+                name.as_str().starts_with("quay/")
+            },
+            coming_bytes: Some(0),
+            min_idle: Duration::from_hours(1),
+            now: store.now() + 2 * KEEP,
+            lead: None,
+        })
+        .unwrap();
+    assert_eq!(report.upstreams.iter().map(|copies| copies.evicted).collect::<Vec<_>>(), [0, 1]);
+    assert!(has(&store, HUB, &one) && !has(&store, "quay/app", &other));
+}
+
+#[test]
+fn a_failure_of_one_copy_does_not_keep_the_others() {
+    let folder = folder();
+    let store = open(folder.path());
+    for tag in ["a", "b", "c"] {
+        copy(&store, HUB, &manifest(b"layer", tag), &[tag]);
+    }
+    let all = limits(Some(KEEP), None);
+    let (is_reached, evicted) = failing("remove", 1, 5, || evict(&store, &all, 2 * KEEP));
+    assert!(is_reached && evicted.found == 3 && evicted.evicted >= 2, "{evicted:?}");
+    evict(&store, &all, 2 * KEEP);
+    assert_eq!(["a", "b", "c"].map(|tag| resolve_tag(&store, HUB, tag)), [const { None }; 3]);
+}
+
+#[test]
+fn a_failure_of_one_use_does_not_keep_others_from_being_recorded() {
+    let folder = folder();
+    let store = open(folder.path());
+    let used = ["a", "b", "c"].map(|tag| copy(&store, HUB, &manifest(b"layer", tag), &[tag]));
+    let waiting = || used.iter().map(|digest| (name(HUB), digest.clone())).collect();
+    let (is_reached, renewed) = failing("open", 1, 5, || store.renew_copies(waiting()));
+    assert!(is_reached && renewed.error.is_some());
+    assert_eq!(renewed.renewed.iter().map(|(_, digest)| digest).collect::<Vec<_>>(), [&used[1], &used[2]]);
+}
+
+#[test]
+fn a_copy_that_is_evicted_while_it_is_fetched_again_has_a_record() {
+    let bytes = manifest(b"layer", "one");
+    for round in 0..12 {
+        let storage = SharedMemory::new();
+        let [one, other] = [storage.view(), storage.view()].map(|view| Store::open(view, false).unwrap());
+        one.renew_lead().unwrap();
+        let digest = copy(&other, HUB, &bytes, &["one"]);
+        storage.age("/_quinistry/upstreams/", 2 * KEEP);
+        let view = storage.view();
+        let fetching = Store::open(view.view(), false).unwrap();
+        storage.before_round(round, move || {
+            evict(&one, &limits(Some(KEEP), None), Duration::ZERO);
+        });
+        copy(&fetching, HUB, &bytes, &["one"]);
+        storage.forget_hook();
+        let has_record = storage.head(&copy_record(&name(HUB), &digest)).unwrap().is_some();
+        assert!(has_record || !has(&fetching, HUB, &digest), "{round}");
+    }
+}
+
+#[test]
+fn a_copy_that_a_client_pushes_later_is_no_copy_any_more() {
+    let folder = folder();
+    let store = open(folder.path());
+    for blob in [&b"{}"[..], b"layer"] {
+        push_blob(&store, HUB, blob).unwrap();
+    }
+    let bytes = manifest(b"layer", "one");
+    let digest = copy(&store, HUB, &bytes, &["one"]);
+    put(&store, HUB, &bytes, &["pushed"]).unwrap();
+    assert_eq!(evict(&store, &limits(Some(KEEP), None), 2 * KEEP), UpstreamCopies::default());
+    assert!(has(&store, HUB, &digest));
 }

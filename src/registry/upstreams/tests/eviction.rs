@@ -13,8 +13,8 @@ use quinistry_store::{Access, Cycle, Filesystem, GcOptions, KeepAll, Store, Tagg
 use super::scripted::{Outage, Scripted};
 use super::{Mirror, blob_path, hub_settings, image, manifest_path};
 use crate::Settings;
-use crate::upstreams::UpstreamSettings;
 use crate::upstreams::eviction::record_uses;
+use crate::upstreams::{CopySelection, PrefetchRule, StoredUpstreams, UpstreamSettings};
 
 const APP: &str = "library/app";
 const KEEP: Duration = Duration::from_hours(168);
@@ -31,7 +31,7 @@ impl Mirror {
         let upstreams = self.state.0.settings.current().upstreams.clone().unwrap();
         let evict = move || {
             let now = stored.store.now() + after;
-            upstreams.evict(&stored, &stored.store.lead().unwrap(), now).unwrap()
+            upstreams.evict(&stored, &stored.store.lead().unwrap(), (now, None)).unwrap()
         };
         tokio::task::spawn_blocking(evict).await.unwrap().upstreams[0].evicted
     }
@@ -99,12 +99,16 @@ async fn a_head_is_a_use() {
     let upstreams = mirror.state.0.settings.current().upstreams.clone().unwrap();
     mirror.head(&manifest_path("latest")).await;
     let evict = || {
-        let now = stored.store.now() + 2 * KEEP;
-        upstreams.evict(&stored, &stored.store.lead().unwrap(), now).unwrap().upstreams[0].evicted
+        let (stored, upstreams) = (stored.clone(), upstreams.clone());
+        let evict = move || {
+            let now = stored.store.now() + 2 * KEEP;
+            upstreams.evict(&stored, &stored.store.lead().unwrap(), (now, None)).unwrap().evicted()
+        };
+        async { tokio::task::spawn_blocking(evict).await.unwrap() }
     };
-    assert_eq!(evict(), 0, "the use is in memory");
+    assert_eq!(evict().await, 0, "the use is in memory");
     record_uses(&stored).await;
-    assert_eq!(evict(), 1, "the use is in the storage, and was long ago");
+    assert_eq!(evict().await, 1, "the use is in the storage, and was long ago");
 }
 
 #[tokio::test]
@@ -122,6 +126,59 @@ async fn copies_of_an_upstream_that_is_away_stay() {
     mirror.pass(Duration::from_mins(1));
     assert_eq!(mirror.get(&manifest_path("a")).await.status, StatusCode::NOT_FOUND);
     assert_eq!(mirror.evict(2 * KEEP).await, 1);
+}
+
+#[tokio::test]
+async fn copies_go_only_if_the_upstream_has_answered_since_the_last_eviction() {
+    let former = Mirror::new();
+    let layer = layer("layer");
+    let (bytes, digest) = publish(&former, "latest", &layer);
+    pull(&former, "latest", (&bytes, &layer)).await;
+    let mirror = former.restarted();
+    mirror.upstream.asked();
+    for outage in [Outage::Away, Outage::Refused, Outage::Invalid, Outage::Silent, Outage::Limited(None)] {
+        mirror.upstream.fail(outage);
+        assert_eq!(mirror.evict(2 * KEEP).await, 0, "{outage:?}");
+        assert_eq!(mirror.upstream.asked(), [format!("HEAD library/app:{digest}")], "{outage:?}");
+    }
+    assert_eq!(mirror.evict(2 * KEEP).await, 0);
+    assert_eq!(mirror.upstream.asked(), [""; 0], "nothing is asked in a pause");
+    mirror.upstream.fail(None);
+    mirror.pass(Duration::from_hours(1));
+    assert_eq!(mirror.evict(KEEP / 2).await, 0);
+    assert_eq!(mirror.upstream.asked(), [""; 0], "no copy is about to go");
+    assert_eq!(mirror.evict(2 * KEEP).await, 1);
+    assert_eq!(mirror.upstream.asked(), [format!("HEAD library/app:{digest}")]);
+}
+
+#[tokio::test]
+async fn an_administrator_removes_what_he_names_and_else_what_is_not_kept() {
+    let rule = PrefetchRule {
+        repository: APP.parse().unwrap(),
+        tags: vec!["12*".into()],
+        interval: Duration::from_hours(6),
+    };
+    let forever = UpstreamSettings { keep: None, ..hub_settings() };
+    let prefetched = UpstreamSettings { prefetch: vec![rule], ..hub_settings() };
+    for (settings, left) in [(forever, ["12.1", "latest"].as_slice()), (prefetched, &["12.1"])] {
+        let mirror = Mirror::with(settings.clone(), Settings::default(), 1 << 20);
+        for tag in ["12.1", "latest"] {
+            let layer = Bytes::from(tag);
+            let (bytes, _) = publish(&mirror, tag, &layer);
+            pull(&mirror, tag, (&bytes, &layer)).await;
+        }
+        let stored = StoredUpstreams::new(&[settings]).unwrap();
+        let tags = || {
+            let page = quinistry_store::Page { size: 10, last: String::new() };
+            let tags = mirror.store().tags(&"docker.io/library/app".parse().unwrap(), &page);
+            tags.map(|(tags, _)| tags.iter().map(ToString::to_string).collect::<Vec<_>>())
+        };
+        let mut selection = CopySelection::default();
+        stored.evict(mirror.store(), &selection).unwrap();
+        assert_eq!(tags().unwrap(), left);
+        selection.repositories = stored.resolve(&["docker.io/app".parse().unwrap()]).unwrap();
+        assert_eq!(stored.evict(mirror.store(), &selection).unwrap().evicted(), left.len());
+    }
 }
 
 #[tokio::test]
