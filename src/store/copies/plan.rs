@@ -38,7 +38,7 @@ pub(super) struct CopyFacts {
     pub(super) used: SystemTime,
     /// The copy must stay.
     pub(super) is_protected: bool,
-    /// The manifest.
+    /// SHA-256 of the manifest, by which indexes and referrers name it.
     pub(super) own: ContentId,
     /// Copies of the repository that pass their use on to this one: indexes that name it, and its subject.
     pub(super) keepers: Vec<ContentId>,

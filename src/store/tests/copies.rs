@@ -322,12 +322,12 @@ fn a_copy_that_is_evicted_while_it_is_fetched_again_has_a_record() {
         let digest = copy(&other, HUB, &bytes, &["one"]);
         storage.age("/_quinistry/upstreams/", 2 * KEEP);
         let view = storage.view();
-        let fetching = Store::open(view.view(), false).unwrap();
-        storage.before_round(round, move || {
+        let fetching = Store::open(view.clone(), false).unwrap();
+        view.before_round(round, move || {
             evict(&one, &limits(Some(KEEP), None), Duration::ZERO);
         });
         copy(&fetching, HUB, &bytes, &["one"]);
-        storage.forget_hook();
+        view.forget_hook();
         let has_record = storage.head(&copy_record(&name(HUB), &digest)).unwrap().is_some();
         assert!(has_record || !has(&fetching, HUB, &digest), "{round}");
     }
