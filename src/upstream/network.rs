@@ -1,8 +1,8 @@
 //! Resolution and dialling under the rules of [`AddressRange`]: the addresses that a name resolves to are checked, and
 //! the same addresses are dialled, so that a name which resolves to other addresses later (DNS rebinding) gains nothing.
 //!
-//! Where the environment names a proxy, the proxy resolves names and dials. Addresses in URLs are checked here all the
-//! same; the addresses that a name resolves to are not known here.
+//! If the environment names a proxy, the proxy resolves names and dials. Addresses in URLs are checked before the proxy
+//! is asked; the addresses to which the proxy resolves a name stay unknown to this program, and are not checked.
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};

@@ -1,7 +1,7 @@
 //! Prefetch: tags of upstreams, with the images of some platforms, that are stored before a client asks for them.
 //!
-//! What a rule names is asked for as a client would, so that fresh tags cost nothing, and a tag that has not moved costs
-//! one `HEAD`. Nothing of it counts as a pull or as a use.
+//! Tags of a rule are asked for by the requests of a client, so that fresh tags cost nothing, and a tag that has not moved
+//! costs one `HEAD`. None of these requests counts as a pull or as a use.
 
 use std::sync::Arc;
 use std::time::Duration;
