@@ -26,7 +26,7 @@ use quinistry_oci::{Algorithm, Digest, Manifest, RepositoryName};
 use uuid::Uuid;
 
 use crate::layout::copy_record;
-use crate::manifests::Tagged;
+use crate::manifests::{CommitRules, Tagged};
 use crate::{Store, StoreError};
 
 pub use self::plan::{CopyLimits, EvictionReason};
@@ -46,8 +46,8 @@ pub struct RenewedCopies {
 }
 
 impl Store {
-    /// Commits a manifest that an upstream has sent, as [`put_sparse_manifest`](Self::put_sparse_manifest) does. A manifest
-    /// that the repository has already stays what it was: a copy, or content that a client has pushed.
+    /// Commits a manifest that an upstream has sent, whose parts may be absent whatever the store allows. A manifest that
+    /// the repository has already stays what it was: a copy, or content that a client has pushed.
     pub fn put_copy(
         &self,
         name: &RepositoryName,
@@ -55,8 +55,7 @@ impl Store {
         manifest: &Manifest,
         tagged: Tagged<'_>,
     ) -> Result<(), StoreError> {
-        self.note_copy(name, &Digest::sha256(bytes))?;
-        self.put_sparse_manifest(name, bytes, manifest, tagged)
+        self.put_copy_with(name, bytes, manifest, tagged, true)
     }
 
     /// Commits a manifest as [`Self::put_copy`] does, but changes nothing that is served, like
@@ -68,8 +67,20 @@ impl Store {
         manifest: &Manifest,
         tagged: Tagged<'_>,
     ) -> Result<(), StoreError> {
+        self.put_copy_with(name, bytes, manifest, tagged, false)
+    }
+
+    fn put_copy_with(
+        &self,
+        name: &RepositoryName,
+        bytes: &Bytes,
+        manifest: &Manifest,
+        tagged: Tagged<'_>,
+        may_overwrite: bool,
+    ) -> Result<(), StoreError> {
         self.note_copy(name, &Digest::sha256(bytes))?;
-        self.put_sparse_manifest_without_overwrite(name, bytes, manifest, tagged)
+        let rules = CommitRules { may_overwrite, may_be_sparse: true, is_push: false };
+        self.put_manifest_with(name, bytes, manifest, tagged, rules)
     }
 
     /// Writes the record of a copy that is about to be stored.

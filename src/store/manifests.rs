@@ -14,6 +14,7 @@ use super::storage::StorageError;
 use super::verified::is_damage;
 use super::{Store, StoreError};
 
+pub(crate) use self::changes::CommitRules;
 pub use self::changes::Tagged;
 pub(super) use self::changes::{MAX_MISSING_PARTS, tag_indexes};
 

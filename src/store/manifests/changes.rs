@@ -25,13 +25,13 @@ pub struct Tagged<'a> {
 
 /// Permissions of the commit of a manifest.
 #[derive(Clone, Copy, Debug)]
-struct CommitRules {
+pub(crate) struct CommitRules {
     /// Tags may move, and the manifest may change its media type.
-    may_overwrite: bool,
+    pub(crate) may_overwrite: bool,
     /// Blobs and manifests that the manifest names may be absent.
-    may_be_sparse: bool,
+    pub(crate) may_be_sparse: bool,
     /// A client pushes the manifest, which is no copy of an upstream from then on.
-    is_push: bool,
+    pub(crate) is_push: bool,
 }
 
 impl Store {
@@ -72,33 +72,9 @@ impl Store {
         )
     }
 
-    /// Commits a manifest as [`Self::put_manifest`] does, whose parts may be absent whatever the store allows. Those that
-    /// are there are protected from collection like the parts of any manifest.
-    pub fn put_sparse_manifest(
-        &self,
-        name: &RepositoryName,
-        bytes: &Bytes,
-        manifest: &Manifest,
-        tagged: Tagged<'_>,
-    ) -> Result<(), StoreError> {
-        let rules = CommitRules { may_overwrite: true, may_be_sparse: true, is_push: false };
-        self.put_manifest_with(name, bytes, manifest, tagged, rules)
-    }
-
-    /// Commits a manifest as [`Self::put_sparse_manifest`] does, but changes nothing that is served, like
-    /// [`Self::put_manifest_without_overwrite`].
-    pub fn put_sparse_manifest_without_overwrite(
-        &self,
-        name: &RepositoryName,
-        bytes: &Bytes,
-        manifest: &Manifest,
-        tagged: Tagged<'_>,
-    ) -> Result<(), StoreError> {
-        let rules = CommitRules { may_overwrite: false, may_be_sparse: true, is_push: false };
-        self.put_manifest_with(name, bytes, manifest, tagged, rules)
-    }
-
-    fn put_manifest_with(
+    /// Commits a manifest by rules. Parts of a sparse one that are there are protected from collection like the parts of
+    /// any manifest.
+    pub(crate) fn put_manifest_with(
         &self,
         name: &RepositoryName,
         bytes: &Bytes,

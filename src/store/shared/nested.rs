@@ -10,7 +10,7 @@ use std::collections::HashSet;
 use quinistry_oci::{Algorithm, Digest, Manifest, RepositoryName};
 
 use super::parts::LinkKind;
-use crate::gc::needs::{Needs, needs_of};
+use crate::gc::needs::Needs;
 use crate::gc::online::subject::Subject;
 use crate::gc::online::touch::Needed;
 use crate::{Store, StoreError};
@@ -63,13 +63,9 @@ impl Store {
             }
             // A part that is no manifest of the repository may be a blob of it.
             let Some(canonical) = self.revision(name, &digest)? else { continue };
-            let known = match self.content(&canonical) {
-                Err(StoreError::ManifestUnknown | StoreError::Damaged(_)) => return Err(missing()),
-                known => known?,
-            };
-            let pushed = if known.declares_type { None } else { self.pushed_as(name, &canonical)? };
+            let needs = self.stored_needs(name, &canonical)?.ok_or_else(missing)?;
             // The parts of a manifest that is not understood are not known.
-            let Needs::Known(manifest) = needs_of(&known.bytes, pushed) else { continue };
+            let Needs::Known(manifest) = needs else { continue };
             open.extend(manifest.manifests.iter().map(|part| (part.digest.clone(), child.clone())));
             for blob in &manifest.blobs {
                 if blobs.len() >= MAX_NESTED_BLOBS {

@@ -522,7 +522,7 @@ fn a_manifest_that_may_be_sparse_protects_its_parts_in_any_store() {
     for (bytes, tag) in [(image, "image"), (index, "index")] {
         let (parsed, digest) = (Manifest::parse(&bytes, None).unwrap(), Digest::sha256(&bytes));
         let tagged = Tagged { digest: &digest, tags: &[tag.parse().unwrap()] };
-        store.put_sparse_manifest(&name(NAME), &bytes, &parsed, tagged).unwrap();
+        store.put_copy(&name(NAME), &bytes, &parsed, tagged).unwrap();
     }
     // What a commit does not touch is removed here.
     let report = scene.cycle(&store);

@@ -71,13 +71,8 @@ impl Store {
         if self.storage().head(&Subject::revision(name, canonical).key())?.is_none() {
             return Ok(false);
         }
-        let known = match self.content(canonical) {
-            Err(StoreError::ManifestUnknown | StoreError::Damaged(_)) => return Ok(false),
-            known => known?,
-        };
-        let pushed = if known.declares_type { None } else { self.pushed_as(name, canonical)? };
         // The parts of a manifest that is not understood are not known. It is pushed again.
-        let Needs::Known(manifest) = needs_of(&known.bytes, pushed) else { return Ok(false) };
+        let Some(Needs::Known(manifest)) = self.stored_needs(name, canonical)? else { return Ok(false) };
         let may_be_sparse = self.0.allows_sparse;
         let parts = self.parts_to_touch(name, &manifest, may_be_sparse)?;
         let needed = Self::needed_by(name, canonical, &parts, may_be_sparse);
@@ -91,12 +86,22 @@ impl Store {
 
     /// Returns the manifests that a manifest refers to; none if the manifest is absent, or unreadable.
     fn children_of(&self, name: &RepositoryName, canonical: &Digest) -> Result<Vec<Digest>, StoreError> {
+        let needs = self.stored_needs(name, canonical)?;
+        Ok(needs.iter().flat_map(Needs::children).cloned().collect())
+    }
+
+    /// Returns what a stored manifest needs; `None` if it is absent, or unreadable.
+    pub(crate) fn stored_needs(
+        &self,
+        name: &RepositoryName,
+        canonical: &Digest,
+    ) -> Result<Option<Needs>, StoreError> {
         let known = match self.content(canonical) {
-            Err(StoreError::ManifestUnknown | StoreError::Damaged(_)) => return Ok(Vec::new()),
+            Err(StoreError::ManifestUnknown | StoreError::Damaged(_)) => return Ok(None),
             known => known?,
         };
         let pushed = if known.declares_type { None } else { self.pushed_as(name, canonical)? };
-        Ok(needs_of(&known.bytes, pushed).children().cloned().collect())
+        Ok(Some(needs_of(&known.bytes, pushed)))
     }
 
     pub(super) fn canonical_child(
