@@ -12,16 +12,17 @@ use quinistry::oci::Digest;
 use crate::client::{MANIFEST, Way, target};
 use crate::support::http::{Answer, Connection, Peer, request};
 
-/// Time in which a registry must have answered, whatever the store does: less than that for which stores with faults
-/// hold answers, and more than the half minute after which a registry gives up, since machines may be slow.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(55);
+/// Time in which a registry must have answered, whatever the store does: less than that for which the slowest store
+/// with faults holds an answer. A registry gives up small requests after half a minute, but waits for a minute after
+/// the last byte of a long body, and for longer while the store copies or joins.
+const ANSWER_TIMEOUT: Duration = Duration::from_mins(3);
 
 /// Time in which a client that insists must have an answer, repetitions included.
-const INSISTENCE_TIMEOUT: Duration = Duration::from_mins(2);
+const INSISTENCE_TIMEOUT: Duration = Duration::from_mins(6);
 /// Pause before a client that insists asks again.
 const INSISTENCE_PAUSE: Duration = Duration::from_millis(20);
 /// Time in which a blob must be pushed, repetitions included.
-const PUSH_TIMEOUT: Duration = Duration::from_mins(2);
+const PUSH_TIMEOUT: Duration = Duration::from_mins(6);
 
 /// Replicas that serve at the moment.
 #[derive(Debug, Default)]

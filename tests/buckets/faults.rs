@@ -17,7 +17,8 @@ const PUSHERS: usize = 4;
 /// Number of images that each of them pushes.
 const IMAGES: usize = 6;
 
-/// Faults of all kinds at once, far more than a store has.
+/// Faults of all kinds at once, far more than a store has. An answer that is held comes before a client gives up, since
+/// copies, and the ends of uploads in parts, may take minutes.
 const RATES: FaultRates = FaultRates {
     unavailable: 0.15,
     error_after_success: 0.1,
