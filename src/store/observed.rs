@@ -211,6 +211,10 @@ impl<S: Storage> Storage for ObservedStorage<S> {
         self.measured(StorageAction::List, |storage| storage.list_with(folder, beneath, wanted))
     }
 
+    fn have_beneath(&self, folder: &Key, names: &[String], beneath: &str) -> Result<Vec<bool>, StorageError> {
+        self.measured(StorageAction::List, |storage| storage.have_beneath(folder, names, beneath))
+    }
+
     fn exists(&self, key: &Key) -> Result<bool, StorageError> {
         self.measured(StorageAction::Stat, |storage| storage.exists(key))
     }

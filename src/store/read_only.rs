@@ -110,6 +110,10 @@ impl<S: Storage> Storage for ReadOnlyStorage<S> {
         self.0.list_with(folder, beneath, wanted)
     }
 
+    fn have_beneath(&self, folder: &Key, names: &[String], beneath: &str) -> Result<Vec<bool>, StorageError> {
+        self.0.have_beneath(folder, names, beneath)
+    }
+
     fn exists(&self, key: &Key) -> Result<bool, StorageError> {
         self.0.exists(key)
     }

@@ -8,7 +8,7 @@
 use std::collections::VecDeque;
 use std::ops::ControlFlow;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use quinistry_oci::RepositoryName;
 
@@ -23,10 +23,6 @@ const MIN_CACHED_NAMES: usize = 512;
 
 /// Capacity of all cached lists together, in names of about 60 bytes each.
 const LISTING_CACHE_CAPACITY: usize = 300_000;
-
-/// Age of a folder's last change from which its listing version differs from that of later changes:
-/// filesystems count time in steps.
-const MIN_CHANGE_AGE: Duration = Duration::from_secs(2);
 
 /// Cache of long lists, each with the listing version of its folder.
 #[derive(Debug, Default)]
@@ -107,13 +103,10 @@ impl Store {
         }
         // A version of this very moment does not tell one state from another.
         let version = self.storage().listing_version(folder)?;
-        let age = version.modified.and_then(|modified| SystemTime::now().duration_since(modified).ok());
-        if age.is_none_or(|age| age < MIN_CHANGE_AGE) {
-            return Ok(names);
-        }
+        let Some(version) = version.settled(SystemTime::now()) else { return Ok(names) };
         // Again, since what is remembered must not be older than its version.
         let names: Arc<[String]> = self.storage().list(folder)?.unwrap_or_default().into();
-        self.0.listing_cache.put(folder.clone(), version.text, names.clone());
+        self.0.listing_cache.put(folder.clone(), version, names.clone());
         Ok(names)
     }
 }
@@ -198,6 +191,8 @@ fn sorts_before(folder: &str, name: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
     use crate::layout::RepositoryKeys;
     use crate::{Access, Filesystem, Memory, Page};

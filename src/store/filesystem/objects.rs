@@ -226,6 +226,10 @@ impl Storage for Filesystem {
         lists::names_with(&self.0.root, key, beneath, wanted)
     }
 
+    fn have_beneath(&self, folder: &Key, names: &[String], beneath: &str) -> Result<Vec<bool>, StorageError> {
+        lists::have_beneath(&self.0.root, folder, names, beneath)
+    }
+
     fn exists(&self, key: &Key) -> Result<bool, StorageError> {
         Ok(self.stat(key)?.is_some())
     }
