@@ -223,6 +223,14 @@ impl<S: Storage> Storage for ObservedStorage<S> {
         self.measured(StorageAction::Stat, |storage| storage.listing_version(folder))
     }
 
+    fn listing_versions(
+        &self,
+        folder: &Key,
+        names: &[&str],
+    ) -> Result<Vec<Option<ListingVersion>>, StorageError> {
+        self.measured(StorageAction::Stat, |storage| storage.listing_versions(folder, names))
+    }
+
     fn set_modified(&self, key: &Key, modified: SystemTime) -> Result<bool, StorageError> {
         self.storage.set_modified(key, modified)
     }

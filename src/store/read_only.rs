@@ -122,6 +122,14 @@ impl<S: Storage> Storage for ReadOnlyStorage<S> {
         self.0.listing_version(folder)
     }
 
+    fn listing_versions(
+        &self,
+        folder: &Key,
+        names: &[&str],
+    ) -> Result<Vec<Option<ListingVersion>>, StorageError> {
+        self.0.listing_versions(folder, names)
+    }
+
     fn now(&self) -> SystemTime {
         self.0.now()
     }

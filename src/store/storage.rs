@@ -243,6 +243,19 @@ pub trait Storage: fmt::Debug + Send + Sync + 'static {
         Ok(ListingVersion { text: Digest::sha256(names.as_bytes()).to_string(), modified: None })
     }
 
+    /// Returns the listing versions of some folders directly beneath a folder; `None` for each that has none, or must be
+    /// asked for by its key.
+    fn listing_versions(
+        &self,
+        folder: &Key,
+        names: &[&str],
+    ) -> Result<Vec<Option<ListingVersion>>, StorageError> {
+        if !self.abilities().has_listing_versions {
+            return Ok(vec![None; names.len()]);
+        }
+        names.iter().map(|name| self.listing_version(&folder.child(name)).map(Some)).collect()
+    }
+
     /// Sets the time of the last change of the bytes under a key, where a backend can. A power failure may undo this.
     /// Returns false if the backend keeps times of its own, or if there are no bytes.
     fn set_modified(&self, key: &Key, modified: SystemTime) -> Result<bool, StorageError> {

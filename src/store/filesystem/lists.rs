@@ -4,10 +4,11 @@ use std::mem::MaybeUninit;
 
 use rustix::fs::{AtFlags, FileType, RawDir, statat};
 
+use super::objects::listing_version;
 use super::root::RootFolder;
 use super::{failed, lookup_result};
 use crate::layout::Key;
-use crate::storage::StorageError;
+use crate::storage::{ListingVersion, StorageError};
 
 /// Length of the buffer that the kernel writes entries into, in bytes: some hundred entries a system call.
 /// Longer ones are not faster.
@@ -69,4 +70,24 @@ pub(super) fn have_beneath(
         Ok(meta.is_some_and(|meta| FileType::from_raw_mode(meta.st_mode).is_file()))
     };
     names.iter().map(&mut has_file).collect()
+}
+
+/// Returns the listing versions of some folders in a folder; `None` for each that is absent or a symbolic link, which may
+/// lead out of the root.
+pub(super) fn versions(
+    root: &RootFolder,
+    key: &Key,
+    names: &[&str],
+) -> Result<Vec<Option<ListingVersion>>, StorageError> {
+    let path = root.path().join(key.as_str());
+    let Some(folder) = lookup_result(root.folder(key.as_str()), "list", &path)? else {
+        return Ok(vec![None; names.len()]);
+    };
+    let version = |name: &&str| {
+        let stat = statat(&folder, *name, AtFlags::SYMLINK_NOFOLLOW).map_err(Into::into);
+        let stat = lookup_result(stat, "look at", &path)?;
+        let folder = stat.filter(|stat| FileType::from_raw_mode(stat.st_mode).is_dir());
+        Ok(folder.as_ref().map(listing_version))
+    };
+    names.iter().map(version).collect()
 }
