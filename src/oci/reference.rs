@@ -23,22 +23,27 @@ impl Tag {
     pub fn as_str(&self) -> &str {
         &self.0
     }
-}
 
-impl FromStr for Tag {
-    type Err = TagError;
-
-    fn from_str(text: &str) -> Result<Self, TagError> {
+    /// Returns true if a text is a tag.
+    #[must_use]
+    pub fn is_tag(text: &str) -> bool {
         let is_word = |b: u8| b.is_ascii_alphanumeric() || b == b'_';
-        let ok = match text.as_bytes() {
+        match text.as_bytes() {
             [first, rest @ ..] => {
                 is_word(*first)
                     && rest.len() <= 127
                     && rest.iter().all(|&b| is_word(b) || matches!(b, b'.' | b'-'))
             }
             [] => false,
-        };
-        if ok { Ok(Self(text.into())) } else { Err(TagError) }
+        }
+    }
+}
+
+impl FromStr for Tag {
+    type Err = TagError;
+
+    fn from_str(text: &str) -> Result<Self, TagError> {
+        if Self::is_tag(text) { Ok(Self(text.into())) } else { Err(TagError) }
     }
 }
 

@@ -52,6 +52,12 @@ impl Key {
         debug_assert!(!name.contains('/') && !matches!(name, "" | "." | ".."), "a name from a listing");
         Self(format!("{}/{name}", self.0))
     }
+
+    /// Returns the key at a relative path of this layout beneath.
+    #[must_use]
+    pub(super) fn below(&self, path: &str) -> Self {
+        Self(format!("{}/{path}", self.0))
+    }
 }
 
 impl fmt::Display for Key {

@@ -30,6 +30,7 @@ mod locks;
 mod manifests;
 mod memory;
 mod migrate;
+mod names;
 mod observed;
 mod pulls;
 mod quotas;
@@ -40,6 +41,7 @@ mod scrub;
 mod shared;
 mod statistics;
 mod storage;
+mod tag_lists;
 mod tag_rules;
 mod uploads;
 mod verified;
@@ -52,7 +54,7 @@ mod tests;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use quinistry_oci::{Algorithm, Content, Digest, Reference, RepositoryName, Tag};
+use quinistry_oci::{Algorithm, Content, Digest, Reference, RepositoryName};
 
 use self::artifact_types::ArtifactTypes;
 use self::cache::ExpiringCache;
@@ -63,12 +65,14 @@ use self::gc::online::Collector;
 use self::intents::PendingIntents;
 use self::locks::RepositoryLocks;
 use self::manifests::ResolvedReference;
+use self::names::SortedNames;
 use self::pulls::PullRecorder;
 use self::quotas::Quotas;
 use self::referrers::{ReferrersQuery, UnsavedReferrers};
 use self::scrub::{ScrubCounts, Suspects};
 use self::shared::Shared;
 use self::storage::SCAN_PAGE_SIZE;
+use self::tag_lists::TagLists;
 use self::tag_rules::CurrentTagRules;
 use self::uploads::Sessions;
 use self::verified::VerificationCache;
@@ -126,8 +130,8 @@ const BLOB_CACHE_BYTES: usize = 4 * 1024 * 1024;
 /// Capacity of the cache of referrers, in bytes of descriptors.
 const REFERRERS_CACHE_BYTES: usize = 4 * 1024 * 1024;
 
-/// Capacity of the tag-list cache, in tags.
-const TAG_CACHE_CAPACITY: usize = 200_000;
+/// Capacity of the tag-list cache, in bytes: a million tags of twenty characters.
+const TAG_CACHE_BYTES: usize = 32 * 1024 * 1024;
 
 /// Longest link, in bytes: a link holds a digest, so that a longer file is not a link.
 const MAX_LINK_BYTES: u64 = 1024;
@@ -147,7 +151,8 @@ struct Inner {
     sessions: Sessions,
     resolved_references: ExpiringCache<Reference, ResolvedReference>,
     blob_cache: ExpiringCache<Digest, Content>,
-    tag_list_cache: ExpiringCache<ListWalk, Arc<[Tag]>>,
+    tag_list_cache: ExpiringCache<ListWalk, Arc<SortedNames>>,
+    tag_lists: TagLists,
     referrers_cache: ExpiringCache<ReferrersQuery, Referrers>,
     manifest_cache: ManifestCache,
     verified: VerificationCache,
@@ -219,7 +224,8 @@ impl Store {
             sessions: Sessions::new(MAX_SESSIONS),
             resolved_references: ExpiringCache::new(REFERENCE_CACHE_CAPACITY, lifetime),
             blob_cache: ExpiringCache::new(BLOB_CACHE_BYTES, lifetime),
-            tag_list_cache: ExpiringCache::new(TAG_CACHE_CAPACITY, coherence.tag_pages_lifetime()),
+            tag_list_cache: ExpiringCache::new(TAG_CACHE_BYTES, coherence.tag_pages_lifetime()),
+            tag_lists: TagLists::default(),
             referrers_cache: ExpiringCache::new(REFERRERS_CACHE_BYTES, lifetime),
             manifest_cache: ManifestCache::default(),
             verified: VerificationCache::default(),

@@ -2,14 +2,20 @@
 
 use std::fmt;
 use std::num::ParseIntError;
-use std::ops::ControlFlow;
+use std::ops::{ControlFlow, Range};
 use std::str::FromStr;
 use std::sync::Arc;
+use std::time::{Instant, SystemTime};
 
 use quinistry_oci::{RepositoryName, Tag};
 
 use super::layout::{RepositoryKeys, TAG_LINK};
+use super::names::SortedNames;
+use super::tag_lists::{Folders, ReadTags};
 use super::{Coherence, Store, StoreError};
+
+/// Weight of a cached list of tags beside its names, in bytes.
+const ENTRY_OVERHEAD_BYTES: usize = 128;
 
 /// Page of a list.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -75,19 +81,28 @@ impl FromStr for ListWalk {
 /// Page of tags.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TagPage {
-    /// Tags in the order of their bytes.
-    pub tags: Vec<Tag>,
+    /// All tags of the repository.
+    all: Arc<SortedNames>,
+    /// Positions of the tags on the page.
+    positions: Range<usize>,
     /// True if more follow.
     pub has_more: bool,
     /// Walk that the next page belongs to, where that must be known.
     pub walk: Option<ListWalk>,
 }
 
+impl TagPage {
+    /// Returns the tags on the page, in the order of their bytes.
+    pub fn tags(&self) -> impl Iterator<Item = &str> + Clone {
+        self.all.range(self.positions.clone())
+    }
+}
+
 impl Store {
     /// Returns a page of the tags of a repository.
     pub fn tags(&self, name: &RepositoryName, page: &Page) -> Result<PageEntries<Tag>, StoreError> {
-        let TagPage { tags, has_more, .. } = self.tags_of_walk(name, page, None)?;
-        Ok((tags, has_more))
+        let page = self.tags_of_walk(name, page, None)?;
+        Ok((page.tags().filter_map(|tag| tag.parse().ok()).collect(), page.has_more))
     }
 
     /// Returns a page of the tags of a repository, which may belong to a walk that another page began.
@@ -101,11 +116,11 @@ impl Store {
         let known = if is_strict { walk.filter(|_| !page.last.is_empty()) } else { Some(ListWalk::COMMON) };
         let walk = known.unwrap_or_else(ListWalk::begin);
         let all = self.all_tags(name, walk, known.is_some())?;
-        let begin = all.partition_point(|tag| !page.last.is_empty() && tag.as_str() <= page.last.as_str());
-        let rest = &all[begin..];
-        let has_more = page.size > 0 && rest.len() > page.size;
-        let tags = rest.iter().take(page.size).cloned().collect();
-        Ok(TagPage { tags, has_more, walk: Some(walk).filter(|_| is_strict && has_more) })
+        let begin = all.position_after(&page.last);
+        let end = begin.saturating_add(page.size).min(all.len());
+        let has_more = page.size > 0 && end < all.len();
+        let walk = Some(walk).filter(|_| is_strict && has_more);
+        Ok(TagPage { all, positions: begin..end, has_more, walk })
     }
 
     /// Returns all tags in order, cached, so that a client that reads several pages has the folder read once, and a
@@ -115,32 +130,61 @@ impl Store {
         name: &RepositoryName,
         walk: ListWalk,
         may_be_known: bool,
-    ) -> Result<Arc<[Tag]>, StoreError> {
+    ) -> Result<Arc<SortedNames>, StoreError> {
         if may_be_known && let Some(known) = self.0.tag_list_cache.get(name, &walk) {
             return Ok(known);
         }
         let begun = self.0.tag_list_cache.begin();
         let Some(all) = self.read_tags(name)? else {
             return if self.is_repository(name)? {
-                Ok([].into())
+                Ok(Arc::default())
             } else {
                 Err(StoreError::RepositoryUnknown)
             };
         };
-        let all: Arc<[Tag]> = all.into();
-        self.0.tag_list_cache.insert(begun, name, walk, all.clone(), all.len() + 1);
+        let weight = all.weight() + ENTRY_OVERHEAD_BYTES;
+        self.0.tag_list_cache.insert(begun, name, walk, all.clone(), weight);
         Ok(all)
     }
 
     /// Reads all tags in order; `None` if the repository has no folder of tags.
-    fn read_tags(&self, name: &RepositoryName) -> Result<Option<Vec<Tag>>, StoreError> {
+    pub(super) fn read_tags(&self, name: &RepositoryName) -> Result<Option<Arc<SortedNames>>, StoreError> {
         if self.is_shared() {
-            return self.scan_tags(name);
+            let tags = self.scan_tags(name)?;
+            return Ok(tags.map(|tags| Arc::new(SortedNames::of(tags.iter().map(Tag::as_str)))));
+        }
+        if self.storage().abilities().has_listing_versions {
+            return self.read_changed_tags(name);
         }
         // A tag whose push was interrupted has an index, and refers to no manifest yet.
-        let is_tag = |name: &str| name.parse::<Tag>().is_ok();
-        let names = self.storage().list_with(&RepositoryKeys(name).tags(), TAG_LINK, is_tag)?;
-        Ok(names.map(|names| names.iter().filter_map(|name| name.parse().ok()).collect()))
+        let names = self.storage().list_with(&RepositoryKeys(name).tags(), TAG_LINK, Tag::is_tag)?;
+        Ok(names.map(|names| Arc::new(SortedNames::of(names))))
+    }
+
+    /// Reads all tags, of which those stay that were read before and cannot have changed.
+    fn read_changed_tags(&self, name: &RepositoryName) -> Result<Option<Arc<SortedNames>>, StoreError> {
+        let folder = RepositoryKeys(name).tags();
+        let (begun, known) = self.0.tag_lists.begin(name);
+        let now = Instant::now();
+        let known = known.filter(|known| !known.is_too_old(now)).unwrap_or_else(|| ReadTags::nothing(now));
+        // Before the names, which must not be older than their version.
+        let version = self.storage().listing_version(&folder)?;
+        let folders = if known.has_names_of(&version.text) {
+            Folders::Unchanged
+        } else {
+            let Some(mut names) = self.storage().list(&folder)? else {
+                self.0.tag_lists.forget(name);
+                return Ok(None);
+            };
+            names.retain(|name| Tag::is_tag(name));
+            Folders::Listed(names)
+        };
+        let looks = known.looks(&folders);
+        let are_linked = self.storage().have_beneath(&folder, &looks.names, TAG_LINK)?;
+        let read = known.after(folders, looks, &are_linked, version.settled(SystemTime::now()), now);
+        let tags = read.tags();
+        self.0.tag_lists.put(begun, name, read);
+        Ok(Some(tags))
     }
 
     /// Returns a page of the repositories that have, or had, a manifest or a blob.

@@ -211,12 +211,24 @@ impl<S: Storage> Storage for ObservedStorage<S> {
         self.measured(StorageAction::List, |storage| storage.list_with(folder, beneath, wanted))
     }
 
+    fn have_beneath(&self, folder: &Key, names: &[String], beneath: &str) -> Result<Vec<bool>, StorageError> {
+        self.measured(StorageAction::List, |storage| storage.have_beneath(folder, names, beneath))
+    }
+
     fn exists(&self, key: &Key) -> Result<bool, StorageError> {
         self.measured(StorageAction::Stat, |storage| storage.exists(key))
     }
 
     fn listing_version(&self, folder: &Key) -> Result<ListingVersion, StorageError> {
         self.measured(StorageAction::Stat, |storage| storage.listing_version(folder))
+    }
+
+    fn listing_versions(
+        &self,
+        folder: &Key,
+        names: &[&str],
+    ) -> Result<Vec<Option<ListingVersion>>, StorageError> {
+        self.measured(StorageAction::Stat, |storage| storage.listing_versions(folder, names))
     }
 
     fn set_modified(&self, key: &Key, modified: SystemTime) -> Result<bool, StorageError> {

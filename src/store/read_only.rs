@@ -110,12 +110,24 @@ impl<S: Storage> Storage for ReadOnlyStorage<S> {
         self.0.list_with(folder, beneath, wanted)
     }
 
+    fn have_beneath(&self, folder: &Key, names: &[String], beneath: &str) -> Result<Vec<bool>, StorageError> {
+        self.0.have_beneath(folder, names, beneath)
+    }
+
     fn exists(&self, key: &Key) -> Result<bool, StorageError> {
         self.0.exists(key)
     }
 
     fn listing_version(&self, folder: &Key) -> Result<ListingVersion, StorageError> {
         self.0.listing_version(folder)
+    }
+
+    fn listing_versions(
+        &self,
+        folder: &Key,
+        names: &[&str],
+    ) -> Result<Vec<Option<ListingVersion>>, StorageError> {
+        self.0.listing_versions(folder, names)
     }
 
     fn now(&self) -> SystemTime {

@@ -215,6 +215,12 @@ pub trait Storage: fmt::Debug + Send + Sync + 'static {
         }
     }
 
+    /// Returns for each of some names directly beneath a folder whether there are bytes at the path `beneath` it.
+    fn have_beneath(&self, folder: &Key, names: &[String], beneath: &str) -> Result<Vec<bool>, StorageError> {
+        let has_bytes = |name| Ok(self.head(&folder.child(name).below(beneath))?.is_some());
+        names.iter().map(|name| has_bytes(name)).collect()
+    }
+
     /// Returns true if there are bytes under a key, or keys beneath it.
     fn exists(&self, key: &Key) -> Result<bool, StorageError> {
         if self.head(key)?.is_some() {
@@ -235,6 +241,19 @@ pub trait Storage: fmt::Debug + Send + Sync + 'static {
     fn listing_version(&self, folder: &Key) -> Result<ListingVersion, StorageError> {
         let names = self.list(folder)?.unwrap_or_default().join("/");
         Ok(ListingVersion { text: Digest::sha256(names.as_bytes()).to_string(), modified: None })
+    }
+
+    /// Returns the listing versions of some folders directly beneath a folder; `None` for each that has none, or must be
+    /// asked for by its key.
+    fn listing_versions(
+        &self,
+        folder: &Key,
+        names: &[&str],
+    ) -> Result<Vec<Option<ListingVersion>>, StorageError> {
+        if !self.abilities().has_listing_versions {
+            return Ok(vec![None; names.len()]);
+        }
+        names.iter().map(|name| self.listing_version(&folder.child(name)).map(Some)).collect()
     }
 
     /// Sets the time of the last change of the bytes under a key, where a backend can. A power failure may undo this.
@@ -351,6 +370,18 @@ pub struct ListingVersion {
     pub text: String,
     /// Time of the last change of the list, if the backend knows it.
     pub modified: Option<SystemTime>,
+}
+
+impl ListingVersion {
+    /// Age of the last change from which the version differs from that of later changes: filesystems count time in
+    /// steps.
+    const MIN_CHANGE_AGE: Duration = Duration::from_secs(2);
+
+    /// Returns the text if it differs from that after any change later than `now`.
+    pub(super) fn settled(self, now: SystemTime) -> Option<String> {
+        let age = now.duration_since(self.modified?).ok()?;
+        (age >= Self::MIN_CHANGE_AGE).then_some(self.text)
+    }
 }
 
 /// Outcome of [`Storage::create`].

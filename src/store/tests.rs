@@ -6,6 +6,7 @@ mod copies;
 mod failures;
 mod fsck;
 mod integrity;
+mod lists;
 mod migrate;
 mod model;
 mod referrers;

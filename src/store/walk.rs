@@ -2,59 +2,29 @@
 //! breaks.
 //!
 //! The cost of a catalog page must depend on the page, not on the catalog. Folders are therefore read one by
-//! one, from the page's first name, and the names in a large folder are cached for as long as its listing
-//! version stays.
+//! one, from the page's first name, and the names in a folder are cached for as long as its listing version stays.
+
+mod cache;
 
 use std::collections::VecDeque;
 use std::ops::ControlFlow;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::sync::Arc;
+use std::time::SystemTime;
 
 use quinistry_oci::RepositoryName;
 
 use super::layout::{Key, repositories};
+use super::names::SortedNames;
+use super::storage::ListingVersion;
 use super::{Store, StoreError};
+
+pub(super) use self::cache::ListingCache;
 
 /// Depth beyond which no repository can lie: each component of a name has a letter and a slash.
 const MAX_DEPTH: usize = RepositoryName::MAX_LEN / 2 + 1;
 
-/// Least length of a list that is worth caching, in names.
-const MIN_CACHED_NAMES: usize = 512;
-
-/// Capacity of all cached lists together, in names of about 60 bytes each.
-const LISTING_CACHE_CAPACITY: usize = 300_000;
-
-/// Age of a folder's last change from which its listing version differs from that of later changes:
-/// filesystems count time in steps.
-const MIN_CHANGE_AGE: Duration = Duration::from_secs(2);
-
-/// Cache of long lists, each with the listing version of its folder.
-#[derive(Debug, Default)]
-pub(super) struct ListingCache(Mutex<VecDeque<CachedListing>>);
-
-/// A folder, its listing version, and the names in it.
-type CachedListing = (Key, String, Arc<[String]>);
-
-impl ListingCache {
-    fn has(&self, folder: &Key) -> bool {
-        let lists = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        lists.iter().any(|(key, ..)| key == folder)
-    }
-
-    fn get(&self, folder: &Key, version: &str) -> Option<Arc<[String]>> {
-        let lists = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        lists.iter().find(|(key, of, _)| key == folder && of == version).map(|(_, _, names)| names.clone())
-    }
-
-    fn put(&self, folder: Key, version: String, names: Arc<[String]>) {
-        let mut lists = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        lists.retain(|(key, ..)| *key != folder);
-        lists.push_back((folder, version, names));
-        while lists.iter().map(|(_, _, names)| names.len()).sum::<usize>() > LISTING_CACHE_CAPACITY {
-            lists.pop_front();
-        }
-    }
-}
+/// Number of folders whose listing versions are asked for at once.
+const VERSIONS_AT_ONCE: usize = 64;
 
 /// A walk: the folders to visit, and the visitor.
 struct Walk<'a> {
@@ -64,7 +34,7 @@ struct Walk<'a> {
 }
 
 /// A folder to walk through, with the names in it if these were read already.
-type Pending = (String, Option<Arc<[String]>>);
+type Pending = (String, Option<Arc<SortedNames>>);
 
 impl Store {
     /// Visits the names of folders beneath that of all repositories which have one of `marks` in them, in
@@ -93,28 +63,41 @@ impl Store {
         Ok(found)
     }
 
-    /// Returns the names in a folder, sorted; none if the folder does not exist.
-    pub(super) fn names_in(&self, folder: &Key) -> Result<Arc<[String]>, StoreError> {
-        if self.0.listing_cache.has(folder)
-            && let Some(known) =
-                self.0.listing_cache.get(folder, &self.storage().listing_version(folder)?.text)
+    /// Returns the names in a folder; none if the folder does not exist.
+    pub(super) fn names_in(&self, folder: &Key) -> Result<Arc<SortedNames>, StoreError> {
+        let has_versions = self.storage().abilities().has_listing_versions;
+        let version = has_versions.then(|| self.storage().listing_version(folder)).transpose()?;
+        self.names_at(folder, version)
+    }
+
+    /// Returns the names in a folder that has a listing version, if the backend has any.
+    fn names_at(
+        &self,
+        folder: &Key,
+        version: Option<ListingVersion>,
+    ) -> Result<Arc<SortedNames>, StoreError> {
+        if let Some(version) = &version
+            && let Some(known) = self.0.listing_cache.get(folder, &version.text)
         {
             return Ok(known);
         }
-        let names: Arc<[String]> = self.storage().list(folder)?.unwrap_or_default().into();
-        if names.len() < MIN_CACHED_NAMES || !self.storage().abilities().has_listing_versions {
-            return Ok(names);
+        // After the version: names that are remembered must not be older.
+        let names = Arc::new(SortedNames::of(self.storage().list(folder)?.unwrap_or_default()));
+        match version.and_then(|version| version.settled(SystemTime::now())) {
+            Some(version) => Ok(self.0.listing_cache.put(folder.clone(), version, names)),
+            None => Ok(names),
         }
-        // A version of this very moment does not tell one state from another.
-        let version = self.storage().listing_version(folder)?;
-        let age = version.modified.and_then(|modified| SystemTime::now().duration_since(modified).ok());
-        if age.is_none_or(|age| age < MIN_CHANGE_AGE) {
-            return Ok(names);
-        }
-        // Again, since what is remembered must not be older than its version.
-        let names: Arc<[String]> = self.storage().list(folder)?.unwrap_or_default().into();
-        self.0.listing_cache.put(folder.clone(), version.text, names.clone());
-        Ok(names)
+    }
+
+    /// Returns the next of some names in a folder, with the listing versions of those that are folders.
+    fn versions_in<'a>(
+        &self,
+        folder: &Key,
+        names: impl Iterator<Item = &'a str>,
+    ) -> Result<VecDeque<(&'a str, Option<ListingVersion>)>, StoreError> {
+        let names: Vec<&str> = names.take(VERSIONS_AT_ONCE).collect();
+        let versions = self.storage().listing_versions(folder, &names)?;
+        Ok(names.into_iter().zip(versions).collect())
     }
 }
 
@@ -127,7 +110,7 @@ impl Walk<'_> {
         &mut self,
         folder: &Key,
         prefix: &str,
-        entries: &[String],
+        entries: &SortedNames,
         last: &str,
         depth: usize,
     ) -> Result<ControlFlow<()>, StoreError> {
@@ -135,28 +118,33 @@ impl Walk<'_> {
             return Ok(ControlFlow::Continue(()));
         }
         // A name that sorts before `last` can hold more only if `last` begins with it.
-        let is_entry = |name: &str| entries.binary_search_by(|entry| entry.as_str().cmp(name)).is_ok();
         let ends = (1..=last.len()).filter(|end| last.is_char_boundary(*end)).map(|end| &last[..end]);
         let mut pending: Vec<Pending> = ends
-            .filter(|name| is_folder_name(name) && is_entry(name))
+            .filter(|name| is_folder_name(name) && entries.contains(name))
             .filter(|name| last[name.len()..].bytes().next().is_none_or(|next| next <= b'/'))
             .map(|name| (name.to_owned(), None))
             .collect();
-        let begin = entries.partition_point(|entry| entry.as_str() <= last);
-        for entry in entries[begin..].iter().filter(|entry| is_folder_name(entry)) {
+        let begin = entries.position_after(last);
+        let mut rest = entries.range(begin..entries.len()).filter(|entry| is_folder_name(entry));
+        let mut versions = VecDeque::new();
+        loop {
+            if versions.is_empty() {
+                versions = self.store.versions_in(folder, rest.by_ref())?;
+            }
+            let Some((entry, version)) = versions.pop_front() else { break };
             while pending.last().is_some_and(|(name, _)| sorts_before(name, entry)) {
                 if self.into(folder, prefix, pending.pop(), last, depth)?.is_break() {
                     return Ok(ControlFlow::Break(()));
                 }
             }
-            let names = self.store.names_in(&folder.child(entry))?;
-            if names.iter().any(|name| self.marks.contains(&name.as_str()))
+            let names = self.store.names_at(&folder.child(entry), version)?;
+            if names.iter().any(|name| self.marks.contains(&name))
                 && (self.visit)(format!("{prefix}{entry}"))?.is_break()
             {
                 return Ok(ControlFlow::Break(()));
             }
-            if names.iter().any(|name| is_folder_name(name)) {
-                pending.push((entry.clone(), Some(names)));
+            if names.iter().any(is_folder_name) {
+                pending.push((entry.to_owned(), Some(names)));
             }
         }
         while !pending.is_empty() {
@@ -198,6 +186,8 @@ fn sorts_before(folder: &str, name: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
     use crate::layout::RepositoryKeys;
     use crate::{Access, Filesystem, Memory, Page};
@@ -246,14 +236,13 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let store = Store::open(Filesystem::open(folder.path(), Access::Write).unwrap(), false).unwrap();
         let root = folder.path().join(repositories().as_str());
-        for i in 0..MIN_CACHED_NAMES {
+        for i in 0..600 {
             std::fs::create_dir_all(root.join(format!("r{i:04}/_layers"))).unwrap();
         }
         let long_ago = SystemTime::now() - Duration::from_hours(1);
         let touch = || std::fs::File::open(&root).unwrap().set_modified(long_ago).unwrap();
         touch();
         assert_eq!(page(&store, 1, "r0500").0, ["r0501"]);
-        assert!(store.0.listing_cache.has(&repositories()));
         std::fs::create_dir_all(root.join("r0500-new/_layers")).unwrap();
         assert_eq!(page(&store, 1, "r0500").0, ["r0500-new"]);
         std::fs::remove_dir_all(root.join("r0501")).unwrap();
@@ -261,15 +250,39 @@ mod tests {
     }
 
     #[test]
-    fn a_long_list_is_remembered_until_its_folder_changes() {
-        let lists = ListingCache::default();
-        let folder = repositories();
-        let names = |count: usize| -> Arc<[String]> { vec![String::new(); count].into() };
-        lists.put(folder.clone(), "1".into(), names(3));
-        assert!(lists.get(&folder, "1").is_some());
-        assert!(lists.get(&folder, "2").is_none());
-        lists.put(folder.child("other"), "1".into(), names(LISTING_CACHE_CAPACITY));
-        assert!(lists.get(&folder, "1").is_none(), "the oldest make room");
-        assert!(lists.get(&folder.child("other"), "1").is_some());
+    fn a_folder_that_was_read_before_is_read_again_once_it_has_changed() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(Filesystem::open(folder.path(), Access::Write).unwrap(), false).unwrap();
+        let root = folder.path().join(repositories().as_str());
+        let long_ago = SystemTime::now() - Duration::from_hours(1);
+        let touch =
+            |path: &str| std::fs::File::open(root.join(path)).unwrap().set_modified(long_ago).unwrap();
+        for path in ["a/_layers", "b", "c/d/_layers"] {
+            std::fs::create_dir_all(root.join(path)).unwrap();
+        }
+        ["", "a", "b", "c", "c/d"].into_iter().for_each(touch);
+        for _ in 0..2 {
+            assert_eq!(page(&store, 9, "").0, ["a", "c/d"]);
+        }
+        std::fs::remove_dir(root.join("a/_layers")).unwrap();
+        for path in ["b/_manifests", "c/e/_layers"] {
+            std::fs::create_dir_all(root.join(path)).unwrap();
+        }
+        assert_eq!(page(&store, 9, "").0, ["b", "c/d", "c/e"]);
+    }
+
+    #[test]
+    fn a_change_in_the_instant_of_a_reading_is_seen() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(Filesystem::open(folder.path(), Access::Write).unwrap(), false).unwrap();
+        let root = folder.path().join(repositories().as_str());
+        std::fs::create_dir_all(root.join("a")).unwrap();
+        let now = SystemTime::now();
+        let touch = || std::fs::File::open(root.join("a")).unwrap().set_modified(now).unwrap();
+        touch();
+        assert_eq!(page(&store, 9, "").0, [""; 0]);
+        std::fs::create_dir(root.join("a/_layers")).unwrap();
+        touch();
+        assert_eq!(page(&store, 9, "").0, ["a"]);
     }
 }

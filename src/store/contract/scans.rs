@@ -77,6 +77,12 @@ pub fn names_are_listed_by_what_is_beneath_them(backend: Backend) {
     assert_eq!(list("x", |name| name.len() > 1), ["a-b", "a.b", "\u{fc}"]);
     assert_eq!(list("y/z", |_| true), ["a.b"]);
     assert_eq!(list("y", |_| true), [""; 0], "a folder is no object");
+    let names = ["a", "b", "a.b", "absent"].map(String::from);
+    let have = |beneath: &str| backend.storage.have_beneath(&key("f"), &names, beneath).unwrap();
+    assert_eq!(have("x"), [true, false, true, false]);
+    assert_eq!(have("y/z"), [false, false, true, false]);
+    assert_eq!(have("y"), [false; 4], "a folder is no object");
+    assert_eq!(backend.storage.have_beneath(&key("absent"), &names, "x").unwrap(), [false; 4]);
 }
 
 pub fn a_listing_version_differs_after_a_name_comes_or_goes(backend: Backend) {

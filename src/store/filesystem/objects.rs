@@ -34,6 +34,12 @@ fn tag(stat: &Stat) -> ObjectTag {
     ObjectTag::of_file(length(stat), attributes)
 }
 
+/// Returns the listing version of a folder.
+pub(super) fn listing_version(stat: &Stat) -> ListingVersion {
+    let text = format!("{}.{:09} {}", stat.st_mtime, stat.st_mtime_nsec, stat.st_ino);
+    ListingVersion { text, modified: Some(modified(stat)) }
+}
+
 fn length(stat: &Stat) -> u64 {
     u64::try_from(stat.st_size).unwrap_or_default()
 }
@@ -226,17 +232,26 @@ impl Storage for Filesystem {
         lists::names_with(&self.0.root, key, beneath, wanted)
     }
 
+    fn have_beneath(&self, folder: &Key, names: &[String], beneath: &str) -> Result<Vec<bool>, StorageError> {
+        lists::have_beneath(&self.0.root, folder, names, beneath)
+    }
+
     fn exists(&self, key: &Key) -> Result<bool, StorageError> {
         Ok(self.stat(key)?.is_some())
     }
 
     fn listing_version(&self, folder: &Key) -> Result<ListingVersion, StorageError> {
         let stat = self.stat(folder)?;
-        let text = stat.as_ref().map_or_else(
-            || "none".into(),
-            |stat| format!("{}.{:09} {}", stat.st_mtime, stat.st_mtime_nsec, stat.st_ino),
-        );
-        Ok(ListingVersion { text, modified: stat.as_ref().map(modified) })
+        let absent = || ListingVersion { text: "none".into(), modified: None };
+        Ok(stat.as_ref().map_or_else(absent, listing_version))
+    }
+
+    fn listing_versions(
+        &self,
+        folder: &Key,
+        names: &[&str],
+    ) -> Result<Vec<Option<ListingVersion>>, StorageError> {
+        lists::versions(&self.0.root, folder, names)
     }
 
     fn set_modified(&self, key: &Key, modified: SystemTime) -> Result<bool, StorageError> {

@@ -375,7 +375,10 @@ impl Store {
     /// Removes a tag with its index.
     pub(crate) fn remove_tag(&self, name: &RepositoryName, tag: &Tag) -> Result<(), StoreError> {
         let place = RepositoryKeys(name);
-        self.clear(&place.tag_link(tag), &place.tag(tag))?;
+        let cleared = self.clear(&place.tag_link(tag), &place.tag(tag));
+        // After a failure as well, which may have removed the link.
+        self.0.tag_lists.note_removal(name, tag);
+        cleared?;
         Ok(())
     }
 

@@ -21,9 +21,19 @@ use crate::{LimitedStore, PageLimits};
 const MAX_SEEN_NAMES: usize = 1000;
 
 #[derive(Serialize)]
-struct TagListResponse<'a> {
+#[serde(bound = "")]
+struct TagListResponse<'a, T: Iterator<Item = &'a str> + Clone> {
     name: &'a str,
-    tags: Vec<String>,
+    tags: Sequence<T>,
+}
+
+/// Items that are serialised one by one.
+struct Sequence<T>(T);
+
+impl<'a, T: Iterator<Item = &'a str> + Clone> Serialize for Sequence<T> {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(self.0.clone())
+    }
 }
 
 #[derive(Serialize)]
@@ -41,7 +51,7 @@ pub(crate) async fn known_tags(
     let page = parse_page(query, limits.tags)?;
     let sorted = tags.iter().map(ToString::to_string);
     let (tags, more) = page.of(sorted, |tag| Ok::<_, Error>(Some(tag.to_owned())))?;
-    tag_list(name, &tags, more, &page, None).await
+    tag_list(name, tags.iter().map(String::as_str), more, &page, None).await
 }
 
 /// Lists the tags of a repository in the store.
@@ -57,7 +67,7 @@ pub(crate) async fn tags(
     // A link to the next page names its walk. One that cannot be read is none of this registry's.
     let walk = query.first("walk").and_then(|walk| walk.parse().ok());
     let list = stored.run(move |store| store.tags_of_walk(&of, &wanted, walk)).await?;
-    tag_list(&name, &list.tags, list.has_more, &page, list.walk).await
+    tag_list(&name, list.tags(), list.has_more, &page, list.walk).await
 }
 
 /// Lists the repositories that the client may read, including the built-in one.
@@ -103,7 +113,7 @@ pub(crate) async fn catalog(
     }
     // The page may end behind a name that the client must not learn.
     let next = next.map(|next| if repositories.last() == Some(&next) { next } else { cursor::seal(&next) });
-    let link = next_link("/v2/_catalog", &page, next.as_ref(), None);
+    let link = next_link("/v2/_catalog", &page, next.as_deref(), None);
     Ok(with_link(json_within_budget(&CatalogResponse { repositories }).await?, link))
 }
 
@@ -111,16 +121,17 @@ fn builtin_name() -> RepositoryName {
     REPOSITORY.parse().expect("the name of the built-in repository is valid")
 }
 
-async fn tag_list<T: ToString>(
-    name: &RepositoryName,
-    tags: &[T],
+async fn tag_list<'a>(
+    name: &'a RepositoryName,
+    tags: impl Iterator<Item = &'a str> + Clone,
     more: bool,
     page: &Page,
     walk: Option<ListWalk>,
 ) -> Result<Response, Error> {
-    let tags: Vec<String> = tags.iter().map(ToString::to_string).collect();
-    let next = next_link(&format!("/v2/{name}/tags/list"), page, tags.last().filter(|_| more), walk);
-    Ok(with_link(json_within_budget(&TagListResponse { name: name.as_str(), tags }).await?, next))
+    let last = if more { tags.clone().last() } else { None };
+    let next = next_link(&format!("/v2/{name}/tags/list"), page, last, walk);
+    let list = TagListResponse { name: name.as_str(), tags: Sequence(tags) };
+    Ok(with_link(json_within_budget(&list).await?, next))
 }
 
 fn with_link(mut response: Response, link: Option<String>) -> Response {
@@ -147,7 +158,7 @@ pub(crate) fn parse_page(query: Query<'_>, max: usize) -> Result<Page, Error> {
 }
 
 /// Returns the `Link` header to the next page (RFC 8288, relative to the host), if this page has a last item.
-fn next_link(path: &str, page: &Page, last: Option<&String>, walk: Option<ListWalk>) -> Option<String> {
+fn next_link(path: &str, page: &Page, last: Option<&str>, walk: Option<ListWalk>) -> Option<String> {
     let mut query = form_urlencoded::Serializer::new(String::new());
     query.append_pair("n", &page.size.to_string()).append_pair("last", last?);
     if let Some(walk) = walk {
@@ -164,7 +175,7 @@ mod tests {
         let page = parse_page(Query::new(query), 3).unwrap();
         let sorted = ["a", "b", "c"].map(String::from).into_iter();
         let (items, more) = page.of(sorted, |item| Ok::<_, Error>(Some(item.to_owned()))).unwrap();
-        let link = next_link("/x", &page, items.last().filter(|_| more), None);
+        let link = next_link("/x", &page, items.last().map(String::as_str).filter(|_| more), None);
         (items, link)
     }
 

@@ -20,7 +20,7 @@ fn a_page_behind_a_tag_shows_what_another_replica_has_tagged_since_the_list_was_
     put(&one, NAME, &image, &["d"]).unwrap();
     let after = |walk| {
         let page = other.tags_of_walk(&name(NAME), &page("b"), walk).unwrap();
-        page.tags.iter().map(ToString::to_string).collect::<Vec<_>>()
+        page.tags().map(ToString::to_string).collect::<Vec<_>>()
     };
     assert_eq!(after(None), ["c", "d"]);
     assert_eq!(after(walk), ["c"], "the pages of a walk are those of its list");
