@@ -18,7 +18,7 @@ mod write;
 
 pub use docker::DockerImage;
 pub use read::{BlobReader, Layout, Root};
-pub use write::{BlobWriter, Format, SavedImage, Target, Writer};
+pub use write::{BlobWriter, Format, RefNames, SavedImage, Target, Writer};
 
 /// The file that says a folder or an archive is an OCI image layout.
 const MARKER: &str = "oci-layout";
