@@ -173,6 +173,14 @@ pub(super) const EXAMPLES: &[(&str, &[&str])] = &[
         ],
     ),
     (
+        "bundle",
+        &[
+            "quinistry bundle shop.tar ghcr.io/acme/shop:1.4.0 docker.io/library/postgres:17.2",
+            "quinistry bundle shop.tar --from rendered.yaml --platform linux/amd64 --platform linux/arm64",
+            "quinistry bundle shop.tar --from rendered.yaml ghcr.io/acme/tools:2 -o json",
+        ],
+    ),
+    (
         "delete",
         &[
             "quinistry delete localhost:8080/debian:12",
