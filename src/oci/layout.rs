@@ -100,6 +100,9 @@ pub enum LayoutError {
         /// The program that undoes it.
         hint: &'static str,
     },
+    /// A folder, where an archive is wanted.
+    #[error("{} is a folder, and an archive is wanted: pack it with `tar -cf FILE -C FOLDER .`", .0.display())]
+    NotAnArchive(PathBuf),
     /// Looks like an image, and is broken.
     #[error("{} is damaged: {reason}", path.display())]
     Damaged {

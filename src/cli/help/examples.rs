@@ -7,6 +7,7 @@ pub(super) const EXAMPLES: &[(&str, &[&str])] = &[
         &[
             "quinistry serve",
             "quinistry serve --listen localhost:8080 --storage /srv/registry",
+            "quinistry serve --bundle shop.tar",
             "quinistry serve /etc/docker/registry/config.yml",
         ],
     ),

@@ -64,8 +64,8 @@ fn an_archive_has_everything_once_in_order_and_the_same_bytes_each_time() {
     assert_eq!(printed["contents"], blobs.len());
 
     let layout = Layout::open(&paths[0]).unwrap();
-    let names: Vec<_> = layout.roots().iter().map(|root| root.name.clone().unwrap()).collect();
-    assert_eq!(names, [shop.clone(), tools]);
+    let roots: Vec<_> = layout.roots().iter().map(|root| root.name.clone().unwrap()).collect();
+    assert_eq!(roots, [shop.clone(), tools]);
     for digest in images.iter().flat_map(|image| image.blobs().map(|(blob, _)| &blob.digest)) {
         assert!(layout.open_blob(digest).is_ok());
     }
@@ -191,4 +191,30 @@ fn crane_pushes_a_bundle_that_was_unpacked() {
     crane(&["push", layout.to_str().unwrap(), &copy]);
     assert_eq!(crane(&["digest", &copy]).trim(), index.as_str());
     crane(&["validate", "--remote", &copy]);
+}
+
+#[test]
+fn a_bundle_is_served_from_where_it_lies_and_takes_no_writes() {
+    let (_server, host) = registry();
+    let name = format!("{host}/acme/shop:1");
+    let (index, _) = push_index(&name);
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.tar");
+    let archive = path.to_str().unwrap();
+    good(&["bundle", archive, &name]);
+    let before = fs::read(&path).unwrap();
+    let serving = Server::launch(command(PROGRAM).args(SERVE).args(["--bundle", archive]));
+    let own = serving.peer.0.to_string();
+    let repository = format!("{own}/{}/acme/shop", host.replace(':', "_"));
+    let verified = good(&["verify", &format!("{repository}:1"), "--platform", "all", "-o", "json"]);
+    assert!(verified.contains(index.as_str()), "{verified}");
+    assert_eq!(good(&["tags", "-q", &repository]), "1\n");
+    assert!(good(&["list", "-q", &own]).contains("acme/shop\n"));
+    bad(&["push", "--self", &format!("{repository}:2")], 1);
+    bad(&["delete", &format!("{repository}:1")], 1);
+    assert_eq!(fs::read(&path).unwrap(), before);
+
+    bad(&["serve", "--bundle", archive, "--storage", "memory"], 2);
+    let error = bad(&["serve", "--listen", "127.0.0.1:0", "--bundle", folder.path().to_str().unwrap()], 1);
+    assert!(error.contains("is not an image") || error.contains("is a folder"), "{error}");
 }
