@@ -20,6 +20,7 @@ use crate::{nss, telemetry};
 
 mod access;
 mod bootstrap;
+mod bundle;
 mod check;
 mod cluster;
 mod command_line;
@@ -122,6 +123,8 @@ enum Command {
     Push(push::Args),
     /// Copy an image from one registry to another, without keeping it here
     Copy(copy::Args),
+    /// Copy several images, or those of Kubernetes manifests, into one archive
+    Bundle(bundle::Args),
     /// Delete a tag, or an image by its digest with all of its tags
     Delete(delete::Args),
     /// List what refers to an image: signatures, bills of materials and the like
@@ -255,6 +258,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Some(Command::Pull(args)) => args.run().map(done),
         Some(Command::Push(args)) => args.run().map(done),
         Some(Command::Copy(args)) => args.run().map(done),
+        Some(Command::Bundle(args)) => args.run().map(done),
         Some(Command::Delete(args)) => args.run().map(done),
         Some(Command::Referrers(args)) => args.run().map(done),
         Some(Command::Verify(args)) => args.run().map(done),

@@ -42,6 +42,7 @@ const GROUPS: &[Group] = &[
             "pull",
             "push",
             "copy",
+            "bundle",
             "delete",
             "verify",
             "inspect",

@@ -97,7 +97,7 @@ pub(super) struct CommandArgs {
     #[arg(
         value_name = "CONFIG",
         value_hint = ValueHint::FilePath,
-        conflicts_with_all = ["storage", "memory_limit", "upload_timeout", "allow_sparse", "gc", "exclusive", "tls_cert"]
+        conflicts_with_all = ["storage", "bundle", "memory_limit", "upload_timeout", "allow_sparse", "gc", "exclusive", "tls_cert"]
     )]
     config: Option<PathBuf>,
 

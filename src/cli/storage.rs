@@ -31,13 +31,17 @@ pub(super) struct StorageArgs {
     )]
     place: Option<StorageArgument>,
 
+    /// Serve the images of this archive, which `quinistry bundle` writes, under their full names, and refuse writes
+    #[arg(long, value_name = "FILE", value_hint = clap::ValueHint::FilePath, conflicts_with = "storage")]
+    bundle: Option<PathBuf>,
+
     /// Room for content with --storage memory, in MiB
     #[arg(long, value_name = "MIB", default_value_t = 1024, requires = "storage")]
     memory_limit: u64,
 
     /// Serve the stored content and refuse writes; the folder may be on a read-only file system
     #[arg(long)]
-    pub(super) read_only: bool,
+    read_only: bool,
 
     /// Refuse to delete tags, manifests and blobs
     #[arg(long)]
@@ -87,7 +91,12 @@ impl FromStr for StorageArgument {
 impl StorageArgs {
     /// Returns true if a flag says where content is kept.
     pub(super) fn names_a_place(&self) -> bool {
-        self.place.is_some()
+        self.place.is_some() || self.bundle.is_some()
+    }
+
+    /// Returns true if all writes are refused.
+    pub(super) fn is_read_only(&self) -> bool {
+        self.read_only || self.bundle.is_some()
     }
 
     /// Returns the time after which an idle upload ends.
@@ -97,6 +106,15 @@ impl StorageArgs {
 
     /// Returns the storage to open, if there is one.
     pub(super) fn plan(&self) -> Result<Option<StoragePlan>, UsageError> {
+        if let Some(archive) = &self.bundle {
+            return Ok(Some(StoragePlan {
+                place: StoragePlace::Bundle(archive.clone()),
+                access: FolderAccess::Read,
+                allows_sparse: false,
+                coherence: None,
+                is_exclusive: false,
+            }));
+        }
         let Some(place) = &self.place else {
             let flags = [(self.read_only, "--read-only"), (self.no_delete, "--no-delete")];
             return match flags.iter().find(|(is_given, _)| *is_given) {

@@ -112,7 +112,7 @@ impl Client {
 async fn gather(gatherer: &mut Gatherer<'_>, referrer: &Descriptor) -> Result<Option<Tree>, ClientError> {
     match gatherer.gather(referrer).await {
         Ok(tree) => Ok(Some(tree)),
-        Err(ClientError::Status { status, .. }) if status == reqwest::StatusCode::NOT_FOUND => Ok(None),
+        Err(error) if error.is_not_found() => Ok(None),
         Err(error) => Err(error),
     }
 }

@@ -336,6 +336,12 @@ impl fmt::Display for Cause {
 impl std::error::Error for Cause {}
 
 impl ClientError {
+    /// Returns true if the registry says that it does not have what was requested.
+    #[must_use]
+    pub fn is_not_found(&self) -> bool {
+        matches!(self, Self::Status { status, .. } if *status == StatusCode::NOT_FOUND)
+    }
+
     /// Converts an error of the HTTP library while sending to `host` at `url`.
     pub(super) fn connect(host: &str, url: &Url, error: &reqwest::Error) -> Self {
         if let Some(fault) = TlsFault::find(error) {

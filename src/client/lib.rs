@@ -16,6 +16,7 @@ use quinistry_oci::{Digest, ImageReference, RepositoryName};
 mod auth;
 mod blob;
 mod bounds;
+mod bundle;
 pub mod challenge;
 mod copy;
 mod credentials;
@@ -46,6 +47,7 @@ mod unpack;
 mod verify;
 
 pub use blob::BlobStream;
+pub use bundle::{Missing, MissingReason, Survey, SurveyedImage};
 pub use copy::CopyReport;
 pub use credentials::{CredentialError, Credentials, DockerConfig, Secret};
 pub use endpoint::Resolver;

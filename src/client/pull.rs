@@ -84,7 +84,7 @@ impl Client {
         Ok(SavedImage { descriptor: selected.root, name: Some(name_of(image)), docker })
     }
 
-    async fn pull_blob(
+    pub(super) async fn pull_blob(
         &self,
         image: &ImageReference,
         blob: &Descriptor,
@@ -116,7 +116,7 @@ fn docker_image(document: &ImageManifest) -> Option<DockerImage> {
 }
 
 /// Returns the name with its tag spelled out: loaders do not add `latest`.
-fn name_of(image: &ImageReference) -> String {
+pub(super) fn name_of(image: &ImageReference) -> String {
     if image.tag().is_some() || image.digest().is_some() {
         image.to_string()
     } else {

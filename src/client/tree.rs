@@ -4,11 +4,11 @@ use std::collections::BTreeSet;
 use std::future::Future;
 use std::pin::Pin;
 
-use quinistry_oci::{Descriptor, Digest, ImageManifest, media_type};
+use quinistry_oci::{Descriptor, Digest, ImageIndex, ImageManifest, media_type};
 
 use super::bounds::Budget;
 use super::source::{PushSource, read_manifest};
-use super::{ClientError, Document, Manifest};
+use super::{ClientError, Document, Manifest, PlatformPattern};
 
 /// Manifest, the manifests below it, and the blobs that they list.
 #[derive(Debug, Default)]
@@ -23,6 +23,10 @@ pub(super) struct Tree {
 pub(super) struct Gatherer<'a> {
     source: &'a dyn PushSource,
     pub(super) budget: Budget,
+    /// Platforms whose images are gathered of each index; all images if there are none.
+    platforms: &'a [PlatformPattern],
+    /// Errors of manifests that were not found; `None` if the first such error ends the gathering.
+    not_found: Option<Vec<ClientError>>,
     seen: BTreeSet<Digest>,
     tree: Tree,
 }
@@ -41,7 +45,22 @@ impl Tree {
 impl<'a> Gatherer<'a> {
     pub(super) const fn new(source: &'a dyn PushSource, budget: Budget) -> Self {
         let tree = Tree { manifests: Vec::new(), blobs: Vec::new() };
-        Self { source, budget, seen: BTreeSet::new(), tree }
+        Self { source, budget, platforms: &[], not_found: None, seen: BTreeSet::new(), tree }
+    }
+
+    /// Gathers the images for these platforms alone. An index is gathered as it is, with its digest.
+    pub(super) fn for_platforms(self, platforms: &'a [PlatformPattern]) -> Self {
+        Self { platforms, ..self }
+    }
+
+    /// Gathers on where a manifest below an index is not found, and keeps the error.
+    pub(super) fn past_not_found(self) -> Self {
+        Self { not_found: Some(Vec::new()), ..self }
+    }
+
+    /// Returns the errors of all manifests that were not found.
+    pub(super) fn into_not_found(self) -> Vec<ClientError> {
+        self.not_found.unwrap_or_default()
     }
 
     /// Returns true if a manifest or a blob is in one of the trees.
@@ -76,17 +95,20 @@ impl<'a> Gatherer<'a> {
             self.budget.take_manifest(&manifest, depth)?;
             match manifest.document()? {
                 Document::Index(index) => {
-                    let children = index.manifests.iter().filter(|child| is_read(child));
+                    let wanted = wanted(self.platforms, &index)?;
+                    let children = wanted.iter().filter(|child| is_read(child));
                     let unseen: BTreeSet<_> =
                         children.map(|child| &child.digest).filter(|digest| !self.has(digest)).collect();
                     self.budget.expect_manifests(unseen.len())?;
-                    for child in &index.manifests {
+                    for child in wanted {
                         // Caches of builders list layers in an index.
                         if !is_read(child) {
                             self.add_blob(child)?;
                         } else if self.seen.insert(child.digest.clone()) {
-                            let child = read_manifest(self.source, child).await?;
-                            self.add(child, depth + 1).await?;
+                            match read_manifest(self.source, child).await {
+                                Ok(child) => self.add(child, depth + 1).await?,
+                                Err(error) => self.pass(error)?,
+                            }
                         }
                     }
                 }
@@ -95,6 +117,17 @@ impl<'a> Gatherer<'a> {
             self.tree.manifests.push(manifest);
             Ok(())
         })
+    }
+
+    /// Keeps an error of a manifest that was not found, if gathering goes on then.
+    fn pass(&mut self, error: ClientError) -> Result<(), ClientError> {
+        match &mut self.not_found {
+            Some(errors) if error.is_not_found() => {
+                errors.push(error);
+                Ok(())
+            }
+            _ => Err(error),
+        }
     }
 
     fn add_blob(&mut self, blob: &Descriptor) -> Result<(), ClientError> {
@@ -106,6 +139,17 @@ impl<'a> Gatherer<'a> {
         self.tree.blobs.push(Descriptor { digest, size, ..Descriptor::of(&blob.media_type, b"") });
         Ok(())
     }
+}
+
+/// Returns the entries of an index for these platforms, or all entries if no platform is given.
+fn wanted<'i>(
+    platforms: &[PlatformPattern],
+    index: &'i ImageIndex,
+) -> Result<Vec<&'i Descriptor>, ClientError> {
+    if platforms.is_empty() {
+        return Ok(index.manifests.iter().collect());
+    }
+    platforms.iter().map(|platform| Ok(platform.choose(index)?)).collect()
 }
 
 /// Returns true if a child of an index is a manifest or an index itself.

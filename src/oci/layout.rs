@@ -18,7 +18,7 @@ mod write;
 
 pub use docker::DockerImage;
 pub use read::{BlobReader, Layout, Root};
-pub use write::{BlobWriter, Format, SavedImage, Target, Writer};
+pub use write::{BlobWriter, Format, RefNames, SavedImage, Target, Writer};
 
 /// The file that says a folder or an archive is an OCI image layout.
 const MARKER: &str = "oci-layout";
@@ -100,6 +100,9 @@ pub enum LayoutError {
         /// The program that undoes it.
         hint: &'static str,
     },
+    /// A folder, where an archive is wanted.
+    #[error("{} is a folder, and an archive is wanted: pack it with `tar -cf FILE -C FOLDER .`", .0.display())]
+    NotAnArchive(PathBuf),
     /// Looks like an image, and is broken.
     #[error("{} is damaged: {reason}", path.display())]
     Damaged {

@@ -12,6 +12,7 @@
 mod artifact_types;
 mod blobs;
 mod boottime;
+mod bundle;
 mod cache;
 mod coherence;
 #[cfg(any(test, feature = "testing"))]
@@ -79,6 +80,7 @@ use self::verified::VerificationCache;
 use self::walk::ListingCache;
 
 pub use boottime::{LocalClock, time_since_boot};
+pub use bundle::{BundleError, BundleStorage, Unserved, UnservedReason};
 pub use coherence::{Coherence, StoreOptions};
 pub use deletions::{DeletedSubject, Deletion, DeletionActor, DeletionObserver};
 pub use error::StoreError;

@@ -1,5 +1,6 @@
 //! The surface of the commands: forms, exit codes, what is printed in which form, and what is refused.
 
+mod bundle;
 mod config;
 mod fields;
 mod fsck;

@@ -7,6 +7,7 @@ pub(super) const EXAMPLES: &[(&str, &[&str])] = &[
         &[
             "quinistry serve",
             "quinistry serve --listen localhost:8080 --storage /srv/registry",
+            "quinistry serve --bundle shop.tar",
             "quinistry serve /etc/docker/registry/config.yml",
         ],
     ),
@@ -170,6 +171,14 @@ pub(super) const EXAMPLES: &[(&str, &[&str])] = &[
             "quinistry copy registry.example.com/debian:12 localhost:8080/debian:12",
             "quinistry copy --all registry.example.com/app:1 localhost:8080/app:1 -o json",
             "quinistry copy registry.example.com/app:1 localhost:8080/app:1 --from-ca ca.pem",
+        ],
+    ),
+    (
+        "bundle",
+        &[
+            "quinistry bundle shop.tar ghcr.io/acme/shop:1.4.0 docker.io/library/postgres:17.2",
+            "quinistry bundle shop.tar --from rendered.yaml --platform linux/amd64 --platform linux/arm64",
+            "quinistry bundle shop.tar --from rendered.yaml ghcr.io/acme/tools:2 -o json",
         ],
     ),
     (

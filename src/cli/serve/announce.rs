@@ -63,7 +63,7 @@ pub(super) fn serving(
         Some(storage) => {
             let place = match &storage.place {
                 StoragePlace::Memory { .. } => "memory".into(),
-                StoragePlace::Folder(folder) => folder.display().to_string(),
+                StoragePlace::Folder(path) | StoragePlace::Bundle(path) => path.display().to_string(),
                 StoragePlace::Bucket(options) => options.to_string(),
             };
             if settings.read_only {

@@ -9,9 +9,10 @@ use super::plan::{FolderAccess, StoragePlace, StoragePlan};
 use super::shared_folder::{self, KindOf};
 use crate::bucket::KeptProbe;
 use crate::cli::storage::open_folder;
+use crate::layout::Layout;
 use crate::registry::metrics::{Driver, RegistryMetrics};
 use crate::store::{
-    Access, Filesystem, Memory, ObservedStorage, ReadOnlyStorage, Storage, Store, StoreOptions,
+    Access, BundleStorage, Filesystem, Memory, ObservedStorage, ReadOnlyStorage, Storage, Store, StoreOptions,
 };
 
 /// Store, and whether its storage was opened for writing.
@@ -53,6 +54,9 @@ impl StoragePlan {
                 });
                 (store, is_writable)
             }
+            StoragePlace::Bundle(archive) => {
+                (self.store(open_bundle(archive)?, Driver::Filesystem, metrics), false)
+            }
         };
         Ok(OpenedStorage { store: store?, is_writable })
     }
@@ -72,6 +76,20 @@ impl StoragePlan {
         }
         .context("failed to finish what a crash had cut off")
     }
+}
+
+/// Opens an archive of images. Those that are not served are logged.
+fn open_bundle(archive: &Path) -> anyhow::Result<BundleStorage> {
+    let bundle = BundleStorage::open(&Layout::open(archive)?)?;
+    for image in bundle.unserved() {
+        tracing::warn!(name = %image.name, reason = %image.reason, "image of the bundle not served");
+    }
+    anyhow::ensure!(
+        !bundle.is_empty(),
+        "{} has no image with a full name; write it with `quinistry bundle`",
+        archive.display()
+    );
+    Ok(bundle)
 }
 
 /// Keeps the result of a probe for the next start, which otherwise makes another probe.

@@ -80,9 +80,13 @@ pub(in crate::cli) struct StoragePlan {
 
 #[derive(Debug)]
 pub(in crate::cli) enum StoragePlace {
-    Memory { bytes: u64 },
+    Memory {
+        bytes: u64,
+    },
     Folder(PathBuf),
     Bucket(Box<BucketOptions>),
+    /// Archive of images.
+    Bundle(PathBuf),
 }
 
 /// Access to a storage folder.
@@ -133,7 +137,7 @@ impl ServePlan {
             debug: args.metrics.clone().map(debug_listener),
             live: Live {
                 settings: Settings {
-                    read_only: args.storage.read_only,
+                    read_only: args.storage.is_read_only(),
                     delete: !args.storage.no_delete,
                     upload_expiry: UploadExpiry {
                         age: args.storage.upload_timeout(),
@@ -165,7 +169,7 @@ impl ServePlan {
     ) -> anyhow::Result<Self> {
         if args.storage.names_a_place() {
             return Err(UsageError(format!(
-                "--storage cannot be used with a configuration, here {configuration}: set \
+                "--storage and --bundle cannot be used with a configuration, here {configuration}: set \
                  storage.filesystem.rootdirectory or REGISTRY_STORAGE_FILESYSTEM_ROOTDIRECTORY, or unset all \
                  REGISTRY_ variables"
             ))
@@ -192,7 +196,7 @@ impl ServePlan {
                 ..debug_listener(address.clone())
             });
         }
-        if args.storage.read_only {
+        if args.storage.is_read_only() {
             plan.live.settings.read_only = true;
             if let Some(storage) = &mut plan.storage {
                 storage.access = FolderAccess::Read;

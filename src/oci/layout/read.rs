@@ -14,7 +14,7 @@ use std::sync::Arc;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
-use crate::{Algorithm, Descriptor, Digest, Hasher, ImageIndex, ImageManifest, media_type, to_json};
+use crate::{Algorithm, Content, Descriptor, Digest, Hasher, ImageIndex, ImageManifest, media_type, to_json};
 
 use super::docker::DockerIndexEntry;
 use super::tape::{self, Contents, Span};
@@ -141,6 +141,26 @@ impl Layout {
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Returns the content of all blobs of an archive, which is read where it lies. Reads fail after the archive was
+    /// written to.
+    pub fn contents(&self) -> Result<BTreeMap<Digest, Content>, LayoutError> {
+        let LayoutFiles::Archive { file, blobs, made } = &self.source else {
+            return Err(LayoutError::NotAnArchive(self.path.clone()));
+        };
+        let open = || {
+            let length = file.metadata()?.len();
+            Content::of_guarded_file(file.try_clone()?, length)
+        };
+        let whole = open().map_err(LayoutError::read(&self.path))?;
+        let blobs = blobs.iter().map(|(digest, span)| {
+            (digest.clone(), whole.slice(span.offset..span.offset.saturating_add(span.len)))
+        });
+        let made = made
+            .iter()
+            .map(|(digest, bytes)| (digest.clone(), [bytes::Bytes::copy_from_slice(bytes)].into()));
+        Ok(blobs.chain(made).collect())
     }
 
     /// The length of a blob.

@@ -72,6 +72,17 @@ pub struct Writer {
     begun: BTreeSet<Digest>,
     /// Number of blobs that were begun and not finished.
     unfinished: Arc<AtomicUsize>,
+    ref_names: RefNames,
+}
+
+/// Form of the names in `org.opencontainers.image.ref.name`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum RefNames {
+    /// Tags alone, which `skopeo` and containerd look for. Enough where all images are versions of one.
+    #[default]
+    Tags,
+    /// Full references, which tell images of different repositories apart.
+    Full,
 }
 
 #[derive(Debug)]
@@ -117,10 +128,17 @@ impl Writer {
             }
         };
         let (name, begun) = (name.into(), BTreeSet::new());
-        let mut writer = Self { sink, name, begun, unfinished: Arc::default() };
+        let mut writer =
+            Self { sink, name, begun, unfinished: Arc::default(), ref_names: RefNames::default() };
         // First, so that a reader of the first bytes sees what this is.
         writer.put(MARKER, MARKER_CONTENT)?;
         Ok(writer)
+    }
+
+    /// Sets the form of the images' names.
+    #[must_use]
+    pub fn with_ref_names(self, ref_names: RefNames) -> Self {
+        Self { ref_names, ..self }
     }
 
     /// Returns whether a blob was begun by this writer.
@@ -185,7 +203,7 @@ impl Writer {
             Sink::Folder(staging) if staging.exists => existing_entries(&staging.destination)?,
             _ => Vec::new(),
         };
-        self.put(INDEX, &index(kept, images))?;
+        self.put(INDEX, &index(kept, images, self.ref_names))?;
         if let Sink::Archive(_) = self.sink {
             let entries: Vec<_> = images
                 .iter()
@@ -284,16 +302,20 @@ fn existing_entries(folder: &Path) -> Result<Vec<Value>, LayoutError> {
 }
 
 /// `index.json`: `kept` without what has the name or, if nameless, the digest of a new image; then the new.
-fn index(kept: Vec<Value>, images: &[SavedImage]) -> Vec<u8> {
+fn index(kept: Vec<Value>, images: &[SavedImage], ref_names: RefNames) -> Vec<u8> {
     let mut entries = kept;
     for image in images {
         let mut descriptor = image.descriptor.clone();
         if let Some(name) = &image.name {
             descriptor.annotations.insert(NAME_ANNOTATION.into(), name.clone());
-            let tag =
-                name.parse::<ImageReference>().ok().and_then(|name| name.tag().map(ToString::to_string));
-            if let Some(tag) = tag {
-                descriptor.annotations.insert(REF_ANNOTATION.into(), tag);
+            let ref_name = match ref_names {
+                RefNames::Full => Some(name.clone()),
+                RefNames::Tags => {
+                    name.parse::<ImageReference>().ok().and_then(|name| name.tag().map(ToString::to_string))
+                }
+            };
+            if let Some(ref_name) = ref_name {
+                descriptor.annotations.insert(REF_ANNOTATION.into(), ref_name);
             }
         }
         let new = serde_json::to_value(&descriptor).expect("a descriptor is strings, numbers and maps");

@@ -100,6 +100,11 @@ fn every_document_has_the_fields_that_are_documented() {
     record("referrers", &json(&["referrers", &name]));
     let copied = record("copy", &json(&["copy", "--all", &name, &format!("{host}/c:1")]));
     assert_eq!(copied["referrers"], json!([about.as_str()]));
+    let rendered = folder.path().join("rendered.yaml");
+    std::fs::write(&rendered, "kind: Cluster\nimage: ghcr.io/acme/pg:17\n").unwrap();
+    let bundle = folder.path().join("bundle.tar");
+    let from = rendered.to_str().unwrap();
+    record("bundle", &json(&["bundle", bundle.to_str().unwrap(), &name, "--from", from]));
     record("tags", &json(&["tags", &name]));
     record("list", &json(&["list", &host]));
     assert_eq!(record("verify", &json(&["verify", &name]))["relation"], "served");

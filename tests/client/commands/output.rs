@@ -23,6 +23,7 @@ fn quiet_commands_print_the_essential_result_alone() {
         &["verify", "--quiet", &name],
         &["pull", "-q", &name, archive],
         &["push", "-q", archive, &copy],
+        &["bundle", "-q", archive, &name],
         &["copy", "-q", "--all", &name, &format!("{host}/c:1")],
         &["bootstrap", "-q", "--base-port", "0", "--generations", "2"],
     ] {

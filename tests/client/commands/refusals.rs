@@ -13,6 +13,7 @@ fn malformed_references_hosts_and_digests_are_usage_errors() {
         }
         bad(&["pull", typed, "/nonexistent/x"], 2);
         bad(&["push", "--self", typed], 2);
+        bad(&["bundle", "/nonexistent/x", typed], 2);
         bad(&["copy", typed, "localhost:1/a:1"], 2);
         bad(&["copy", "localhost:1/a:1", typed], 2);
         bad(&["image", "save", "--name", typed, "/nonexistent/x"], 2);

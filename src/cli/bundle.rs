@@ -1,0 +1,127 @@
+//! `quinistry bundle`: copies several images, with everything below them, into one archive.
+
+mod manifests;
+mod names;
+mod report;
+mod sources;
+
+use std::collections::BTreeMap;
+
+use clap::ValueHint;
+
+use self::names::full_name;
+use self::report::{Bundled, BundledImage};
+use self::sources::Sources;
+use super::exit::UsageError;
+use super::output::{OutputArgs, complain};
+use super::remote::{self, ConnectionArgs};
+use super::target::{allow_closed_pipe, ensure_one_output, target};
+use crate::client::{Client, Missing, PlatformPattern, Progress, Survey};
+use crate::layout::{Format, RefNames, Target, Writer};
+use crate::oci::{ImageReference, WithCauses};
+
+/// Greatest number of images of one bundle. Their manifests are in memory until the archive is complete.
+const MAX_IMAGES: usize = 1000;
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// Archive to write, an OCI image layout in a tar file; '-' is standard output
+    #[arg(value_name = "FILE", value_hint = ValueHint::FilePath)]
+    path: String,
+    #[arg(
+        value_name = "IMAGE",
+        value_parser = remote::reference,
+        help = "Images to take: HOST[:PORT]/NAME[:TAG][@DIGEST]"
+    )]
+    images: Vec<ImageReference>,
+    /// Take the images of these Kubernetes manifests, too; '-' is standard input
+    #[arg(long = "from", value_name = "YAML", value_hint = ValueHint::FilePath)]
+    manifests: Vec<String>,
+    /// Take only the image for this platform of each index, such as linux/arm64; may be repeated [default: all]
+    #[arg(long, value_name = "PLATFORM")]
+    platform: Vec<PlatformPattern>,
+    #[command(flatten)]
+    output: OutputArgs,
+    #[command(flatten)]
+    connection: ConnectionArgs,
+}
+
+// === impl Args ===
+
+impl Args {
+    pub(super) fn run(self) -> anyhow::Result<()> {
+        if self.images.is_empty() && self.manifests.is_empty() {
+            return Err(
+                UsageError("no image is named: name images, or manifests with --from FILE".into()).into()
+            );
+        }
+        let target = target(&self.path)?;
+        ensure_one_output(&target, self.output)?;
+        allow_closed_pipe(&target.clone(), self.bundle(target))
+    }
+
+    fn bundle(self, target: Target) -> anyhow::Result<()> {
+        let sources = Sources::read(&self.manifests)?;
+        let images = unique(self.images.iter().map(full_name).chain(sources.images));
+        if images.len() > MAX_IMAGES {
+            let found = images.len();
+            return Err(UsageError(format!(
+                "{found} images are too many for one bundle: the limit is {MAX_IMAGES}"
+            ))
+            .into());
+        }
+        for field in &sources.others {
+            complain(&super::sanitize(&format!(
+                "warning: not taken: {field}; name the image if it is needed"
+            )));
+        }
+        anyhow::ensure!(!images.is_empty(), "no image of a pod was found in {}", self.manifests.join(", "));
+        let client = self.connection.client()?;
+        let progress = super::progress::bars(self.output.is_quiet());
+        let to_stdout = target == Target::Stdout;
+        let survey = super::block_on(async {
+            let survey = complete(client.survey(images, &self.platform).await)?;
+            write(&client, &survey, target, &*progress).await?;
+            Ok(survey)
+        })?;
+        if to_stdout {
+            return Ok(());
+        }
+        self.output.print(&Bundled {
+            path: self.path,
+            contents: survey.contents(),
+            bytes: survey.bytes(),
+            images: survey.images.iter().map(BundledImage::of).collect(),
+            not_taken: sources.others,
+        })
+    }
+}
+
+/// Returns the images, each once.
+fn unique(images: impl Iterator<Item = ImageReference>) -> Vec<ImageReference> {
+    let by_name: BTreeMap<_, _> = images.map(|image| (image.to_string(), image)).collect();
+    by_name.into_values().collect()
+}
+
+/// Fails if anything is missing, and then tells all of it.
+fn complete(survey: Survey) -> anyhow::Result<Survey> {
+    if survey.missing.is_empty() {
+        return Ok(survey);
+    }
+    for Missing { image, reason } in &survey.missing {
+        complain(&super::sanitize(&format!("missing: {image}: {}", WithCauses(reason))));
+    }
+    let number = super::count(survey.missing.len(), "part");
+    anyhow::bail!("{number} of the bundle cannot be fetched, see above; no file was written")
+}
+
+async fn write(
+    client: &Client,
+    survey: &Survey,
+    target: Target,
+    progress: &dyn Progress,
+) -> anyhow::Result<()> {
+    let mut writer = Writer::create(target, Format::Archive)?.with_ref_names(RefNames::Full);
+    let images = client.fetch_survey(survey, &mut writer, progress).await?;
+    Ok(writer.finish(&images)?)
+}

@@ -1,0 +1,205 @@
+//! Images of Kubernetes manifests. Pure.
+//!
+//! The images of pods are known by their place: the containers, and the volumes of type `image`, of each kind
+//! that makes pods. A custom resource may name images anywhere, and such a field may also mean something else:
+//! every other field named `image` is reported, and not taken.
+
+use std::fmt;
+
+use quinistry_yaml::YamlError;
+use serde::Serialize;
+use serde_json::Value;
+
+use super::names::kubernetes_name;
+use crate::oci::ImageReference;
+
+/// Kinds that make pods: group of the API, kind, and path of the pod's specification.
+const POD_SPECS: &[(&str, &str, &[&str])] = &[
+    ("", "Pod", &["spec"]),
+    ("", "PodTemplate", &["template", "spec"]),
+    ("", "ReplicationController", &["spec", "template", "spec"]),
+    ("apps", "Deployment", &["spec", "template", "spec"]),
+    ("apps", "StatefulSet", &["spec", "template", "spec"]),
+    ("apps", "DaemonSet", &["spec", "template", "spec"]),
+    ("apps", "ReplicaSet", &["spec", "template", "spec"]),
+    ("batch", "Job", &["spec", "template", "spec"]),
+    ("batch", "CronJob", &["spec", "jobTemplate", "spec", "template", "spec"]),
+];
+/// Lists of containers in a pod's specification.
+const CONTAINERS: [&str; 3] = ["containers", "initContainers", "ephemeralContainers"];
+/// Field that names an image.
+const IMAGE: &str = "image";
+
+/// Images of one text.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Found {
+    /// Images of pods, document by document.
+    pub(super) images: Vec<ImageReference>,
+    /// Other fields with the name of an image.
+    pub(super) others: Vec<ImageField>,
+    /// Images of pods whose names are malformed.
+    pub(super) malformed: Vec<ImageField>,
+}
+
+/// Field with the name of an image, and its place.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct ImageField {
+    /// File of the manifest.
+    file: String,
+    /// Kind and name of the object.
+    object: String,
+    /// Path of the field in the object.
+    field: String,
+    /// Value of the field.
+    image: String,
+}
+
+/// Step on the path to a value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Step<'a> {
+    Key(&'a str),
+    Item(usize),
+}
+
+/// Search in one object.
+struct Search<'a> {
+    file: &'a str,
+    object: String,
+    pod_spec: Option<&'static [&'static str]>,
+    path: Vec<Step<'a>>,
+    found: &'a mut Found,
+}
+
+/// Finds the images in a text of any number of documents.
+pub(super) fn find(file: &str, text: &str) -> Result<Found, YamlError> {
+    let mut found = Found::default();
+    for (line, document) in documents(text) {
+        let values: Vec<Value> = quinistry_yaml::documents(document)
+            .map_err(|at| YamlError { line: if at.line > 0 { line + at.line } else { 0 }, ..at })?;
+        for value in &values {
+            find_in(file, value, &mut found);
+        }
+    }
+    Ok(found)
+}
+
+/// Splits a text in front of each `---`, with the number of lines before each part: the parser's limits then
+/// hold for each document, and not for a whole chart. A parser may not continue any value past such a line
+/// (YAML 1.2.2, 9.1.2).
+fn documents(text: &str) -> Vec<(usize, &str)> {
+    let mut parts = vec![(0, 0)];
+    let mut offset = 0;
+    for (number, line) in text.split_inclusive('\n').enumerate() {
+        let marker = line.strip_prefix("---");
+        if offset > 0 && marker.is_some_and(|rest| rest.is_empty() || rest.starts_with(char::is_whitespace)) {
+            parts.push((number, offset));
+        }
+        offset += line.len();
+    }
+    let ends = parts.iter().skip(1).map(|(_, start)| *start).chain([text.len()]);
+    let parts = parts.iter().zip(ends).map(|((line, start), end)| (*line, &text[*start..end]));
+    parts.filter(|(_, part)| !is_empty(part)).collect()
+}
+
+/// Returns true if a part has neither values nor a marker: comments and directives alone.
+fn is_empty(part: &str) -> bool {
+    part.lines().all(|line| line.trim().is_empty() || line.starts_with(['#', '%']))
+}
+
+/// Finds the images in an object, or in the objects of a list.
+fn find_in(file: &str, object: &Value, found: &mut Found) {
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let (version, kind) = (text(&object["apiVersion"]), text(&object["kind"]));
+    if let (true, Some(items)) = (kind.ends_with("List"), object["items"].as_array()) {
+        for item in items {
+            find_in(file, item, found);
+        }
+        return;
+    }
+    let group = version.split_once('/').map_or("", |(group, _)| group);
+    let pod_spec = POD_SPECS.iter().find(|spec| (spec.0, spec.1) == (group, kind.as_str()));
+    let name = text(&object["metadata"]["name"]);
+    let object_name = if kind.is_empty() { "document".into() } else { format!("{kind}/{name}") };
+    let pod_spec = pod_spec.map(|(_, _, path)| *path);
+    Search { file, object: object_name, pod_spec, path: Vec::new(), found }.walk(object);
+}
+
+// === impl Search ===
+
+impl<'a> Search<'a> {
+    /// Looks at a value and all values in it. The parser bounds the depth.
+    fn walk(&mut self, value: &'a Value) {
+        match value {
+            Value::Object(fields) => {
+                for (key, value) in fields {
+                    self.descend(Step::Key(key), value);
+                }
+            }
+            Value::Array(items) => {
+                for (number, value) in items.iter().enumerate() {
+                    self.descend(Step::Item(number), value);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn descend(&mut self, step: Step<'a>, value: &'a Value) {
+        self.path.push(step);
+        match value {
+            Value::String(image) if self.is_of_pod() => self.take(image),
+            Value::String(image) if step == Step::Key(IMAGE) && kubernetes_name(image).is_ok() => {
+                let field = self.field(image);
+                self.found.others.push(field);
+            }
+            value => self.walk(value),
+        }
+        self.path.pop();
+    }
+
+    fn take(&mut self, image: &str) {
+        match kubernetes_name(image) {
+            Ok(image) => self.found.images.push(image),
+            // Another program sets the image, as the API permits.
+            Err(_) if image.is_empty() => {}
+            Err(_) => {
+                let field = self.field(image);
+                self.found.malformed.push(field);
+            }
+        }
+    }
+
+    /// Returns true if the path leads to an image that a kubelet pulls.
+    fn is_of_pod(&self) -> bool {
+        let Some(pod_spec) = self.pod_spec else { return false };
+        let Some((prefix, rest)) = self.path.split_at_checked(pod_spec.len()) else { return false };
+        if !prefix.iter().zip(pod_spec).all(|(step, key)| *step == Step::Key(key)) {
+            return false;
+        }
+        match rest {
+            [Step::Key(list), Step::Item(_), Step::Key(IMAGE)] => CONTAINERS.contains(list),
+            [Step::Key("volumes"), Step::Item(_), Step::Key(IMAGE), Step::Key("reference")] => true,
+            _ => false,
+        }
+    }
+
+    fn field(&self, image: &str) -> ImageField {
+        let steps = self.path.iter().enumerate().map(|(depth, step)| match step {
+            Step::Item(number) => format!("[{number}]"),
+            Step::Key(key) if depth == 0 => (*key).to_owned(),
+            Step::Key(key) => format!(".{key}"),
+        });
+        let field = steps.collect();
+        ImageField { file: self.file.into(), object: self.object.clone(), field, image: image.into() }
+    }
+}
+
+impl fmt::Display for ImageField {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "'{}' in {}: {} {}", self.image, self.file, self.object, self.field)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,73 @@
+//! Full names of images: with host, folder and tag. Pure.
+
+use crate::oci::{ImageReference, ImageReferenceError};
+
+/// Host of images whose names have none, by Docker's rule.
+const DEFAULT_HOST: &str = "docker.io";
+/// Another name of the same registry, as old manifests have it.
+const FORMER_DEFAULT_HOST: &str = "index.docker.io";
+/// Folder of Docker Hub's images whose names have none.
+const DEFAULT_FOLDER: &str = "library";
+
+/// Returns the full name of an image, under which a kubelet that is given the shorter one looks for it.
+pub(super) fn full_name(image: &ImageReference) -> ImageReference {
+    let name = image.repository().as_str();
+    let is_hub = [DEFAULT_HOST, FORMER_DEFAULT_HOST].contains(&image.host());
+    let (host, folder) = match (is_hub, name.contains('/')) {
+        (true, true) => (DEFAULT_HOST, String::new()),
+        (true, false) => (DEFAULT_HOST, format!("{DEFAULT_FOLDER}/")),
+        (false, _) => (image.host(), String::new()),
+    };
+    let tag = match (image.tag(), image.digest()) {
+        (Some(tag), _) => format!(":{tag}"),
+        (None, Some(_)) => String::new(),
+        (None, None) => format!(":{}", image.reference()),
+    };
+    let digest = image.digest().map(|digest| format!("@{digest}")).unwrap_or_default();
+    // A name at the greatest length has no room for the folder.
+    format!("{host}/{folder}{name}{tag}{digest}").parse().unwrap_or_else(|_| image.clone())
+}
+
+/// Parses the name of an image as the kubelet does, where the host may be left out.
+pub(super) fn kubernetes_name(text: &str) -> Result<ImageReference, ImageReferenceError> {
+    let image = match text.parse() {
+        Err(ImageReferenceError::NoHost) => format!("{DEFAULT_HOST}/{text}").parse(),
+        result => result,
+    };
+    image.map(|image| full_name(&image))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_completed_as_the_kubelet_completes_them() {
+        for (text, full) in [
+            ("postgres", "docker.io/library/postgres:latest"),
+            ("postgres:17.2", "docker.io/library/postgres:17.2"),
+            ("bitnami/redis:7", "docker.io/bitnami/redis:7"),
+            ("docker.io/nginx:1", "docker.io/library/nginx:1"),
+            ("index.docker.io/library/nginx:1", "docker.io/library/nginx:1"),
+            ("ghcr.io/acme/shop:1.4.0", "ghcr.io/acme/shop:1.4.0"),
+            ("localhost/x", "localhost/x:latest"),
+            ("registry:5000/x:1", "registry:5000/x:1"),
+        ] {
+            assert_eq!(kubernetes_name(text).unwrap().to_string(), full, "{text}");
+        }
+        let digest = crate::oci::Digest::sha256(b"");
+        for (text, full) in [
+            (format!("postgres@{digest}"), format!("docker.io/library/postgres@{digest}")),
+            (format!("ghcr.io/a:1@{digest}"), format!("ghcr.io/a:1@{digest}")),
+        ] {
+            assert_eq!(kubernetes_name(&text).unwrap().to_string(), full);
+        }
+    }
+
+    #[test]
+    fn what_is_no_name_is_refused() {
+        for text in ["", "Postgres", "a b", "{{ .Values.image }}", "ghcr.io/", "postgres:", "user@host/x"] {
+            assert!(kubernetes_name(text).is_err(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,82 @@
+//! Files with Kubernetes manifests, and what was found in them.
+
+use std::fs::File;
+use std::io::{self, Read};
+
+use anyhow::{Context as _, bail};
+
+use super::manifests::{self, ImageField};
+use crate::cli::output::complain;
+use crate::cli::{count, sanitize};
+use crate::oci::ImageReference;
+
+/// Length of the longest file of manifests: many times that of the largest charts, rendered.
+const MAX_BYTES: u64 = 64 << 20;
+
+/// Images of all files.
+#[derive(Debug, Default)]
+pub(super) struct Sources {
+    /// Images of pods.
+    pub(super) images: Vec<ImageReference>,
+    /// Fields that may name an image, and are not of a pod.
+    pub(super) others: Vec<ImageField>,
+}
+
+// === impl Sources ===
+
+impl Sources {
+    /// Reads files; '-' is standard input. Fails if the image of a pod is malformed, and then tells all of them.
+    pub(super) fn read(paths: &[String]) -> anyhow::Result<Self> {
+        let mut sources = Self::default();
+        let mut malformed = 0;
+        for path in paths {
+            let (name, text) = match path.as_str() {
+                "-" => ("standard input", text("standard input", io::stdin().lock())?),
+                path => {
+                    let file = File::open(path).with_context(|| format!("failed to read {path}"))?;
+                    (path, text(path, file)?)
+                }
+            };
+            let found = manifests::find(name, &text).with_context(|| format!("failed to read {name}"))?;
+            for field in &found.malformed {
+                complain(&sanitize(&format!("malformed: {field}")));
+            }
+            malformed += found.malformed.len();
+            sources.images.extend(found.images);
+            sources.others.extend(found.others);
+        }
+        if malformed > 0 {
+            let number = count(malformed, "image");
+            bail!("{number} of the manifests cannot be named, see above; render templates first");
+        }
+        Ok(sources)
+    }
+}
+
+fn text(name: &str, file: impl Read) -> anyhow::Result<String> {
+    let mut bytes = Vec::new();
+    file.take(MAX_BYTES + 1).read_to_end(&mut bytes).with_context(|| format!("failed to read {name}"))?;
+    if bytes.len() as u64 > MAX_BYTES {
+        bail!(
+            "failed to read {name}: it is longer than {} MiB; split it, and repeat --from",
+            MAX_BYTES >> 20
+        );
+    }
+    String::from_utf8(bytes).with_context(|| format!("failed to read {name}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_is_utf_8_of_bounded_length() {
+        assert_eq!(text("x", &b"a: b"[..]).unwrap(), "a: b");
+        assert!(text("x", &b"\xff"[..]).is_err());
+        let error = text("x", io::repeat(b' ')).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "failed to read x: it is longer than 64 MiB; split it, and repeat --from"
+        );
+    }
+}
