@@ -130,8 +130,8 @@ async fn tag_list<'a>(
 ) -> Result<Response, Error> {
     let last = if more { tags.clone().last() } else { None };
     let next = next_link(&format!("/v2/{name}/tags/list"), page, last, walk);
-    let list = TagListResponse { name: name.as_str(), tags: Sequence(tags) };
-    Ok(with_link(json_within_budget(&list).await?, next))
+    let body = TagListResponse { name: name.as_str(), tags: Sequence(tags) };
+    Ok(with_link(json_within_budget(&body).await?, next))
 }
 
 fn with_link(mut response: Response, link: Option<String>) -> Response {
