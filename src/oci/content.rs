@@ -46,6 +46,17 @@ pub trait ReadAt: fmt::Debug + Send + Sync + 'static {
         let _ = range;
         None
     }
+
+    /// Returns the file that holds the bytes at the same offsets, if there is one on this machine.
+    fn as_file(&self) -> Option<&File> {
+        None
+    }
+
+    /// Returns an error if the bytes may have changed. A caller that reads the file of [`Self::as_file`] itself calls this
+    /// for each part that it reads.
+    fn check_unchanged(&self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 /// Immutable content; clones and slices share it.
@@ -314,9 +325,36 @@ mod tests {
         std::fs::write(&path, b"abc").unwrap();
         let changed = open();
         let mut chunks = changed.chunks();
+        let check = |chunks: &mut Chunks| chunks.take_file(3, |file, _| file.check_unchanged().err());
+        assert!(check(&mut chunks).is_none());
         std::fs::write(&path, b"abd").unwrap();
+        assert_eq!(check(&mut changed.chunks()).unwrap().kind(), io::ErrorKind::InvalidData);
         assert!(matches!(chunks.try_next(), Poll::Pending));
         assert_eq!(chunks.next().unwrap().unwrap_err().kind(), io::ErrorKind::InvalidData);
+    }
+
+    #[test]
+    fn parts_of_files_can_be_taken_instead_of_read() {
+        let memory = |text: &'static str| Content::from([Bytes::from(text)]);
+        let content: Content =
+            [memory("ab"), file(b"cdefgh"), memory("ij"), file(b"k")].into_iter().collect();
+        let mut chunks = content.slice(1..11).chunks();
+        let take = |chunks: &mut Chunks, most| {
+            chunks.take_file(most, |source, range| {
+                assert!(source.as_file().is_some() && source.check_unchanged().is_ok());
+                Some(source.read_at(range).unwrap())
+            })
+        };
+        assert_eq!(take(&mut chunks, 4), None, "bytes in memory come first");
+        assert_eq!(chunks.next().unwrap().unwrap(), "b");
+        assert_eq!(take(&mut chunks, 4).unwrap(), "cdef");
+        assert_eq!(chunks.take_file(4, |_, _| None::<()>), None);
+        assert_eq!(chunks.next().unwrap().unwrap(), "gh", "a part that is not taken is read");
+        assert_eq!(take(&mut chunks, 4), None);
+        assert_eq!(chunks.next().unwrap().unwrap(), "ij");
+        assert_eq!(take(&mut chunks, 4).unwrap(), "k");
+        assert_eq!(take(&mut chunks, 4), None);
+        assert!(chunks.next().is_none());
     }
 
     #[test]

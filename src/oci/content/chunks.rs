@@ -1,6 +1,7 @@
 //! Content in chunks, of which no more than one is in memory at once.
 
 use std::io::{self, Read};
+use std::iter::Peekable;
 use std::ops::Range;
 use std::sync::Arc;
 use std::task::Poll;
@@ -16,7 +17,7 @@ const MAX_CHUNK_BYTES: u64 = Chunks::MAX_CHUNK_BYTES as u64;
 /// Iterator over content, chunk by chunk.
 #[derive(Debug)]
 pub struct Chunks {
-    segments: std::vec::IntoIter<Segment>,
+    segments: Peekable<std::vec::IntoIter<Segment>>,
     /// Source that is being read, with the range that is left of it.
     source: Option<(Arc<dyn ReadAt>, Range<u64>)>,
     /// Longest chunk of a source, in bytes.
@@ -28,7 +29,7 @@ impl Chunks {
     pub const MAX_CHUNK_BYTES: usize = 256 * 1024;
 
     pub(super) fn new(segments: Vec<Segment>) -> Self {
-        Self { segments: segments.into_iter(), source: None, max_bytes: MAX_CHUNK_BYTES }
+        Self { segments: segments.into_iter().peekable(), source: None, max_bytes: MAX_CHUNK_BYTES }
     }
 
     /// Bounds the length in bytes of the chunks that are read from sources from now on.
@@ -52,17 +53,41 @@ impl Chunks {
         }
     }
 
-    fn next_source(&mut self) -> ChunkSource<'_> {
-        if self.source.as_ref().is_none_or(|(_, rest)| rest.is_empty()) {
-            match self.segments.next() {
-                None => return ChunkSource::End,
-                Some(Segment::Memory(bytes)) => return ChunkSource::Memory(bytes),
-                Some(Segment::Source(source, range)) => self.source = Some((source, range)),
-            }
+    /// Passes the next part of the content, of at most `max_bytes`, to `take` if it lies in a file. The part is no longer
+    /// among the chunks if `take` returns a value.
+    pub fn take_file<T>(
+        &mut self,
+        max_bytes: usize,
+        take: impl FnOnce(&Arc<dyn ReadAt>, Range<u64>) -> Option<T>,
+    ) -> Option<T> {
+        self.begin_source();
+        let (source, rest) = self.source.as_mut().filter(|(_, rest)| !rest.is_empty())?;
+        source.as_file()?;
+        let range = next_range(rest, max_bytes as u64);
+        let taken = take(source, range.clone())?;
+        rest.start = range.end;
+        Some(taken)
+    }
+
+    /// Begins to read the next segment if the source is read to its end, and that segment is a source.
+    fn begin_source(&mut self) {
+        let is_over = self.source.as_ref().is_none_or(|(_, rest)| rest.is_empty());
+        if is_over
+            && let Some(Segment::Source(source, range)) =
+                self.segments.next_if(|segment| matches!(segment, Segment::Source(..)))
+        {
+            self.source = Some((source, range));
         }
+    }
+
+    fn next_source(&mut self) -> ChunkSource<'_> {
+        self.begin_source();
         match &mut self.source {
-            Some((source, rest)) => ChunkSource::Source(&**source, rest),
-            None => ChunkSource::End,
+            Some((source, rest)) if !rest.is_empty() => ChunkSource::Source(&**source, rest),
+            _ => match self.segments.next() {
+                Some(Segment::Memory(bytes)) => ChunkSource::Memory(bytes),
+                _ => ChunkSource::End,
+            },
         }
     }
 }

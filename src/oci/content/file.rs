@@ -39,14 +39,6 @@ impl FileSource {
         let version = Some(version(&fstat(&file)?));
         Ok(Self { file, length, version })
     }
-
-    /// Returns an error if a guarded file was written to.
-    fn check_unchanged(&self) -> io::Result<()> {
-        if self.version.is_none() || self.version == Some(version(&fstat(&self.file)?)) {
-            return Ok(());
-        }
-        Err(io::Error::new(io::ErrorKind::InvalidData, "the file was written to while it was read"))
-    }
 }
 
 impl ReadAt for FileSource {
@@ -81,6 +73,18 @@ impl ReadAt for FileSource {
         chunk.truncate(read);
         // The error is that of the read that may block.
         (read > 0 && self.check_unchanged().is_ok()).then(|| chunk.into())
+    }
+
+    fn as_file(&self) -> Option<&File> {
+        Some(&self.file)
+    }
+
+    /// Returns an error if a guarded file was written to.
+    fn check_unchanged(&self) -> io::Result<()> {
+        if self.version.is_none() || self.version == Some(version(&fstat(&self.file)?)) {
+            return Ok(());
+        }
+        Err(io::Error::new(io::ErrorKind::InvalidData, "the file was written to while it was read"))
     }
 }
 
