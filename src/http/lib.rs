@@ -12,6 +12,7 @@ pub mod audit_log;
 pub mod client_address;
 pub mod connections;
 mod departure;
+mod file_piece;
 mod json_line;
 mod listener;
 pub mod memory_budget;
@@ -32,6 +33,7 @@ pub mod tls;
 mod transport;
 pub mod watch;
 
+pub use file_piece::{FileSender, SentFile};
 pub use listener::{Listener, LocalAddress, SystemdError, UnixSocketError, bind};
 pub use network::Network;
 pub use peer::{ConnectedClient, Peer, PeerProcess, WithPeer};

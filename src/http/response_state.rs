@@ -1,8 +1,8 @@
 //! Progress of the current response, which a connection's socket needs to know and only the service sees.
 
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -14,6 +14,7 @@ use http_body::{Frame, SizeHint};
 use tokio::time::Instant;
 use tower_service::Service;
 
+use super::file_piece::{FilePiece, FileSender};
 use super::memory_budget::UNBUDGETED_BYTES;
 
 /// State of the current response, shared by a connection's socket and the service behind it. Only the
@@ -38,6 +39,10 @@ struct SharedResponseState {
     request: AtomicU64,
     /// Bodies that are received: that of the current request, and one of which the rest is discarded.
     bodies: AtomicUsize,
+    /// Piece of a file that was passed to hyper and not yet sent.
+    piece: Mutex<Option<FilePiece>>,
+    /// Bytes that are left of the piece.
+    unsent_of_piece: AtomicU64,
 }
 
 impl ResponseState {
@@ -51,6 +56,8 @@ impl ResponseState {
             unread: AtomicU64::default(),
             request: AtomicU64::default(),
             bodies: AtomicUsize::default(),
+            piece: Mutex::default(),
+            unsent_of_piece: AtomicU64::default(),
         }))
     }
 
@@ -72,16 +79,39 @@ impl ResponseState {
     }
 
     fn end(&self) {
-        let since = self.0.accepted.elapsed().as_millis();
-        self.0.ended.store(u64::try_from(since).unwrap_or(u64::MAX), Ordering::Relaxed);
+        self.note_end();
         self.0.unread.store(0, Ordering::Relaxed);
         self.0.is_responding.store(false, Ordering::Relaxed);
+    }
+
+    /// Records that a response ends now.
+    fn note_end(&self) {
+        let since = self.0.accepted.elapsed().as_millis();
+        self.0.ended.store(u64::try_from(since).unwrap_or(u64::MAX), Ordering::Relaxed);
     }
 
     /// Returns the time at which the last response ended; before the first one, the time at which the
     /// connection was accepted.
     pub(super) fn last_response(&self) -> Instant {
         self.0.accepted + Duration::from_millis(self.0.ended.load(Ordering::Relaxed))
+    }
+
+    /// Returns the piece of a file that was passed to hyper and not yet sent.
+    pub(super) fn piece(&self) -> MutexGuard<'_, Option<FilePiece>> {
+        self.0.piece.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Returns the bytes that are left of the piece of a file.
+    pub(super) fn unsent_of_piece(&self) -> u64 {
+        self.0.unsent_of_piece.load(Ordering::Relaxed)
+    }
+
+    /// Records the bytes that are left of the piece of a file. The response may be over but for them.
+    pub(super) fn set_unsent_of_piece(&self, bytes: u64) {
+        self.0.unsent_of_piece.store(bytes, Ordering::Relaxed);
+        if bytes == 0 {
+            self.note_end();
+        }
     }
 
     /// Records that everything passed to hyper has been written. Returns true if the body waits for that.
@@ -96,11 +126,15 @@ impl ResponseState {
 pub(super) struct TrackedService<S> {
     service: S,
     state: ResponseState,
+    /// Sender of pieces of files, if the connection's socket can send them.
+    files: Option<FileSender>,
 }
 
 impl<S> TrackedService<S> {
-    pub(super) fn new(service: S, state: ResponseState) -> Self {
-        Self { service, state }
+    /// Makes the service of a connection, whose socket can send files or not.
+    pub(super) fn new(service: S, state: ResponseState, sends_files: bool) -> Self {
+        let files = sends_files.then(|| FileSender::new(state.clone()));
+        Self { service, state, files }
     }
 }
 
@@ -120,7 +154,7 @@ where
 
     fn call(&mut self, request: http::Request<B>) -> Self::Future {
         self.state.begin();
-        let request = request.map(|body| {
+        let mut request = request.map(|body| {
             if body.is_end_stream() {
                 return Body::new(body);
             }
@@ -131,6 +165,9 @@ where
                 Receipt { request: shared.request.load(Ordering::Relaxed), state: self.state.clone() };
             Body::new(TrackedRequestBody { body, receipt })
         });
+        if let Some(files) = &self.files {
+            request.extensions_mut().insert(files.clone());
+        }
         TrackedFuture { future: self.service.call(request), state: Some(self.state.clone()) }
     }
 }
@@ -220,7 +257,7 @@ where
 }
 
 /// Body that ends the response when it is dropped, and gives its next piece when the last one has been
-/// written.
+/// written. While a piece of a file waits, that piece keeps the body within.
 pub(super) struct TrackedBody {
     body: Body,
     state: Option<ResponseState>,
@@ -228,8 +265,10 @@ pub(super) struct TrackedBody {
 
 impl Drop for TrackedBody {
     fn drop(&mut self) {
-        if let Some(state) = &self.state {
-            state.end();
+        let Some(state) = &self.state else { return };
+        state.end();
+        if let Some(piece) = &mut *state.piece() {
+            piece.keep(std::mem::take(&mut self.body));
         }
     }
 }

@@ -21,7 +21,7 @@ use super::listener::Listener;
 use super::peer::ConnectedClient;
 use super::response_state::TrackedService;
 use super::socket::{DeadlineSocket, Deadlines};
-use super::stream::SocketStream;
+use super::stream::{PlainTcp as _, SocketStream};
 use super::transport::establish;
 
 /// Bounds on the resources that clients take. The defaults leave time to slow links, and end silent clients.
@@ -165,8 +165,9 @@ where
         write: limits.write,
         min_write_bytes: min_write_bytes(limits),
     };
+    let sends_files = stream.plain_tcp().is_some();
     let socket = DeadlineSocket::new(stream, deadlines);
-    let service = TowerToHyperService::new(TrackedService::new(service, socket.state()));
+    let service = TowerToHyperService::new(TrackedService::new(service, socket.state(), sends_files));
     // hyper's own head deadline would also cut idle connections short; the socket's deadlines replace it.
     hyper::server::conn::http1::Builder::new()
         .header_read_timeout(None)

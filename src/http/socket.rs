@@ -13,10 +13,11 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf, Take};
 use tokio::time::{Instant, Sleep};
 
 use super::departure::DetectDeparture;
+use super::file_piece::{PieceWriter, find_placeholder};
 use super::memory_budget::{Permit, READ_BUFFERS, RESPONSES, UNBUDGETED_BYTES};
 use super::response_state::ResponseState;
 use super::server::MAX_READ_BUFFER_BYTES;
-use super::stream::CountSent;
+use super::stream::{CountSent, PlainTcp};
 use super::tls::TLS_WRITES;
 
 /// Deadlines that a [`DeadlineSocket`] enforces.
@@ -66,6 +67,7 @@ pub(super) struct DeadlineSocket<S> {
     slow_write: Option<SlowWrite>,
     /// Time of the next check whether the client has left, while the handler has not received the whole body.
     departure_check: Option<Instant>,
+    pieces: PieceWriter,
 }
 
 /// Received bytes of a request's head.
@@ -85,6 +87,14 @@ struct SlowWrite {
     short: (Instant, u64),
 }
 
+impl<S> Drop for DeadlineSocket<S> {
+    /// Drops a piece that will not be sent: its body may hold the state that holds the piece.
+    fn drop(&mut self) {
+        let piece = self.state.piece().take();
+        drop(piece);
+    }
+}
+
 impl<S: AsyncRead> DeadlineSocket<S> {
     pub(super) fn new(socket: S, deadlines: Deadlines) -> Self {
         Self {
@@ -98,6 +108,7 @@ impl<S: AsyncRead> DeadlineSocket<S> {
             read_permit: None,
             slow_write: None,
             departure_check: None,
+            pieces: PieceWriter::default(),
         }
     }
 
@@ -145,6 +156,11 @@ impl<S: AsyncRead> DeadlineSocket<S> {
             self.keep_armed(cx);
             return Poll::Pending;
         }
+        if self.head.is_none() && self.state.unsent_of_piece() > 0 {
+            // The client still reads the last response, and its deadlines are those of writes.
+            self.keep_armed(cx);
+            return Poll::Pending;
+        }
         let (deadline, message) = match &mut self.head {
             Some(head) => {
                 let since = *head.since.get_or_insert_with(Instant::now);
@@ -186,11 +202,12 @@ impl<S: AsyncRead> DeadlineSocket<S> {
         }
     }
 
-    /// Applies the write deadlines to the result of a write of `wanted` bytes, in which the client took `sent`.
+    /// Applies the write deadlines to the result of a write of `wanted` bytes, in which the client took `sent`. At most
+    /// `budgeted` of them hold memory of the responses' budget.
     fn after_write(
         &mut self,
         cx: &mut Context<'_>,
-        wanted: usize,
+        (wanted, budgeted): (usize, usize),
         wrote: Poll<io::Result<usize>>,
         sent: u64,
     ) -> Poll<io::Result<usize>> {
@@ -208,7 +225,7 @@ impl<S: AsyncRead> DeadlineSocket<S> {
                 return wrote;
             }
         }
-        match self.poll_slow_write(cx, wanted, sent) {
+        match self.poll_slow_write(cx, budgeted, sent) {
             Poll::Ready(error) => Poll::Ready(Err(error)),
             Poll::Pending => wrote,
         }
@@ -221,16 +238,16 @@ impl<S: AsyncRead> DeadlineSocket<S> {
         }
     }
 
-    /// Returns ready with an error if the client reads too slowly; `taken` of the last `wanted` bytes were
-    /// written.
-    fn poll_slow_write(&mut self, cx: &mut Context<'_>, wanted: usize, taken: u64) -> Poll<io::Error> {
+    /// Returns ready with an error if the client reads too slowly; it took `taken` bytes of the last write, of which at
+    /// most `budgeted` bytes hold memory of the responses' budget.
+    fn poll_slow_write(&mut self, cx: &mut Context<'_>, budgeted: usize, taken: u64) -> Poll<io::Error> {
         let new_window = || (Instant::now(), 0);
         let mut slow =
             self.slow_write.unwrap_or_else(|| SlowWrite { long: new_window(), short: new_window() });
         slow.long.1 += taken;
         slow.short.1 += taken;
         let too_slow = || io::Error::new(io::ErrorKind::TimedOut, "client reads too slowly");
-        let holds_permit = wanted > 2 * UNBUDGETED_BYTES;
+        let holds_permit = budgeted > 2 * UNBUDGETED_BYTES;
         while self.poll_deadline(cx, slow.next(self.deadlines.write)).is_ready() {
             let now = Instant::now();
             if now >= slow.long.0 + self.deadlines.write {
@@ -336,11 +353,39 @@ impl<S: AsyncRead + Unpin> AsyncRead for DeadlineSocket<S> {
     }
 }
 
-impl<S: AsyncRead + AsyncWrite + CountSent + DetectDeparture + Unpin> AsyncWrite for DeadlineSocket<S> {
+impl<S: AsyncRead + AsyncWrite + CountSent + PlainTcp + Unpin> DeadlineSocket<S> {
+    /// Sends the piece of a file in place of its placeholder `slices[index]`, and before it the slices before that.
+    fn poll_send_piece(
+        &mut self,
+        cx: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+        index: usize,
+    ) -> Poll<io::Result<usize>> {
+        let wanted: usize = slices.iter().map(|slice| slice.len()).sum();
+        let stream = self.socket.get_ref().plain_tcp().ok_or(io::ErrorKind::Unsupported)?;
+        let wrote = self.pieces.poll_send(cx, stream, &slices[..index], &self.state);
+        if self.pieces.is_reading() {
+            // The client cannot help that the disk is slow.
+            self.slow_write = None;
+            return Poll::Pending;
+        }
+        let sent = self.sent(&wrote);
+        self.after_write(cx, (wanted, wanted - slices[index].len()), wrote, sent)
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + CountSent + DetectDeparture + PlainTcp + Unpin> AsyncWrite
+    for DeadlineSocket<S>
+{
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let slices = [io::IoSlice::new(bytes)];
+        let placeholder = find_placeholder(self.state.piece().as_ref(), &slices)?;
+        if let Some(index) = placeholder {
+            return self.poll_send_piece(cx, &slices, index);
+        }
         let wrote = Pin::new(self.socket.get_mut()).poll_write(cx, bytes);
         let sent = self.sent(&wrote);
-        self.after_write(cx, bytes.len(), wrote, sent)
+        self.after_write(cx, (bytes.len(), bytes.len()), wrote, sent)
     }
 
     fn poll_write_vectored(
@@ -348,10 +393,14 @@ impl<S: AsyncRead + AsyncWrite + CountSent + DetectDeparture + Unpin> AsyncWrite
         cx: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        let placeholder = find_placeholder(self.state.piece().as_ref(), slices)?;
+        if let Some(index) = placeholder {
+            return self.poll_send_piece(cx, slices, index);
+        }
         let wanted = slices.iter().map(|slice| slice.len()).sum();
         let wrote = Pin::new(self.socket.get_mut()).poll_write_vectored(cx, slices);
         let sent = self.sent(&wrote);
-        self.after_write(cx, wanted, wrote, sent)
+        self.after_write(cx, (wanted, wanted), wrote, sent)
     }
 
     fn is_write_vectored(&self) -> bool {

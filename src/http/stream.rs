@@ -30,6 +30,21 @@ pub(super) trait CountSent {
     fn sent(&mut self, accepted: usize) -> u64;
 }
 
+/// Stream that may be a TCP connection without TLS.
+pub(super) trait PlainTcp {
+    /// Returns the connection, if bytes go to the client as they are.
+    fn plain_tcp(&self) -> Option<&TcpStream>;
+}
+
+impl PlainTcp for SocketStream {
+    fn plain_tcp(&self) -> Option<&TcpStream> {
+        match self {
+            Self::Tcp(stream) => Some(stream),
+            Self::Unix(_) | Self::Tls(_) => None,
+        }
+    }
+}
+
 impl SocketStream {
     /// Waits for bytes of the client, and returns the first one without taking it; `None` at the end. Not for
     /// streams with TLS, which have nothing to tell before their first content.

@@ -1,0 +1,302 @@
+//! Pieces of files that the kernel sends, without a copy in user space (`sendfile(2)`).
+//!
+//! hyper knows bytes, and no files. A body leaves a piece of a file with its connection, and gives hyper a placeholder
+//! instead: as many bytes of a region that holds nothing. hyper queues bytes without copying them, so that the socket
+//! finds the placeholder among the bytes to write, and sends the piece in its place. A piece without its placeholder, or
+//! a placeholder without its piece, ends the connection: a copy of a placeholder never reaches a client.
+//!
+//! `sendfile` waits for the disk. Bytes that are not in memory are therefore read by a thread that may block, first.
+
+use std::fmt;
+use std::fs::File;
+use std::io::{self, IoSlice, IoSliceMut};
+use std::ops::Range;
+use std::os::unix::fs::FileExt as _;
+use std::pin::Pin;
+use std::sync::{Arc, LazyLock};
+use std::task::{Context, Poll, ready};
+
+use axum::body::Body;
+use bytes::Bytes;
+use rustix::io::{Errno, ReadWriteFlags, preadv2};
+use rustix::net::{SendAncillaryBuffer, SendFlags, sendmsg};
+use tokio::io::Interest;
+use tokio::net::TcpStream;
+use tokio::task::JoinHandle;
+
+use super::response_state::ResponseState;
+
+/// Distance in bytes of the places at which a piece is looked for in memory. The kernel reads and forgets neighbouring
+/// pages together.
+const PROBE_DISTANCE_BYTES: u64 = 64 * 1024;
+
+/// Size in bytes of most pages of memory.
+const PAGE_BYTES: u64 = 4096;
+
+/// Most bytes that are read, before the next ones are sent, to have them in memory.
+const MAX_READ_BYTES: u64 = 256 * 1024;
+
+/// Size in bytes of the buffer that they are read into.
+const BUFFER_BYTES: usize = 16 * 1024;
+
+/// Region that placeholders are slices of. Its pages are never touched, so that it takes addresses and no memory.
+static PLACEHOLDERS: LazyLock<Vec<u8>> = LazyLock::new(|| vec![0; FileSender::MAX_PIECE_BYTES]);
+
+fn is_placeholder(bytes: &[u8]) -> bool {
+    PLACEHOLDERS.as_ptr_range().contains(&bytes.as_ptr())
+}
+
+/// File of which a connection sends pieces.
+pub trait SentFile: fmt::Debug + Send + Sync + 'static {
+    /// Returns the file.
+    fn file(&self) -> &File;
+
+    /// Returns an error if no more of the file may be sent. Called before each part that is sent.
+    fn check(&self) -> io::Result<()>;
+}
+
+/// Piece of a file that a connection is to send in place of a placeholder.
+#[derive(Debug)]
+pub(super) struct FilePiece {
+    file: Arc<dyn SentFile>,
+    /// Bytes that are left to send.
+    range: Range<u64>,
+    /// Body that gave the piece, once hyper has dropped it.
+    body: Option<Body>,
+}
+
+impl FilePiece {
+    fn len(&self) -> u64 {
+        self.range.end - self.range.start
+    }
+
+    /// Keeps the body that gave the piece until it is sent: a body that is dropped may log how much of it was.
+    pub(super) fn keep(&mut self, body: Body) {
+        self.body = Some(body);
+    }
+}
+
+/// Way of a response's body to the socket of its connection: an extension of each request over TCP without TLS.
+#[derive(Clone, Debug)]
+pub struct FileSender(ResponseState);
+
+impl FileSender {
+    /// Longest piece, in bytes. A quarter of it costs twice the processor time for each byte.
+    pub const MAX_PIECE_BYTES: usize = 1024 * 1024;
+
+    /// Shortest piece, in bytes. A shorter one is read and written in as little time.
+    pub const MIN_PIECE_BYTES: usize = 64 * 1024;
+
+    /// Shortest piece, in bytes, that begins within a page. `sendfile` sends 16 pages at once, and the few bytes that are
+    /// left of a short piece cost the client one more wake-up.
+    pub const MIN_UNALIGNED_BYTES: usize = 256 * 1024;
+
+    pub(super) fn new(state: ResponseState) -> Self {
+        Self(state)
+    }
+
+    /// Leaves a piece of a file to the connection, and returns the bytes that the body must give in its place.
+    /// `None` if the piece must be read: it is too long or too short, or its filesystem does not tell what is in memory.
+    #[must_use]
+    pub fn send(&self, file: Arc<dyn SentFile>, range: Range<u64>) -> Option<Bytes> {
+        let length = usize::try_from(range.end.checked_sub(range.start)?).ok()?;
+        let is_aligned = range.start.is_multiple_of(PAGE_BYTES);
+        let least = if is_aligned { Self::MIN_PIECE_BYTES } else { Self::MIN_UNALIGNED_BYTES };
+        if !(least..=Self::MAX_PIECE_BYTES).contains(&length) {
+            return None;
+        }
+        is_cached_at(file.file(), range.start).ok()?;
+        let mut piece = self.0.piece();
+        if piece.is_some() {
+            return None;
+        }
+        self.0.set_unsent_of_piece(length as u64);
+        *piece = Some(FilePiece { file, range, body: None });
+        Some(Bytes::from_static(&PLACEHOLDERS[..length]))
+    }
+
+    /// Returns the bytes of the last piece that were not sent.
+    #[must_use]
+    pub fn unsent(&self) -> u64 {
+        self.0.unsent_of_piece()
+    }
+}
+
+/// Returns the index of the slice that is the placeholder of `piece`. Fails if there is one of them without the other.
+pub(super) fn find_placeholder(
+    piece: Option<&FilePiece>,
+    slices: &[IoSlice<'_>],
+) -> io::Result<Option<usize>> {
+    let mut found = slices.iter().enumerate().filter(|(_, slice)| is_placeholder(slice));
+    match (piece, found.next(), found.next()) {
+        (None, None, _) => Ok(None),
+        (Some(piece), Some((index, slice)), None) if piece.len() == slice.len() as u64 => Ok(Some(index)),
+        _ => Err(io::Error::other("a piece of a file and its placeholder do not match")),
+    }
+}
+
+/// Sender of a socket's pieces.
+#[derive(Debug, Default)]
+pub(super) struct PieceWriter {
+    /// Read that brings the next bytes into memory, and returns where they end.
+    reading: Option<JoinHandle<io::Result<u64>>>,
+}
+
+impl PieceWriter {
+    /// Returns true if the piece waits for the disk, and not for the client.
+    pub(super) fn is_reading(&self) -> bool {
+        self.reading.is_some()
+    }
+
+    /// Sends `head`, then bytes of the piece that waits, which is taken away after its last byte. Returns how many bytes
+    /// of both were sent.
+    pub(super) fn poll_send(
+        &mut self,
+        cx: &mut Context<'_>,
+        stream: &TcpStream,
+        head: &[IoSlice<'_>],
+        state: &ResponseState,
+    ) -> Poll<io::Result<usize>> {
+        let mut slot = state.piece();
+        let Some(FilePiece { file, range, .. }) = &mut *slot else { return Poll::Ready(Ok(0)) };
+        loop {
+            ready!(stream.poll_write_ready(cx))?;
+            let end = ready!(self.poll_cached(cx, file, range)).map_err(log_fault)?;
+            file.check().map_err(log_fault)?;
+            let (sent_of_head, sent_of_piece) = match try_send(stream, head, file.file(), range.start..end) {
+                Ok((0, 0)) => continue,
+                sent => sent.map_err(|error| if is_of_client(&error) { error } else { log_fault(error) })?,
+            };
+            range.start += sent_of_piece as u64;
+            state.set_unsent_of_piece(range.end - range.start);
+            let sent = if range.is_empty() { slot.take() } else { None };
+            drop(slot);
+            drop(sent);
+            return Poll::Ready(Ok(sent_of_head + sent_of_piece));
+        }
+    }
+
+    /// Returns ready once bytes of `range` are in memory, as far as the kernel tells, with their end.
+    fn poll_cached(
+        &mut self,
+        cx: &mut Context<'_>,
+        file: &Arc<dyn SentFile>,
+        range: &Range<u64>,
+    ) -> Poll<io::Result<u64>> {
+        let mut reading = if let Some(reading) = self.reading.take() {
+            reading
+        } else {
+            let end = cached_end(file.file(), range)?;
+            if end > range.start {
+                return Poll::Ready(Ok(end));
+            }
+            let (file, range) = (file.clone(), range.start..range.end.min(range.start + MAX_READ_BYTES));
+            tokio::task::spawn_blocking(move || read(file.file(), range))
+        };
+        match Pin::new(&mut reading).poll(cx) {
+            // Not looked for again: memory may be so short that the bytes would be read for ever.
+            Poll::Ready(read) => Poll::Ready(read.map_err(io::Error::other)?),
+            Poll::Pending => {
+                self.reading = Some(reading);
+                Poll::Pending
+            }
+        }
+    }
+}
+
+/// Sends `head` and bytes of `range` as far as the socket takes them at once. Returns how many bytes of each were sent;
+/// none if the socket takes none, which the next call of `poll_write_ready` waits for.
+fn try_send(
+    stream: &TcpStream,
+    head: &[IoSlice<'_>],
+    file: &File,
+    range: Range<u64>,
+) -> io::Result<(usize, usize)> {
+    let head_bytes: usize = head.iter().map(|slice| slice.len()).sum();
+    let piece_bytes = usize::try_from(range.end - range.start).unwrap_or(usize::MAX);
+    let mut sent = (0, 0);
+    // A socket that takes a part is full: as after an error, tokio waits for it to be writable.
+    let attempt = stream.try_io(Interest::WRITABLE, || {
+        if head_bytes > 0 {
+            // The head goes out with the first bytes of the piece.
+            let flags = SendFlags::MORE | SendFlags::NOSIGNAL;
+            sent.0 = sendmsg(stream, head, &mut SendAncillaryBuffer::default(), flags)?;
+        }
+        if sent.0 < head_bytes {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        let mut offset = range.start;
+        sent.1 = rustix::fs::sendfile(stream, file, Some(&mut offset), piece_bytes)?;
+        match sent.1 {
+            0 => Err(io::ErrorKind::UnexpectedEof.into()),
+            taken if taken < piece_bytes => Err(io::ErrorKind::WouldBlock.into()),
+            _ => Ok(()),
+        }
+    });
+    match attempt {
+        Err(error) if error.kind() != io::ErrorKind::WouldBlock => Err(error),
+        _ => Ok(sent),
+    }
+}
+
+/// Returns true if an error of a write is that of a client that left.
+fn is_of_client(error: &io::Error) -> bool {
+    use io::ErrorKind as Kind;
+    matches!(
+        error.kind(),
+        Kind::BrokenPipe
+            | Kind::ConnectionReset
+            | Kind::TimedOut
+            | Kind::HostUnreachable
+            | Kind::NetworkUnreachable
+    )
+}
+
+/// Logs an error of a file. The connection is cut off, so that half a response does not look like a whole one.
+fn log_fault(error: io::Error) -> io::Error {
+    tracing::error!(%error, "failed to send file, response cut off");
+    error
+}
+
+/// Returns the end of the first bytes of `range` that the kernel has in memory, as far as some of them show.
+fn cached_end(file: &File, range: &Range<u64>) -> io::Result<u64> {
+    let last = range.end - 1;
+    let (mut end, mut next) = (range.start, range.start);
+    while is_cached_at(file, next)? {
+        if next == last {
+            return Ok(range.end);
+        }
+        end = next;
+        next = last.min(next + PROBE_DISTANCE_BYTES);
+    }
+    Ok(end)
+}
+
+/// Returns true if the kernel has a byte in memory. Fails if it cannot tell.
+fn is_cached_at(file: &File, offset: u64) -> io::Result<bool> {
+    let mut byte = [0];
+    match preadv2(file, &mut [IoSliceMut::new(&mut byte)], offset, ReadWriteFlags::NOWAIT) {
+        Ok(0) => Err(io::ErrorKind::UnexpectedEof.into()),
+        Ok(_) => Ok(true),
+        Err(Errno::AGAIN | Errno::INTR) => Ok(false),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Reads bytes of a file, so that the kernel has them in memory, and returns their end. Blocks.
+fn read(file: &File, range: Range<u64>) -> io::Result<u64> {
+    let mut buffer = [0; BUFFER_BYTES];
+    let mut at = range.start;
+    while at < range.end {
+        match file.read_at(&mut buffer, at) {
+            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok(read) => at += read as u64,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(range.end)
+}
+
+#[cfg(test)]
+mod tests;

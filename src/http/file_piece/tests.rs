@@ -1,0 +1,393 @@
+use std::convert::Infallible;
+use std::io::Write as _;
+use std::net::SocketAddr;
+use std::sync::Mutex;
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::extract::Request;
+use axum::response::Response;
+use http::header::CONTENT_LENGTH;
+use http_body::{Frame, SizeHint};
+use hyper_util::rt::TokioIo;
+use hyper_util::service::TowerToHyperService;
+use rustix::fs::{Advice, fadvise};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpSocket, UnixStream};
+use tokio::time::timeout;
+
+use super::*;
+use crate::response_state::TrackedService;
+use crate::socket::{DeadlineSocket, Deadlines};
+use crate::stream::SocketStream;
+use crate::{Limits, Listener, bind, serve};
+
+/// Far longer than any test takes.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// File that may be sent for as long as it has its length.
+#[derive(Debug)]
+struct TestFile {
+    file: File,
+    length: u64,
+    /// Bytes that were not sent of the last piece of each body that was dropped.
+    dropped: Mutex<Vec<u64>>,
+}
+
+impl TestFile {
+    fn new(bytes: &[u8]) -> Arc<Self> {
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(bytes).unwrap();
+        Arc::new(Self { file, length: bytes.len() as u64, dropped: Mutex::default() })
+    }
+}
+
+impl SentFile for TestFile {
+    fn file(&self) -> &File {
+        &self.file
+    }
+
+    fn check(&self) -> io::Result<()> {
+        let is_whole = self.file.metadata()?.len() == self.length;
+        if is_whole { Ok(()) } else { Err(io::ErrorKind::InvalidData.into()) }
+    }
+}
+
+/// Body of a part of a file, of pieces that the connection sends. What it does not send is read. When it is dropped, it
+/// tells how many bytes were not sent.
+struct FileBody {
+    files: Option<FileSender>,
+    file: Arc<TestFile>,
+    left: Range<u64>,
+    /// Gives copies of the placeholders.
+    copies: bool,
+}
+
+impl Drop for FileBody {
+    fn drop(&mut self) {
+        let unsent = self.files.as_ref().map_or(0, FileSender::unsent);
+        self.file.dropped.lock().unwrap().push(unsent);
+    }
+}
+
+impl http_body::Body for FileBody {
+    type Data = Bytes;
+    type Error = io::Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
+        let this = &mut *self;
+        if this.left.is_empty() {
+            return Poll::Ready(None);
+        }
+        let range = this.left.start..this.left.end.min(this.left.start + FileSender::MAX_PIECE_BYTES as u64);
+        this.left.start = range.end;
+        let sent = this.files.as_ref().and_then(|files| files.send(this.file.clone(), range.clone()));
+        let bytes = sent.map(|bytes| if this.copies { bytes.to_vec().into() } else { bytes });
+        let bytes = bytes.unwrap_or_else(|| {
+            let mut bytes = vec![0; usize::try_from(range.end - range.start).unwrap()];
+            this.file.file.read_exact_at(&mut bytes, range.start).unwrap();
+            bytes.into()
+        });
+        Poll::Ready(Some(Ok(Frame::data(bytes))))
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.left.end - self.left.start)
+    }
+}
+
+/// Answers with the part of a file that the path of a request names: `/FIRST-END`.
+fn respond(file: &Arc<TestFile>, request: &Request, copies: bool) -> Response {
+    let (first, end) = request.uri().path()[1..].split_once('-').expect("the path is a range");
+    let left = first.parse().unwrap()..end.parse().unwrap();
+    let files = request.extensions().get::<FileSender>().cloned();
+    let length = left.end - left.start;
+    let mut response = Response::new(Body::new(FileBody { files, file: file.clone(), left, copies }));
+    response.headers_mut().insert(CONTENT_LENGTH, length.into());
+    response
+}
+
+/// Serves a file, and returns the address.
+fn serve_file(file: &Arc<TestFile>, limits: Limits) -> SocketAddr {
+    let listener = bind("127.0.0.1:0".parse().unwrap(), limits).unwrap();
+    let address = listener.local_addr().unwrap();
+    let file = file.clone();
+    let app = tower::service_fn(move |request: Request| {
+        let response = respond(&file, &request, false);
+        async move { Ok::<_, Infallible>(response) }
+    });
+    tokio::spawn(serve(listener, app, limits, std::future::pending()));
+    address
+}
+
+fn request(range: &Range<usize>) -> String {
+    format!("GET /{}-{} HTTP/1.1\r\nHost: x\r\n\r\n", range.start, range.end)
+}
+
+async fn connect(address: SocketAddr) -> TcpStream {
+    TcpStream::connect(address).await.unwrap()
+}
+
+/// Reads a response with a body of `length` bytes, and returns the body.
+async fn body(client: &mut TcpStream, length: usize) -> Vec<u8> {
+    let read = async {
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            head.push(client.read_u8().await.unwrap());
+        }
+        assert!(head.starts_with(b"HTTP/1.1 200"), "{}", head.escape_ascii());
+        let mut body = vec![0; length];
+        client.read_exact(&mut body).await.unwrap();
+        body
+    };
+    timeout(PATIENCE, read).await.expect("the response is whole")
+}
+
+/// Bytes of which no two pages are equal.
+fn bytes(length: usize) -> Vec<u8> {
+    (1_u32..).flat_map(u32::to_le_bytes).take(length).collect()
+}
+
+/// Reads until the server ends the connection, and returns what it sent.
+async fn read_to_end(client: &mut TcpStream) -> Vec<u8> {
+    let mut all = Vec::new();
+    // A connection that is reset ends, too.
+    let _ = timeout(PATIENCE, client.read_to_end(&mut all)).await.expect("the connection ends");
+    all
+}
+
+#[tokio::test]
+async fn every_range_of_a_file_arrives_as_it_is() {
+    const PIECE: usize = FileSender::MAX_PIECE_BYTES;
+    let bytes = bytes(3 * PIECE + 12_345);
+    let file = TestFile::new(&bytes);
+    let mut client = connect(serve_file(&file, Limits::default())).await;
+    let edges =
+        [0, 1, FileSender::MIN_PIECE_BYTES, PIECE - 1, PIECE, PIECE + 1, 2 * PIECE + 4097, bytes.len()];
+    for first in edges {
+        for end in edges.into_iter().filter(|end| *end > first) {
+            client.write_all(request(&(first..end)).as_bytes()).await.unwrap();
+            assert!(body(&mut client, end - first).await == bytes[first..end], "{first}..{end}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn requests_that_come_at_once_are_answered_in_their_order() {
+    let bytes = bytes(700_000);
+    let file = TestFile::new(&bytes);
+    let mut client = connect(serve_file(&file, Limits::default())).await;
+    let ranges = [0..700_000, 5..6, 100..300_000, 650_000..700_000, 0..20_000];
+    let requests: String = ranges.iter().map(request).collect();
+    client.write_all(requests.as_bytes()).await.unwrap();
+    for range in ranges {
+        assert!(body(&mut client, range.len()).await == bytes[range]);
+    }
+}
+
+#[tokio::test]
+async fn many_clients_get_a_file_at_once() {
+    let bytes = Arc::new(bytes(1_000_001));
+    let file = TestFile::new(&bytes);
+    let address = serve_file(&file, Limits::default());
+    let clients: Vec<_> = (0..64)
+        .map(|first| {
+            let bytes = bytes.clone();
+            tokio::spawn(async move {
+                let mut client = connect(address).await;
+                for _ in 0..4 {
+                    client.write_all(request(&(first..bytes.len())).as_bytes()).await.unwrap();
+                    assert!(body(&mut client, bytes.len() - first).await == bytes[first..]);
+                }
+            })
+        })
+        .collect();
+    for client in clients {
+        client.await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn bytes_that_are_not_in_memory_are_read_first() {
+    let bytes = bytes(1_000_000);
+    let file = TestFile::new(&bytes);
+    file.file.sync_all().unwrap();
+    fadvise(&file.file, 0, None, Advice::DontNeed).unwrap();
+    let range = 0..bytes.len() as u64;
+    if cached_end(&file.file, &range).is_ok_and(|end| end > 0) {
+        return println!("skipped: this filesystem keeps its pages, or does not tell which it has");
+    }
+    let mut client = connect(serve_file(&file, Limits::default())).await;
+    client.write_all(request(&(0..bytes.len())).as_bytes()).await.unwrap();
+    assert!(body(&mut client, bytes.len()).await == bytes);
+    assert_eq!(cached_end(&file.file, &range).unwrap(), range.end);
+}
+
+#[tokio::test]
+async fn a_file_that_shrinks_while_it_is_sent_cuts_its_response_off() {
+    let bytes = bytes(16 << 20);
+    let file = TestFile::new(&bytes);
+    let mut client = connect(serve_file(&file, Limits::default())).await;
+    client.write_all(request(&(0..bytes.len())).as_bytes()).await.unwrap();
+    let mut first = vec![0; 1 << 20];
+    client.read_exact(&mut first).await.unwrap();
+    file.file.set_len(bytes.len() as u64 - 1).unwrap();
+    let all = [first, read_to_end(&mut client).await].concat();
+    let head = all.windows(4).position(|end| end == b"\r\n\r\n").unwrap() + 4;
+    assert!(all.len() < bytes.len(), "the response is cut off");
+    assert!(bytes.starts_with(&all[head..]), "all bytes before its end are those of the file");
+}
+
+#[tokio::test]
+async fn a_client_that_leaves_frees_the_file() {
+    let file = TestFile::new(&bytes(16 << 20));
+    let mut client = connect(serve_file(&file, Limits::default())).await;
+    client.write_all(request(&(0..16 << 20)).as_bytes()).await.unwrap();
+    client.read_exact(&mut [0; 1000]).await.unwrap();
+    assert!(Arc::strong_count(&file) > 2);
+    drop(client);
+    let freed = async {
+        // The server's own, and that of the test, stay.
+        while Arc::strong_count(&file) > 2 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    timeout(PATIENCE, freed).await.expect("the file is freed");
+}
+
+#[tokio::test]
+async fn a_client_that_reads_nothing_is_cut_off() {
+    let bytes = bytes(16 << 20);
+    let file = TestFile::new(&bytes);
+    let limits = Limits { write: Duration::from_millis(300), ..Limits::default() };
+    let address = serve_file(&file, limits);
+    let client = TcpSocket::new_v4().unwrap();
+    client.set_recv_buffer_size(4096).unwrap();
+    let mut client = client.connect(address).await.unwrap();
+    client.write_all(request(&(0..bytes.len())).as_bytes()).await.unwrap();
+    let freed = async {
+        while Arc::strong_count(&file) != 2 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    client.readable().await.unwrap();
+    timeout(PATIENCE, freed).await.expect("the connection ends");
+    assert!(read_to_end(&mut client).await.len() < bytes.len());
+}
+
+#[tokio::test]
+async fn a_body_is_kept_until_its_last_piece_is_sent() {
+    const PIECE: usize = FileSender::MAX_PIECE_BYTES;
+    let bytes = bytes(PIECE);
+    let file = TestFile::new(&bytes);
+    let dropped = async || {
+        loop {
+            if let Some(unsent) = file.dropped.lock().unwrap().pop() {
+                return unsent;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    let address = serve_file(&file, Limits::default());
+    for leaves in [false, true] {
+        let client = TcpSocket::new_v4().unwrap();
+        client.set_recv_buffer_size(4096).unwrap();
+        let mut client = client.connect(address).await.unwrap();
+        client.write_all(request(&(0..PIECE)).as_bytes()).await.unwrap();
+        client.read_exact(&mut [0; 1000]).await.unwrap();
+        timeout(Duration::from_millis(200), dropped()).await.unwrap_err();
+        if leaves {
+            drop(client);
+        } else {
+            client.read_exact(&mut vec![0; PIECE - 1000]).await.unwrap();
+        }
+        let unsent = timeout(PATIENCE, dropped()).await.expect("the body is dropped");
+        assert_eq!(unsent > PIECE as u64 / 2, leaves, "{unsent}");
+    }
+}
+
+/// Serves one connection by hyper itself, and returns what the client gets.
+async fn received(file: &Arc<TestFile>, copies: bool, is_vectored: bool) -> (Vec<u8>, bool) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let mut client = connect(listener.local_addr().unwrap()).await;
+    let (stream, _) = listener.accept().await.unwrap();
+    let deadlines = Deadlines { head: PATIENCE, idle: PATIENCE, write: PATIENCE, min_write_bytes: 1 };
+    let socket = DeadlineSocket::new(SocketStream::Tcp(stream), deadlines);
+    let file = file.clone();
+    let app = tower::service_fn(move |request: Request| {
+        let response = respond(&file, &request, copies);
+        async move { Ok::<_, Infallible>(response) }
+    });
+    let service = TowerToHyperService::new(TrackedService::new(app, socket.state(), true));
+    let connection = hyper::server::conn::http1::Builder::new()
+        .writev(is_vectored)
+        .header_read_timeout(None)
+        .serve_connection(TokioIo::new(socket), service);
+    let server = tokio::spawn(connection);
+    client.write_all(b"GET /0-100000 HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await.unwrap();
+    let all = read_to_end(&mut client).await;
+    (all, server.await.unwrap().is_ok())
+}
+
+#[tokio::test]
+async fn a_copy_of_a_placeholder_never_reaches_a_client() {
+    let bytes = bytes(100_000);
+    let file = TestFile::new(&bytes);
+    let (all, is_whole) = received(&file, false, true).await;
+    assert!(is_whole && all.ends_with(&bytes));
+    // A body around the one that sends files copies what passes.
+    assert_eq!(received(&file, true, true).await, (Vec::new(), false));
+    // hyper copies what it passes on.
+    assert_eq!(received(&file, false, false).await, (Vec::new(), false));
+}
+
+#[test]
+fn a_placeholder_belongs_to_the_piece_that_waits() {
+    let state = ResponseState::new();
+    let files = FileSender::new(state.clone());
+    let file = TestFile::new(&bytes(200_000));
+    let placeholder = files.send(file.clone(), 0..100_000).unwrap();
+    assert!(files.send(file.clone(), 100_000..200_000).is_none(), "one piece waits already");
+    let piece = state.piece();
+    let find = |slices: &[&[u8]]| {
+        let slices: Vec<IoSlice<'_>> = slices.iter().map(|slice| IoSlice::new(slice)).collect();
+        find_placeholder(piece.as_ref(), &slices).ok()
+    };
+    assert_eq!(find(&[b"head", &placeholder]), Some(Some(1)));
+    assert_eq!(find(&[&placeholder, b"next"]), Some(Some(0)));
+    assert_eq!(find(&[b"head"]), None);
+    assert_eq!(find(&[&placeholder[..99_999]]), None);
+    assert_eq!(find(&[&placeholder, &placeholder]), None);
+    let slices = [IoSlice::new(&placeholder)];
+    assert!(find_placeholder(None, &slices).is_err());
+    assert_eq!(find_placeholder(None, &[IoSlice::new(b"head")]).unwrap(), None);
+}
+
+#[test]
+fn pieces_of_other_lengths_and_beyond_the_end_are_read() {
+    let files = FileSender::new(ResponseState::new());
+    let file = TestFile::new(&bytes(2 << 20));
+    let (least, most) = (FileSender::MIN_PIECE_BYTES as u64, FileSender::MAX_PIECE_BYTES as u64);
+    assert!(files.send(file.clone(), 0..least - 1).is_none());
+    assert!(files.send(file.clone(), 0..most + 1).is_none());
+    assert!(files.send(file.clone(), 1..least + 1).is_none());
+    assert!(files.send(file.clone(), 2 << 20..(2 << 20) + least).is_none());
+    assert!(files.send(file, 0..most).is_some());
+}
+
+#[tokio::test]
+async fn a_unix_socket_sends_no_files() {
+    let app = tower::service_fn(|request: Request| async move {
+        let sends = request.extensions().get::<FileSender>().is_some();
+        Ok::<_, Infallible>(Response::new(Body::from(sends.to_string())))
+    });
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("registry.sock");
+    let listener = Listener::unix(&path, Limits::default()).unwrap();
+    tokio::spawn(serve(listener, app, Limits::default(), std::future::pending()));
+    let mut client = UnixStream::connect(&path).await.unwrap();
+    client.write_all(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await.unwrap();
+    let mut response = String::new();
+    client.read_to_string(&mut response).await.unwrap();
+    assert!(response.ends_with("false"), "{response}");
+}
