@@ -15,10 +15,10 @@ use axum::extract::Request;
 use axum::response::Response;
 use http::{HeaderName, StatusCode};
 use http_body::Body as _;
-use quinistry_http::Peer;
 use quinistry_http::access_log::{AccessLog, AccessLogEntry, AccessLogFormat};
 use quinistry_http::client_address::TrustedProxies;
 use quinistry_http::request_id::{RequestId, X_REQUEST_ID, trace_id};
+use quinistry_http::{FileSender, Peer};
 
 use self::body::{ReceivedBody, SentBody};
 use crate::PathPrefix;
@@ -65,6 +65,8 @@ struct Observed {
     status: Option<StatusCode>,
     received: Arc<AtomicU64>,
     sent: u64,
+    /// Sender of the files among what was passed on, if the connection has one.
+    files: Option<FileSender>,
     /// The answer was sent to its end.
     is_complete: bool,
     request_id: Option<RequestId>,
@@ -124,6 +126,7 @@ impl Observation {
             status: None,
             received,
             sent: 0,
+            files: request.extensions().get::<FileSender>().cloned(),
             is_complete: false,
             request_id,
             entry,
@@ -170,6 +173,8 @@ impl Drop for Observed {
     fn drop(&mut self) {
         let duration = self.begun.elapsed();
         let received = self.received.load(Ordering::Relaxed);
+        let unsent = self.files.as_ref().map_or(0, FileSender::unsent);
+        let sent = self.sent.saturating_sub(unsent);
         if let Some(metrics) = &self.metrics {
             metrics.ended(&RequestEnd {
                 endpoint: self.endpoint,
@@ -177,16 +182,16 @@ impl Drop for Observed {
                 code: self.status.map_or(Code::CLIENT_LEFT, Code::of),
                 duration,
                 received,
-                sent: self.sent,
+                sent,
             });
         }
         if let (Some(log), Some(entry)) = (&self.access_log, self.entry.take()) {
             log.log(AccessLogEntry {
                 status: self.status.map_or(CLIENT_LEFT, |status| status.as_u16()),
-                sent: self.sent,
+                sent,
                 received,
                 duration,
-                is_complete: self.is_complete,
+                is_complete: self.is_complete && unsent == 0,
                 ..entry
             });
         }

@@ -10,6 +10,7 @@ mod distribution;
 mod durability;
 mod failures;
 mod hostile;
+mod long_blobs;
 mod manifests;
 mod power;
 mod referrers;

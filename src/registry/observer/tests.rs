@@ -11,13 +11,15 @@ use http::header::{CONTENT_LENGTH, USER_AGENT};
 use http::{HeaderMap, Method};
 use http_body_util::BodyExt as _;
 use quinistry_oci::Digest;
-use quinistry_store::{Memory, ObservedStorage, Store};
+use quinistry_store::{Access, Filesystem, Memory, ObservedStorage, Storage, Store};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpSocket;
 use tower_service::Service as _;
 
 use super::*;
 use crate::health::{Check, Probe};
 use crate::metrics::Driver;
-use crate::{Settings, State, router};
+use crate::{Limits, Settings, State, router};
 
 const CLIENT: &str = "192.0.2.7:4711";
 
@@ -27,7 +29,7 @@ struct Output(Arc<Mutex<Vec<u8>>>);
 
 impl Write for Output {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().unwrap().write(bytes)
+        Write::write(&mut *self.0.lock().unwrap(), bytes)
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -45,8 +47,12 @@ struct Observed {
 
 impl Observed {
     fn new(format: AccessLogFormat, health: Option<Health>) -> Self {
+        Self::on(Memory::new(8 << 20), format, health)
+    }
+
+    fn on(storage: impl Storage, format: AccessLogFormat, health: Option<Health>) -> Self {
         let metrics = Arc::<RegistryMetrics>::default();
-        let storage = ObservedStorage::new(Memory::new(8 << 20), metrics.storage_observer(Driver::InMemory));
+        let storage = ObservedStorage::new(storage, metrics.storage_observer(Driver::InMemory));
         let store = Store::open(storage, false).unwrap();
         let output = Output::default();
         let log = AccessLog::start(output.clone(), format).unwrap();
@@ -163,6 +169,39 @@ async fn an_answer_that_the_client_does_not_read_is_logged_as_incomplete() {
     // The headers of HEAD are the whole answer.
     registry.ask(Method::HEAD, &uri, &[]).await;
     assert_eq!((&registry.last()["complete"], &registry.last()["bytes"]), (&true.into(), &0.into()));
+}
+
+#[tokio::test]
+async fn a_file_is_logged_as_far_as_it_was_sent() {
+    const LENGTH: usize = 1 << 20;
+    let folder = tempfile::tempdir().unwrap();
+    let storage = Filesystem::open(folder.path(), Access::Write).unwrap();
+    let registry = Observed::on(storage, AccessLogFormat::Json, None);
+    let digest = registry.push("a", vec![7; LENGTH].leak()).await;
+    let limits = Limits::default();
+    let listener = quinistry_http::bind("127.0.0.1:0".parse().unwrap(), limits).unwrap();
+    let address = listener.local_addr().unwrap();
+    let app = router(registry.state.clone());
+    tokio::spawn(quinistry_http::serve(listener, app, limits, std::future::pending()));
+    for reads_all in [true, false] {
+        let lines = registry.lines().len();
+        let client = TcpSocket::new_v4().unwrap();
+        client.set_recv_buffer_size(4096).unwrap();
+        let mut client = client.connect(address).await.unwrap();
+        let request = format!("GET /v2/a/blobs/{digest} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+        client.write_all(request.as_bytes()).await.unwrap();
+        client.read_exact(&mut [0; 1000]).await.unwrap();
+        if reads_all {
+            client.read_to_end(&mut Vec::new()).await.unwrap();
+        }
+        drop(client);
+        while registry.lines().len() == lines {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        let entry = registry.last();
+        let sent = entry["bytes"].as_u64().unwrap();
+        assert!(entry["complete"] == reads_all && (sent == LENGTH as u64) == reads_all, "{entry}");
+    }
 }
 
 #[tokio::test]

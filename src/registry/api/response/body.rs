@@ -1,8 +1,10 @@
 //! Bodies of responses: content that is read piece by piece as the client reads, JSON documents, and no body.
 
 use std::convert::Infallible;
+use std::fs::File;
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use axum::body::Body;
@@ -12,7 +14,8 @@ use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use http::{HeaderValue, StatusCode};
 use http_body::{Frame, SizeHint};
 use quinistry_http::memory_budget::{PERMIT_TIMEOUT, Permit, RESPONSES, UNBUDGETED_BYTES, with_permit};
-use quinistry_oci::{Chunks, Content, WithCauses};
+use quinistry_http::{FileSender, SentFile};
+use quinistry_oci::{Chunks, Content, ReadAt, WithCauses};
 use tokio::task::JoinHandle;
 
 use super::error::Error;
@@ -26,16 +29,39 @@ pub(crate) enum ReadCost {
     MayBlock,
 }
 
-/// Makes the body that sends `content`.
-pub(crate) fn content(content: &Content, read_cost: ReadCost) -> Body {
+/// Makes the body that sends `content`: parts of files by `files`, if the connection of the response can send them.
+pub(crate) fn content(content: &Content, read_cost: ReadCost, files: Option<&FileSender>) -> Body {
     if let Some(bytes) = content.as_bytes() {
         return Body::from(bytes.clone());
     }
-    let (pieces, left) = (content.chunks(), content.len());
+    let (pieces, left, files) = (content.chunks(), content.len(), files.cloned());
     match read_cost {
-        ReadCost::Immediate => Body::new(ImmediateBody { pieces, left }),
-        ReadCost::MayBlock => Body::new(BlockingBody { reading: Reading::Idle(pieces), left }),
+        ReadCost::Immediate => Body::new(ImmediateBody { pieces, left, files }),
+        ReadCost::MayBlock => Body::new(BlockingBody { reading: Reading::Idle(pieces), left, files }),
     }
+}
+
+/// File of a content.
+#[derive(Debug)]
+struct ContentFile(Arc<dyn ReadAt>);
+
+impl SentFile for ContentFile {
+    fn file(&self) -> &File {
+        self.0.as_file().expect("only a source that has a file becomes one")
+    }
+
+    fn check(&self) -> io::Result<()> {
+        self.0.check_unchanged()
+    }
+}
+
+/// Has the connection send the next part of a file. Returns the bytes that stand for the part; `None` if what follows must
+/// be read.
+fn send_file(pieces: &mut Chunks, files: Option<&FileSender>) -> Option<Bytes> {
+    let files = files?;
+    pieces.take_file(FileSender::MAX_PIECE_BYTES, |source, range| {
+        files.send(Arc::new(ContentFile(source.clone())), range)
+    })
 }
 
 /// Responds 200 with `document` as the body.
@@ -118,6 +144,7 @@ fn holding(piece: Bytes, permit: Option<Permit>) -> Bytes {
 struct ImmediateBody {
     pieces: Chunks,
     left: u64,
+    files: Option<FileSender>,
 }
 
 impl http_body::Body for ImmediateBody {
@@ -128,14 +155,18 @@ impl http_body::Body for ImmediateBody {
         mut self: Pin<&mut Self>,
         _: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
-        let left = self.left;
-        let permit = limit_next_piece(&mut self.pieces, left);
-        let next = self.pieces.next();
+        let this = &mut *self;
+        if let Some(piece) = send_file(&mut this.pieces, this.files.as_ref()) {
+            this.left -= piece.len() as u64;
+            return Poll::Ready(Some(Ok(Frame::data(piece))));
+        }
+        let permit = limit_next_piece(&mut this.pieces, this.left);
+        let next = this.pieces.next();
         if let Some(Err(error)) = &next {
             // The connection is cut off, so that half a blob does not look like a whole one.
             tracing::error!(%error, "failed to read running executable, response cut off");
         }
-        self.left -=
+        this.left -=
             next.as_ref().and_then(|piece| piece.as_ref().ok()).map_or(0, |piece| piece.len() as u64);
         Poll::Ready(next.map(|piece| piece.map(|piece| Frame::data(holding(piece, permit)))))
     }
@@ -153,6 +184,7 @@ impl http_body::Body for ImmediateBody {
 struct BlockingBody {
     reading: Reading,
     left: u64,
+    files: Option<FileSender>,
 }
 
 impl BlockingBody {
@@ -202,6 +234,9 @@ impl http_body::Body for BlockingBody {
             Reading::Busy(handle) => handle,
             // Content that was read recently is in the page cache, and a copy costs less than another thread.
             Reading::Idle(mut pieces) => {
+                if let Some(piece) = send_file(&mut pieces, self.files.as_ref()) {
+                    return self.yield_piece(pieces, Some(Ok(piece)), None);
+                }
                 let permit = limit_next_piece(&mut pieces, self.left);
                 match pieces.try_next() {
                     Poll::Ready(piece) => return self.yield_piece(pieces, piece, permit),

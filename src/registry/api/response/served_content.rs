@@ -10,6 +10,7 @@ use http::header::{
 };
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
+use quinistry_http::FileSender;
 use quinistry_http::memory_budget::{PERMIT_TIMEOUT, Permit, RESPONSES, UNBUDGETED_BYTES, with_permit};
 use quinistry_oci::Content;
 use quinistry_oci::Digest;
@@ -148,17 +149,18 @@ impl ServedContent {
 
     /// Responds to GET or HEAD.
     pub(crate) fn respond(&self, request: &Parts) -> Result<Response, Error> {
+        let files = request.extensions.get::<FileSender>();
         match self.selection(request) {
             None => Ok(self.not_modified()),
             Some(RangeSelection::Whole) if request.method == Method::HEAD => {
                 Ok(self.with_headers(Body::empty()))
             }
-            Some(RangeSelection::Whole) => Ok(self.with_headers(self.whole())),
+            Some(RangeSelection::Whole) => Ok(self.with_headers(self.whole(files))),
             Some(RangeSelection::One(range)) => {
-                let body = body::content(&self.content.slice(range.clone()), self.read_cost);
+                let body = body::content(&self.content.slice(range.clone()), self.read_cost, files);
                 Ok(self.partial(&range, body))
             }
-            Some(RangeSelection::Many(many)) => Ok(self.multipart(&many)),
+            Some(RangeSelection::Many(many)) => Ok(self.multipart(&many, files)),
             Some(RangeSelection::Unsatisfiable) => Err(Error::RangeNotSatisfiable { total: self.length }),
         }
     }
@@ -206,13 +208,14 @@ impl ServedContent {
         response
     }
 
-    fn whole(&self) -> Body {
-        let body = body::content(&self.content, self.read_cost);
+    fn whole(&self, files: Option<&FileSender>) -> Body {
         match &self.unverified {
             Some((digest, store)) if self.length > 0 => {
+                // Bytes that are hashed must be read.
+                let body = body::content(&self.content, self.read_cost, None);
                 Body::new(VerifiedBody::new(body, self.length, digest.clone(), store.clone()))
             }
-            _ => body,
+            _ => body::content(&self.content, self.read_cost, files),
         }
     }
 
@@ -233,7 +236,7 @@ impl ServedContent {
 
     /// Responds with several ranges (RFC 9110, 14.6). The digest is the boundary: only a collision could make
     /// content contain its own hash.
-    fn multipart(&self, ranges: &[std::ops::Range<u64>]) -> Response {
+    fn multipart(&self, ranges: &[std::ops::Range<u64>], files: Option<&FileSender>) -> Response {
         let boundary = self.headers[DIGEST].to_str().expect("a digest is ASCII").replace(':', "-");
         let content_type = self.headers[CONTENT_TYPE].to_str().expect("a media type is ASCII");
         let mut parts: Vec<Content> = Vec::new();
@@ -248,7 +251,7 @@ impl ServedContent {
         parts.push([format!("\r\n--{boundary}--\r\n").into()].into());
         let content: Content = parts.into_iter().collect();
         let length = content.len();
-        let mut response = self.with_headers(body::content(&content, self.read_cost));
+        let mut response = self.with_headers(body::content(&content, self.read_cost, files));
         *response.status_mut() = StatusCode::PARTIAL_CONTENT;
         let headers = response.headers_mut();
         headers.insert(CONTENT_LENGTH, length.into());
