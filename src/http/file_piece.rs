@@ -1,11 +1,13 @@
 //! Pieces of files that the kernel sends, without a copy in user space (`sendfile(2)`).
 //!
-//! hyper knows bytes, and no files. A body leaves a piece of a file with its connection, and gives hyper a placeholder
-//! instead: as many bytes of a region that holds nothing. hyper queues bytes without copying them, so that the socket
-//! finds the placeholder among the bytes to write, and sends the piece in its place. A piece without its placeholder, or
-//! a placeholder without its piece, ends the connection: a copy of a placeholder never reaches a client.
+//! hyper knows bytes, and no files. A body leaves a piece of a file with its connection, and gives hyper a
+//! placeholder instead: as many bytes of a region that holds nothing. hyper queues bytes without copying
+//! them, so that the socket finds the placeholder among the bytes to write, and sends the piece in its place.
+//! A piece without its placeholder, or a placeholder without its piece, ends the connection: a copy of a
+//! placeholder never reaches a client.
 //!
-//! `sendfile` waits for the disk. Bytes that are not in memory are therefore read by a thread that may block, first.
+//! `sendfile` waits for the disk. Bytes that are not in memory are therefore read by a thread that may block,
+//! first.
 
 use std::fmt;
 use std::fs::File;
@@ -26,8 +28,8 @@ use tokio::task::JoinHandle;
 
 use super::response_state::ResponseState;
 
-/// Distance in bytes of the places at which a piece is looked for in memory. The kernel reads and forgets neighbouring
-/// pages together.
+/// Distance in bytes of the places at which a piece is looked for in memory. The kernel reads and forgets
+/// neighbouring pages together.
 const PROBE_DISTANCE_BYTES: u64 = 64 * 1024;
 
 /// Size in bytes of most pages of memory.
@@ -39,7 +41,8 @@ const MAX_READ_BYTES: u64 = 256 * 1024;
 /// Size in bytes of the buffer that they are read into.
 const BUFFER_BYTES: usize = 16 * 1024;
 
-/// Region that placeholders are slices of. Its pages are never touched, so that it takes addresses and no memory.
+/// Region that placeholders are slices of. Its pages are never touched, so that it takes addresses and no
+/// memory.
 static PLACEHOLDERS: LazyLock<Vec<u8>> = LazyLock::new(|| vec![0; FileSender::MAX_PIECE_BYTES]);
 
 fn is_placeholder(bytes: &[u8]) -> bool {
@@ -70,13 +73,15 @@ impl FilePiece {
         self.range.end - self.range.start
     }
 
-    /// Keeps the body that gave the piece until it is sent: a body that is dropped may log how much of it was.
+    /// Keeps the body that gave the piece until it is sent: a body that is dropped may log how much of it
+    /// was.
     pub(super) fn keep(&mut self, body: Body) {
         self.body = Some(body);
     }
 }
 
-/// Way of a response's body to the socket of its connection: an extension of each request over TCP without TLS.
+/// Way of a response's body to the socket of its connection: an extension of each request over TCP without
+/// TLS.
 #[derive(Clone, Debug)]
 pub struct FileSender(ResponseState);
 
@@ -87,16 +92,17 @@ impl FileSender {
     /// Shortest piece, in bytes. A shorter one is read and written in as little time.
     pub const MIN_PIECE_BYTES: usize = 64 * 1024;
 
-    /// Shortest piece, in bytes, that begins within a page. `sendfile` sends 16 pages at once, and the few bytes that are
-    /// left of a short piece cost the client one more wake-up.
+    /// Shortest piece, in bytes, that begins within a page. `sendfile` sends 16 pages at once, and the few
+    /// bytes that are left of a short piece cost the client one more wake-up.
     pub const MIN_UNALIGNED_BYTES: usize = 256 * 1024;
 
     pub(super) fn new(state: ResponseState) -> Self {
         Self(state)
     }
 
-    /// Leaves a piece of a file to the connection, and returns the bytes that the body must give in its place.
-    /// `None` if the piece must be read: it is too long or too short, or its filesystem does not tell what is in memory.
+    /// Leaves a piece of a file to the connection, and returns the bytes that the body must give in its
+    /// place. `None` if the piece must be read: it is too long or too short, or its filesystem does not tell
+    /// what is in memory.
     #[must_use]
     pub fn send(&self, file: Arc<dyn SentFile>, range: Range<u64>) -> Option<Bytes> {
         let length = usize::try_from(range.end.checked_sub(range.start)?).ok()?;
@@ -122,7 +128,8 @@ impl FileSender {
     }
 }
 
-/// Returns the index of the slice that is the placeholder of `piece`. Fails if there is one of them without the other.
+/// Returns the index of the slice that is the placeholder of `piece`. Fails if there is one of them without
+/// the other.
 pub(super) fn find_placeholder(
     piece: Option<&FilePiece>,
     slices: &[IoSlice<'_>],
@@ -148,8 +155,8 @@ impl PieceWriter {
         self.reading.is_some()
     }
 
-    /// Sends `head`, then bytes of the piece that waits, which is taken away after its last byte. Returns how many bytes
-    /// of both were sent.
+    /// Sends `head`, then bytes of the piece that waits, which is taken away after its last byte. Returns how
+    /// many bytes of both were sent.
     pub(super) fn poll_send(
         &mut self,
         cx: &mut Context<'_>,
@@ -204,8 +211,8 @@ impl PieceWriter {
     }
 }
 
-/// Sends `head` and bytes of `range` as far as the socket takes them at once. Returns how many bytes of each were sent;
-/// none if the socket takes none, which the next call of `poll_write_ready` waits for.
+/// Sends `head` and bytes of `range` as far as the socket takes them at once. Returns how many bytes of each
+/// were sent; none if the socket takes none, which the next call of `poll_write_ready` waits for.
 fn try_send(
     stream: &TcpStream,
     head: &[IoSlice<'_>],
@@ -252,7 +259,8 @@ fn is_of_client(error: &io::Error) -> bool {
     )
 }
 
-/// Logs an error of a file. The connection is cut off, so that half a response does not look like a whole one.
+/// Logs an error of a file. The connection is cut off, so that half a response does not look like a whole
+/// one.
 fn log_fault(error: io::Error) -> io::Error {
     tracing::error!(%error, "failed to send file, response cut off");
     error

@@ -202,8 +202,8 @@ impl<S: AsyncRead> DeadlineSocket<S> {
         }
     }
 
-    /// Applies the write deadlines to the result of a write of `wanted` bytes, in which the client took `sent`. At most
-    /// `budgeted` of them hold memory of the responses' budget.
+    /// Applies the write deadlines to the result of a write of `wanted` bytes, in which the client took
+    /// `sent`. At most `budgeted` of them hold memory of the responses' budget.
     fn after_write(
         &mut self,
         cx: &mut Context<'_>,
@@ -238,8 +238,8 @@ impl<S: AsyncRead> DeadlineSocket<S> {
         }
     }
 
-    /// Returns ready with an error if the client reads too slowly; it took `taken` bytes of the last write, of which at
-    /// most `budgeted` bytes hold memory of the responses' budget.
+    /// Returns ready with an error if the client reads too slowly; it took `taken` bytes of the last write,
+    /// of which at most `budgeted` bytes hold memory of the responses' budget.
     fn poll_slow_write(&mut self, cx: &mut Context<'_>, budgeted: usize, taken: u64) -> Poll<io::Error> {
         let new_window = || (Instant::now(), 0);
         let mut slow =
@@ -354,7 +354,8 @@ impl<S: AsyncRead + Unpin> AsyncRead for DeadlineSocket<S> {
 }
 
 impl<S: AsyncRead + AsyncWrite + CountSent + PlainTcp + Unpin> DeadlineSocket<S> {
-    /// Sends the piece of a file in place of its placeholder `slices[index]`, and before it the slices before that.
+    /// Sends the piece of a file in place of its placeholder `slices[index]`, and before it the slices before
+    /// that.
     fn poll_send_piece(
         &mut self,
         cx: &mut Context<'_>,

@@ -52,8 +52,8 @@ pub trait ReadAt: fmt::Debug + Send + Sync + 'static {
         None
     }
 
-    /// Returns an error if the bytes may have changed. A caller that reads the file of [`Self::as_file`] itself calls this
-    /// for each part that it reads.
+    /// Returns an error if the bytes may have changed. A caller that reads the file of [`Self::as_file`]
+    /// itself calls this for each part that it reads.
     fn check_unchanged(&self) -> io::Result<()> {
         Ok(())
     }

@@ -53,8 +53,8 @@ impl SentFile for TestFile {
     }
 }
 
-/// Body of a part of a file, of pieces that the connection sends. What it does not send is read. When it is dropped, it
-/// tells how many bytes were not sent.
+/// Body of a part of a file, of pieces that the connection sends. What it does not send is read. When it is
+/// dropped, it tells how many bytes were not sent.
 struct FileBody {
     files: Option<FileSender>,
     file: Arc<TestFile>,

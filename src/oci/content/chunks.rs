@@ -53,8 +53,8 @@ impl Chunks {
         }
     }
 
-    /// Passes the next part of the content, of at most `max_bytes`, to `take` if it lies in a file. The part is no longer
-    /// among the chunks if `take` returns a value.
+    /// Passes the next part of the content, of at most `max_bytes`, to `take` if it lies in a file. The part
+    /// is no longer among the chunks if `take` returns a value.
     pub fn take_file<T>(
         &mut self,
         max_bytes: usize,

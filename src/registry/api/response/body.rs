@@ -29,7 +29,8 @@ pub(crate) enum ReadCost {
     MayBlock,
 }
 
-/// Makes the body that sends `content`: parts of files by `files`, if the connection of the response can send them.
+/// Makes the body that sends `content`: parts of files by `files`, if the connection of the response can send
+/// them.
 pub(crate) fn content(content: &Content, read_cost: ReadCost, files: Option<&FileSender>) -> Body {
     if let Some(bytes) = content.as_bytes() {
         return Body::from(bytes.clone());
@@ -55,8 +56,8 @@ impl SentFile for ContentFile {
     }
 }
 
-/// Has the connection send the next part of a file. Returns the bytes that stand for the part; `None` if what follows must
-/// be read.
+/// Has the connection send the next part of a file. Returns the bytes that stand for the part; `None` if what
+/// follows must be read.
 fn send_file(pieces: &mut Chunks, files: Option<&FileSender>) -> Option<Bytes> {
     let files = files?;
     pieces.take_file(FileSender::MAX_PIECE_BYTES, |source, range| {
