@@ -1,6 +1,6 @@
 //! The real program, serving.
 
-use std::io::{BufRead as _, BufReader};
+use std::io::{BufRead as _, BufReader, ErrorKind};
 use std::path::PathBuf;
 use std::process::{Command, ExitStatus, Stdio};
 use std::sync::mpsc::{self, Receiver};
@@ -71,12 +71,16 @@ impl Server {
         self.running.log.lock().unwrap().clone()
     }
 
-    /// All files in its working directory, however deep, in order.
+    /// All files in its working directory, however deep, in order. Folders that it removes meanwhile have none.
     pub fn files(&self) -> Vec<PathBuf> {
         let mut all = Vec::new();
         let mut open = vec![self.running.folder.path().to_path_buf()];
         while let Some(folder) = open.pop() {
-            for entry in folder.read_dir().unwrap() {
+            let entries = match folder.read_dir() {
+                Err(error) if error.kind() == ErrorKind::NotFound => continue,
+                entries => entries.unwrap(),
+            };
+            for entry in entries {
                 let path = entry.unwrap().path();
                 if path.is_dir() { open.push(path) } else { all.push(path) }
             }
