@@ -289,7 +289,7 @@ impl Storage for BundleStorage {
     }
 
     fn listing_version(&self, _: &Key) -> Result<ListingVersion, StorageError> {
-        Ok(ListingVersion { text: "bundle".into(), modified: None })
+        Ok(ListingVersion { text: "bundle".into(), age: None })
     }
 
     fn space(&self) -> Result<Space, StorageError> {
