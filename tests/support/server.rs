@@ -6,12 +6,16 @@ use std::process::{Command, ExitStatus, Stdio};
 use std::sync::mpsc::{self, Receiver};
 use std::sync::{Arc, Mutex};
 use std::thread;
+use std::time::Duration;
 
 use rustix::process::{Pid, Signal};
 use tempfile::TempDir;
 
-use super::http::{Peer, TEST_TIMEOUT};
+use super::http::Peer;
 use super::process::{Process, command};
+
+/// Time in which a program must say its next line, or end: a debug program compresses and hashes itself first.
+const LINE_TIMEOUT: Duration = Duration::from_mins(5);
 
 /// The program under test.
 pub const PROGRAM: &str = env!("CARGO_BIN_EXE_quinistry");
@@ -71,7 +75,7 @@ impl Server {
         self.running.log.lock().unwrap().clone()
     }
 
-    /// All files in its working directory, however deep, in order. Folders that it removes meanwhile have none.
+    /// All files in its working directory, however deep, in order. A folder that it removes at the same time has none.
     pub fn files(&self) -> Vec<PathBuf> {
         let mut all = Vec::new();
         let mut open = vec![self.running.folder.path().to_path_buf()];
@@ -156,7 +160,7 @@ impl Running {
     /// Waits for a line. `None` if the program ends before.
     fn find_line(&self, text: &str) -> Option<String> {
         loop {
-            match self.lines.recv_timeout(TEST_TIMEOUT) {
+            match self.lines.recv_timeout(LINE_TIMEOUT) {
                 Ok(line) if line.contains(text) => return Some(line),
                 Ok(_) => {}
                 Err(mpsc::RecvTimeoutError::Disconnected) => return None,
@@ -168,7 +172,7 @@ impl Running {
     fn wait(mut self) -> (ExitStatus, String) {
         // The end of standard error comes with the end of the process, and can be waited for with a bound.
         loop {
-            match self.lines.recv_timeout(TEST_TIMEOUT) {
+            match self.lines.recv_timeout(LINE_TIMEOUT) {
                 Ok(_) => {}
                 Err(mpsc::RecvTimeoutError::Disconnected) => break,
                 Err(error) => panic!("it does not end: {error}; said: {}", self.log.lock().unwrap()),

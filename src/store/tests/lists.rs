@@ -160,6 +160,11 @@ fn a_folder_whose_time_was_set_back_has_another_version() {
     let (tags, store) = (Tags::create(folder.path(), 1), open(folder.path()));
     let version = || store.storage().listing_version(&RepositoryKeys(&tags.name).tags()).unwrap().text;
     let before = version();
+    // File systems count time in steps.
+    let (scratch, changed) = (tempfile::NamedTempFile::new_in(folder.path()).unwrap(), SystemTime::now());
+    while scratch.as_file().metadata().unwrap().modified().unwrap() <= changed {
+        fs::write(scratch.path(), b"x").unwrap();
+    }
     tags.within_one_tick(|| tags.create_folder("w1"));
     assert_ne!(version(), before);
 }
