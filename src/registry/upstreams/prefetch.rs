@@ -45,7 +45,8 @@ pub struct PrefetchedUpstream {
     pub upstream: String,
     /// Number of tags that are stored with all that they lead to.
     pub tags: usize,
-    /// Number of tags of which something is missing. The log says why.
+    /// Number of tags of which something is missing, and of lists of tags that the upstream has not sent. The log says
+    /// why.
     pub failed: usize,
     /// The upstream limits requests or is away, or the storage has too little room.
     pub is_interrupted: bool,
@@ -155,6 +156,11 @@ impl CachedUpstream {
         } else {
             let list = self.tags(stored, repository).await;
             self.check_may_go_on(stored)?;
+            if let Some(failure) = list.failure {
+                let (upstream, repository) = (&self.name, &repository.name);
+                tracing::warn!(%upstream, %repository, ?failure, "cannot prefetch tags, upstream sent no list of them");
+                result.failed += 1;
+            }
             let rules = self.prefetch_rules();
             list.entries.iter().filter(|tag| rules[at].matches(tag)).cloned().collect()
         };
@@ -224,7 +230,8 @@ impl CachedUpstream {
         Ok(manifest.map(|manifest| Opened { manifest, depth }))
     }
 
-    /// Fetches a blob unless the repository has it. Returns false if the upstream has not sent it.
+    /// Fetches a blob unless the repository has it, and waits until it is stored. Returns false if the upstream has not
+    /// sent it, or the storage has not taken it.
     async fn fetch_blob(
         self: &Arc<Self>,
         stored: &LimitedStore,
@@ -238,28 +245,19 @@ impl CachedUpstream {
         }
         self.check_may_go_on(stored)?;
         self.known().proven_blobs.note(&repository.name, &digest, Some(size));
-        let opened = match self.open_blob(stored, repository, &digest, true).await {
+        let fetched = match self.open_blob(stored, repository, &digest, true).await {
             Ok(BlobAnswer::Fetched(fetched)) => {
-                // A fetch without a reader may end early.
-                let length = fetched.length();
-                let mut pieces = std::pin::pin!(fetched.read(0..length).into_stream());
-                let mut result = Ok(());
-                while let Some(piece) = pieces.next().await {
-                    if let Err(error) = piece {
-                        result = Err(WithCauses(&error).to_string());
-                    }
-                }
-                result
+                fetched.stored().await.map_err(|error| WithCauses(&error).to_string())
             }
             Ok(BlobAnswer::Stored) => Ok(()),
             Err(error) => Err(WithCauses(&error).to_string()),
         };
-        if let Err(error) = &opened {
+        if let Err(error) = &fetched {
             let (upstream, repository) = (&self.name, &repository.name);
             tracing::warn!(%upstream, %repository, %digest, error, "cannot prefetch blob");
         }
         self.check_may_go_on(stored)?;
-        Ok(opened.is_ok())
+        Ok(fetched.is_ok())
     }
 
     /// Fails if the upstream must not be asked now, or if the storage takes no more.

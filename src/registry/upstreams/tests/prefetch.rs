@@ -1,15 +1,17 @@
 //! Prefetch: what is fetched before a client asks, what is not, and when it stops.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::StatusCode;
-use quinistry_oci::{Descriptor, Digest, Platform, media_type, to_json};
+use quinistry_oci::{Descriptor, Digest, Platform, RepositoryName, media_type, to_json};
+use quinistry_store::{Quota, RepositoryMatcher};
 
 use super::scripted::Outage;
 use super::{Mirror, blob_path, hub_settings, image, manifest_path};
 use crate::Settings;
-use crate::upstreams::{PrefetchRule, UpstreamSettings};
+use crate::upstreams::{PrefetchRule, PrefetchedUpstream, UpstreamSettings};
 
 const APP: &str = "library/app";
 const INTERVAL: Duration = Duration::from_hours(6);
@@ -32,11 +34,25 @@ impl Mirror {
     /// Makes the rounds that are due. Returns the questions that they cost.
     async fn prefetch(&self) -> Vec<String> {
         self.upstream.asked();
-        let stored = self.state.0.stored.clone().unwrap();
-        let upstreams = self.state.0.settings.current().upstreams.clone().unwrap();
-        upstreams.prefetch(&stored).await;
+        self.rounds().await;
         self.settle().await;
         self.upstream.asked()
+    }
+
+    /// Makes the rounds that are due. Returns their result.
+    async fn rounds(&self) -> PrefetchedUpstream {
+        let stored = self.state.0.stored.clone().unwrap();
+        let upstreams = self.state.0.settings.current().upstreams.clone().unwrap();
+        upstreams.prefetch(&stored).await.remove(0)
+    }
+}
+
+#[derive(Debug)]
+struct AllRepositories;
+
+impl RepositoryMatcher for AllRepositories {
+    fn matches(&self, _: &RepositoryName) -> bool {
+        true
     }
 }
 
@@ -137,4 +153,32 @@ async fn what_is_fetched_in_advance_is_not_evicted() {
         assert_eq!(mirror.get(&manifest_path(reference)).await.status, StatusCode::OK, "{reference}");
     }
     assert_eq!(mirror.get(&manifest_path(pulled.digest.as_str())).await.status, StatusCode::BAD_GATEWAY);
+}
+
+#[tokio::test]
+async fn a_tag_whose_blob_is_not_published_counts_as_failed() {
+    let mirror = mirror(&["long", "short"]);
+    publish(&mirror, "short", &Bytes::from_static(b"layer"), "amd64");
+    publish(&mirror, "long", &Bytes::from(vec![7; 20_000]), "amd64");
+    let store = mirror.state.0.stored.as_ref().unwrap().store.clone();
+    let quota = Quota {
+        name: "all".into(),
+        repositories: Arc::new(AllRepositories),
+        bytes: Some(10_000),
+        tags: None,
+    };
+    store.set_quotas(vec![quota]);
+    let result = mirror.rounds().await;
+    assert_eq!((result.tags, result.failed, result.is_interrupted), (1, 1, false));
+    store.set_quotas(Vec::new());
+    mirror.pass(INTERVAL);
+    let result = mirror.rounds().await;
+    assert_eq!((result.tags, result.failed, result.is_interrupted), (2, 0, false));
+}
+
+#[tokio::test]
+async fn a_list_of_tags_that_is_not_sent_counts_as_failed() {
+    let mirror = mirror(&["v*"]);
+    let result = mirror.rounds().await;
+    assert_eq!((result.tags, result.failed, result.is_interrupted), (0, 1, false));
 }
