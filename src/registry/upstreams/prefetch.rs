@@ -76,16 +76,23 @@ impl Upstreams {
         let rounds = self.upstreams.iter().enumerate().map(|(index, upstream)| async move {
             let mut result =
                 PrefetchedUpstream { upstream: upstream.name.to_string(), ..PrefetchedUpstream::default() };
-            let count = upstream.prefetch_rules().len();
-            for at in 0..count {
+            // A rule whose round was interrupted is due for longest, so that no other one takes its turn.
+            let due: Vec<_> = upstream.prefetch_rules().iter().map(ScheduledRule::due).collect();
+            let mut order: Vec<usize> = (0..due.len()).collect();
+            order.sort_by_key(|at| due[*at]);
+            for at in order {
                 let Some((tags, repository)) = self.due_rule(index, at) else { continue };
-                let round = upstream.round(stored, (&repository, tags), &mut result).await;
-                result.is_interrupted |= round.is_err();
-                if round == Err(Interrupted::Paused) {
+                let ended = upstream.round(stored, (&repository, tags), &mut result).await;
+                let now = upstream.clock.now();
+                match ended {
+                    Ok(()) => upstream.prefetch_rules()[at].note_round(now),
+                    Err(Interrupted::Full) => upstream.prefetch_rules()[at].note_full(now),
+                    Err(Interrupted::Paused) => {}
+                }
+                result.is_interrupted |= ended.is_err();
+                if ended == Err(Interrupted::Paused) {
                     break;
                 }
-                let now = upstream.clock.now();
-                upstream.prefetch_rules()[at].note_round(now);
             }
             result
         });
@@ -143,7 +150,7 @@ struct TagChoice {
 }
 
 impl CachedUpstream {
-    /// Fetches what is missing of the tags of a rule.
+    /// Fetches what is missing of the tags of a rule: those that are left, if a round was interrupted.
     async fn round(
         self: &Arc<Self>,
         stored: &LimitedStore,
@@ -164,7 +171,9 @@ impl CachedUpstream {
             let rules = self.prefetch_rules();
             list.entries.iter().filter(|tag| rules[at].matches(tag)).cloned().collect()
         };
+        let tags = self.prefetch_rules()[at].left_of_round(tags);
         for tag in tags {
+            self.prefetch_rules()[at].note_tag(&tag);
             let is_whole = self.fetch_whole(stored, repository, tag).await?;
             *(if is_whole { &mut result.tags } else { &mut result.failed }) += 1;
         }

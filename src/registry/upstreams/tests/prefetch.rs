@@ -182,3 +182,25 @@ async fn a_list_of_tags_that_is_not_sent_counts_as_failed() {
     let result = mirror.rounds().await;
     assert_eq!((result.tags, result.failed, result.is_interrupted), (0, 1, false));
 }
+
+#[tokio::test]
+async fn a_round_goes_on_at_the_tag_at_which_a_limit_has_ended_it() {
+    let mirror = mirror(&["a", "b", "c"]);
+    for tag in ["a", "b", "c"] {
+        publish(&mirror, tag, &Bytes::from_static(tag.as_bytes()), "amd64");
+    }
+    let layer = |tag: &str| format!("GET {APP} {}", Digest::sha256(tag.as_bytes()));
+    mirror.upstream.limit_after(3);
+    let asked = mirror.prefetch().await;
+    assert_eq!((&asked[0], &asked[3..]), (&"GET library/app:a".into(), &["GET library/app:b".into()][..]));
+    mirror.pass(Duration::from_hours(1));
+    mirror.upstream.limit_after(3);
+    let asked = mirror.prefetch().await;
+    assert_eq!(asked, ["GET library/app:b".into(), layer("b"), "GET library/app:c".into(), layer("c")]);
+    mirror.pass(Duration::from_hours(1));
+    mirror.upstream.limit_after(None);
+    assert_eq!(mirror.prefetch().await, ["HEAD library/app:c".into(), layer("c")]);
+    assert_eq!(mirror.prefetch().await, [""; 0], "the round is over");
+    mirror.pass(INTERVAL);
+    assert_eq!(mirror.prefetch().await, ["a", "b", "c"].map(|tag| format!("HEAD library/app:{tag}")));
+}
