@@ -168,6 +168,11 @@ impl ScheduledRule {
         let Schedule { first, next, .. } = std::mem::take(&mut self.schedule);
         self.schedule = Schedule { due: Some(now + self.rule.interval), first: next.or(first), next: None };
     }
+
+    /// Takes over the schedule of the same rule before a reload.
+    pub(crate) fn inherit(&mut self, former: &Self) {
+        self.schedule = former.schedule.clone();
+    }
 }
 
 #[cfg(test)]
@@ -268,8 +273,10 @@ mod tests {
         rule.note_full(now);
         assert_eq!(left(&rule, &all), "abcd");
         rule.note_tag(&tag("d"));
-        assert_eq!(left(&rule, &all), "d");
-        rule.note_round(now);
-        assert_eq!(left(&rule, &all), "abcd");
+        let mut reloaded = ScheduledRule::new(rule.rule.clone()).unwrap();
+        reloaded.inherit(&rule);
+        assert_eq!((left(&reloaded, &all), reloaded.is_due(now)), ("d".into(), false));
+        reloaded.note_round(now);
+        assert_eq!(left(&reloaded, &all), "abcd");
     }
 }
