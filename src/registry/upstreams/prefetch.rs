@@ -3,6 +3,7 @@
 //! Tags of a rule are asked for by the requests of a client, so that fresh tags cost nothing, and a tag that has not moved
 //! costs one `HEAD`. None of these requests counts as a pull or as a use.
 
+use std::collections::HashSet;
 use std::future::pending;
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,11 +26,9 @@ use crate::{LimitedStore, Settings};
 /// Time between two looks at which rules are due, and at the end of pauses.
 const TICK: Duration = Duration::from_mins(1);
 
-/// Most entries of one index that are fetched. The registry stores what an upstream sends, and an index may name 100,000.
-const MAX_ENTRIES: usize = 100;
-
-/// Nesting of indexes that is followed.
-const MAX_DEPTH: usize = 3;
+/// Greatest number of manifests of one tag that are fetched: as many as the client reads below one reference. The registry
+/// stores what an upstream sends, and an index may name 100,000.
+const MAX_MANIFESTS: usize = 1000;
 
 /// Reason for which a round ends early.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -235,16 +234,27 @@ impl Round<'_> {
     /// them is missing.
     async fn fetch_whole(&self, tag: Tag) -> Result<bool, Interrupted> {
         let settings = &self.upstream.settings;
-        let mut is_whole = true;
-        let mut open = vec![(Reference::Tag(tag), 0)];
-        while let Some((reference, depth)) = open.pop() {
-            let Some(manifest) = self.fetch_manifest(reference).await? else {
+        let (mut is_whole, mut is_cut) = (true, false);
+        // Manifests that were fetched, or will be.
+        let mut seen = HashSet::new();
+        let mut open = vec![Reference::Tag(tag.clone())];
+        while let Some(reference) = open.pop() {
+            let Some((digest, manifest)) = self.fetch_manifest(reference).await? else {
                 is_whole = false;
                 continue;
             };
-            let entries = wanted_entries(&manifest.manifests, &settings.platforms);
-            let entries = entries.filter(|_| depth < MAX_DEPTH).take(MAX_ENTRIES);
-            open.extend(entries.map(|entry| (Reference::Digest(entry.digest.clone()), depth + 1)));
+            seen.insert(digest);
+            for entry in wanted_entries(&manifest.manifests, &settings.platforms) {
+                if seen.contains(&entry.digest) {
+                    continue;
+                }
+                if seen.len() == MAX_MANIFESTS {
+                    is_cut = true;
+                    break;
+                }
+                seen.insert(entry.digest.clone());
+                open.push(Reference::Digest(entry.digest.clone()));
+            }
             let half = (settings.max_connections / 2).max(1);
             let blobs: Vec<bool> = stream::iter(manifest.blobs)
                 .map(|blob| self.fetch_blob(blob))
@@ -253,11 +263,22 @@ impl Round<'_> {
                 .await?;
             is_whole &= !blobs.contains(&false);
         }
-        Ok(is_whole)
+        if is_cut {
+            let (upstream, repository) = (&self.upstream.name, &self.repository.name);
+            tracing::warn!(
+                %upstream,
+                %repository,
+                %tag,
+                max_manifests = MAX_MANIFESTS,
+                "tag names too many manifests, prefetched without those behind the limit"
+            );
+        }
+        Ok(is_whole && !is_cut)
     }
 
-    /// Fetches a manifest unless it is stored. Returns `None` if the upstream has not sent it.
-    async fn fetch_manifest(&self, reference: Reference) -> Result<Option<Manifest>, Interrupted> {
+    /// Fetches a manifest unless it is stored, and returns its digest and content. Returns `None` if the upstream has not
+    /// sent it.
+    async fn fetch_manifest(&self, reference: Reference) -> Result<Option<(Digest, Manifest)>, Interrupted> {
         let Self { upstream, stored, repository, .. } = self;
         let answer = upstream.manifest(stored, repository, &reference, (false, true)).await;
         self.check_may_go_on()?;
@@ -274,7 +295,8 @@ impl Round<'_> {
         let read = move |store: &Store| {
             let stored = store.manifest(&name, &reference)?;
             let bytes = stored.content.to_bytes().ok();
-            Ok(bytes.and_then(|bytes| Manifest::parse(&bytes, Some(stored.media_type)).ok()))
+            let manifest = bytes.and_then(|bytes| Manifest::parse(&bytes, Some(stored.media_type)).ok());
+            Ok(manifest.map(|manifest| (stored.digest, manifest)))
         };
         Ok(stored.run(read).await.ok().flatten())
     }

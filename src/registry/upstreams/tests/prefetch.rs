@@ -63,8 +63,13 @@ fn publish(mirror: &Mirror, tag: &str, layer: &Bytes, architecture: &str) -> Des
         mirror.upstream.add_blob(APP, blob);
     }
     mirror.upstream.tag(APP, tag, &bytes, media_type::OCI_MANIFEST);
+    entry(media_type::OCI_MANIFEST, &bytes, architecture)
+}
+
+/// Returns the entry of an index for a manifest.
+fn entry(media_type: &str, manifest: &[u8], architecture: &str) -> Descriptor {
     let platform = Platform { os: "linux".into(), architecture: architecture.into(), ..Platform::default() };
-    Descriptor { platform: Some(platform), ..Descriptor::of(media_type::OCI_MANIFEST, &bytes) }
+    Descriptor { platform: Some(platform), ..Descriptor::of(media_type, manifest) }
 }
 
 fn publish_index(mirror: &Mirror, tag: &str, entries: &[Descriptor]) -> Bytes {
@@ -203,4 +208,40 @@ async fn a_round_goes_on_at_the_tag_at_which_a_limit_has_ended_it() {
     assert_eq!(mirror.prefetch().await, [""; 0], "the round is over");
     mirror.pass(INTERVAL);
     assert_eq!(mirror.prefetch().await, ["a", "b", "c"].map(|tag| format!("HEAD library/app:{tag}")));
+}
+
+#[tokio::test]
+async fn a_tag_whose_indexes_name_too_many_manifests_counts_as_failed_and_each_is_asked_for_once() {
+    let mirror = mirror(&["huge", "shared"]);
+    let image_of = |note: String| {
+        let manifest = serde_json::json!({
+            "schemaVersion": 2,
+            "mediaType": media_type::OCI_MANIFEST,
+            "config": Descriptor::of(media_type::OCI_CONFIG, b"{}"),
+            "layers": [],
+            "annotations": {"note": note},
+        });
+        let bytes: Bytes = to_json(&manifest).into();
+        mirror.upstream.tag(APP, "unnamed", &bytes, media_type::OCI_MANIFEST);
+        entry(media_type::OCI_MANIFEST, &bytes, "amd64")
+    };
+    mirror.upstream.add_blob(APP, &Bytes::from_static(b"{}"));
+    let shared: Vec<Descriptor> = (0..30).map(|at| image_of(format!("common {at}"))).collect();
+    let publish_nested = |tag: &str, images: &dyn Fn(usize) -> Vec<Descriptor>| {
+        let nested = (0..40).map(|at| {
+            let own = image_of(format!("{tag} {at}"));
+            let images: Vec<Descriptor> = images(at).into_iter().chain([own]).collect();
+            entry(media_type::OCI_INDEX, &publish_index(&mirror, "unnamed", &images), "amd64")
+        });
+        let nested: Vec<Descriptor> = nested.collect();
+        publish_index(&mirror, tag, &nested);
+    };
+    publish_nested("shared", &|_| shared.clone());
+    publish_nested("huge", &|at| (0..30).map(|image| image_of(format!("huge {at} {image}"))).collect());
+    mirror.upstream.asked();
+    let result = mirror.rounds().await;
+    assert_eq!((result.tags, result.failed, result.is_interrupted), (1, 1, false));
+    let asked = mirror.upstream.asked();
+    let manifests = asked.iter().filter(|question| question.starts_with("GET library/app:")).count();
+    assert_eq!(manifests, 1000 + (1 + 40 + 40 + 30));
 }
