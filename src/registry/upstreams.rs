@@ -169,8 +169,8 @@ impl Upstreams {
         Ok(Self { table, upstreams: cached.collect::<Result<_, E>>()? })
     }
 
-    /// Takes over what the former upstreams know of content, each from the one whose settings are the same. What they do
-    /// not have, and lists, are asked for again.
+    /// Takes over what the former upstreams know of content, and the schedules of their rules, each from the one whose
+    /// settings are the same. What they do not have, and lists, are asked for again.
     pub(crate) fn inherit(&self, former: &Self) {
         for upstream in &self.upstreams {
             let is_former = |other: &&Arc<CachedUpstream>| other.settings == upstream.settings;
@@ -183,6 +183,9 @@ impl Upstreams {
             let Known { tags, proven_blobs, sent_blobs, .. } = std::mem::take(&mut *former.known());
             let mut known = upstream.known();
             (known.tags, known.proven_blobs, known.sent_blobs) = (tags, proven_blobs, sent_blobs);
+            drop(known);
+            let (mut rules, former) = (upstream.prefetch_rules(), former.prefetch_rules());
+            rules.iter_mut().zip(former.iter()).for_each(|(rule, former)| rule.inherit(former));
         }
     }
 

@@ -33,13 +33,23 @@ pub struct WantedPlatform {
 #[error("is not a platform, such as linux/amd64 or linux/arm/v7")]
 pub struct WantedPlatformError;
 
-/// Rule whose patterns are compiled, with the time of its next round.
+/// Rule whose patterns are compiled, with the schedule of its rounds.
 #[derive(Debug)]
 pub(crate) struct ScheduledRule {
     pub(crate) rule: PrefetchRule,
     tags: PatternIndex,
+    schedule: Schedule,
+}
+
+/// Time of the next round of a rule, and the place at which a round was interrupted.
+#[derive(Clone, Debug, Default)]
+struct Schedule {
     /// Time of the next round; `None` before the first one.
     due: Option<Instant>,
+    /// Tag with which the round begins; `None` for the first one in order.
+    first: Option<Tag>,
+    /// Tag with which the round goes on; `None` if no tag of the round was fetched.
+    next: Option<Tag>,
 }
 
 // === impl WantedPlatform ===
@@ -107,7 +117,7 @@ impl ScheduledRule {
                 rule.tags.iter().find(|text| crate::auth::rules::check_pattern(text, false).is_err());
             (invalid.cloned().unwrap_or_default(), error)
         })?;
-        Ok(Self { rule, tags, due: None })
+        Ok(Self { rule, tags, schedule: Schedule::default() })
     }
 
     /// Returns true if a pattern matches a tag.
@@ -121,13 +131,47 @@ impl ScheduledRule {
         self.rule.tags.iter().map(|text| text.parse().ok().filter(|_| is_plain(text))).collect()
     }
 
+    /// Returns the time of the next round; `None` before the first one.
+    pub(crate) fn due(&self) -> Option<Instant> {
+        self.schedule.due
+    }
+
     pub(crate) fn is_due(&self, now: Instant) -> bool {
-        self.due.is_none_or(|due| now >= due)
+        self.schedule.due.is_none_or(|due| now >= due)
+    }
+
+    /// Returns the tags of a round in their order, without those that an interrupted round has fetched already.
+    pub(crate) fn left_of_round(&self, mut tags: Vec<Tag>) -> Vec<Tag> {
+        tags.sort_unstable();
+        tags.dedup();
+        // A tag that the upstream does not have any more leaves its place to the one behind it.
+        let place = |tag: &Option<Tag>| tag.as_ref().map(|tag| tags.partition_point(|other| other < tag));
+        let (first, next) = (place(&self.schedule.first), place(&self.schedule.next));
+        let (count, first) = (tags.len(), first.unwrap_or(0));
+        let done = next.map_or(0, |next| if next < first { next + count - first } else { next - first });
+        tags.rotate_left(first);
+        tags.split_off(done)
+    }
+
+    /// Notes that a tag is about to be fetched: a round that is interrupted goes on with it.
+    pub(crate) fn note_tag(&mut self, tag: &Tag) {
+        self.schedule.next = Some(tag.clone());
     }
 
     /// Notes that a round has ended.
     pub(crate) fn note_round(&mut self, now: Instant) {
-        self.due = Some(now + self.rule.interval);
+        self.schedule = Schedule { due: Some(now + self.rule.interval), ..Schedule::default() };
+    }
+
+    /// Notes that the storage is full: the next round begins with the tag at which this one has ended.
+    pub(crate) fn note_full(&mut self, now: Instant) {
+        let Schedule { first, next, .. } = std::mem::take(&mut self.schedule);
+        self.schedule = Schedule { due: Some(now + self.rule.interval), first: next.or(first), next: None };
+    }
+
+    /// Takes over the schedule of the same rule before a reload.
+    pub(crate) fn inherit(&mut self, former: &Self) {
+        self.schedule = former.schedule.clone();
     }
 }
 
@@ -197,5 +241,42 @@ mod tests {
         let plain = ScheduledRule::new(rule(&["1.0", "latest"])).unwrap();
         assert_eq!(plain.plain_tags().unwrap().len(), 2);
         assert_eq!(ScheduledRule::new(rule(&["[a"])).unwrap_err().0, "[a");
+    }
+
+    #[test]
+    fn each_tag_has_its_turn_though_rounds_are_interrupted() {
+        let rule = PrefetchRule {
+            repository: "library/app".parse().unwrap(),
+            tags: vec!["*".into()],
+            interval: Duration::from_hours(6),
+        };
+        let (mut rule, now) = (ScheduledRule::new(rule).unwrap(), Instant::now());
+        let tag = |text: &str| text.parse::<Tag>().unwrap();
+        let left = |rule: &ScheduledRule, tags: &[&str]| {
+            let left = rule.left_of_round(tags.iter().map(|text| tag(text)).collect());
+            left.iter().map(ToString::to_string).collect::<Vec<_>>().concat()
+        };
+        let all = ["c", "a", "b", "d", "a"];
+        assert_eq!(left(&rule, &all), "abcd");
+        rule.note_tag(&tag("c"));
+        assert_eq!(left(&rule, &all), "cd");
+        assert_eq!(left(&rule, &["a", "b", "d", "e"]), "de", "the tag is gone");
+        assert_eq!(left(&rule, &["a", "b"]), "", "all that were behind the tag are gone");
+        // The next round has all tags, and begins where the storage was full.
+        rule.note_full(now);
+        assert!(!rule.is_due(now));
+        assert_eq!(left(&rule, &all), "cdab");
+        rule.note_tag(&tag("a"));
+        assert_eq!(left(&rule, &all), "ab");
+        assert_eq!(left(&rule, &[]), "");
+        rule.note_full(now);
+        rule.note_full(now);
+        assert_eq!(left(&rule, &all), "abcd");
+        rule.note_tag(&tag("d"));
+        let mut reloaded = ScheduledRule::new(rule.rule.clone()).unwrap();
+        reloaded.inherit(&rule);
+        assert_eq!((left(&reloaded, &all), reloaded.is_due(now)), ("d".into(), false));
+        reloaded.note_round(now);
+        assert_eq!(left(&reloaded, &all), "abcd");
     }
 }

@@ -8,6 +8,7 @@ mod lists;
 mod manifests;
 mod names;
 mod prefetch;
+mod prefetch_task;
 mod scripted;
 
 use std::sync::{Arc, Mutex};
