@@ -136,3 +136,6 @@ impl LayoutError {
         Self::Damaged { path: path.to_owned(), reason: reason.into() }
     }
 }
+
+#[cfg(test)]
+mod tests;

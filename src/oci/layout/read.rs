@@ -269,8 +269,9 @@ impl Archive<'_> {
             });
             let descriptor = Descriptor::of(media_type::OCI_MANIFEST, &manifest);
             made.insert(descriptor.digest.clone(), manifest.into());
-            let name = entry.repo_tags.and_then(|tags| tags.into_iter().next());
-            roots.push(Root { descriptor, name });
+            let tags = entry.repo_tags.unwrap_or_default();
+            let names = if tags.is_empty() { vec![None] } else { tags.into_iter().map(Some).collect() };
+            roots.extend(names.into_iter().map(|name| Root { descriptor: descriptor.clone(), name }));
         }
         let source = LayoutFiles::Archive { file: self.file, blobs, made };
         Ok(Layout { path: self.path.into(), source, roots })
