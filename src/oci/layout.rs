@@ -101,8 +101,11 @@ pub enum LayoutError {
         hint: &'static str,
     },
     /// A folder, where an archive is wanted.
-    #[error("{} is a folder, and an archive is wanted: pack it with `tar -cf FILE -C FOLDER .`", .0.display())]
+    #[error("{} is a folder, not an archive; pack it with `tar -cf FILE -C FOLDER .`", .0.display())]
     NotAnArchive(PathBuf),
+    /// A pipe, a socket or a device, which cannot be read at random.
+    #[error("{} is not a regular file; copy the archive to a disk first", .0.display())]
+    NotAFile(PathBuf),
     /// Looks like an image, and is broken.
     #[error("{} is damaged: {reason}", path.display())]
     Damaged {

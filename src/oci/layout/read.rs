@@ -55,14 +55,7 @@ impl Layout {
     /// Opens a layout folder, an OCI archive, or what `docker save` wrote.
     pub fn open(path: &Path) -> Result<Self, LayoutError> {
         let meta = fs::metadata(path).map_err(LayoutError::read(path))?;
-        if meta.is_dir() {
-            return Self::open_folder(path);
-        }
-        if !meta.is_file() {
-            // A pipe cannot be read at random.
-            return Err(LayoutError::NotAnImage(path.into()));
-        }
-        Self::open_archive(path)
+        if meta.is_dir() { Self::open_folder(path) } else { Self::open_archive(path) }
     }
 
     fn open_folder(path: &Path) -> Result<Self, LayoutError> {
@@ -79,7 +72,15 @@ impl Layout {
         Ok(Self { path: path.into(), source: LayoutFiles::Folder(folder), roots: roots(index) })
     }
 
-    fn open_archive(path: &Path) -> Result<Self, LayoutError> {
+    /// Opens an OCI archive, or what `docker save` wrote, and no folder.
+    pub fn open_archive(path: &Path) -> Result<Self, LayoutError> {
+        let meta = fs::metadata(path).map_err(LayoutError::read(path))?;
+        if meta.is_dir() {
+            return Err(LayoutError::NotAnArchive(path.into()));
+        }
+        if !meta.is_file() {
+            return Err(LayoutError::NotAFile(path.into()));
+        }
         let file = File::open(path).map_err(LayoutError::read(path))?;
         let mut magic = [0; 512];
         let known = file.read_at(&mut magic, 0).map_err(LayoutError::read(path))?;
@@ -100,6 +101,15 @@ impl Layout {
             // Docker 25 saves an image by its digest with an empty index beside a good list of its own.
             Some(index) if !index.manifests.is_empty() || !has_docker => Ok(archive.into_oci(index)),
             _ if has_docker => archive.into_docker(),
+            // A writer puts the list of images last.
+            None if archive
+                .contents
+                .files
+                .keys()
+                .any(|name| name == MARKER || name.starts_with("blobs/")) =>
+            {
+                Err(LayoutError::damaged(path, "it has no index.json; the copy is incomplete"))
+            }
             _ => Err(LayoutError::NotAnImage(path.into())),
         }
     }

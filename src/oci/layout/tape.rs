@@ -118,7 +118,7 @@ pub(super) fn scan(file: &File) -> io::Result<Contents> {
         let end = at
             .checked_add(size)
             .filter(|&end| end <= total)
-            .ok_or_else(|| invalid("it ends in the middle of a file"))?;
+            .ok_or_else(|| invalid("it ends in the middle of a file; the copy is incomplete"))?;
         if kind.is_gnu_longname() {
             let name = read_extension(file, at, size, MAX_NAME)?;
             long_name = Some(text(name.strip_suffix(b"\0").unwrap_or(&name))?);

@@ -1,9 +1,11 @@
-//! Archives of `docker save`.
+//! Archives of `docker save`, copies that are not complete, and paths that are not archives.
 
 use std::fs;
 use std::path::Path;
 
 use super::*;
+
+const INCOMPLETE: &str = "the copy is incomplete";
 
 /// Creates a tar of these files, without the blocks that end it.
 fn tar(files: &[(&str, &[u8])]) -> Vec<u8> {
@@ -32,4 +34,30 @@ fn an_image_that_docker_saved_has_a_root_for_each_tag() {
     let names: Vec<_> = layout.roots().iter().map(|root| root.name.as_deref()).collect();
     assert_eq!(names, [Some("a:1"), Some("a:2"), None]);
     assert!(layout.roots().iter().all(|root| root.descriptor == layout.roots()[0].descriptor));
+}
+
+#[test]
+fn a_copy_that_was_cut_off_is_told_from_other_files() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.tar");
+    let blob = blob_path(&Digest::sha256(b"abc"));
+    let layout: &[(&str, &[u8])] = &[(MARKER, MARKER_CONTENT), (&blob, b"abc")];
+    for files in [layout, &layout[..1], &layout[1..]] {
+        let error = open(&path, &tar(files)).unwrap_err();
+        assert!(error.to_string().contains(INCOMPLETE), "{error}");
+    }
+    let bytes = tar(layout);
+    let error = open(&path, &bytes[..bytes.len() - 512]).unwrap_err();
+    assert!(error.to_string().contains(INCOMPLETE), "{error}");
+    let error = open(&path, &tar(&[("x", b"y")])).unwrap_err();
+    assert!(matches!(error, LayoutError::NotAnImage(_)), "{error}");
+}
+
+#[test]
+fn folders_and_pipes_are_not_archives() {
+    let folder = tempfile::tempdir().unwrap();
+    let error = Layout::open_archive(folder.path()).unwrap_err().to_string();
+    assert!(error.contains("is a folder, not an archive; pack it with `tar"), "{error}");
+    let error = Layout::open_archive(Path::new("/dev/null")).unwrap_err().to_string();
+    assert!(error.contains("is not a regular file"), "{error}");
 }
