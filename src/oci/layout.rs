@@ -31,6 +31,10 @@ const DOCKER_INDEX: &str = "manifest.json";
 /// The largest JSON document that is read from a layout: what registries and clients accept for a manifest.
 const MAX_JSON: u64 = 4 * 1024 * 1024;
 
+/// Greatest number of manifests and blobs of a bundle, where content that several images share counts for each of them:
+/// three hundred for each of a thousand images. Writers refuse more, and readers accept as many.
+pub const MAX_BUNDLE_PARTS: usize = 300_000;
+
 /// Returns the path of a blob, in folders and archives alike. Digests hold no separators, so the path cannot
 /// climb.
 fn blob_path(digest: &Digest) -> String {
