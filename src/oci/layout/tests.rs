@@ -61,3 +61,14 @@ fn folders_and_pipes_are_not_archives() {
     let error = Layout::open_archive(Path::new("/dev/null")).unwrap_err().to_string();
     assert!(error.contains("is not a regular file"), "{error}");
 }
+
+#[test]
+fn a_target_is_checked_without_a_trace() {
+    let folder = tempfile::tempdir().unwrap();
+    let check = |path: &Path| Target::Path(path.into()).check_archive();
+    check(&folder.path().join("a.tar")).unwrap();
+    assert!(matches!(check(folder.path()), Err(LayoutError::IsFolder(_))));
+    assert!(matches!(check(&folder.path().join("absent/a.tar")), Err(LayoutError::Write { .. })));
+    check(Path::new("/dev/null")).unwrap();
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+}
