@@ -98,7 +98,7 @@ impl Object {
 
 impl Storage for BundleStorage {
     fn abilities(&self) -> Abilities {
-        Abilities { is_persistent: true, clears_at_once: true, has_listing_versions: false, is_shared: false }
+        Abilities { is_persistent: true, clears_at_once: true, has_listing_versions: true, is_shared: false }
     }
 
     fn open(&self, key: &Key) -> Result<Option<(Content, ObjectTag)>, StorageError> {
@@ -145,8 +145,29 @@ impl Storage for BundleStorage {
         Ok(ScanPage { next: rest.next().and(last), entries })
     }
 
+    fn list(&self, folder: &Key) -> Result<Option<Vec<String>>, StorageError> {
+        let folder = format!("{folder}/");
+        let mut names = Vec::new();
+        let mut from = Bound::Included(folder.clone());
+        while let Some((key, _)) = self.objects.range((from, Bound::Unbounded)).next() {
+            let Some(rest) = key.strip_prefix(&folder) else { break };
+            // The search goes on behind the keys beneath a name: `0` follows `/`.
+            let (name, next) = match rest.split_once('/') {
+                Some((name, _)) => (name, Bound::Included(format!("{folder}{name}0"))),
+                None => (rest, Bound::Excluded(key.clone())),
+            };
+            names.push(name.to_owned());
+            from = next;
+        }
+        // In the order of whole keys, keys beneath `a.b` stand before those beneath `a`.
+        names.sort_unstable();
+        names.dedup();
+        Ok((!names.is_empty()).then_some(names))
+    }
+
     fn listing_version(&self, _: &Key) -> Result<ListingVersion, StorageError> {
-        Ok(ListingVersion { text: "bundle".into(), modified: None })
+        // No name is ever added or removed.
+        Ok(ListingVersion { text: "bundle".into(), modified: Some(SystemTime::UNIX_EPOCH) })
     }
 
     fn space(&self) -> Result<Space, StorageError> {

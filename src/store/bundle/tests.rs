@@ -258,6 +258,29 @@ fn a_manifest_of_many_names_is_read_once() {
 }
 
 #[test]
+fn lists_do_not_change_and_read_nothing_beneath_their_names() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.tar");
+    write(&path, &["a.b/x:1", "a.b/x-y:1", "a.b/x/y:1", "a.b-c/x:1"].map(Some));
+    let bundle = open(&path).unwrap();
+    let list = |folder: &Key| bundle.list(folder).unwrap();
+    let repositories = crate::layout::repositories();
+    assert_eq!(list(&repositories).unwrap(), ["a.b", "a.b-c"]);
+    let host = repositories.child("a.b");
+    assert_eq!(list(&host).unwrap(), ["x", "x-y"]);
+    assert_eq!(list(&host.child("x")).unwrap(), ["_layers", "_manifests", "y"]);
+    assert_eq!(list(&host.child("z")), None);
+    let blobs = crate::layout::blobs();
+    for folder in [list(&blobs).unwrap(), list(&blobs).unwrap()].concat() {
+        let digest = &list(&blobs.child(&folder)).unwrap()[0];
+        assert_eq!(list(&blobs.child(&folder).child(digest)).unwrap(), ["data"]);
+    }
+    assert!(bundle.abilities().has_listing_versions);
+    let version = bundle.listing_version(&host).unwrap();
+    assert!(version.settled(SystemTime::now()).is_some());
+}
+
+#[test]
 fn keys_are_listed_in_pages() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("a.tar");
