@@ -7,6 +7,8 @@ mod builder;
 mod unserved;
 
 use std::collections::BTreeMap;
+use std::fs;
+use std::io;
 use std::ops::Bound;
 use std::path::PathBuf;
 use std::time::SystemTime;
@@ -30,6 +32,9 @@ const MAX_KEYS: usize = 3 * MAX_BUNDLE_PARTS + 100_000;
 /// Storage of the images in an archive.
 #[derive(Debug)]
 pub struct BundleStorage {
+    path: PathBuf,
+    /// Bytes of the whole archive.
+    archive: Content,
     objects: BTreeMap<String, Object>,
     /// Images that are not served, and why.
     unserved: Vec<Unserved>,
@@ -58,6 +63,7 @@ pub enum BundleError {
 impl BundleStorage {
     /// Makes the keys of all images of an archive. An image `HOST/NAME:TAG` has the tag in the repository `HOST/NAME`.
     pub fn open(layout: &Layout) -> Result<Self, BundleError> {
+        let archive = layout.content()?;
         let mut builder = Builder::new(layout)?;
         let mut unserved = Vec::new();
         for root in layout.roots() {
@@ -66,7 +72,7 @@ impl BundleStorage {
                 unserved.push(Unserved { name: escape::line(name), reason });
             }
         }
-        Ok(Self { objects: builder.objects, unserved })
+        Ok(Self { path: layout.path().to_owned(), archive, objects: builder.objects, unserved })
     }
 
     /// Returns the images that are not served.
@@ -168,6 +174,18 @@ impl Storage for BundleStorage {
     fn listing_version(&self, _: &Key) -> Result<ListingVersion, StorageError> {
         // No name is ever added or removed.
         Ok(ListingVersion { text: "bundle".into(), modified: Some(SystemTime::UNIX_EPOCH) })
+    }
+
+    /// Returns an error if the archive was removed, or written to, or cannot be read.
+    fn check(&self) -> Result<(), StorageError> {
+        let failed = |source: io::Error| StorageError::Io {
+            what: "read",
+            key: self.path.display().to_string(),
+            source,
+        };
+        // A removed file can be read to its end, and is missing at the next start.
+        fs::metadata(&self.path).map_err(failed)?;
+        self.archive.slice(0..self.archive.len().min(1)).to_bytes().map(drop).map_err(failed)
     }
 
     fn space(&self) -> Result<Space, StorageError> {

@@ -153,17 +153,25 @@ impl Layout {
         &self.path
     }
 
-    /// Returns the content of all blobs of an archive, which is read where it lies. Reads fail after the archive was
-    /// written to.
-    pub fn contents(&self) -> Result<BTreeMap<Digest, Content>, LayoutError> {
-        let LayoutFiles::Archive { file, blobs, made } = &self.source else {
+    /// Returns the bytes of an archive itself. Reads fail after the archive was written to.
+    pub fn content(&self) -> Result<Content, LayoutError> {
+        let LayoutFiles::Archive { file, .. } = &self.source else {
             return Err(LayoutError::NotAnArchive(self.path.clone()));
         };
         let open = || {
             let length = file.metadata()?.len();
             Content::of_guarded_file(file.try_clone()?, length)
         };
-        let whole = open().map_err(LayoutError::read(&self.path))?;
+        open().map_err(LayoutError::read(&self.path))
+    }
+
+    /// Returns the content of all blobs of an archive, which is read where it lies. Reads fail after the archive was
+    /// written to.
+    pub fn contents(&self) -> Result<BTreeMap<Digest, Content>, LayoutError> {
+        let LayoutFiles::Archive { blobs, made, .. } = &self.source else {
+            return Err(LayoutError::NotAnArchive(self.path.clone()));
+        };
+        let whole = self.content()?;
         let blobs = blobs.iter().map(|(digest, span)| {
             (digest.clone(), whole.slice(span.offset..span.offset.saturating_add(span.len)))
         });

@@ -281,6 +281,22 @@ fn lists_do_not_change_and_read_nothing_beneath_their_names() {
 }
 
 #[test]
+fn an_archive_that_is_gone_is_noticed() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.tar");
+    write(&path, &[Some("example.com/x:1")]);
+    let bundle = open(&path).unwrap();
+    bundle.check().unwrap();
+    fs::rename(&path, folder.path().join("b.tar")).unwrap();
+    assert!(bundle.check().is_err());
+    fs::rename(folder.path().join("b.tar"), &path).unwrap();
+    bundle.check().unwrap();
+    let file = File::options().write(true).open(&path).unwrap();
+    file.set_len(512).unwrap();
+    assert!(bundle.check().is_err());
+}
+
+#[test]
 fn keys_are_listed_in_pages() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("a.tar");
