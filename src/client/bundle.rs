@@ -4,6 +4,8 @@
 //! before the first byte is written. [`Client::fetch_survey`] then transfers the content in the order of its
 //! digests: the same images give the same archive.
 
+mod names;
+
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 
@@ -16,6 +18,8 @@ use super::pull::name_of;
 use super::source::RemoteSource;
 use super::tree::Gatherer;
 use super::{BLOBS_AT_ONCE, Client, ClientError, Manifest, PlatformPattern, Progress};
+
+pub use self::names::TagConflict;
 
 /// Content of several images, as their registries describe it. Nothing but manifests was transferred.
 #[derive(Debug, Default)]
@@ -225,11 +229,9 @@ impl Client {
             }
         })
         .await?;
-        let saved = |image: &SurveyedImage| SavedImage {
-            descriptor: image.root.clone(),
-            name: Some(name_of(&image.reference)),
-            docker: None,
-        };
-        Ok(survey.images.iter().map(saved).collect())
+        Ok(survey.saved_images())
     }
 }
+
+#[cfg(test)]
+mod tests;
