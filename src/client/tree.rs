@@ -58,9 +58,9 @@ impl<'a> Gatherer<'a> {
         Self { not_found: Some(Vec::new()), ..self }
     }
 
-    /// Returns the errors of all manifests that were not found.
-    pub(super) fn into_not_found(self) -> Vec<ClientError> {
-        self.not_found.unwrap_or_default()
+    /// Returns what was gathered since the last tree, and the errors of all manifests that were not found.
+    pub(super) fn into_parts(self) -> (Tree, Vec<ClientError>) {
+        (self.tree, self.not_found.unwrap_or_default())
     }
 
     /// Returns true if a manifest or a blob is in one of the trees.
@@ -80,9 +80,14 @@ impl<'a> Gatherer<'a> {
 
     /// Gathers the content below a manifest that was read already.
     pub(super) async fn gather_below(&mut self, root: Manifest) -> Result<Tree, ClientError> {
-        self.seen.insert(root.descriptor.digest.clone());
-        self.add(root, 0).await?;
+        self.gather_root(root).await?;
         Ok(std::mem::take(&mut self.tree))
+    }
+
+    /// Gathers the content below a manifest that was read already, and keeps it, also after an error.
+    pub(super) async fn gather_root(&mut self, root: Manifest) -> Result<(), ClientError> {
+        self.seen.insert(root.descriptor.digest.clone());
+        self.add(root, 0).await
     }
 
     /// Adds a manifest and its children. Boxed, because indexes hold indexes.
