@@ -78,42 +78,56 @@ pub(super) fn find(file: &str, text: &str) -> Result<Found, YamlError> {
         let values: Vec<Value> = quinistry_yaml::documents(document)
             .map_err(|at| YamlError { line: if at.line > 0 { line + at.line } else { 0 }, ..at })?;
         for value in &values {
-            find_in(file, value, &mut found);
+            find_in(file, value, ("", ""), &mut found);
         }
     }
     Ok(found)
 }
 
-/// Splits a text in front of each `---`, with the number of lines before each part: the parser's limits then
-/// hold for each document, and not for a whole chart. A parser may not continue any value past such a line
-/// (YAML 1.2.2, 9.1.2).
+/// Splits a text in front of each document, with the number of lines before each part: the parser's limits then
+/// hold for each document, and not for a whole chart. A document begins at `---` or at the directives before it, and ends
+/// at the next one or behind `...`. A parser may not continue any value past such a line (YAML 1.2.2, 9.1.2).
 fn documents(text: &str) -> Vec<(usize, &str)> {
     let mut parts = vec![(0, 0)];
     let mut offset = 0;
+    let mut has_content = false;
     for (number, line) in text.split_inclusive('\n').enumerate() {
-        let marker = line.strip_prefix("---");
-        if offset > 0 && marker.is_some_and(|rest| rest.is_empty() || rest.starts_with(char::is_whitespace)) {
+        if has_content && is_marker(line, "---") {
             parts.push((number, offset));
         }
+        has_content |= !is_blank(line);
         offset += line.len();
+        if is_marker(line, "...") {
+            parts.push((number + 1, offset));
+            has_content = false;
+        }
     }
     let ends = parts.iter().skip(1).map(|(_, start)| *start).chain([text.len()]);
     let parts = parts.iter().zip(ends).map(|((line, start), end)| (*line, &text[*start..end]));
-    parts.filter(|(_, part)| !is_empty(part)).collect()
+    parts.filter(|(_, part)| !part.lines().all(is_blank)).collect()
 }
 
-/// Returns true if a part has neither values nor a marker: comments and directives alone.
-fn is_empty(part: &str) -> bool {
-    part.lines().all(|line| line.trim().is_empty() || line.starts_with(['#', '%']))
+fn is_marker(line: &str, marker: &str) -> bool {
+    line.strip_prefix(marker).is_some_and(|rest| rest.is_empty() || rest.starts_with(char::is_whitespace))
 }
 
-/// Finds the images in an object, or in the objects of a list.
-fn find_in(file: &str, object: &Value, found: &mut Found) {
+/// Returns true if a line in front of a document begins none: it is empty, a comment, a directive, or the end of the
+/// document before.
+fn is_blank(line: &str) -> bool {
+    line.trim().is_empty() || line.starts_with(['#', '%']) || is_marker(line, "...")
+}
+
+/// Finds the images in an object, or in the objects of a list. Items of a list of one kind may leave out `apiVersion` and
+/// `kind`, as the API server does, and inherit them.
+fn find_in(file: &str, object: &Value, inherited: (&str, &str), found: &mut Found) {
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-    let (version, kind) = (text(&object["apiVersion"]), text(&object["kind"]));
-    if let (true, Some(items)) = (kind.ends_with("List"), object["items"].as_array()) {
+    let own = |field: &str, inherited: &str| {
+        Some(text(&object[field])).filter(|own| !own.is_empty()).unwrap_or_else(|| inherited.to_owned())
+    };
+    let (version, kind) = (own("apiVersion", inherited.0), own("kind", inherited.1));
+    if let (Some(kind), Some(items)) = (kind.strip_suffix("List"), object["items"].as_array()) {
         for item in items {
-            find_in(file, item, found);
+            find_in(file, item, (&version, kind), found);
         }
         return;
     }
