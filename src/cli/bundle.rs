@@ -5,11 +5,12 @@ mod names;
 mod report;
 mod sources;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use clap::ValueHint;
 
-use self::names::full_name;
+use self::manifests::ImageField;
+use self::names::{bundled_names, full_name};
 use self::report::{Bundled, BundledImage};
 use self::sources::Sources;
 use super::exit::UsageError;
@@ -70,7 +71,8 @@ impl Args {
             ))
             .into());
         }
-        for field in &sources.others {
+        let not_taken = not_taken(sources.others, &images);
+        for field in first_of_each_image(&not_taken) {
             complain(&super::sanitize(&format!(
                 "warning: not taken: {field}; name the image if it is needed"
             )));
@@ -92,7 +94,7 @@ impl Args {
             contents: survey.contents(),
             bytes: survey.bytes(),
             images: survey.images.iter().map(BundledImage::of).collect(),
-            not_taken: sources.others,
+            not_taken,
         })
     }
 }
@@ -103,7 +105,25 @@ fn unique(images: impl Iterator<Item = ImageReference>) -> Vec<ImageReference> {
     by_name.into_values().collect()
 }
 
-/// Fails if anything is missing, and then tells all of it.
+/// Returns the fields whose images are not taken.
+fn not_taken(fields: Vec<ImageField>, images: &[ImageReference]) -> Vec<ImageField> {
+    let taken: BTreeSet<_> = images.iter().flat_map(bundled_names).collect();
+    let is_taken = |field: &ImageField| wanted_name(field).is_some_and(|name| taken.contains(&name));
+    fields.into_iter().filter(|field| !is_taken(field)).collect()
+}
+
+/// Returns the first field of each image.
+fn first_of_each_image(fields: &[ImageField]) -> impl Iterator<Item = &ImageField> {
+    let mut seen = BTreeSet::new();
+    fields.iter().filter(move |field| wanted_name(field).is_none_or(|name| seen.insert(name)))
+}
+
+/// Returns the name by which a kubelet looks for the image of a field.
+fn wanted_name(field: &ImageField) -> Option<String> {
+    bundled_names(&field.full_name()?).pop()
+}
+
+/// Prints everything that is missing, and fails if anything is.
 fn complete(survey: Survey) -> anyhow::Result<Survey> {
     if survey.missing.is_empty() {
         return Ok(survey);
@@ -112,7 +132,7 @@ fn complete(survey: Survey) -> anyhow::Result<Survey> {
         complain(&super::sanitize(&format!("missing: {image}: {}", WithCauses(reason))));
     }
     let number = super::count(survey.missing.len(), "part");
-    anyhow::bail!("{number} of the bundle cannot be fetched, see above; no file was written")
+    anyhow::bail!("{number} not found or not readable (listed above); no file was written")
 }
 
 async fn write(
@@ -124,4 +144,29 @@ async fn write(
     let mut writer = Writer::create(target, Format::Archive)?.with_ref_names(RefNames::Full);
     let images = client.fetch_survey(survey, &mut writer, progress).await?;
     Ok(writer.finish(&images)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fields_whose_images_are_taken_are_not_reported() {
+        let digest = crate::oci::Digest::sha256(b"");
+        let text = format!(
+            "{{kind: X, a: {{image: 'ghcr.io/acme/pg:17'}}, b: {{image: 'pg:17'}}, c: {{image: pg}}, d: {{image: \
+             'docker.io/library/pg:latest'}}, e: {{image: 'ghcr.io/a@{digest}'}}, f: {{image: 'ghcr.io/a:1'}}, g: {{image: \
+             'ghcr.io/a:2@{digest}'}}}}"
+        );
+        let fields = manifests::find("x", &text).unwrap().others;
+        let images = ["ghcr.io/acme/pg:17".to_owned(), format!("ghcr.io/a:1@{digest}")];
+        let images: [ImageReference; 2] = images.map(|image| image.parse().unwrap());
+        let fields = not_taken(fields, &images);
+        let shown = |field: &ImageField| field.full_name().unwrap().to_string();
+        assert_eq!(
+            fields.iter().map(shown).collect::<Vec<_>>(),
+            ["docker.io/library/pg:17", "docker.io/library/pg:latest", "docker.io/library/pg:latest"]
+        );
+        assert_eq!(first_of_each_image(&fields).count(), 2);
+    }
 }

@@ -2,7 +2,8 @@
 //!
 //! The images of pods are known by their place: the containers, and the volumes of type `image`, of each kind
 //! that makes pods. A custom resource may name images anywhere, and such a field may also mean something else:
-//! every other field named `image` is reported, and not taken.
+//! every other field whose name ends like that of an image is reported, and not taken. So are values of environment
+//! variables that can hardly be anything else.
 
 use std::fmt;
 
@@ -29,13 +30,15 @@ const POD_SPECS: &[(&str, &str, &[&str])] = &[
 const CONTAINERS: [&str; 3] = ["containers", "initContainers", "ephemeralContainers"];
 /// Field that names an image.
 const IMAGE: &str = "image";
+/// Ends of the names of fields that may name an image, in lower case.
+const IMAGE_FIELD_ENDS: [&str; 2] = [IMAGE, "imagename"];
 
 /// Images of one text.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Found {
     /// Images of pods, document by document.
     pub(super) images: Vec<ImageReference>,
-    /// Other fields with the name of an image.
+    /// Other fields and values that may name an image.
     pub(super) others: Vec<ImageField>,
     /// Images of pods whose names are malformed.
     pub(super) malformed: Vec<ImageField>,
@@ -163,7 +166,7 @@ impl<'a> Search<'a> {
         self.path.push(step);
         match value {
             Value::String(image) if self.is_of_pod() => self.take(image),
-            Value::String(image) if step == Step::Key(IMAGE) && kubernetes_name(image).is_ok() => {
+            Value::String(image) if self.may_name_image(image) => {
                 let field = self.field(image);
                 self.found.others.push(field);
             }
@@ -181,6 +184,22 @@ impl<'a> Search<'a> {
                 let field = self.field(image);
                 self.found.malformed.push(field);
             }
+        }
+    }
+
+    /// Returns true if the path leads to a field that may name an image, and the text is a name of one.
+    fn may_name_image(&self, text: &str) -> bool {
+        match self.path.as_slice() {
+            // Other texts have this form, too, such as hosts with ports and paths.
+            [.., Step::Key("env"), Step::Item(_), Step::Key("value")] => {
+                let image = text.parse::<ImageReference>();
+                image.is_ok_and(|image| image.tag().is_some() || image.digest().is_some())
+            }
+            [.., Step::Key(key)] => {
+                let key = key.to_ascii_lowercase();
+                IMAGE_FIELD_ENDS.iter().any(|end| key.ends_with(end)) && kubernetes_name(text).is_ok()
+            }
+            _ => false,
         }
     }
 
@@ -206,6 +225,15 @@ impl<'a> Search<'a> {
         });
         let field = steps.collect();
         ImageField { file: self.file.into(), object: self.object.clone(), field, image: image.into() }
+    }
+}
+
+// === impl ImageField ===
+
+impl ImageField {
+    /// Returns the full name of the image.
+    pub(super) fn full_name(&self) -> Option<ImageReference> {
+        kubernetes_name(&self.image).ok()
     }
 }
 

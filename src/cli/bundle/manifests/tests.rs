@@ -110,6 +110,26 @@ fn fields_elsewhere_are_reported_with_their_place_and_not_taken() {
 }
 
 #[test]
+fn fields_whose_names_end_like_those_of_images_are_reported() {
+    let text = "kind: Cluster\nmetadata: {name: x}\nspec:\n  imageName: ghcr.io/pg:17\n  sidecarImage: a/b\n  IMAGE: c\n  \
+                images: d\n  imagePullPolicy: Always\n  baseImage: 'not a name'\n  env:\n  - {name: A, value: \
+                'ghcr.io/e:1'}\n  - {name: B, value: ghcr.io/e}\n  - {name: C, value: 'e:1'}\n  - {name: D, value: \
+                'https://ghcr.io/e:1'}\n";
+    let found = found(text);
+    let fields: Vec<_> = found.others.iter().map(|field| field.field.as_str()).collect();
+    assert_eq!(fields, ["spec.IMAGE", "spec.env[0].value", "spec.imageName", "spec.sidecarImage"]);
+}
+
+#[test]
+fn images_in_the_environment_of_a_pod_are_reported() {
+    let text = "{apiVersion: v1, kind: Pod, metadata: {name: p}, spec: {containers: [{image: 'a:1', env: [{name: A, value: \
+                'ghcr.io/e:1'}]}]}}";
+    let found = found(text);
+    assert_eq!(found.images.len(), 1);
+    assert_eq!(found.others[0].field, "spec.containers[0].env[0].value");
+}
+
+#[test]
 fn a_kind_of_another_group_makes_no_pods() {
     let found = found(&workload("example.com/v1", "Deployment", &["spec", "template", "spec"]));
     assert_eq!((found.images.len(), found.others.len()), (0, 4));
