@@ -6,6 +6,7 @@ mod report;
 mod sources;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 
 use clap::ValueHint;
 
@@ -17,7 +18,7 @@ use super::exit::UsageError;
 use super::output::{OutputArgs, complain};
 use super::remote::{self, ConnectionArgs};
 use super::target::{allow_closed_pipe, ensure_one_output, target};
-use crate::client::{Client, Missing, PlatformPattern, Progress, Survey};
+use crate::client::{Client, Missing, PlatformPattern, Progress, Survey, TagConflict};
 use crate::layout::{Format, RefNames, Target, Writer};
 use crate::oci::{ImageReference, WithCauses};
 
@@ -56,7 +57,9 @@ impl Args {
                 UsageError("no image is named: name images, or manifests with --from FILE".into()).into()
             );
         }
+        ensure_file(&self.path)?;
         let target = target(&self.path)?;
+        target.check_archive()?;
         ensure_one_output(&target, self.output)?;
         allow_closed_pipe(&target.clone(), self.bundle(target))
     }
@@ -83,6 +86,11 @@ impl Args {
         let to_stdout = target == Target::Stdout;
         let survey = super::block_on(async {
             let survey = complete(client.survey(images, &self.platform).await)?;
+            for TagConflict { name, named, unnamed } in survey.tag_conflicts() {
+                complain(&format!(
+                    "warning: {name} names {named}; {unnamed} is in the bundle by its digest alone"
+                ));
+            }
             write(&client, &survey, target, &*progress).await?;
             Ok(survey)
         })?;
@@ -103,6 +111,17 @@ impl Args {
 fn unique(images: impl Iterator<Item = ImageReference>) -> Vec<ImageReference> {
     let by_name: BTreeMap<_, _> = images.map(|image| (image.to_string(), image)).collect();
     by_name.into_values().collect()
+}
+
+/// Refuses the name of an image where the name of the archive is left out. A file of such a name can be written if its
+/// folder exists.
+fn ensure_file(typed: &str) -> Result<(), UsageError> {
+    let has_folder = Path::new(typed).parent().is_some_and(Path::is_dir);
+    if has_folder || typed.parse::<ImageReference>().is_err() {
+        return Ok(());
+    }
+    let typed = super::sanitize(typed);
+    Err(UsageError(format!("FILE is missing: '{typed}' is the name of an image; name the archive first")))
 }
 
 /// Returns the fields whose images are not taken.
@@ -168,5 +187,18 @@ mod tests {
             ["docker.io/library/pg:17", "docker.io/library/pg:latest", "docker.io/library/pg:latest"]
         );
         assert_eq!(first_of_each_image(&fields).count(), 2);
+    }
+
+    #[test]
+    fn a_forgotten_file_is_noticed() {
+        for typed in ["ghcr.io/acme/shop:1", "localhost:5000/x"] {
+            let error = ensure_file(typed).unwrap_err().to_string();
+            assert!(error.starts_with(&format!("FILE is missing: '{typed}'")), "{error}");
+        }
+        let folder = tempfile::Builder::new().prefix("a.b").tempdir_in(".").unwrap();
+        let name = folder.path().file_name().unwrap().to_str().unwrap();
+        for typed in ["shop.tar", "-", "./ghcr.io/acme/shop", "/tmp/a.tar", &format!("{name}/shop")] {
+            ensure_file(typed).unwrap();
+        }
     }
 }
