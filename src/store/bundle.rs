@@ -7,14 +7,16 @@ mod builder;
 mod unserved;
 
 use std::collections::BTreeMap;
-use std::fs;
+use std::fs::File;
 use std::io;
+use std::num::NonZeroU64;
 use std::ops::Bound;
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
 use quinistry_oci::layout::{Layout, LayoutError, MAX_BUNDLE_PARTS};
 use quinistry_oci::{Content, escape};
+use rustix::fs::Advice;
 
 use self::builder::Builder;
 use super::layout::Key;
@@ -29,12 +31,17 @@ pub use self::unserved::{Unserved, UnservedReason};
 /// images.
 const MAX_KEYS: usize = 3 * MAX_BUNDLE_PARTS + 100_000;
 
+/// Length of what a check reads, in bytes: a page of memory.
+const CHECKED_BYTES: u64 = 4096;
+
 /// Storage of the images in an archive.
 #[derive(Debug)]
 pub struct BundleStorage {
     path: PathBuf,
     /// Bytes of the whole archive.
     archive: Content,
+    /// File of the archive, by which the kernel is told to forget what it has read.
+    file: File,
     objects: BTreeMap<String, Object>,
     /// Images that are not served, and why.
     unserved: Vec<Unserved>,
@@ -53,6 +60,14 @@ pub enum BundleError {
     /// The archive cannot be read.
     #[error(transparent)]
     Layout(#[from] LayoutError),
+    /// The archive cannot be opened.
+    #[error("failed to open {}", path.display())]
+    Open {
+        /// Path of the archive.
+        path: PathBuf,
+        /// Reason.
+        source: io::Error,
+    },
     /// The archive has more content than is served.
     #[error("{} has more than {MAX_KEYS} parts; split it", .0.display())]
     TooLarge(PathBuf),
@@ -64,6 +79,8 @@ impl BundleStorage {
     /// Makes the keys of all images of an archive. An image `HOST/NAME:TAG` has the tag in the repository `HOST/NAME`.
     pub fn open(layout: &Layout) -> Result<Self, BundleError> {
         let archive = layout.content()?;
+        let path = layout.path().to_owned();
+        let file = File::open(&path).map_err(|source| BundleError::Open { path: path.clone(), source })?;
         let mut builder = Builder::new(layout)?;
         let mut unserved = Vec::new();
         for root in layout.roots() {
@@ -72,7 +89,7 @@ impl BundleStorage {
                 unserved.push(Unserved { name: escape::line(name), reason });
             }
         }
-        Ok(Self { path: layout.path().to_owned(), archive, objects: builder.objects, unserved })
+        Ok(Self { path, archive, file, objects: builder.objects, unserved })
     }
 
     /// Returns the images that are not served.
@@ -176,16 +193,16 @@ impl Storage for BundleStorage {
         Ok(ListingVersion { text: "bundle".into(), age: Some(Duration::MAX) })
     }
 
-    /// Returns an error if the archive was removed, or written to, or cannot be read.
+    /// Returns an error if the archive was written to, or cannot be read. One that was removed can be read on.
     fn check(&self) -> Result<(), StorageError> {
         let failed = |source: io::Error| StorageError::Io {
             what: "read",
             key: self.path.display().to_string(),
             source,
         };
-        // A removed file can be read to its end, and is missing at the next start.
-        fs::metadata(&self.path).map_err(failed)?;
-        self.archive.slice(0..self.archive.len().min(1)).to_bytes().map(drop).map_err(failed)
+        // What the kernel has in memory can be read although the medium is gone. An advice that is not taken fails nothing.
+        let _ = rustix::fs::fadvise(&self.file, 0, NonZeroU64::new(CHECKED_BYTES), Advice::DontNeed);
+        self.archive.slice(0..self.archive.len().min(CHECKED_BYTES)).to_bytes().map(drop).map_err(failed)
     }
 
     fn space(&self) -> Result<Space, StorageError> {

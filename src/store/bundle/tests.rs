@@ -277,21 +277,19 @@ fn lists_do_not_change_and_read_nothing_beneath_their_names() {
     }
     assert!(bundle.abilities().has_listing_versions);
     let version = bundle.listing_version(&host).unwrap();
-    assert!(version.settled(SystemTime::now()).is_some());
+    assert!(version.settled().is_some());
 }
 
 #[test]
-fn an_archive_that_is_gone_is_noticed() {
+fn an_archive_that_cannot_be_read_is_noticed_and_one_that_was_removed_is_read_on() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("a.tar");
     write(&path, &[Some("example.com/x:1")]);
     let bundle = open(&path).unwrap();
     bundle.check().unwrap();
-    fs::rename(&path, folder.path().join("b.tar")).unwrap();
-    assert!(bundle.check().is_err());
-    fs::rename(folder.path().join("b.tar"), &path).unwrap();
-    bundle.check().unwrap();
     let file = File::options().write(true).open(&path).unwrap();
+    fs::remove_file(&path).unwrap();
+    bundle.check().unwrap();
     file.set_len(512).unwrap();
     assert!(bundle.check().is_err());
 }
