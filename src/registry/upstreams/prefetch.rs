@@ -9,10 +9,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use futures_util::{StreamExt as _, TryStreamExt as _, stream};
+use futures_util::{StreamExt as _, stream};
 use quinistry_oci::{Descriptor, Digest, Manifest, Reference, RepositoryName, Tag, WithCauses};
 use quinistry_store::{Lead, Store};
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tokio::time::sleep;
 
 use super::blobs::BlobAnswer;
@@ -37,6 +37,8 @@ enum Interrupted {
     Paused,
     /// The storage has too little room. The next round tries again.
     Full,
+    /// The upstream has sent no list of tags. The round goes on soon.
+    Unlisted,
 }
 
 /// Result of the rounds of one upstream.
@@ -91,7 +93,7 @@ fn fetched_upstreams(settings: &Settings) -> Option<Arc<Upstreams>> {
 impl Upstreams {
     /// Makes the rounds of each upstream at times of its own, so that a slow one delays no other. Never ends.
     async fn prefetch_every(&self, tick: Duration, stored: &LimitedStore) {
-        let upstreams = (0..self.upstreams.len()).map(|index| async move {
+        let upstreams = (0..self.cached.len()).map(|index| async move {
             loop {
                 sleep(tick).await;
                 // Of several replicas one is enough.
@@ -106,7 +108,7 @@ impl Upstreams {
 
     /// Makes a round of each rule that is due. Returns the results of all upstreams.
     pub(crate) async fn prefetch(&self, stored: &LimitedStore) -> Vec<PrefetchedUpstream> {
-        join_all((0..self.upstreams.len()).map(|index| self.due_rounds(index, stored, None))).await
+        join_all((0..self.cached.len()).map(|index| self.due_rounds(index, stored, None))).await
     }
 
     /// Makes a round of each rule of an upstream that is due, while the lead lasts.
@@ -116,7 +118,7 @@ impl Upstreams {
         stored: &LimitedStore,
         lead: Option<&Lead>,
     ) -> PrefetchedUpstream {
-        let upstream = &self.upstreams[index];
+        let upstream = &self.cached[index];
         let mut result =
             PrefetchedUpstream { upstream: upstream.name.to_string(), ..PrefetchedUpstream::default() };
         // A rule whose round was interrupted is due for longest, so that no other one takes its turn.
@@ -125,12 +127,14 @@ impl Upstreams {
         order.sort_by_key(|at| due[*at]);
         for at in order {
             let Some((tags, repository)) = self.due_rule(index, at) else { continue };
-            let ended =
-                Round { upstream, stored, repository: &repository, lead }.run(tags, &mut result).await;
+            let round =
+                Round { upstream, stored, repository: &repository, permits: &self.prefetch_permits, lead };
+            let ended = round.run(tags, &mut result).await;
             let now = upstream.clock.now();
             match ended {
                 Ok(()) => upstream.prefetch_rules()[at].note_round(now),
                 Err(Interrupted::Full) => upstream.prefetch_rules()[at].note_full(now),
+                Err(Interrupted::Unlisted) => upstream.prefetch_rules()[at].note_unlisted(now),
                 Err(Interrupted::Paused) => {}
             }
             result.is_interrupted |= ended.is_err();
@@ -143,7 +147,7 @@ impl Upstreams {
 
     /// Returns the tags and the repository of a rule that is due.
     fn due_rule(&self, index: usize, at: usize) -> Option<(TagChoice, LocatedRepository)> {
-        let upstream = &self.upstreams[index];
+        let upstream = &self.cached[index];
         let rules = upstream.prefetch_rules();
         let rule = rules.get(at).filter(|rule| rule.is_due(upstream.clock.now()))?;
         let repository = repository_of(&self.table, (index, &upstream.settings), rule)?;
@@ -153,7 +157,7 @@ impl Upstreams {
     /// Returns true if a rule fetches a tag in advance, so that its copy stays.
     pub(super) fn prefetches(&self, name: &RepositoryName, tag: &Tag) -> bool {
         let Ok(Some(located)) = self.table.locate(name) else { return false };
-        let upstream = &self.upstreams[located.upstream];
+        let upstream = &self.cached[located.upstream];
         let rules = upstream.prefetch_rules();
         is_prefetched(&self.table, (located.upstream, &upstream.settings), &rules, (name, tag))
     }
@@ -196,6 +200,8 @@ struct Round<'a> {
     upstream: &'a Arc<CachedUpstream>,
     stored: &'a LimitedStore,
     repository: &'a LocatedRepository,
+    /// Permits to fetch a blob.
+    permits: &'a Semaphore,
     /// Right to do the work of one replica; `None` for a command, which needs none.
     lead: Option<&'a Lead>,
 }
@@ -217,6 +223,10 @@ impl Round<'_> {
                 let (upstream, repository) = (&self.upstream.name, &self.repository.name);
                 tracing::warn!(%upstream, %repository, ?failure, "cannot prefetch tags, upstream sent no list of them");
                 result.failed += 1;
+                // Tags that were listed before are fetched still.
+                if !failure.is_absence() && list.entries.is_empty() {
+                    return Err(Interrupted::Unlisted);
+                }
             }
             let rules = self.upstream.prefetch_rules();
             list.entries.iter().filter(|tag| rules[at].matches(tag)).cloned().collect()
@@ -255,13 +265,14 @@ impl Round<'_> {
                 seen.insert(entry.digest.clone());
                 open.push(Reference::Digest(entry.digest.clone()));
             }
-            let half = (settings.max_connections / 2).max(1);
-            let blobs: Vec<bool> = stream::iter(manifest.blobs)
-                .map(|blob| self.fetch_blob(blob))
-                .buffer_unordered(half)
-                .try_collect()
-                .await?;
-            is_whole &= !blobs.contains(&false);
+            if !manifest.manifests.is_empty()
+                && wanted_entries(&manifest.manifests, &settings.platforms).next().is_none()
+            {
+                let (upstream, repository) = (&self.upstream.name, &self.repository.name);
+                tracing::warn!(%upstream, %repository, %tag, "index has no image of the platforms, cannot prefetch tag");
+                is_whole = false;
+            }
+            is_whole &= self.fetch_blobs(manifest.blobs).await?;
         }
         if is_cut {
             let (upstream, repository) = (&self.upstream.name, &self.repository.name);
@@ -274,6 +285,17 @@ impl Round<'_> {
             );
         }
         Ok(is_whole && !is_cut)
+    }
+
+    /// Fetches blobs. Returns false if one of them is missing.
+    async fn fetch_blobs(&self, blobs: Vec<Descriptor>) -> Result<bool, Interrupted> {
+        // Behind a pause the upstream answers one question before others are asked.
+        let is_up = self.upstream.counts(self.stored).circuit().is_up();
+        let at_once = if is_up { (self.upstream.settings.max_connections / 2).max(1) } else { 1 };
+        let running = stream::iter(blobs).map(|blob| self.fetch_blob(blob)).buffer_unordered(at_once);
+        // A fetch that has begun is not dropped because another one was interrupted.
+        let fetched: Vec<Result<bool, Interrupted>> = running.collect().await;
+        fetched.into_iter().try_fold(true, |are_whole, is_whole| Ok(is_whole? && are_whole))
     }
 
     /// Fetches a manifest unless it is stored, and returns its digest and content. Returns `None` if the upstream has not
@@ -310,6 +332,7 @@ impl Round<'_> {
         if is_stored.unwrap_or(false) || upstream.settings.max_blob_bytes.is_some_and(|max| size > max) {
             return Ok(true);
         }
+        let _permit = self.permits.acquire().await.expect("the semaphore is never closed");
         self.check_may_go_on()?;
         upstream.known().proven_blobs.note(&repository.name, &digest, Some(size));
         let fetched = match upstream.open_blob(stored, repository, &digest, true).await {

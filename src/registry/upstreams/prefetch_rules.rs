@@ -8,6 +8,9 @@ use quinistry_oci::{Descriptor, RepositoryName, Tag};
 
 use crate::auth::rules::{PatternError, PatternIndex};
 
+/// Greatest pause before the next question for tags, if the upstream has not answered one.
+const UNLISTED_PAUSE: Duration = Duration::from_mins(10);
+
 /// Tags of a repository that are fetched before a client asks for them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PrefetchRule {
@@ -58,9 +61,14 @@ impl WantedPlatform {
     /// Returns true if an entry of an index is for this platform.
     fn matches(&self, entry: &Descriptor) -> bool {
         entry.platform.as_ref().is_some_and(|platform| {
+            // arm64 has one variant, which most images leave out.
+            let usual = (*self.architecture == *"arm64").then_some("v8");
             *self.os == *platform.os
                 && *self.architecture == *platform.architecture
-                && self.variant.as_deref().is_none_or(|variant| platform.variant.as_deref() == Some(variant))
+                && self
+                    .variant
+                    .as_deref()
+                    .is_none_or(|variant| platform.variant.as_deref().or(usual) == Some(variant))
         })
     }
 }
@@ -96,14 +104,15 @@ impl fmt::Display for WantedPlatform {
     }
 }
 
-/// Returns the entries of an index that are fetched: those of the platforms, or all without any platform.
+/// Returns the entries of an index that are fetched: those of the platforms, or all if no platforms are wanted, or if none
+/// of the entries is for one, as in an index of artifacts.
 pub(crate) fn wanted_entries<'a>(
     entries: &'a [Descriptor],
     platforms: &'a [WantedPlatform],
 ) -> impl Iterator<Item = &'a Descriptor> {
-    let is_wanted = |entry: &&Descriptor| {
-        platforms.is_empty() || platforms.iter().any(|platform| platform.matches(entry))
-    };
+    let takes_all = platforms.is_empty() || entries.iter().all(|entry| entry.platform.is_none());
+    let is_wanted =
+        move |entry: &&Descriptor| takes_all || platforms.iter().any(|platform| platform.matches(entry));
     entries.iter().filter(is_wanted)
 }
 
@@ -142,14 +151,16 @@ impl ScheduledRule {
 
     /// Returns the tags of a round in their order, without those that an interrupted round has fetched already.
     pub(crate) fn left_of_round(&self, mut tags: Vec<Tag>) -> Vec<Tag> {
-        tags.sort_unstable();
+        let Schedule { first, next, .. } = &self.schedule;
+        // Tags before the first one have their turn at the end.
+        let rank = |tag: &Tag| (first.as_ref().is_some_and(|first| tag < first), tag.clone());
+        tags.sort_by_cached_key(rank);
         tags.dedup();
         // A tag that the upstream does not have any more leaves its place to the one behind it.
-        let place = |tag: &Option<Tag>| tag.as_ref().map(|tag| tags.partition_point(|other| other < tag));
-        let (first, next) = (place(&self.schedule.first), place(&self.schedule.next));
-        let (count, first) = (tags.len(), first.unwrap_or(0));
-        let done = next.map_or(0, |next| if next < first { next + count - first } else { next - first });
-        tags.rotate_left(first);
+        let done = next.as_ref().map_or(0, |next| {
+            let next = rank(next);
+            tags.partition_point(|tag| rank(tag) < next)
+        });
         tags.split_off(done)
     }
 
@@ -167,6 +178,11 @@ impl ScheduledRule {
     pub(crate) fn note_full(&mut self, now: Instant) {
         let Schedule { first, next, .. } = std::mem::take(&mut self.schedule);
         self.schedule = Schedule { due: Some(now + self.rule.interval), first: next.or(first), next: None };
+    }
+
+    /// Notes that the upstream has sent no list of tags: the round goes on soon where it is.
+    pub(crate) fn note_unlisted(&mut self, now: Instant) {
+        self.schedule.due = Some(now + self.rule.interval.min(UNLISTED_PAUSE));
     }
 
     /// Takes over the schedule of the same rule before a reload.
@@ -208,11 +224,25 @@ mod tests {
             (&["linux/amd64"], &[0]),
             (&["linux/arm"], &[1, 2]),
             (&["linux/arm/v7", "windows/amd64"], &[1]),
+            (&["windows/amd64"], &[]),
         ] {
             let platforms: Vec<WantedPlatform> = platforms.iter().map(|text| text.parse().unwrap()).collect();
             let found: Vec<_> = wanted_entries(&entries, &platforms).collect();
             let expected: Vec<_> = expected.iter().map(|at| &entries[*at]).collect();
             assert_eq!(found, expected, "{platforms:?}");
+        }
+        let all_of = |entries: &[Descriptor], text: &str| {
+            wanted_entries(entries, &[text.parse().unwrap()]).count() == entries.len()
+        };
+        assert!(all_of(&entries[4..], "linux/amd64"), "an index of artifacts has no platforms");
+        for (listed, wanted, is_wanted) in [
+            (None, "linux/arm64", true),
+            (None, "linux/arm64/v8", true),
+            (Some("v8"), "linux/arm64", true),
+            (Some("v8"), "linux/arm64/v8", true),
+            (Some("v9"), "linux/arm64/v8", false),
+        ] {
+            assert_eq!(all_of(&[entry("linux", "arm64", listed)], wanted), is_wanted, "{listed:?} {wanted}");
         }
         for text in ["linux/amd64", "linux/arm/v7"] {
             assert_eq!(text.parse::<WantedPlatform>().unwrap().to_string(), text);
@@ -269,6 +299,9 @@ mod tests {
         rule.note_tag(&tag("a"));
         assert_eq!(left(&rule, &all), "ab");
         assert_eq!(left(&rule, &[]), "");
+        rule.note_tag(&tag("b"));
+        assert_eq!(left(&rule, &["a", "c", "d"]), "", "the last tag of the round is gone");
+        rule.note_tag(&tag("a"));
         rule.note_full(now);
         rule.note_full(now);
         assert_eq!(left(&rule, &all), "abcd");

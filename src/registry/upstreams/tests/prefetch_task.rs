@@ -71,7 +71,7 @@ impl Scene {
         };
         let all = vec![settings("silent.example", &["one"]), settings("ready.example", tags)];
         let mut upstreams = Upstreams::new::<UpstreamTableError>(all, connect).unwrap();
-        for (upstream, name) in upstreams.upstreams.iter_mut().zip(["silent", "ready"]) {
+        for (upstream, name) in upstreams.cached.iter_mut().zip(["silent", "ready"]) {
             let (cached, now) = (Arc::get_mut(upstream).unwrap(), self.now.clone());
             cached.name = name.into();
             cached.clock = Clock::new(move || *now.lock().unwrap());
