@@ -51,6 +51,7 @@ mod output;
 mod own;
 mod ownership;
 mod password_stdin;
+mod policy;
 mod port_holder;
 mod private_file;
 mod probe;
@@ -159,6 +160,8 @@ enum Command {
     Upstream(upstream::Args),
     /// Print the files by which engines pull other registries' images through one registry
     Mirrors(mirrors::Args),
+    /// Print the admission policy by which pods of some namespaces pull their images from one registry
+    Policy(policy::Args),
     /// Check distribution's configuration, and list its keys
     Config(config::Args),
     /// Add, remove and list users of a password file
@@ -276,6 +279,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Some(Command::Retention(args)) => args.run(),
         Some(Command::Upstream(args)) => args.run(),
         Some(Command::Mirrors(args)) => args.run().map(done),
+        Some(Command::Policy(args)) => args.run().map(done),
         Some(Command::Config(args)) => args.run(),
         Some(Command::User(args)) => args.run().map(done),
         Some(Command::Access(args)) => args.run(),

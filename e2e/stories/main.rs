@@ -23,6 +23,7 @@ mod flapping_nodes;
 mod grow_and_shrink;
 mod held_write;
 mod idle;
+mod image_policy;
 mod impostor;
 mod leaders;
 mod lifecycle;
@@ -73,6 +74,7 @@ fn main() -> ExitCode {
         other_digests::story(),
         impostor::story(),
         rewriting_webhook::story(),
+        image_policy::story(),
         seed_carriers::story(),
         architectures::story(),
         idle::story(),

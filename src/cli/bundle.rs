@@ -5,18 +5,20 @@ mod names;
 mod report;
 mod sources;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 
 use clap::ValueHint;
 
-use self::names::full_name;
+use self::manifests::ImageField;
+use self::names::{bundled_names, full_name};
 use self::report::{Bundled, BundledImage};
 use self::sources::Sources;
 use super::exit::UsageError;
 use super::output::{OutputArgs, complain};
 use super::remote::{self, ConnectionArgs};
 use super::target::{allow_closed_pipe, ensure_one_output, target};
-use crate::client::{Client, Missing, PlatformPattern, Progress, Survey};
+use crate::client::{Client, Missing, PlatformPattern, Progress, Survey, TagConflict};
 use crate::layout::{Format, RefNames, Target, Writer};
 use crate::oci::{ImageReference, WithCauses};
 
@@ -55,7 +57,9 @@ impl Args {
                 UsageError("no image is named: name images, or manifests with --from FILE".into()).into()
             );
         }
+        ensure_file(&self.path)?;
         let target = target(&self.path)?;
+        target.check_archive()?;
         ensure_one_output(&target, self.output)?;
         allow_closed_pipe(&target.clone(), self.bundle(target))
     }
@@ -70,7 +74,8 @@ impl Args {
             ))
             .into());
         }
-        for field in &sources.others {
+        let not_taken = not_taken(sources.others, &images);
+        for field in first_of_each_image(&not_taken) {
             complain(&super::sanitize(&format!(
                 "warning: not taken: {field}; name the image if it is needed"
             )));
@@ -81,6 +86,11 @@ impl Args {
         let to_stdout = target == Target::Stdout;
         let survey = super::block_on(async {
             let survey = complete(client.survey(images, &self.platform).await)?;
+            for TagConflict { name, named, unnamed } in survey.tag_conflicts() {
+                complain(&format!(
+                    "warning: {name} names {named}; {unnamed} is in the bundle by its digest alone"
+                ));
+            }
             write(&client, &survey, target, &*progress).await?;
             Ok(survey)
         })?;
@@ -92,7 +102,7 @@ impl Args {
             contents: survey.contents(),
             bytes: survey.bytes(),
             images: survey.images.iter().map(BundledImage::of).collect(),
-            not_taken: sources.others,
+            not_taken,
         })
     }
 }
@@ -103,7 +113,36 @@ fn unique(images: impl Iterator<Item = ImageReference>) -> Vec<ImageReference> {
     by_name.into_values().collect()
 }
 
-/// Fails if anything is missing, and then tells all of it.
+/// Refuses the name of an image where the name of the archive is left out. A file of such a name can be written if its
+/// folder exists.
+fn ensure_file(typed: &str) -> Result<(), UsageError> {
+    let has_folder = Path::new(typed).parent().is_some_and(Path::is_dir);
+    if has_folder || typed.parse::<ImageReference>().is_err() {
+        return Ok(());
+    }
+    let typed = super::sanitize(typed);
+    Err(UsageError(format!("FILE is missing: '{typed}' is the name of an image; name the archive first")))
+}
+
+/// Returns the fields whose images are not taken.
+fn not_taken(fields: Vec<ImageField>, images: &[ImageReference]) -> Vec<ImageField> {
+    let taken: BTreeSet<_> = images.iter().flat_map(bundled_names).collect();
+    let is_taken = |field: &ImageField| wanted_name(field).is_some_and(|name| taken.contains(&name));
+    fields.into_iter().filter(|field| !is_taken(field)).collect()
+}
+
+/// Returns the first field of each image.
+fn first_of_each_image(fields: &[ImageField]) -> impl Iterator<Item = &ImageField> {
+    let mut seen = BTreeSet::new();
+    fields.iter().filter(move |field| wanted_name(field).is_none_or(|name| seen.insert(name)))
+}
+
+/// Returns the name by which a kubelet looks for the image of a field.
+fn wanted_name(field: &ImageField) -> Option<String> {
+    bundled_names(&field.full_name()?).pop()
+}
+
+/// Prints everything that is missing, and fails if anything is.
 fn complete(survey: Survey) -> anyhow::Result<Survey> {
     if survey.missing.is_empty() {
         return Ok(survey);
@@ -112,7 +151,7 @@ fn complete(survey: Survey) -> anyhow::Result<Survey> {
         complain(&super::sanitize(&format!("missing: {image}: {}", WithCauses(reason))));
     }
     let number = super::count(survey.missing.len(), "part");
-    anyhow::bail!("{number} of the bundle cannot be fetched, see above; no file was written")
+    anyhow::bail!("{number} not found or not readable (listed above); no file was written")
 }
 
 async fn write(
@@ -124,4 +163,42 @@ async fn write(
     let mut writer = Writer::create(target, Format::Archive)?.with_ref_names(RefNames::Full);
     let images = client.fetch_survey(survey, &mut writer, progress).await?;
     Ok(writer.finish(&images)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fields_whose_images_are_taken_are_not_reported() {
+        let digest = crate::oci::Digest::sha256(b"");
+        let text = format!(
+            "{{kind: X, a: {{image: 'ghcr.io/acme/pg:17'}}, b: {{image: 'pg:17'}}, c: {{image: pg}}, d: {{image: \
+             'docker.io/library/pg:latest'}}, e: {{image: 'ghcr.io/a@{digest}'}}, f: {{image: 'ghcr.io/a:1'}}, g: {{image: \
+             'ghcr.io/a:2@{digest}'}}}}"
+        );
+        let fields = manifests::find("x", &text).unwrap().others;
+        let images = ["ghcr.io/acme/pg:17".to_owned(), format!("ghcr.io/a:1@{digest}")];
+        let images: [ImageReference; 2] = images.map(|image| image.parse().unwrap());
+        let fields = not_taken(fields, &images);
+        let shown = |field: &ImageField| field.full_name().unwrap().to_string();
+        assert_eq!(
+            fields.iter().map(shown).collect::<Vec<_>>(),
+            ["docker.io/library/pg:17", "docker.io/library/pg:latest", "docker.io/library/pg:latest"]
+        );
+        assert_eq!(first_of_each_image(&fields).count(), 2);
+    }
+
+    #[test]
+    fn a_forgotten_file_is_noticed() {
+        for typed in ["ghcr.io/acme/shop:1", "localhost:5000/x"] {
+            let error = ensure_file(typed).unwrap_err().to_string();
+            assert!(error.starts_with(&format!("FILE is missing: '{typed}'")), "{error}");
+        }
+        let folder = tempfile::Builder::new().prefix("a.b").tempdir_in(".").unwrap();
+        let name = folder.path().file_name().unwrap().to_str().unwrap();
+        for typed in ["shop.tar", "-", "./ghcr.io/acme/shop", "/tmp/a.tar", &format!("{name}/shop")] {
+            ensure_file(typed).unwrap();
+        }
+    }
 }

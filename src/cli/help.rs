@@ -25,6 +25,7 @@ const GROUPS: &[Group] = &[
             "access",
             "tls",
             "mirrors",
+            "policy",
             "upstream",
             "storage",
             "gc",

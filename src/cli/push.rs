@@ -137,7 +137,10 @@ fn choose<'a>(layout: &'a Layout, target: &ImageReference) -> anyhow::Result<&'a
     ];
     for fits in fits {
         let mut fitting = roots.iter().copied().filter(|root| fits(root, &target.to_string(), &tag));
-        if let (Some(root), None) = (fitting.next(), fitting.next()) {
+        // An image may have several names.
+        if let Some(root) = fitting.next()
+            && fitting.all(|other| other.descriptor.digest == root.descriptor.digest)
+        {
             return Ok(root);
         }
     }

@@ -2,6 +2,8 @@
 //! memory, the disk or the time of the client. Each bound is far beyond what real images need, and its error
 //! says what to do.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use quinistry_oci::Descriptor;
@@ -30,6 +32,27 @@ const MAX_COPY_MANIFEST_BYTES: u64 = 64 * 1024 * 1024;
 /// Time limit for reading all manifests below one reference, before its blobs are transferred.
 const DISCOVERY_TIMEOUT: Duration = Duration::from_mins(30);
 
+/// Total length of all manifests of a bundle, which are in memory at once: 256 KiB for each of the greatest number of
+/// images.
+const MAX_BUNDLE_MANIFEST_BYTES: u64 = 256 * 1024 * 1024;
+
+/// Bytes of manifests that the images of one bundle may still take together.
+#[derive(Clone, Debug)]
+pub(super) struct Allowance(Arc<AtomicU64>);
+
+// === impl Allowance ===
+
+impl Allowance {
+    pub(super) fn for_bundle() -> Self {
+        Self(Arc::new(AtomicU64::new(MAX_BUNDLE_MANIFEST_BYTES)))
+    }
+
+    /// Takes bytes. Returns false, and takes nothing, if fewer are left.
+    fn take(&self, bytes: u64) -> bool {
+        self.0.try_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(bytes)).is_ok()
+    }
+}
+
 /// Remaining allowance of one operation.
 #[derive(Debug)]
 pub(super) struct Budget {
@@ -40,6 +63,8 @@ pub(super) struct Budget {
     blob_bytes: u64,
     referrers: usize,
     end: Instant,
+    /// Allowance that other operations share.
+    shared: Option<Allowance>,
 }
 
 // === impl Budget ===
@@ -54,6 +79,7 @@ impl Budget {
             blob_bytes: MAX_TOTAL_BLOB_BYTES,
             referrers: 0,
             end: Instant::now() + DISCOVERY_TIMEOUT,
+            shared: None,
         }
     }
 
@@ -73,6 +99,11 @@ impl Budget {
         }
     }
 
+    /// Makes the manifests count against an allowance, too.
+    pub(super) fn within(self, allowance: Allowance) -> Self {
+        Self { shared: Some(allowance), ..self }
+    }
+
     /// Accounts for a manifest that was read `depth` levels below the root.
     pub(super) fn take_manifest(&mut self, manifest: &Manifest, depth: usize) -> Result<(), ClientError> {
         if depth > MAX_INDEX_DEPTH {
@@ -83,6 +114,12 @@ impl Budget {
         self.manifest_bytes = left.ok_or_else(|| {
             self.exceeded("its manifests are longer than any image's in all; name one platform or one digest")
         })?;
+        if self.shared.as_ref().is_some_and(|shared| !shared.take(manifest.descriptor.size)) {
+            let mebibytes = MAX_BUNDLE_MANIFEST_BYTES >> 20;
+            return Err(self.exceeded(format!(
+                "the manifests of all images are longer than {mebibytes} MiB; write several bundles"
+            )));
+        }
         self.take_time()
     }
 
@@ -207,6 +244,18 @@ mod tests {
         let taken = (0..100).take_while(|_| budget.take_manifest(&large, 0).is_ok()).count();
         assert_eq!(taken, 5);
         assert!(Budget::for_peer("x").take_manifest(&large, 0).is_err());
+    }
+
+    #[test]
+    fn images_of_a_bundle_share_an_allowance() {
+        let allowance = Allowance::for_bundle();
+        let large = manifest(4 * 1024 * 1024);
+        let take = |_: &usize| {
+            Budget::for_image("x").within(allowance.clone()).take_manifest(&large, 0).map_err(|error| {
+                assert!(reason(&error).contains("256 MiB"), "{error}");
+            })
+        };
+        assert_eq!((0..1000).take_while(|number| take(number).is_ok()).count(), 63);
     }
 
     #[test]

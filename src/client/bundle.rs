@@ -4,18 +4,24 @@
 //! before the first byte is written. [`Client::fetch_survey`] then transfers the content in the order of its
 //! digests: the same images give the same archive.
 
+mod names;
+mod servable;
+
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 
-use quinistry_oci::layout::{SavedImage, Writer};
-use quinistry_oci::{Descriptor, Digest, ImageReference};
+use quinistry_oci::layout::{MAX_BUNDLE_PARTS, SavedImage, Writer};
+use quinistry_oci::{Descriptor, Digest, ImageReference, ManifestError};
 
-use super::bounds::Budget;
+use self::servable::unservable;
+use super::bounds::{Allowance, Budget};
 use super::parallel::ordered;
 use super::pull::name_of;
 use super::source::RemoteSource;
-use super::tree::Gatherer;
+use super::tree::{Gatherer, Tree};
 use super::{BLOBS_AT_ONCE, Client, ClientError, Manifest, PlatformPattern, Progress};
+
+pub use self::names::TagConflict;
 
 /// Content of several images, as their registries describe it. Nothing but manifests was transferred.
 #[derive(Debug, Default)]
@@ -26,6 +32,8 @@ pub struct Survey {
     pub missing: Vec<Missing>,
     manifests: BTreeMap<Digest, Manifest>,
     blobs: BTreeMap<Digest, SurveyedBlob>,
+    /// Number of manifests and blobs, counted for each image.
+    parts: usize,
 }
 
 /// Image of a [`Survey`].
@@ -56,9 +64,20 @@ pub struct Missing {
 /// Reason why content is missing.
 #[derive(Debug, thiserror::Error)]
 pub enum MissingReason {
-    /// A request failed; the error has what was requested.
+    /// Failed request; the error names its target.
     #[error(transparent)]
     Request(ClientError),
+    /// A registry, such as one that serves the bundle, may not serve a manifest.
+    #[error("manifest {digest} cannot be served")]
+    Manifest {
+        /// Digest of the manifest.
+        digest: Digest,
+        /// Defect of the manifest.
+        source: ManifestError,
+    },
+    /// The bundle would have more content than can be read back.
+    #[error("the bundle has more than {MAX_BUNDLE_PARTS} parts with this image; write several bundles")]
+    TooManyParts,
     /// The repository does not have a blob.
     #[error("blob {0} was not found; push the image again")]
     Blob(Digest),
@@ -105,9 +124,10 @@ impl Survey {
     }
 
     fn add(&mut self, image: ImageReference, found: FoundImage) {
-        let mut miss = |reason| self.missing.push(Missing { image: image.clone(), reason });
-        found.not_found.into_iter().for_each(|error| miss(MissingReason::Request(error)));
-        let Some(root) = found.root else { return };
+        self.parts += found.manifests.len() + found.blobs.len();
+        let excess = (self.parts > MAX_BUNDLE_PARTS).then_some(MissingReason::TooManyParts);
+        let reasons = found.faults.into_iter().chain(excess);
+        self.missing.extend(reasons.map(|reason| Missing { image: image.clone(), reason }));
         for manifest in found.manifests {
             self.manifests.insert(manifest.descriptor.digest.clone(), manifest);
         }
@@ -115,7 +135,7 @@ impl Survey {
             let image = image.clone();
             self.blobs.entry(descriptor.digest.clone()).or_insert_with(|| SurveyedBlob { descriptor, image });
         }
-        self.images.push(SurveyedImage { reference: image, root });
+        self.images.extend(found.root.map(|root| SurveyedImage { reference: image, root }));
     }
 }
 
@@ -126,7 +146,7 @@ struct FoundImage {
     root: Option<Descriptor>,
     manifests: Vec<Manifest>,
     blobs: Vec<Descriptor>,
-    not_found: Vec<ClientError>,
+    faults: Vec<MissingReason>,
 }
 
 impl Client {
@@ -138,8 +158,9 @@ impl Client {
         platforms: &[PlatformPattern],
     ) -> Survey {
         let mut survey = Survey::default();
+        let allowance = Allowance::for_bundle();
         let found = ordered(images, BLOBS_AT_ONCE, async |image| {
-            let found = self.survey_image(&image, platforms).await;
+            let found = self.survey_image(&image, platforms, &allowance).await;
             Ok::<_, Infallible>((image, found))
         });
         let Ok(mut found) = found.await;
@@ -155,28 +176,32 @@ impl Client {
         survey
     }
 
-    async fn survey_image(&self, image: &ImageReference, platforms: &[PlatformPattern]) -> FoundImage {
-        let failed = |error| FoundImage { not_found: vec![error], ..FoundImage::default() };
+    async fn survey_image(
+        &self,
+        image: &ImageReference,
+        platforms: &[PlatformPattern],
+        allowance: &Allowance,
+    ) -> FoundImage {
         let root = match self.manifest(image).await {
             Ok(root) => root,
-            Err(error) => return failed(error),
+            Err(error) => {
+                return FoundImage { faults: vec![MissingReason::Request(error)], ..FoundImage::default() };
+            }
         };
         let descriptor = root.descriptor.clone();
         let source = RemoteSource::new(self, image, descriptor.clone());
-        let budget = Budget::for_image(format!("fetch manifests of {image}"));
+        let budget = Budget::for_image(format!("fetch manifests of {image}")).within(allowance.clone());
         let mut gatherer = Gatherer::new(&source, budget).for_platforms(platforms).past_not_found();
-        match gatherer.gather_below(root).await {
-            Ok(tree) => FoundImage {
-                root: Some(descriptor),
-                manifests: tree.manifests,
-                blobs: tree.blobs,
-                not_found: gatherer.into_not_found(),
-            },
-            Err(error) => failed(error),
-        }
+        let error = gatherer.gather_root(root).await.err();
+        let (tree, not_found) = gatherer.into_parts();
+        let mut faults: Vec<_> = not_found.into_iter().chain(error).map(MissingReason::Request).collect();
+        let unservable = unservable(&descriptor, &tree.manifests);
+        faults.extend(unservable.map(|(digest, source)| MissingReason::Manifest { digest, source }));
+        let Tree { manifests, blobs } = tree;
+        FoundImage { root: Some(descriptor), manifests, blobs, faults }
     }
 
-    /// Asks for a blob. Registries that do not answer such a question say nothing: the transfer tells.
+    /// Checks that a registry has a blob. Errors other than 404 are left to the transfer.
     async fn look_for(&self, blob: &SurveyedBlob) -> Option<Missing> {
         let SurveyedBlob { descriptor, image } = blob;
         let reason = match self.find_blob(image, &descriptor.digest).await {
@@ -225,11 +250,9 @@ impl Client {
             }
         })
         .await?;
-        let saved = |image: &SurveyedImage| SavedImage {
-            descriptor: image.root.clone(),
-            name: Some(name_of(&image.reference)),
-            docker: None,
-        };
-        Ok(survey.images.iter().map(saved).collect())
+        Ok(survey.saved_images())
     }
 }
+
+#[cfg(test)]
+mod tests;

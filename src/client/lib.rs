@@ -47,7 +47,7 @@ mod unpack;
 mod verify;
 
 pub use blob::BlobStream;
-pub use bundle::{Missing, MissingReason, Survey, SurveyedImage};
+pub use bundle::{Missing, MissingReason, Survey, SurveyedImage, TagConflict};
 pub use copy::CopyReport;
 pub use credentials::{CredentialError, Credentials, DockerConfig, Secret};
 pub use endpoint::Resolver;

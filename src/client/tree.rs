@@ -58,9 +58,9 @@ impl<'a> Gatherer<'a> {
         Self { not_found: Some(Vec::new()), ..self }
     }
 
-    /// Returns the errors of all manifests that were not found.
-    pub(super) fn into_not_found(self) -> Vec<ClientError> {
-        self.not_found.unwrap_or_default()
+    /// Returns what was gathered since the last tree, and the errors of all manifests that were not found.
+    pub(super) fn into_parts(self) -> (Tree, Vec<ClientError>) {
+        (self.tree, self.not_found.unwrap_or_default())
     }
 
     /// Returns true if a manifest or a blob is in one of the trees.
@@ -80,9 +80,14 @@ impl<'a> Gatherer<'a> {
 
     /// Gathers the content below a manifest that was read already.
     pub(super) async fn gather_below(&mut self, root: Manifest) -> Result<Tree, ClientError> {
-        self.seen.insert(root.descriptor.digest.clone());
-        self.add(root, 0).await?;
+        self.gather_root(root).await?;
         Ok(std::mem::take(&mut self.tree))
+    }
+
+    /// Gathers the content below a manifest that was read already, and keeps it, also after an error.
+    pub(super) async fn gather_root(&mut self, root: Manifest) -> Result<(), ClientError> {
+        self.seen.insert(root.descriptor.digest.clone());
+        self.add(root, 0).await
     }
 
     /// Adds a manifest and its children. Boxed, because indexes hold indexes.
@@ -141,12 +146,13 @@ impl<'a> Gatherer<'a> {
     }
 }
 
-/// Returns the entries of an index for these platforms, or all entries if no platform is given.
+/// Returns the entries of an index for these platforms, or all entries if no platform is given, or none is in the index.
 fn wanted<'i>(
     platforms: &[PlatformPattern],
     index: &'i ImageIndex,
 ) -> Result<Vec<&'i Descriptor>, ClientError> {
-    if platforms.is_empty() {
+    // An index of artifacts has no platforms to choose from.
+    if platforms.is_empty() || index.manifests.iter().all(|image| image.platform.is_none()) {
         return Ok(index.manifests.iter().collect());
     }
     platforms.iter().map(|platform| Ok(platform.choose(index)?)).collect()
@@ -161,4 +167,25 @@ fn is_read(child: &Descriptor) -> bool {
 pub(super) fn blobs_of(image: &ImageManifest) -> impl Iterator<Item = &Descriptor> {
     let layers = image.layers.iter().filter(|layer| !media_type::is_nondistributable(&layer.media_type));
     std::iter::once(&image.config).chain(layers)
+}
+
+#[cfg(test)]
+mod tests {
+    use quinistry_oci::Platform;
+
+    use super::*;
+
+    #[test]
+    fn an_index_without_platforms_is_taken_as_it_is() {
+        let amd64 = Platform { architecture: "amd64".into(), os: "linux".into(), ..Platform::default() };
+        let entry = |text: &str, platform| Descriptor { platform, ..Descriptor::of("x", text.as_bytes()) };
+        let platforms = ["linux/amd64".parse().unwrap()];
+        let count = |manifests| {
+            let index = ImageIndex { manifests, media_type: None, schema_version: 2 };
+            wanted(&platforms, &index).map(|wanted| wanted.len())
+        };
+        assert_eq!(count(vec![entry("a", None), entry("b", None)]).unwrap(), 2);
+        assert_eq!(count(vec![]).unwrap(), 0);
+        assert_eq!(count(vec![entry("a", None), entry("b", Some(amd64))]).unwrap(), 1);
+    }
 }

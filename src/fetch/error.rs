@@ -55,6 +55,12 @@ pub enum FetchError {
     /// The staged bytes cannot be read.
     #[error("failed to read staged blob")]
     Staged(#[source] Arc<io::Error>),
+    /// The store has not taken the fetched blob.
+    #[error("failed to store fetched blob")]
+    Unpublished(#[source] Arc<dyn std::error::Error + Send + Sync>),
+    /// The blob is passed through to each client, and not stored: it is too long, or cannot be staged.
+    #[error("the blob is too long for the store, or cannot be staged; it is not stored")]
+    Unstored,
     /// The process ends, or a fault of this program has ended the fetch.
     #[error("the fetch was interrupted")]
     Interrupted,

@@ -305,6 +305,20 @@ impl Fetched {
         self.length
     }
 
+    /// Waits until the repository of the request has the blob in the store, and reads nothing of it. Fails if the blob
+    /// is not fetched, or not stored.
+    pub async fn stored(self) -> Result<(), FetchError> {
+        match self.bytes {
+            FetchedBytes::Staged { request, seat, .. } => {
+                let mut publication = seat.fetch.publication.subscribe();
+                let known = publication.wait_for(|known| known.result_of(&request.repository).is_some());
+                let known = known.await.map_err(|_| FetchError::Interrupted)?;
+                known.result_of(&request.repository).unwrap_or(Err(FetchError::Interrupted))
+            }
+            FetchedBytes::PassThrough(_) => Err(FetchError::Unstored),
+        }
+    }
+
     /// Reads a range of the blob, cut at its end. Each byte is given once it is there; the withheld ones once the hash
     /// holds.
     #[must_use]

@@ -12,6 +12,7 @@
 //! | lengths: withheld, worth storing, worth going on (pure) | `policy.rs` |
 //! | sources that lied a moment ago, or are too slow (pure) | `poison.rs`, `pace.rs` |
 //! | what clients know of a fetch, and what they do next (pure) | `progress.rs` |
+//! | which repositories have the blob in the end (pure) | `publication.rs` |
 //! | one request to a source, with its deadlines | `exchange.rs` |
 //! | where bytes lie until they are stored | `staging.rs` |
 //! | the task of a fetch | `task.rs` |
@@ -32,6 +33,7 @@ mod poison;
 mod policy;
 mod progress;
 mod promised_room;
+mod publication;
 mod reader;
 mod running;
 mod source;

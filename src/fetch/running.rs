@@ -10,6 +10,7 @@ use tokio::sync::{Notify, watch};
 use crate::fetches::Request;
 use crate::hops::{self, MAX_HOPS};
 use crate::progress::Progress;
+use crate::publication::Publication;
 
 /// Fetches that run. Clones share them.
 #[derive(Clone, Debug, Default)]
@@ -40,6 +41,7 @@ pub(crate) struct Fetch {
     /// Number of caches that the first request has passed.
     pub(crate) hops: u32,
     pub(crate) progress: watch::Sender<Progress>,
+    pub(crate) publication: watch::Sender<Publication>,
     /// Wakes the task when the last client has left.
     pub(crate) left: Notify,
 }
@@ -80,6 +82,7 @@ impl RunningFetches {
                 claimed: *length,
                 hops,
                 progress: watch::Sender::new(Progress::Opening),
+                publication: watch::Sender::default(),
                 left: Notify::new(),
             };
             Running { fetch: Arc::new(fetch), clients: 0, repositories: Vec::new() }

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use quinistry_oci::{Content, RepositoryName};
 use quinistry_store::{Store, StoreError};
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::task::JoinError;
 use tokio::time::timeout;
 
@@ -44,6 +45,8 @@ struct Task {
     store: Store,
     request: Request,
     transfer: Transfer,
+    /// Permit of the fetch. The publication counts, too: until its end, staged bytes lie twice in a bucket's registry.
+    permit: Option<OwnedSemaphorePermit>,
     /// Room for the bytes that are not staged yet.
     promise: Option<Promise>,
     /// Reason for which the source has not answered.
@@ -66,6 +69,7 @@ impl Drop for Guard {
             }
             is_open
         });
+        self.fetch.publication.send_if_modified(|publication| publication.end(FetchError::Interrupted));
     }
 }
 
@@ -73,7 +77,8 @@ impl Drop for Guard {
 pub(crate) async fn run(fetches: Fetches, fetch: Arc<Fetch>, store: Store, request: Request) {
     let _guard = Guard { fetches: fetches.clone(), fetch: fetch.clone() };
     let transfer = Transfer::new(request.digest.clone(), request.length);
-    let mut task = Task { fetches, fetch, store, request, transfer, promise: None, reason: None };
+    let mut task =
+        Task { fetches, fetch, store, request, transfer, permit: None, promise: None, reason: None };
     match task.fetch().await {
         Ok((staging, staged)) => task.publish(staging, &staged).await,
         Err(outcome) => task.end(outcome),
@@ -85,7 +90,7 @@ impl Task {
     async fn fetch(&mut self) -> Result<(Staging, Content), Outcome> {
         let permit = self.fetches.fetch_permit();
         let permit = self.unless_abandoned(timeout(self.fetches.options().answer_timeout, permit)).await?;
-        let _permit = permit.map_err(|_| Outcome::Failed(FetchError::Busy))?;
+        self.permit = Some(permit.map_err(|_| Outcome::Failed(FetchError::Busy))?);
         self.look_up().await?;
         let mut body: Option<Reading> = None;
         let mut staging: Option<(Staging, Content)> = None;
@@ -252,6 +257,12 @@ impl Task {
     fn end(&self, outcome: Outcome) {
         // Before clients are told, since some of them begin another fetch then.
         self.fetches.running().end(&self.fetch);
+        let error = match &outcome {
+            Outcome::Failed(error) => error.clone(),
+            Outcome::Unstaged | Outcome::HandedOver => FetchError::Unstored,
+            Outcome::Stored | Outcome::Abandoned => FetchError::Interrupted,
+        };
+        self.fetch.publication.send_if_modified(|publication| publication.end(error));
         self.fetch.progress.send_modify(|progress| match (outcome, progress) {
             (Outcome::Stored, progress) => *progress = Progress::Stored(self.request.repository.clone()),
             (Outcome::HandedOver, Progress::Streaming(streaming)) => {
@@ -269,30 +280,48 @@ impl Task {
     async fn publish(&self, staging: Staging, staged: &Content) {
         let running = self.fetches.running();
         let Some(first) = running.next_repository(&self.fetch, 0) else { return };
-        let digest = &self.request.digest;
-        let stored = match staging.into_receiver(&self.store, digest, staged).await {
-            Ok(mut receiver) => {
-                let (store, first, digest) = (self.store.clone(), first.clone(), digest.clone());
-                blocking(move || store.commit(&first, &mut receiver, &digest)).await
-            }
-            Err(error) => return self.warn("cannot store fetched blob, clients are served", &error),
-        };
-        if let Err(error) = stored.map_err(StagingError::from).and_then(|stored| Ok(stored?)) {
-            return self.warn("cannot store fetched blob, clients are served", &error);
+        if let Err(error) = self.commit(&first, staging, staged).await {
+            self.warn("cannot store fetched blob, clients are served", &error);
+            // Before clients are told, since some of them begin another fetch then.
+            running.end(&self.fetch);
+            let error = FetchError::Unpublished(Arc::new(error));
+            self.fetch.publication.send_if_modified(|publication| publication.end(error));
+            return;
         }
+        self.note_published(first.clone(), Ok(()));
         let mut done = 1;
         while let Some(next) = running.next_repository(&self.fetch, done) {
-            self.mount(&first, next).await;
+            let mounted = self.mount(&first, &next).await;
+            if let Err(error) = &mounted {
+                self.warn("cannot link fetched blob in another repository, clients are served", error);
+            }
+            self.note_published(next, mounted.map_err(|error| FetchError::Unpublished(Arc::new(error))));
             done += 1;
         }
     }
 
-    async fn mount(&self, from: &RepositoryName, to: RepositoryName) {
-        let (store, digest, from) = (self.store.clone(), self.request.digest.clone(), from.clone());
-        let mounted = blocking(move || store.mount(&to, &digest, Some(&from))).await;
-        if let Err(error) = mounted.map_err(StagingError::from).and_then(|mounted| Ok(mounted?)) {
-            self.warn("cannot link fetched blob in another repository, clients are served", &error);
-        }
+    /// Makes the staged bytes a blob of a repository.
+    async fn commit(
+        &self,
+        name: &RepositoryName,
+        staging: Staging,
+        staged: &Content,
+    ) -> Result<(), StagingError> {
+        let (store, name, digest) = (self.store.clone(), name.clone(), self.request.digest.clone());
+        let mut receiver = staging.into_receiver(&store, &digest, staged).await?;
+        Ok(blocking(move || store.commit(&name, &mut receiver, &digest)).await??)
+    }
+
+    async fn mount(&self, from: &RepositoryName, to: &RepositoryName) -> Result<(), StagingError> {
+        let (store, digest) = (self.store.clone(), self.request.digest.clone());
+        let (from, to) = (from.clone(), to.clone());
+        let mounted = blocking(move || store.mount(&to, &digest, Some(&from))).await??;
+        // A collection or a client may have removed the blob in between.
+        Ok(mounted.map(drop).ok_or(StoreError::BlobUnknown)?)
+    }
+
+    fn note_published(&self, repository: RepositoryName, result: Result<(), FetchError>) {
+        self.fetch.publication.send_modify(|publication| publication.note(repository, result));
     }
 
     fn warn(&self, message: &str, error: &StagingError) {

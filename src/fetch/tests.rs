@@ -4,6 +4,7 @@ mod breaks;
 mod interleavings;
 mod lies;
 mod pass_through;
+mod publication;
 mod scripted;
 mod sharing;
 mod stores;

@@ -31,6 +31,10 @@ const DOCKER_INDEX: &str = "manifest.json";
 /// The largest JSON document that is read from a layout: what registries and clients accept for a manifest.
 const MAX_JSON: u64 = 4 * 1024 * 1024;
 
+/// Greatest number of manifests and blobs of a bundle, where content that several images share counts for each of them:
+/// three hundred for each of a thousand images. Writers refuse more, and readers accept as many.
+pub const MAX_BUNDLE_PARTS: usize = 300_000;
+
 /// Returns the path of a blob, in folders and archives alike. Digests hold no separators, so the path cannot
 /// climb.
 fn blob_path(digest: &Digest) -> String {
@@ -101,8 +105,11 @@ pub enum LayoutError {
         hint: &'static str,
     },
     /// A folder, where an archive is wanted.
-    #[error("{} is a folder, and an archive is wanted: pack it with `tar -cf FILE -C FOLDER .`", .0.display())]
+    #[error("{} is a folder, not an archive; pack it with `tar -cf FILE -C FOLDER .`", .0.display())]
     NotAnArchive(PathBuf),
+    /// A pipe, a socket or a device, which cannot be read at random.
+    #[error("{} is not a regular file; copy the archive to a disk first", .0.display())]
+    NotAFile(PathBuf),
     /// Looks like an image, and is broken.
     #[error("{} is damaged: {reason}", path.display())]
     Damaged {
@@ -136,3 +143,6 @@ impl LayoutError {
         Self::Damaged { path: path.to_owned(), reason: reason.into() }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -189,6 +189,15 @@ impl Manifest {
         Ok(Self { typed: told == media_type, declares_type: own.is_some(), ..manifest })
     }
 
+    /// Reads a manifest that an index lists as `media_type`. The type that the document declares counts: registries
+    /// accept indexes whose entries contradict it.
+    pub fn parse_listed(bytes: &[u8], media_type: &str) -> Result<Self, ManifestError> {
+        match Self::parse(bytes, Some(media_type)) {
+            Err(ManifestError::Contradiction { .. }) => Self::parse(bytes, None),
+            result => result,
+        }
+    }
+
     /// Returns the type of a manifest that any program accepted before, from its bytes alone.
     #[must_use]
     pub fn type_of(bytes: &[u8]) -> Option<&'static str> {
@@ -379,6 +388,13 @@ mod tests {
         assert_eq!(of(&typed("application/json"), media_type::OCI_MANIFEST), None);
         assert_eq!(of(&image(""), "text/html"), None);
         assert_eq!(of("{\"schemaVersion\":2,\"manifests\":[]}", media_type::OCI_MANIFEST), None);
+        let listed = |text: &str, media_type| {
+            Manifest::parse_listed(text.as_bytes(), media_type).map(|manifest| manifest.media_type).ok()
+        };
+        assert_eq!(listed(&image(""), media_type::DOCKER_MANIFEST), Some(media_type::DOCKER_MANIFEST));
+        let oci = typed(media_type::OCI_MANIFEST);
+        assert_eq!(listed(&oci, media_type::DOCKER_MANIFEST), Some(media_type::OCI_MANIFEST));
+        assert_eq!(listed(&typed("application/json"), media_type::OCI_MANIFEST), None);
         assert!(!parse(&image(""), media_type::DOCKER_MANIFEST).unwrap().typed);
         assert!(parse(&image(""), media_type::OCI_MANIFEST).unwrap().typed);
         assert_eq!(Manifest::type_of(b"{\"schemaVersion\":2,\"manifests\":[]}"), Some(media_type::OCI_INDEX));

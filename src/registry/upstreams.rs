@@ -101,11 +101,17 @@ const MAX_CONCURRENT_MANIFESTS: usize = 8;
 /// Most lists of one upstream that are received at once: a page may have 16 MiB.
 const MAX_CONCURRENT_LISTS: usize = 4;
 
+/// Most blobs of all upstreams that are fetched at once before a client asks for them: half of all fetches, since clients
+/// have the others.
+const MAX_PREFETCHED_BLOBS: usize = 32;
+
 /// Upstreams of a registry.
 #[derive(Debug)]
 pub struct Upstreams {
     table: UpstreamTable,
-    upstreams: Vec<Arc<CachedUpstream>>,
+    cached: Vec<Arc<CachedUpstream>>,
+    /// Permits to fetch a blob before a client asks for it.
+    prefetch_permits: Semaphore,
 }
 
 /// Request for a repository of an upstream.
@@ -166,29 +172,33 @@ impl Upstreams {
             let rules = rules.map_err(|(pattern, error)| UpstreamTableError::Pattern(pattern, error))?;
             Ok(Arc::new(CachedUpstream::new(settings, upstream, rules)))
         });
-        Ok(Self { table, upstreams: cached.collect::<Result<_, E>>()? })
+        let cached = cached.collect::<Result<_, E>>()?;
+        Ok(Self { table, cached, prefetch_permits: Semaphore::new(MAX_PREFETCHED_BLOBS) })
     }
 
-    /// Takes over what the former upstreams know of content, each from the one whose settings are the same. What they do
-    /// not have, and lists, are asked for again.
+    /// Takes over what the former upstreams know of content, and the schedules of their rules, each from the one whose
+    /// settings are the same. What they do not have, and lists, are asked for again.
     pub(crate) fn inherit(&self, former: &Self) {
-        for upstream in &self.upstreams {
+        for upstream in &self.cached {
             let is_former = |other: &&Arc<CachedUpstream>| other.settings == upstream.settings;
             // Settings that change elsewhere keep the upstreams themselves.
             let Some(former) =
-                former.upstreams.iter().find(is_former).filter(|other| !Arc::ptr_eq(other, upstream))
+                former.cached.iter().find(is_former).filter(|other| !Arc::ptr_eq(other, upstream))
             else {
                 continue;
             };
             let Known { tags, proven_blobs, sent_blobs, .. } = std::mem::take(&mut *former.known());
             let mut known = upstream.known();
             (known.tags, known.proven_blobs, known.sent_blobs) = (tags, proven_blobs, sent_blobs);
+            drop(known);
+            let (mut rules, former) = (upstream.prefetch_rules(), former.prefetch_rules());
+            rules.iter_mut().zip(former.iter()).for_each(|(rule, former)| rule.inherit(former));
         }
     }
 
     /// Has metrics of these upstreams from the start, so that no first count is lost.
     pub(crate) fn register(&self, stored: &LimitedStore) {
-        for upstream in &self.upstreams {
+        for upstream in &self.cached {
             upstream.counts(stored);
         }
     }
@@ -205,7 +215,7 @@ impl Upstreams {
         let Some(repository) = self.table.locate(name).map_err(RouteError::Name)? else { return Ok(None) };
         let namespace = namespace.filter(|_| within.is_some());
         route.replace_name(repository.name.clone());
-        let upstream = self.upstreams[repository.upstream].clone();
+        let upstream = self.cached[repository.upstream].clone();
         Ok(Some(Box::new(Located { upstream, repository, namespace })))
     }
 

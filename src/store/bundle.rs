@@ -3,31 +3,45 @@
 //! All keys are made when the archive is opened, of its list of images and of their manifests; the content under
 //! them is a part of the archive. The store hashes it before it is served for the first time.
 
-use std::collections::{BTreeMap, btree_map};
+mod builder;
+mod unserved;
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io;
+use std::num::NonZeroU64;
 use std::ops::Bound;
 use std::path::PathBuf;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
-use bytes::Bytes;
-use quinistry_oci::layout::{Layout, LayoutError, Root};
-use quinistry_oci::{
-    Algorithm, Content, Descriptor, Digest, ImageReference, Manifest, NameError, RepositoryName, escape,
-    media_type,
-};
+use quinistry_oci::layout::{Layout, LayoutError, MAX_BUNDLE_PARTS};
+use quinistry_oci::{Content, escape};
+use rustix::fs::Advice;
 
-use super::layout::{Key, RepositoryKeys, blob};
-use super::manifests::MAX_STORED_MANIFEST_BYTES;
+use self::builder::Builder;
+use super::layout::Key;
 use super::storage::{
     Abilities, Created, Entry, ListingVersion, Meta, ObjectTag, Removed, ScanPage, Space, Storage,
     StorageError, Upload, UploadStart, Uploads,
 };
 
-/// Greatest number of keys of one archive: images of thousands of layers in hundreds of repositories.
-const MAX_KEYS: usize = 1_000_000;
+pub use self::unserved::{Unserved, UnservedReason};
+
+/// Greatest number of keys of one archive: its content, with a link and a type for each, and the tags of thousands of
+/// images.
+const MAX_KEYS: usize = 3 * MAX_BUNDLE_PARTS + 100_000;
+
+/// Length of what a check reads, in bytes: a page of memory.
+const CHECKED_BYTES: u64 = 4096;
 
 /// Storage of the images in an archive.
 #[derive(Debug)]
 pub struct BundleStorage {
+    path: PathBuf,
+    /// Bytes of the whole archive.
+    archive: Content,
+    /// File of the archive, by which the kernel is told to forget what it has read.
+    file: File,
     objects: BTreeMap<String, Object>,
     /// Images that are not served, and why.
     unserved: Vec<Unserved>,
@@ -40,56 +54,23 @@ struct Object {
     number: u64,
 }
 
-/// Image of an archive that is not served.
-#[derive(Debug, thiserror::Error)]
-#[error("image {name}: {reason}")]
-pub struct Unserved {
-    /// Name or digest of the image, escaped.
-    pub name: String,
-    /// Reason.
-    pub reason: UnservedReason,
-}
-
-/// Reason why an image of an archive is not served.
-#[derive(Debug, thiserror::Error)]
-pub enum UnservedReason {
-    /// The archive has no name of the image, or a tag alone.
-    #[error("it has no full name; write the archive with `quinistry bundle`")]
-    NoFullName,
-    /// The host and the repository together are not the name of a repository.
-    #[error(transparent)]
-    Name(NameError),
-    /// The digest of the image is of another hash than SHA-256.
-    #[error("its digest is of {0}, where sha256 is wanted")]
-    Algorithm(&'static str),
-}
-
 /// Reasons why the images of an archive cannot be served.
 #[derive(Debug, thiserror::Error)]
 pub enum BundleError {
     /// The archive cannot be read.
     #[error(transparent)]
     Layout(#[from] LayoutError),
-    /// A manifest cannot be read.
-    #[error("{} is damaged: manifest {digest}: {reason}; copy the archive again", path.display())]
-    Manifest {
+    /// The archive cannot be opened.
+    #[error("failed to open {}", path.display())]
+    Open {
         /// Path of the archive.
         path: PathBuf,
-        /// Digest of the manifest.
-        digest: Digest,
-        /// Description of the defect.
-        reason: String,
+        /// Reason.
+        source: io::Error,
     },
     /// The archive has more content than is served.
     #[error("{} has more than {MAX_KEYS} parts; split it", .0.display())]
     TooLarge(PathBuf),
-}
-
-/// Images while their keys are made.
-struct Builder<'a> {
-    layout: &'a Layout,
-    blobs: BTreeMap<Digest, Content>,
-    objects: BTreeMap<String, Object>,
 }
 
 // === impl BundleStorage ===
@@ -97,19 +78,18 @@ struct Builder<'a> {
 impl BundleStorage {
     /// Makes the keys of all images of an archive. An image `HOST/NAME:TAG` has the tag in the repository `HOST/NAME`.
     pub fn open(layout: &Layout) -> Result<Self, BundleError> {
-        let blobs = layout.contents()?;
-        let mut builder = Builder { layout, blobs, objects: BTreeMap::new() };
+        let archive = layout.content()?;
+        let path = layout.path().to_owned();
+        let file = File::open(&path).map_err(|source| BundleError::Open { path: path.clone(), source })?;
+        let mut builder = Builder::new(layout)?;
         let mut unserved = Vec::new();
         for root in layout.roots() {
-            match name(root) {
-                Ok((image, repository)) => builder.add(root, &image, &repository)?,
-                Err(reason) => {
-                    let name = root.name.as_deref().unwrap_or(root.descriptor.digest.as_str());
-                    unserved.push(Unserved { name: escape::line(name), reason });
-                }
+            if let Some(reason) = builder.add(root)? {
+                let name = root.name.as_deref().unwrap_or(root.descriptor.digest.as_str());
+                unserved.push(Unserved { name: escape::line(name), reason });
             }
         }
-        Ok(Self { objects: builder.objects, unserved })
+        Ok(Self { path, archive, file, objects: builder.objects, unserved })
     }
 
     /// Returns the images that are not served.
@@ -139,109 +119,9 @@ impl Object {
     }
 }
 
-// === impl Builder ===
-
-impl Builder<'_> {
-    /// Adds an image with everything below it that the archive has: an archive of some platforms lacks the others.
-    fn add(
-        &mut self,
-        root: &Root,
-        image: &ImageReference,
-        repository: &RepositoryName,
-    ) -> Result<(), BundleError> {
-        let place = RepositoryKeys(repository);
-        let digest = &root.descriptor.digest;
-        if !self.blobs.contains_key(digest) {
-            let (path, digest) = (self.layout.path().to_owned(), digest.clone());
-            return Err(LayoutError::NoBlob { path, digest }.into());
-        }
-        let mut pending = vec![root.descriptor.clone()];
-        while let Some(part) = pending.pop() {
-            let is_manifest =
-                media_type::is_manifest(&part.media_type) || media_type::is_index(&part.media_type);
-            let Some(content) = self.blobs.get(&part.digest).cloned() else { continue };
-            // Without a SHA-256 there is no place for the content.
-            if part.digest.algorithm() != Algorithm::Sha256 {
-                continue;
-            }
-            self.insert(&blob(&part.digest), content.clone())?;
-            if !is_manifest {
-                self.link(&place.layer_link(&part.digest), &part.digest)?;
-            } else if self.link(&place.revision_link(&part.digest), &part.digest)? {
-                let manifest = self.parse(&part, &content)?;
-                if !manifest.declares_type {
-                    let kind = Bytes::from_static(manifest.media_type.as_bytes());
-                    self.insert(&place.revision_type(&part.digest), [kind].into())?;
-                }
-                pending.extend([manifest.manifests, manifest.blobs, manifest.foreign].into_iter().flatten());
-            }
-        }
-        if let Some(tag) = image.tag() {
-            self.link(&place.tag_index(tag, digest), digest)?;
-            self.link(&place.tag_link(tag), digest)?;
-        }
-        Ok(())
-    }
-
-    fn parse(&self, part: &Descriptor, content: &Content) -> Result<Manifest, BundleError> {
-        let damaged = |reason: String| BundleError::Manifest {
-            path: self.layout.path().to_owned(),
-            digest: part.digest.clone(),
-            reason,
-        };
-        if content.len() > MAX_STORED_MANIFEST_BYTES {
-            return Err(damaged(format!("it has more than {MAX_STORED_MANIFEST_BYTES} bytes")));
-        }
-        let bytes = content.to_bytes().map_err(|error| damaged(error.to_string()))?;
-        let actual = Digest::sha256(&bytes);
-        if actual != part.digest {
-            return Err(damaged(format!("its bytes have the digest {actual}")));
-        }
-        Manifest::parse(&bytes, Some(&part.media_type)).map_err(|error| damaged(error.to_string()))
-    }
-
-    /// Adds a link to a digest. Returns false if it was there.
-    fn link(&mut self, key: &Key, digest: &Digest) -> Result<bool, BundleError> {
-        self.insert(key, [Bytes::copy_from_slice(digest.as_str().as_bytes())].into())
-    }
-
-    fn insert(&mut self, key: &Key, content: Content) -> Result<bool, BundleError> {
-        let number = self.objects.len() as u64;
-        if self.objects.len() >= MAX_KEYS {
-            return Err(BundleError::TooLarge(self.layout.path().to_owned()));
-        }
-        match self.objects.entry(key.as_str().to_owned()) {
-            btree_map::Entry::Occupied(_) => Ok(false),
-            btree_map::Entry::Vacant(place) => {
-                place.insert(Object { content, number });
-                Ok(true)
-            }
-        }
-    }
-}
-
-/// Returns the full name of an image, and the repository that it is served in.
-fn name(root: &Root) -> Result<(ImageReference, RepositoryName), UnservedReason> {
-    let image: Option<ImageReference> = root.name.as_deref().and_then(|name| name.parse().ok());
-    let image = image.ok_or(UnservedReason::NoFullName)?;
-    let algorithm = root.descriptor.digest.algorithm();
-    if algorithm != Algorithm::Sha256 {
-        return Err(UnservedReason::Algorithm(algorithm.as_str()));
-    }
-    let repository = repository(&image).map_err(UnservedReason::Name)?;
-    Ok((image, repository))
-}
-
-/// Returns the repository of an image on this registry: host and name, as upstreams have it. The colon in front of a
-/// port, which names of repositories cannot have, is written as `_`.
-fn repository(image: &ImageReference) -> Result<RepositoryName, NameError> {
-    let host = image.host().to_ascii_lowercase().replace(':', "_");
-    format!("{host}/{}", image.repository()).parse()
-}
-
 impl Storage for BundleStorage {
     fn abilities(&self) -> Abilities {
-        Abilities { is_persistent: true, clears_at_once: true, has_listing_versions: false, is_shared: false }
+        Abilities { is_persistent: true, clears_at_once: true, has_listing_versions: true, is_shared: false }
     }
 
     fn open(&self, key: &Key) -> Result<Option<(Content, ObjectTag)>, StorageError> {
@@ -288,8 +168,41 @@ impl Storage for BundleStorage {
         Ok(ScanPage { next: rest.next().and(last), entries })
     }
 
+    fn list(&self, folder: &Key) -> Result<Option<Vec<String>>, StorageError> {
+        let folder = format!("{folder}/");
+        let mut names = Vec::new();
+        let mut from = Bound::Included(folder.clone());
+        while let Some((key, _)) = self.objects.range((from, Bound::Unbounded)).next() {
+            let Some(rest) = key.strip_prefix(&folder) else { break };
+            // The search goes on behind the keys beneath a name: `0` follows `/`.
+            let (name, next) = match rest.split_once('/') {
+                Some((name, _)) => (name, Bound::Included(format!("{folder}{name}0"))),
+                None => (rest, Bound::Excluded(key.clone())),
+            };
+            names.push(name.to_owned());
+            from = next;
+        }
+        // In the order of whole keys, keys beneath `a.b` stand before those beneath `a`.
+        names.sort_unstable();
+        names.dedup();
+        Ok((!names.is_empty()).then_some(names))
+    }
+
     fn listing_version(&self, _: &Key) -> Result<ListingVersion, StorageError> {
-        Ok(ListingVersion { text: "bundle".into(), modified: None })
+        // No name is ever added or removed.
+        Ok(ListingVersion { text: "bundle".into(), age: Some(Duration::MAX) })
+    }
+
+    /// Returns an error if the archive was written to, or cannot be read. One that was removed can be read on.
+    fn check(&self) -> Result<(), StorageError> {
+        let failed = |source: io::Error| StorageError::Io {
+            what: "read",
+            key: self.path.display().to_string(),
+            source,
+        };
+        // What the kernel has in memory can be read although the medium is gone. An advice that is not taken fails nothing.
+        let _ = rustix::fs::fadvise(&self.file, 0, NonZeroU64::new(CHECKED_BYTES), Advice::DontNeed);
+        self.archive.slice(0..self.archive.len().min(CHECKED_BYTES)).to_bytes().map(drop).map_err(failed)
     }
 
     fn space(&self) -> Result<Space, StorageError> {

@@ -5,7 +5,7 @@ use std::num::ParseIntError;
 use std::ops::{ControlFlow, Range};
 use std::str::FromStr;
 use std::sync::Arc;
-use std::time::{Instant, SystemTime};
+use std::time::Instant;
 
 use quinistry_oci::{RepositoryName, Tag};
 
@@ -179,9 +179,9 @@ impl Store {
             names.retain(|name| Tag::is_tag(name));
             Folders::Listed(names)
         };
-        let looks = known.looks(&folders);
-        let are_linked = self.storage().have_beneath(&folder, &looks.names, TAG_LINK)?;
-        let read = known.after(folders, looks, &are_linked, version.settled(SystemTime::now()), now);
+        let checks = known.links_to_check(&folders);
+        let are_linked = self.storage().have_beneath(&folder, &checks.names, TAG_LINK)?;
+        let read = known.after(folders, checks, &are_linked, version.settled(), now);
         let tags = read.tags();
         self.0.tag_lists.put(begun, name, read);
         Ok(Some(tags))

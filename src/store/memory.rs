@@ -242,7 +242,7 @@ impl Storage for Memory {
 
     fn listing_version(&self, _: &Key) -> Result<ListingVersion, StorageError> {
         // No other program can change the memory.
-        Ok(ListingVersion { text: "memory".into(), modified: None })
+        Ok(ListingVersion { text: "memory".into(), age: None })
     }
 
     fn set_modified(&self, key: &Key, modified: SystemTime) -> Result<bool, StorageError> {

@@ -240,7 +240,7 @@ pub trait Storage: fmt::Debug + Send + Sync + 'static {
     /// added or removed one.
     fn listing_version(&self, folder: &Key) -> Result<ListingVersion, StorageError> {
         let names = self.list(folder)?.unwrap_or_default().join("/");
-        Ok(ListingVersion { text: Digest::sha256(names.as_bytes()).to_string(), modified: None })
+        Ok(ListingVersion { text: Digest::sha256(names.as_bytes()).to_string(), age: None })
     }
 
     /// Returns the listing versions of some folders directly beneath a folder; `None` for each that has none, or must be
@@ -368,8 +368,8 @@ pub struct Space {
 pub struct ListingVersion {
     /// Text that is compared.
     pub text: String,
-    /// Time of the last change of the list, if the backend knows it.
-    pub modified: Option<SystemTime>,
+    /// Time from the last change of the list to the moment before the version was looked up, if the backend knows it.
+    pub age: Option<Duration>,
 }
 
 impl ListingVersion {
@@ -377,10 +377,9 @@ impl ListingVersion {
     /// steps.
     const MIN_CHANGE_AGE: Duration = Duration::from_secs(2);
 
-    /// Returns the text if it differs from that after any change later than `now`.
-    pub(super) fn settled(self, now: SystemTime) -> Option<String> {
-        let age = now.duration_since(self.modified?).ok()?;
-        (age >= Self::MIN_CHANGE_AGE).then_some(self.text)
+    /// Returns the text if it differs from that after any change later than the look-up.
+    pub(super) fn settled(self) -> Option<String> {
+        (self.age? >= Self::MIN_CHANGE_AGE).then_some(self.text)
     }
 }
 

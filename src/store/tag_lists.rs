@@ -1,10 +1,10 @@
-//! Lists of tags as they were last read from a storage with listing versions, so that the next reading looks at the
+//! Lists of tags as they were last read from a storage with listing versions, so that the next reading checks the
 //! links of few tags.
 //!
 //! A tag is listed if its folder holds a link. A folder of tags says by its listing version whether another program
 //! has added or removed the folder of a tag, but not whether a link came or went in a folder that stayed: distribution
 //! creates the folder of a new tag before the link, and a deletion that is cut off may leave the folder. A reading
-//! therefore looks at the links of all folders that are new or had none, and at some of the others in turn.
+//! therefore checks the links of all folders that are new or had none, and those of some others in turn.
 
 mod read;
 
@@ -15,13 +15,13 @@ use quinistry_oci::{RepositoryName, Tag};
 
 pub(super) use self::read::{Folders, ReadTags};
 
-/// Least length of a list that is worth keeping, in tags: each reading looks at so many links in turn.
+/// Minimum length of a kept list, in tags. A shorter list is checked completely by each reading.
 const MIN_KEPT_TAGS: usize = read::LINKS_IN_TURN;
 
 /// Capacity of all kept lists together, in bytes: a million tags of twenty characters.
 const KEPT_LISTS_BYTES: usize = 32 * 1024 * 1024;
 
-/// Most tags of one list whose removal is remembered; a list with more is read anew.
+/// Maximum number of removals that are remembered of a list, or while it is read. Beyond it, the whole list is read again.
 const MAX_REMOVED_TAGS: usize = 1000;
 
 /// Lists of tags as they were last read, by repository.
@@ -36,6 +36,8 @@ struct Inner {
     count: u64,
     /// Number of removals of tags by this process.
     removals: u64,
+    /// The last of these removals, the earliest first.
+    last_removals: VecDeque<(RepositoryName, Tag)>,
 }
 
 #[derive(Debug)]
@@ -65,14 +67,15 @@ impl TagLists {
         (begun, known)
     }
 
-    /// Keeps what was read, unless another reading was kept since this one began, or this process has removed a tag:
-    /// the list may then have been read before.
-    pub(super) fn put(&self, begun: ReadingStart, name: &RepositoryName, read: ReadTags) {
+    /// Keeps what was read, unless another reading was kept since this one began. The links of tags that this process has
+    /// removed since are checked by the next reading, since this one may have seen them before.
+    pub(super) fn put(&self, begun: ReadingStart, name: &RepositoryName, mut read: ReadTags) {
         let mut inner = self.inner();
         let number = inner.lists.iter().find(|kept| kept.name == *name).map(|kept| kept.number);
-        if inner.removals != begun.removals || number != begun.number {
+        let Some(removed) = inner.removals_since(begun.removals).filter(|_| number == begun.number) else {
             return;
-        }
+        };
+        removed.filter(|(of, _)| of == name).for_each(|(_, tag)| read.mark_for_check(tag));
         inner.take(name);
         if read.len() >= MIN_KEPT_TAGS {
             inner.count += 1;
@@ -89,14 +92,18 @@ impl TagLists {
         self.inner().take(name);
     }
 
-    /// Has the next reading look at the link of a tag that this process has removed, or may have: the folder of the
-    /// tag can be there again without a link.
+    /// Marks a tag that this process has removed, or may have removed, so that the next reading checks its link: the
+    /// folder of the tag can be there again without one.
     pub(super) fn note_removal(&self, name: &RepositoryName, tag: &Tag) {
         let mut inner = self.inner();
         inner.removals += 1;
+        inner.last_removals.push_back((name.clone(), tag.clone()));
+        if inner.last_removals.len() > MAX_REMOVED_TAGS {
+            inner.last_removals.pop_front();
+        }
         if let Some(mut kept) = inner.take(name) {
-            kept.read.doubt(tag);
-            if kept.read.doubt_count() <= MAX_REMOVED_TAGS {
+            kept.read.mark_for_check(tag);
+            if kept.read.marked_count() <= MAX_REMOVED_TAGS {
                 inner.lists.push_back(kept);
             }
         }
@@ -109,6 +116,13 @@ impl TagLists {
 }
 
 impl Inner {
+    /// Returns the removals after the first `count`; `None` if they are not all remembered.
+    fn removals_since(&self, count: u64) -> Option<impl Iterator<Item = &(RepositoryName, Tag)>> {
+        let number = usize::try_from(self.removals - count).ok()?;
+        let begin = self.last_removals.len().checked_sub(number)?;
+        Some(self.last_removals.range(begin..))
+    }
+
     fn take(&mut self, name: &RepositoryName) -> Option<KeptList> {
         let position = self.lists.iter().position(|kept| kept.name == *name)?;
         self.lists.remove(position)
@@ -154,12 +168,29 @@ mod tests {
     }
 
     #[test]
-    fn a_list_that_was_read_while_a_tag_was_removed_is_not_kept() {
+    fn tags_that_are_removed_while_a_list_is_read_are_marked_for_the_next_reading() {
         let lists = TagLists::default();
+        lists.note_removal(&name("a"), &"v0".parse().unwrap());
         let (begun, _) = lists.begin(&name("a"));
-        lists.note_removal(&name("b"), &"v1".parse().unwrap());
+        for (of, tag) in [("b", "v1"), ("a", "v2"), ("a", "v3")] {
+            lists.note_removal(&name(of), &tag.parse().unwrap());
+        }
         lists.put(begun, &name("a"), list(MIN_KEPT_TAGS, 8));
-        assert!(lists.begin(&name("a")).1.is_none());
+        assert_eq!(lists.begin(&name("a")).1.map(|read| read.marked_count()), Some(2));
+    }
+
+    #[test]
+    fn a_list_is_not_kept_after_more_removals_than_are_remembered() {
+        let lists = TagLists::default();
+        for (count, is_kept) in [(MAX_REMOVED_TAGS, true), (MAX_REMOVED_TAGS + 1, false)] {
+            let (begun, _) = lists.begin(&name("a"));
+            for number in 0..count {
+                lists.note_removal(&name("b"), &format!("v{number}").parse().unwrap());
+            }
+            lists.put(begun, &name("a"), list(MIN_KEPT_TAGS, 8));
+            assert_eq!(lists.begin(&name("a")).1.is_some(), is_kept);
+            lists.forget(&name("a"));
+        }
     }
 
     #[test]
@@ -172,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn a_list_with_many_removals_is_read_anew() {
+    fn a_list_with_many_removals_is_read_again() {
         let lists = TagLists::default();
         lists.put(lists.begin(&name("a")).0, &name("a"), list(MIN_KEPT_TAGS, 8));
         for number in 0..=MAX_REMOVED_TAGS {

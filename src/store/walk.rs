@@ -9,7 +9,6 @@ mod cache;
 use std::collections::VecDeque;
 use std::ops::ControlFlow;
 use std::sync::Arc;
-use std::time::SystemTime;
 
 use quinistry_oci::RepositoryName;
 
@@ -83,7 +82,7 @@ impl Store {
         }
         // After the version: names that are remembered must not be older.
         let names = Arc::new(SortedNames::of(self.storage().list(folder)?.unwrap_or_default()));
-        match version.and_then(|version| version.settled(SystemTime::now())) {
+        match version.and_then(ListingVersion::settled) {
             Some(version) => Ok(self.0.listing_cache.put(folder.clone(), version, names)),
             None => Ok(names),
         }
@@ -186,7 +185,7 @@ fn sorts_before(folder: &str, name: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
+    use std::time::{Duration, SystemTime};
 
     use super::*;
     use crate::layout::RepositoryKeys;

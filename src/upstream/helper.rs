@@ -117,10 +117,19 @@ impl Drop for Running {
     }
 }
 
+/// Writes an executable by another process: one that this process has open for writing cannot be executed while a child
+/// that another test forks has the file, too.
+#[cfg(test)]
+pub(crate) fn write_executable(path: &Path, text: &str) {
+    let draft = path.with_extension("draft");
+    std::fs::write(&draft, text).unwrap();
+    let made =
+        std::process::Command::new("install").args(["-m", "700"]).arg(&draft).arg(path).status().unwrap();
+    assert!(made.success());
+}
+
 #[cfg(test)]
 mod tests {
-    use std::fs;
-    use std::os::unix::fs::PermissionsExt as _;
     use std::path::PathBuf;
     use std::time::Instant;
 
@@ -132,8 +141,7 @@ mod tests {
     fn program(script: &str) -> (tempfile::TempDir, PathBuf) {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("helper");
-        fs::write(&path, format!("#!/bin/sh\n{script}\n")).unwrap();
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o700)).unwrap();
+        write_executable(&path, &format!("#!/bin/sh\n{script}\n"));
         (folder, path)
     }
 

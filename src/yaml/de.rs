@@ -198,7 +198,10 @@ mod tests {
     #[test]
     fn a_value_of_the_wrong_type_has_its_place() {
         let read = |text: &str| crate::from_str::<std::collections::BTreeMap<String, Vec<u8>>>(text);
-        assert_eq!(read("a: [1]\nb:\n- 2\n- x\n"), Err(YamlError { line: 4, column: 3 }));
-        assert_eq!(read("a: [1]\nb: x\n"), Err(YamlError { line: 2, column: 4 }));
+        assert_eq!(
+            read("a: [1]\nb:\n- 2\n- x\n"),
+            Err(YamlError { line: 4, column: 3, ..YamlError::default() })
+        );
+        assert_eq!(read("a: [1]\nb: x\n"), Err(YamlError { line: 2, column: 4, ..YamlError::default() }));
     }
 }

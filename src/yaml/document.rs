@@ -24,6 +24,8 @@ pub struct YamlError {
     pub line: usize,
     /// Column, from 1.
     pub column: usize,
+    /// True if the text is longer than is read, and perhaps well formed.
+    pub exceeds_limit: bool,
 }
 
 /// Value with its place.
@@ -62,6 +64,8 @@ struct Loader {
     anchors: HashMap<usize, (Node, usize)>,
     nodes: usize,
     repeated_bytes: usize,
+    /// True after the limit of values or of repeated bytes.
+    exceeds_limit: bool,
     documents: Vec<Node>,
 }
 
@@ -72,7 +76,9 @@ pub(crate) fn load(text: &str) -> Result<Vec<Node>, YamlError> {
     // One more than the loader's limit, which counts lists and maps of both notations.
     for next in Events::new(text, MAX_DEPTH + 1) {
         let (event, span) = next.map_err(|error| YamlError::at(*error.marker()))?;
-        loader.accept(event, span).ok_or_else(|| YamlError::at(span.start))?;
+        if loader.accept(event, span).is_none() {
+            return Err(YamlError { exceeds_limit: loader.exceeds_limit, ..YamlError::at(span.start) });
+        }
     }
     Ok(loader.documents)
 }
@@ -81,18 +87,24 @@ pub(crate) fn load(text: &str) -> Result<Vec<Node>, YamlError> {
 
 impl YamlError {
     fn at(marker: Marker) -> Self {
-        Self { line: marker.line().max(1), column: marker.col() + 1 }
+        Self { line: marker.line().max(1), column: marker.col() + 1, exceeds_limit: false }
     }
 
     /// Adds the place of a node unless the error has one.
     pub(crate) fn or_at(self, node: &Node) -> Self {
-        if self.line == 0 { Self { line: node.line, column: node.column } } else { self }
+        if self.line == 0 { Self { line: node.line, column: node.column, ..self } } else { self }
     }
 }
 
 impl fmt::Display for YamlError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "malformed at line {}, column {}", self.line, self.column)
+        if self.exceeds_limit {
+            let mebibytes = MAX_REPEATED_BYTES >> 20;
+            write!(f, "more than {MAX_NODES} values, or {mebibytes} MiB by aliases, at ")?;
+        } else {
+            f.write_str("malformed at ")?;
+        }
+        write!(f, "line {}, column {}", self.line, self.column)
     }
 }
 
@@ -102,7 +114,7 @@ impl std::error::Error for YamlError {}
 
 impl Node {
     fn new(kind: NodeKind, span: Span) -> Self {
-        let YamlError { line, column } = YamlError::at(span.start);
+        let YamlError { line, column, .. } = YamlError::at(span.start);
         Self { kind, line, column }
     }
 
@@ -165,13 +177,19 @@ impl Loader {
                 let (nodes, bytes) = node.size();
                 self.nodes += nodes;
                 self.repeated_bytes += bytes;
-                let fits = self.repeated_bytes <= MAX_REPEATED_BYTES && self.open.len() + height <= MAX_DEPTH;
-                fits.then_some(())?;
+                self.check_size()?;
+                (self.open.len() + height <= MAX_DEPTH).then_some(())?;
                 self.complete(node, 0, height)
             }
             Event::UnresolvedAlias(_) => None,
             _ => Some(()),
         }
+    }
+
+    /// Returns `None` if the text has more values than are read, or aliases repeat more bytes.
+    fn check_size(&mut self) -> Option<()> {
+        self.exceeds_limit = self.nodes > MAX_NODES || self.repeated_bytes > MAX_REPEATED_BYTES;
+        (!self.exceeds_limit).then_some(())
     }
 
     fn begin(&mut self, node: Node, anchor: usize) -> Option<()> {
@@ -188,9 +206,7 @@ impl Loader {
             self.repeated_bytes += bytes;
             self.anchors.insert(anchor, (node.clone(), height));
         }
-        if self.nodes > MAX_NODES || self.repeated_bytes > MAX_REPEATED_BYTES {
-            return None;
-        }
+        self.check_size()?;
         let Some(open) = self.open.last_mut() else {
             if !node.is_null() {
                 self.documents.push(node);
@@ -264,6 +280,15 @@ mod tests {
             writeln!(text, "a{level}: &a{level} [{aliases}]").unwrap();
         }
         assert!(load(&text).is_err());
+    }
+
+    #[test]
+    fn a_limit_has_its_own_error() {
+        let error = load(&"- x\n".repeat(MAX_NODES + 1)).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "more than 200000 values, or 16 MiB by aliases, at line 200001, column 3"
+        );
     }
 
     #[test]

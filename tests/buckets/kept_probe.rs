@@ -42,6 +42,8 @@ fn a_reader_uses_the_kept_result_and_writes_nothing() {
     let stub = StubStore::start(Shape::S3);
     start(&stub, "");
     stub.mem().clock().advance(Duration::from_hours(48));
+    // Requests that the first replica had sent when it was killed are not those of the reader.
+    stub.wait_until_quiet();
     stub.log().take();
     let settings = ReplicaSettings {
         storage: ", maintenance: {readonly: {enabled: true}}",

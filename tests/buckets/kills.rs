@@ -74,7 +74,11 @@ fn kill_at_each(operation: Operation) -> (BTreeSet<RequestKind>, usize) {
         let act = Box::new(move || kill_process(pid, Signal::KILL).unwrap());
         let counts = |request: &SentRequest| !is_background(request);
         stub.interrupt(Interruption { agent: DYING, kind, counts, number, moment, act });
-        let is_disturbed = run(operation, &name, dying.peer(), &alive, || drop(dying));
+        let peer = dying.peer();
+        let is_disturbed = run(operation, &name, peer, &alive, || {
+            drop(dying);
+            stub.wait_until_done();
+        });
         let is_interrupted = stub.end_interruption();
         assert!(is_interrupted || !is_disturbed, "{name}: an answer is missing without a kill");
         // The client does not miss an answer if the replica died at a request in the background, or if this time it

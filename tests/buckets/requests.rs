@@ -10,8 +10,9 @@ use crate::stores::{Replica, ReplicaSettings, is_background};
 use crate::support::images::{Image, Packing};
 use crate::support::stub_store::{Shape, Span, StubStore, depth};
 
-/// Time before each answer, so that requests which need not wait for each other are under way together.
-const DELAY: Duration = Duration::from_millis(100);
+/// Time before each answer, so that requests which need not wait for each other are under way together, also where a
+/// thread of the replica gets no processor for a while.
+const DELAY: Duration = Duration::from_millis(400);
 
 /// Row of the table: an operation, the most requests that it may send, the most that may wait for another, and those
 /// that it sent.

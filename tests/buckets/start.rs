@@ -25,7 +25,7 @@ fn row_220_a_store_that_ignores_conditions_of_creates_is_refused() {
 
 #[test]
 fn row_221_a_store_whose_lists_lag_is_refused() {
-    let stub = stub_with(|mem| mem.list_lag = Duration::from_secs(2));
+    let stub = stub_with(|mem| mem.list_lag = Duration::from_hours(1));
     let said = refusal(&stub.section(""), ReplicaSettings::default());
     assert!(said.contains("list"), "{said}");
 }

@@ -15,6 +15,7 @@ use quinistry::quine::{Executable, LayerForm, Quine};
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
+use crate::support::ports::reserved_address;
 use crate::support::process::{Process, command, no_forks, output};
 use crate::support::server::PROGRAM;
 
@@ -142,13 +143,13 @@ fn comm() -> String {
     fs::read_to_string("/proc/self/comm").unwrap().trim_end().to_owned()
 }
 
-/// Two neighbouring ports, the first free and the second held by the listener.
+/// Two neighbouring ports, the first reserved for the chain and the second held by the listener.
 fn port_before_a_taken_one() -> (u16, TcpListener) {
     loop {
-        let taken = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-        let port = taken.local_addr().unwrap().port() - 1;
-        if TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
-            return (port, taken);
+        let first = reserved_address().port();
+        let Some(second) = first.checked_add(1) else { continue };
+        if let Ok(taken) = TcpListener::bind((Ipv4Addr::LOCALHOST, second)) {
+            return (first, taken);
         }
     }
 }

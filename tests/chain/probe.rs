@@ -4,6 +4,7 @@ use std::io::{Read as _, Write as _};
 use std::net::TcpListener;
 use std::process::Output;
 
+use crate::support::ports::reserved_address;
 use crate::support::process::{command, output};
 use crate::support::server::PROGRAM;
 
@@ -58,7 +59,7 @@ fn anything_else_is_a_failure_and_redirects_are_not_followed() {
 
 #[test]
 fn an_address_where_nothing_listens_is_a_failure() {
-    let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let free = reserved_address();
     let message = error(&probe(&[&format!("http://{free}/")]));
     assert!(message.starts_with(&format!("quinistry: failed to reach http://{free}/: ")), "{message}");
 }

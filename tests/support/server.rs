@@ -1,17 +1,21 @@
 //! The real program, serving.
 
-use std::io::{BufRead as _, BufReader};
+use std::io::{BufRead as _, BufReader, ErrorKind};
 use std::path::PathBuf;
 use std::process::{Command, ExitStatus, Stdio};
 use std::sync::mpsc::{self, Receiver};
 use std::sync::{Arc, Mutex};
 use std::thread;
+use std::time::Duration;
 
 use rustix::process::{Pid, Signal};
 use tempfile::TempDir;
 
-use super::http::{Peer, TEST_TIMEOUT};
+use super::http::Peer;
 use super::process::{Process, command};
+
+/// Time in which a program must say its next line, or end: a debug program compresses and hashes itself first.
+const LINE_TIMEOUT: Duration = Duration::from_mins(5);
 
 /// The program under test.
 pub const PROGRAM: &str = env!("CARGO_BIN_EXE_quinistry");
@@ -71,12 +75,16 @@ impl Server {
         self.running.log.lock().unwrap().clone()
     }
 
-    /// All files in its working directory, however deep, in order.
+    /// All files in its working directory, however deep, in order. A folder that it removes at the same time has none.
     pub fn files(&self) -> Vec<PathBuf> {
         let mut all = Vec::new();
         let mut open = vec![self.running.folder.path().to_path_buf()];
         while let Some(folder) = open.pop() {
-            for entry in folder.read_dir().unwrap() {
+            let entries = match folder.read_dir() {
+                Err(error) if error.kind() == ErrorKind::NotFound => continue,
+                entries => entries.unwrap(),
+            };
+            for entry in entries {
                 let path = entry.unwrap().path();
                 if path.is_dir() { open.push(path) } else { all.push(path) }
             }
@@ -152,7 +160,7 @@ impl Running {
     /// Waits for a line. `None` if the program ends before.
     fn find_line(&self, text: &str) -> Option<String> {
         loop {
-            match self.lines.recv_timeout(TEST_TIMEOUT) {
+            match self.lines.recv_timeout(LINE_TIMEOUT) {
                 Ok(line) if line.contains(text) => return Some(line),
                 Ok(_) => {}
                 Err(mpsc::RecvTimeoutError::Disconnected) => return None,
@@ -164,7 +172,7 @@ impl Running {
     fn wait(mut self) -> (ExitStatus, String) {
         // The end of standard error comes with the end of the process, and can be waited for with a bound.
         loop {
-            match self.lines.recv_timeout(TEST_TIMEOUT) {
+            match self.lines.recv_timeout(LINE_TIMEOUT) {
                 Ok(_) => {}
                 Err(mpsc::RecvTimeoutError::Disconnected) => break,
                 Err(error) => panic!("it does not end: {error}; said: {}", self.log.lock().unwrap()),

@@ -202,9 +202,18 @@ impl StubStore {
     /// Waits until all requests are answered and none has come for some polls: what answers to clients have left to do
     /// is done.
     pub fn wait_until_quiet(&self) {
+        self.wait_for_quiet(QUIET_POLLS);
+    }
+
+    /// Waits until what clients that have ended had sent is carried out.
+    pub fn wait_until_done(&self) {
+        self.wait_for_quiet(2);
+    }
+
+    fn wait_for_quiet(&self, wanted: usize) {
         let deadline = Instant::now() + Duration::from_secs(30);
         let (mut since, mut polls) = (None, 0);
-        while polls < QUIET_POLLS {
+        while polls < wanted {
             assert!(Instant::now() < deadline, "requests come all the time");
             std::thread::sleep(QUIET_POLL_INTERVAL);
             let now = self.store.timeline.quiet_since();

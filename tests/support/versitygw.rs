@@ -1,6 +1,7 @@
 //! versitygw, an S3 server over a folder, which checks signatures and conditions: the store of the tests.
 
 use std::fs::{self, File};
+use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -78,7 +79,12 @@ impl Versitygw {
         let root = self.objects();
         let (mut keys, mut open) = (Vec::new(), vec![root.clone()]);
         while let Some(folder) = open.pop() {
-            for entry in fs::read_dir(folder).unwrap() {
+            let entries = match fs::read_dir(folder) {
+                // The server removes folders that are empty.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                entries => entries.unwrap(),
+            };
+            for entry in entries {
                 let path = entry.unwrap().path();
                 if path.is_dir() { open.push(path) } else { keys.push(path) }
             }

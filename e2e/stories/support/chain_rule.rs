@@ -9,9 +9,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-/// Tolerated age of the operator's view of the cluster: a reconcile reads for at most a second before it
-/// writes, and the write takes time as well.
-pub const STALE: Duration = Duration::from_secs(5);
+/// Tolerated age of the operator's view of the cluster: a reconcile reads for at most a second before it writes, and
+/// a write may take as long as the operator is surely the leader, six seconds.
+pub const STALE: Duration = Duration::from_secs(7);
 
 /// A change that the observer recorded.
 #[derive(Clone, Debug)]

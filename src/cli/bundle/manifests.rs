@@ -2,7 +2,8 @@
 //!
 //! The images of pods are known by their place: the containers, and the volumes of type `image`, of each kind
 //! that makes pods. A custom resource may name images anywhere, and such a field may also mean something else:
-//! every other field named `image` is reported, and not taken.
+//! every other field whose name ends like that of an image is reported, and not taken. So are values of environment
+//! variables that can hardly be anything else.
 
 use std::fmt;
 
@@ -29,13 +30,15 @@ const POD_SPECS: &[(&str, &str, &[&str])] = &[
 const CONTAINERS: [&str; 3] = ["containers", "initContainers", "ephemeralContainers"];
 /// Field that names an image.
 const IMAGE: &str = "image";
+/// Ends of the names of fields that may name an image, in lower case.
+const IMAGE_FIELD_ENDS: [&str; 2] = [IMAGE, "imagename"];
 
 /// Images of one text.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Found {
     /// Images of pods, document by document.
     pub(super) images: Vec<ImageReference>,
-    /// Other fields with the name of an image.
+    /// Other fields and values that may name an image.
     pub(super) others: Vec<ImageField>,
     /// Images of pods whose names are malformed.
     pub(super) malformed: Vec<ImageField>,
@@ -78,42 +81,56 @@ pub(super) fn find(file: &str, text: &str) -> Result<Found, YamlError> {
         let values: Vec<Value> = quinistry_yaml::documents(document)
             .map_err(|at| YamlError { line: if at.line > 0 { line + at.line } else { 0 }, ..at })?;
         for value in &values {
-            find_in(file, value, &mut found);
+            find_in(file, value, ("", ""), &mut found);
         }
     }
     Ok(found)
 }
 
-/// Splits a text in front of each `---`, with the number of lines before each part: the parser's limits then
-/// hold for each document, and not for a whole chart. A parser may not continue any value past such a line
-/// (YAML 1.2.2, 9.1.2).
+/// Splits a text in front of each document, with the number of lines before each part: the parser's limits then
+/// hold for each document, and not for a whole chart. A document begins at `---` or at the directives before it, and ends
+/// at the next one or behind `...`. A parser may not continue any value past such a line (YAML 1.2.2, 9.1.2).
 fn documents(text: &str) -> Vec<(usize, &str)> {
     let mut parts = vec![(0, 0)];
     let mut offset = 0;
+    let mut has_content = false;
     for (number, line) in text.split_inclusive('\n').enumerate() {
-        let marker = line.strip_prefix("---");
-        if offset > 0 && marker.is_some_and(|rest| rest.is_empty() || rest.starts_with(char::is_whitespace)) {
+        if has_content && is_marker(line, "---") {
             parts.push((number, offset));
         }
+        has_content |= !is_blank(line);
         offset += line.len();
+        if is_marker(line, "...") {
+            parts.push((number + 1, offset));
+            has_content = false;
+        }
     }
     let ends = parts.iter().skip(1).map(|(_, start)| *start).chain([text.len()]);
     let parts = parts.iter().zip(ends).map(|((line, start), end)| (*line, &text[*start..end]));
-    parts.filter(|(_, part)| !is_empty(part)).collect()
+    parts.filter(|(_, part)| !part.lines().all(is_blank)).collect()
 }
 
-/// Returns true if a part has neither values nor a marker: comments and directives alone.
-fn is_empty(part: &str) -> bool {
-    part.lines().all(|line| line.trim().is_empty() || line.starts_with(['#', '%']))
+fn is_marker(line: &str, marker: &str) -> bool {
+    line.strip_prefix(marker).is_some_and(|rest| rest.is_empty() || rest.starts_with(char::is_whitespace))
 }
 
-/// Finds the images in an object, or in the objects of a list.
-fn find_in(file: &str, object: &Value, found: &mut Found) {
+/// Returns true if a line in front of a document begins none: it is empty, a comment, a directive, or the end of the
+/// document before.
+fn is_blank(line: &str) -> bool {
+    line.trim().is_empty() || line.starts_with(['#', '%']) || is_marker(line, "...")
+}
+
+/// Finds the images in an object, or in the objects of a list. Items of a list of one kind may leave out `apiVersion` and
+/// `kind`, as the API server does, and inherit them.
+fn find_in(file: &str, object: &Value, inherited: (&str, &str), found: &mut Found) {
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-    let (version, kind) = (text(&object["apiVersion"]), text(&object["kind"]));
-    if let (true, Some(items)) = (kind.ends_with("List"), object["items"].as_array()) {
+    let own = |field: &str, inherited: &str| {
+        Some(text(&object[field])).filter(|own| !own.is_empty()).unwrap_or_else(|| inherited.to_owned())
+    };
+    let (version, kind) = (own("apiVersion", inherited.0), own("kind", inherited.1));
+    if let (Some(kind), Some(items)) = (kind.strip_suffix("List"), object["items"].as_array()) {
         for item in items {
-            find_in(file, item, found);
+            find_in(file, item, (&version, kind), found);
         }
         return;
     }
@@ -149,7 +166,7 @@ impl<'a> Search<'a> {
         self.path.push(step);
         match value {
             Value::String(image) if self.is_of_pod() => self.take(image),
-            Value::String(image) if step == Step::Key(IMAGE) && kubernetes_name(image).is_ok() => {
+            Value::String(image) if self.may_name_image(image) => {
                 let field = self.field(image);
                 self.found.others.push(field);
             }
@@ -167,6 +184,22 @@ impl<'a> Search<'a> {
                 let field = self.field(image);
                 self.found.malformed.push(field);
             }
+        }
+    }
+
+    /// Returns true if the path leads to a field that may name an image, and the text is a name of one.
+    fn may_name_image(&self, text: &str) -> bool {
+        match self.path.as_slice() {
+            // Other texts have this form, too, such as hosts with ports and paths.
+            [.., Step::Key("env"), Step::Item(_), Step::Key("value")] => {
+                let image = text.parse::<ImageReference>();
+                image.is_ok_and(|image| image.tag().is_some() || image.digest().is_some())
+            }
+            [.., Step::Key(key)] => {
+                let key = key.to_ascii_lowercase();
+                IMAGE_FIELD_ENDS.iter().any(|end| key.ends_with(end)) && kubernetes_name(text).is_ok()
+            }
+            _ => false,
         }
     }
 
@@ -192,6 +225,15 @@ impl<'a> Search<'a> {
         });
         let field = steps.collect();
         ImageField { file: self.file.into(), object: self.object.clone(), field, image: image.into() }
+    }
+}
+
+// === impl ImageField ===
+
+impl ImageField {
+    /// Returns the full name of the image.
+    pub(super) fn full_name(&self) -> Option<ImageReference> {
+        kubernetes_name(&self.image).ok()
     }
 }
 

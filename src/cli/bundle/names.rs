@@ -9,7 +9,8 @@ const FORMER_DEFAULT_HOST: &str = "index.docker.io";
 /// Folder of Docker Hub's images whose names have none.
 const DEFAULT_FOLDER: &str = "library";
 
-/// Returns the full name of an image, under which a kubelet that is given the shorter one looks for it.
+/// Returns the full name of an image: with host, folder, and a tag or a digest or both. Of both, a kubelet uses the digest
+/// alone: it looks for `HOST/NAME@DIGEST`.
 pub(super) fn full_name(image: &ImageReference) -> ImageReference {
     let name = image.repository().as_str();
     let is_hub = [DEFAULT_HOST, FORMER_DEFAULT_HOST].contains(&image.host());
@@ -26,6 +27,14 @@ pub(super) fn full_name(image: &ImageReference) -> ImageReference {
     let digest = image.digest().map(|digest| format!("@{digest}")).unwrap_or_default();
     // A name at the greatest length has no room for the folder.
     format!("{host}/{folder}{name}{tag}{digest}").parse().unwrap_or_else(|_| image.clone())
+}
+
+/// Returns the names under which a bundle has an image; the last one is that which a kubelet looks for.
+pub(super) fn bundled_names(image: &ImageReference) -> Vec<String> {
+    let full = full_name(image);
+    let tag = full.tag().map(|tag| format!("{}/{}:{tag}", full.host(), full.repository()));
+    let digest = full.digest().map(|digest| full.with_digest(digest.clone()).to_string());
+    tag.into_iter().chain(digest).collect()
 }
 
 /// Parses the name of an image as the kubelet does, where the host may be left out.
@@ -65,7 +74,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_name_is_refused() {
+    fn rejects_invalid_names() {
         for text in ["", "Postgres", "a b", "{{ .Values.image }}", "ghcr.io/", "postgres:", "user@host/x"] {
             assert!(kubernetes_name(text).is_err(), "{text}");
         }

@@ -25,7 +25,7 @@ pub(super) struct Sources {
 // === impl Sources ===
 
 impl Sources {
-    /// Reads files; '-' is standard input. Fails if the image of a pod is malformed, and then tells all of them.
+    /// Reads files; '-' is standard input. Prints malformed pod images, and fails if there are any.
     pub(super) fn read(paths: &[String]) -> anyhow::Result<Self> {
         let mut sources = Self::default();
         let mut malformed = 0;
@@ -46,8 +46,9 @@ impl Sources {
             sources.others.extend(found.others);
         }
         if malformed > 0 {
-            let number = count(malformed, "image");
-            bail!("{number} of the manifests cannot be named, see above; render templates first");
+            let number = count(malformed, "image name");
+            let are = if malformed == 1 { "is" } else { "are" };
+            bail!("{number} {are} malformed (listed above); render templates first");
         }
         Ok(sources)
     }

@@ -29,6 +29,13 @@ pub(super) const EXAMPLES: &[(&str, &[&str])] = &[
             "quinistry mirrors podman http://10.0.0.5:5000 docker.io quay.io",
         ],
     ),
+    (
+        "policy",
+        &[
+            "quinistry policy | kubectl apply --server-side -f -",
+            "quinistry policy registry.lan:5000 --label example.com/images=registry.lan",
+        ],
+    ),
     ("config keys", &["quinistry config keys", "quinistry config keys -o json"]),
     (
         "user add",

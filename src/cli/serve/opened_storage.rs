@@ -80,13 +80,13 @@ impl StoragePlan {
 
 /// Opens an archive of images. Those that are not served are logged.
 fn open_bundle(archive: &Path) -> anyhow::Result<BundleStorage> {
-    let bundle = BundleStorage::open(&Layout::open(archive)?)?;
+    let bundle = BundleStorage::open(&Layout::open_archive(archive)?)?;
     for image in bundle.unserved() {
         tracing::warn!(name = %image.name, reason = %image.reason, "image of the bundle not served");
     }
     anyhow::ensure!(
         !bundle.is_empty(),
-        "{} has no image with a full name; write it with `quinistry bundle`",
+        "no image of {} can be served; the log has the reason for each",
         archive.display()
     );
     Ok(bundle)

@@ -2,6 +2,7 @@
 //!
 //! Flags beside a configuration override the listener, and else only restrict further.
 
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -16,9 +17,10 @@ use crate::http::client_address::TrustedProxies;
 use crate::http::tls::{LoadedTls, TlsSettings};
 use crate::registry::auth::load::{self, LoadedAccess, UserState};
 use crate::registry::config::{
-    AuditConfig, CoherenceConfig, Config, Debug as DebugListener, HealthCheck, ListenAddress, ListenHost,
-    StorageLocation, Writers,
+    AuditConfig, CoherenceConfig, Config, Debug as DebugListener, HealthCheck, HealthCheckKind,
+    ListenAddress, ListenHost, StorageLocation, Writers,
 };
+use crate::registry::health::DEFAULT_INTERVAL;
 use crate::registry::notifications::{EventSettings, PreparedEndpoint};
 use crate::registry::retention::Retention;
 use crate::registry::{
@@ -150,7 +152,7 @@ impl ServePlan {
                 access_log: args.access_log.then(|| access_log_format(log.format)),
                 trusted_proxies: TrustedProxies::default(),
                 tls: args.tls.settings(),
-                health: Vec::new(),
+                health: bundle_check(storage.as_ref()).into_iter().collect(),
                 audit: None,
                 endpoints: Vec::new(),
                 events: EventSettings::default(),
@@ -358,6 +360,17 @@ fn validation(validation: &crate::registry::config::ValidationConfig) -> anyhow:
     let crate::registry::config::UrlPatterns { allow, deny } = &validation.urls;
     let urls = UrlRules::new(allow.iter().map(String::as_str), deny.iter().map(String::as_str))?;
     Ok(Validation { urls: Some(urls), entries: validation.indexes.clone() })
+}
+
+/// Returns the check of an archive, which lies on removable media and shares: they vanish without a call to this program.
+fn bundle_check(storage: Option<&StoragePlan>) -> Option<HealthCheck> {
+    let is_bundle = storage.is_some_and(|storage| matches!(storage.place, StoragePlace::Bundle(_)));
+    is_bundle.then(|| HealthCheck {
+        name: "bundle".into(),
+        kind: HealthCheckKind::Storage,
+        interval: DEFAULT_INTERVAL,
+        threshold: NonZeroU32::MIN,
+    })
 }
 
 #[cfg(test)]

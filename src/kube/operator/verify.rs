@@ -25,8 +25,9 @@ use crate::one_line::one_line;
 /// Number of pods that are verified at once: each response is about ten megabytes to hash.
 const MAX_CONCURRENT_FETCHES: usize = 8;
 
-/// Time limit of one verification: within the cluster's network, ten megabytes take a fraction of it.
-const FETCH_TIMEOUT: Duration = Duration::from_secs(10);
+/// Time limit of one verification: within the cluster's network, ten megabytes take a fraction of it. The executables of
+/// tests are larger, and tests run at once.
+const FETCH_TIMEOUT: Duration = if cfg!(test) { Duration::from_mins(2) } else { Duration::from_secs(10) };
 
 /// Time that a reconcile waits for results: reachable pods respond within it.
 const RECONCILE_WAIT: Duration = Duration::from_secs(1);

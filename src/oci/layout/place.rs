@@ -71,6 +71,15 @@ impl Out {
         Ok(Self::File(file, path))
     }
 
+    /// Checks that a file can be written: `path` is not a folder, and its folder takes files. Opens no pipe, which has no
+    /// reader yet.
+    pub(super) fn check(path: &Path) -> Result<(), LayoutError> {
+        match fs::metadata(path) {
+            Ok(meta) if !meta.is_dir() && !meta.is_file() => Ok(()),
+            _ => Self::open(path).map(drop),
+        }
+    }
+
     /// Opens another handle of the same file.
     pub(super) fn handle(&self) -> io::Result<Handle> {
         Ok(match self {

@@ -55,14 +55,7 @@ impl Layout {
     /// Opens a layout folder, an OCI archive, or what `docker save` wrote.
     pub fn open(path: &Path) -> Result<Self, LayoutError> {
         let meta = fs::metadata(path).map_err(LayoutError::read(path))?;
-        if meta.is_dir() {
-            return Self::open_folder(path);
-        }
-        if !meta.is_file() {
-            // A pipe cannot be read at random.
-            return Err(LayoutError::NotAnImage(path.into()));
-        }
-        Self::open_archive(path)
+        if meta.is_dir() { Self::open_folder(path) } else { Self::open_archive(path) }
     }
 
     fn open_folder(path: &Path) -> Result<Self, LayoutError> {
@@ -79,7 +72,15 @@ impl Layout {
         Ok(Self { path: path.into(), source: LayoutFiles::Folder(folder), roots: roots(index) })
     }
 
-    fn open_archive(path: &Path) -> Result<Self, LayoutError> {
+    /// Opens an OCI archive, or what `docker save` wrote, and no folder.
+    pub fn open_archive(path: &Path) -> Result<Self, LayoutError> {
+        let meta = fs::metadata(path).map_err(LayoutError::read(path))?;
+        if meta.is_dir() {
+            return Err(LayoutError::NotAnArchive(path.into()));
+        }
+        if !meta.is_file() {
+            return Err(LayoutError::NotAFile(path.into()));
+        }
         let file = File::open(path).map_err(LayoutError::read(path))?;
         let mut magic = [0; 512];
         let known = file.read_at(&mut magic, 0).map_err(LayoutError::read(path))?;
@@ -100,6 +101,15 @@ impl Layout {
             // Docker 25 saves an image by its digest with an empty index beside a good list of its own.
             Some(index) if !index.manifests.is_empty() || !has_docker => Ok(archive.into_oci(index)),
             _ if has_docker => archive.into_docker(),
+            // A writer puts the list of images last.
+            None if archive
+                .contents
+                .files
+                .keys()
+                .any(|name| name == MARKER || name.starts_with("blobs/")) =>
+            {
+                Err(LayoutError::damaged(path, "it has no index.json; the copy is incomplete"))
+            }
             _ => Err(LayoutError::NotAnImage(path.into())),
         }
     }
@@ -143,17 +153,25 @@ impl Layout {
         &self.path
     }
 
-    /// Returns the content of all blobs of an archive, which is read where it lies. Reads fail after the archive was
-    /// written to.
-    pub fn contents(&self) -> Result<BTreeMap<Digest, Content>, LayoutError> {
-        let LayoutFiles::Archive { file, blobs, made } = &self.source else {
+    /// Returns the bytes of an archive itself. Reads fail after the archive was written to.
+    pub fn content(&self) -> Result<Content, LayoutError> {
+        let LayoutFiles::Archive { file, .. } = &self.source else {
             return Err(LayoutError::NotAnArchive(self.path.clone()));
         };
         let open = || {
             let length = file.metadata()?.len();
             Content::of_guarded_file(file.try_clone()?, length)
         };
-        let whole = open().map_err(LayoutError::read(&self.path))?;
+        open().map_err(LayoutError::read(&self.path))
+    }
+
+    /// Returns the content of all blobs of an archive, which is read where it lies. Reads fail after the archive was
+    /// written to.
+    pub fn contents(&self) -> Result<BTreeMap<Digest, Content>, LayoutError> {
+        let LayoutFiles::Archive { blobs, made, .. } = &self.source else {
+            return Err(LayoutError::NotAnArchive(self.path.clone()));
+        };
+        let whole = self.content()?;
         let blobs = blobs.iter().map(|(digest, span)| {
             (digest.clone(), whole.slice(span.offset..span.offset.saturating_add(span.len)))
         });
@@ -269,8 +287,9 @@ impl Archive<'_> {
             });
             let descriptor = Descriptor::of(media_type::OCI_MANIFEST, &manifest);
             made.insert(descriptor.digest.clone(), manifest.into());
-            let name = entry.repo_tags.and_then(|tags| tags.into_iter().next());
-            roots.push(Root { descriptor, name });
+            let tags = entry.repo_tags.unwrap_or_default();
+            let names = if tags.is_empty() { vec![None] } else { tags.into_iter().map(Some).collect() };
+            roots.extend(names.into_iter().map(|name| Root { descriptor: descriptor.clone(), name }));
         }
         let source = LayoutFiles::Archive { file: self.file, blobs, made };
         Ok(Layout { path: self.path.into(), source, roots })

@@ -11,11 +11,20 @@ use std::os::unix::fs::FileExt as _;
 
 use tar::{EntryType, Header};
 
+use super::MAX_BUNDLE_PARTS;
+
 /// The unit of a tar archive.
 pub(super) const BLOCK: u64 = 512;
 
-/// No real archive of images comes near; a hostile one of empty entries must end.
-const MAX_ENTRIES: usize = 100_000;
+/// Greatest number of entries: two for each part of the largest bundle, since a long name is an entry of its own, and
+/// some for lists and folders. A hostile archive of empty entries must end.
+const MAX_ENTRIES: usize = 2 * MAX_BUNDLE_PARTS + 16;
+/// Total length of all names and links: those of the largest bundle, and half as much again.
+const MAX_NAME_BYTES: usize = 64 * 1024 * 1024;
+/// Length of the name of a sha512 blob.
+const SHA512_NAME_BYTES: usize = "blobs/sha512/".len() + 128;
+// Each bundle can be read.
+const _: () = assert!(MAX_BUNDLE_PARTS * SHA512_NAME_BYTES < MAX_NAME_BYTES);
 /// The longest long name: Linux allows no longer path.
 const MAX_NAME: u64 = 4096;
 /// The longest set of pax records.
@@ -90,9 +99,13 @@ pub(super) struct Contents {
 
 /// Reads all headers once and no content.
 pub(super) fn scan(file: &File) -> io::Result<Contents> {
+    scan_within(file, MAX_ENTRIES, MAX_NAME_BYTES)
+}
+
+fn scan_within(file: &File, max_entries: usize, max_name_bytes: usize) -> io::Result<Contents> {
     let total = file.metadata()?.len();
     let mut contents = Contents::default();
-    let (mut at, mut entries) = (0, 0);
+    let (mut at, mut entries, mut name_bytes) = (0, 0, 0);
     let (mut long_name, mut long_link, mut long_size) = (None, None, None);
     while at + BLOCK <= total {
         let mut header = Header::new_old();
@@ -103,8 +116,8 @@ pub(super) fn scan(file: &File) -> io::Result<Contents> {
         check(&header, at)?;
         at += BLOCK;
         entries += 1;
-        if entries > MAX_ENTRIES {
-            return Err(invalid(format!("more than {MAX_ENTRIES} entries")));
+        if entries > max_entries {
+            return Err(invalid(format!("it has more than {max_entries} entries")));
         }
         let kind = header.entry_type();
         let is_extension = kind.is_pax_local_extensions()
@@ -118,7 +131,7 @@ pub(super) fn scan(file: &File) -> io::Result<Contents> {
         let end = at
             .checked_add(size)
             .filter(|&end| end <= total)
-            .ok_or_else(|| invalid("it ends in the middle of a file"))?;
+            .ok_or_else(|| invalid("it ends in the middle of a file; the copy is incomplete"))?;
         if kind.is_gnu_longname() {
             let name = read_extension(file, at, size, MAX_NAME)?;
             long_name = Some(text(name.strip_suffix(b"\0").unwrap_or(&name))?);
@@ -153,6 +166,10 @@ pub(super) fn scan(file: &File) -> io::Result<Contents> {
             };
             long_size = None;
             let name = clean(&name);
+            name_bytes += name.len() + link.as_ref().map_or(0, String::len);
+            if name_bytes > max_name_bytes {
+                return Err(invalid(format!("its names are longer than {max_name_bytes} bytes in all")));
+            }
             if kind.is_file() || kind.is_contiguous() {
                 contents.files.insert(name, Span { offset: at, len: size });
             } else if let Some(link) = link {
@@ -265,6 +282,18 @@ mod tests {
         let mut file = tempfile::tempfile().unwrap();
         file.write_all(&file_header("x", 5000)).unwrap();
         assert!(scan(&file).unwrap_err().to_string().contains("ends in the middle"));
+    }
+
+    #[test]
+    fn the_number_and_the_length_of_names_are_bounded() {
+        let mut file = tempfile::tempfile().unwrap();
+        for name in ["one", "two", "three"] {
+            file.write_all(&file_header(name, 0)).unwrap();
+        }
+        let refused = |entries, bytes| scan_within(&file, entries, bytes).unwrap_err().to_string();
+        assert_eq!(scan_within(&file, 3, 11).unwrap().files.len(), 3);
+        assert_eq!(refused(2, 11), "it has more than 2 entries");
+        assert_eq!(refused(3, 10), "its names are longer than 10 bytes in all");
     }
 
     #[test]

@@ -50,6 +50,14 @@ impl Target {
     pub fn parse(text: &str) -> Self {
         if text == "-" { Self::Stdout } else { Self::Path(text.into()) }
     }
+
+    /// Checks that an archive can be written there, and leaves nothing behind.
+    pub fn check_archive(&self) -> Result<(), LayoutError> {
+        match self {
+            Self::Stdout => Ok(()),
+            Self::Path(path) => Out::check(path),
+        }
+    }
 }
 
 /// An image whose blobs have all been added.

@@ -57,9 +57,10 @@ async fn a_file_that_is_there_at_the_start_counts_at_once() {
 
 #[tokio::test]
 async fn a_check_that_starts_again_begins_with_what_is_known() {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = listener.local_addr().unwrap().to_string();
-    drop(listener);
+    // A socket that does not listen keeps its port from others.
+    let absent = tokio::net::TcpSocket::new_v4().unwrap();
+    absent.bind(([127, 0, 0, 1], 0).into()).unwrap();
+    let address = absent.local_addr().unwrap().to_string();
     let refused = || check(Probe::Tcp { address: address.clone(), timeout: Duration::ZERO }, 1);
     let former = Health::start([refused()]);
     until(&former, true).await.unwrap();

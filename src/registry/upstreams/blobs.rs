@@ -138,7 +138,11 @@ impl CachedUpstream {
             | FetchError::Poisoned { .. }
             | FetchError::LengthUnknown { .. }
             | FetchError::Broken { .. } => Failure::Invalid,
-            FetchError::Store(_) | FetchError::Staged(_) | FetchError::Interrupted => Failure::Interrupted,
+            FetchError::Store(_)
+            | FetchError::Staged(_)
+            | FetchError::Unpublished(_)
+            | FetchError::Unstored
+            | FetchError::Interrupted => Failure::Interrupted,
         };
         if !failure.is_absence() {
             let (upstream, repository) = (&self.name, &repository.name);

@@ -85,9 +85,9 @@ impl Upstreams {
         lead: &Lead,
         (now, collection): (SystemTime, Option<&CollectionSettings>),
     ) -> Result<EvictionReport, StoreError> {
-        let limits: Vec<CopyLimits> = self.upstreams.iter().map(|upstream| upstream.copy_limits()).collect();
+        let limits: Vec<CopyLimits> = self.cached.iter().map(|upstream| upstream.copy_limits()).collect();
         let answers: Vec<OnceLock<bool>> =
-            self.upstreams.iter().map(|upstream| upstream.known_answer(stored)).collect();
+            self.cached.iter().map(|upstream| upstream.known_answer(stored)).collect();
         let upstream_of = |name: &RepositoryName| {
             let upstream = self.table.locate(name).ok()??.upstream;
             (answers[upstream].get() != Some(&false)).then_some(upstream)
@@ -95,7 +95,7 @@ impl Upstreams {
         let is_fetchable = |name: &RepositoryName, digest: &Digest| match self.table.locate(name) {
             // What the patterns exclude is not served, and is never asked for.
             Ok(Some(LocatedRepository { is_allowed: true, upstream, remote, .. })) => *answers[upstream]
-                .get_or_init(|| self.upstreams[upstream].answers(stored, remote, digest.clone())),
+                .get_or_init(|| self.cached[upstream].answers(stored, remote, digest.clone())),
             _ => true,
         };
         let coming_bytes = stored.coming_room().bytes(collection, now);
@@ -111,7 +111,7 @@ impl Upstreams {
             lead: Some(lead),
         })?;
         stored.coming_room().note(report.freed_bytes, now);
-        for (upstream, copies) in self.upstreams.iter().zip(&report.upstreams) {
+        for (upstream, copies) in self.cached.iter().zip(&report.upstreams) {
             if copies.evicted > 0 {
                 upstream.counts(stored).evicted.add(copies.evicted as u64);
                 let (upstream, found, evicted) = (&upstream.name, copies.found, copies.evicted);

@@ -3,13 +3,16 @@
 //! Tags of a rule are asked for by the requests of a client, so that fresh tags cost nothing, and a tag that has not moved
 //! costs one `HEAD`. None of these requests counts as a pull or as a use.
 
+use std::collections::HashSet;
+use std::future::pending;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::{StreamExt as _, TryStreamExt as _, stream};
+use futures_util::future::join_all;
+use futures_util::{StreamExt as _, stream};
 use quinistry_oci::{Descriptor, Digest, Manifest, Reference, RepositoryName, Tag, WithCauses};
-use quinistry_store::Store;
-use tokio::sync::watch;
+use quinistry_store::{Lead, Store};
+use tokio::sync::{Semaphore, watch};
 use tokio::time::sleep;
 
 use super::blobs::BlobAnswer;
@@ -23,19 +26,19 @@ use crate::{LimitedStore, Settings};
 /// Time between two looks at which rules are due, and at the end of pauses.
 const TICK: Duration = Duration::from_mins(1);
 
-/// Most entries of one index that are fetched. The registry stores what an upstream sends, and an index may name 100,000.
-const MAX_ENTRIES: usize = 100;
-
-/// Nesting of indexes that is followed.
-const MAX_DEPTH: usize = 3;
+/// Greatest number of manifests of one tag that are fetched: as many as the client reads below one reference. The registry
+/// stores what an upstream sends, and an index may name 100,000.
+const MAX_MANIFESTS: usize = 1000;
 
 /// Reason for which a round ends early.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Interrupted {
-    /// The upstream limits requests or is away. The round goes on when it may be asked again.
+    /// The upstream limits requests or is away, or this replica does not lead any more. The round goes on later.
     Paused,
     /// The storage has too little room. The next round tries again.
     Full,
+    /// The upstream has sent no list of tags. The round goes on soon.
+    Unlisted,
 }
 
 /// Result of the rounds of one upstream.
@@ -45,55 +48,106 @@ pub struct PrefetchedUpstream {
     pub upstream: String,
     /// Number of tags that are stored with all that they lead to.
     pub tags: usize,
-    /// Number of tags of which something is missing. The log says why.
+    /// Number of tags of which something is missing, and of lists of tags that the upstream has not sent. The log says
+    /// why.
     pub failed: usize,
     /// The upstream limits requests or is away, or the storage has too little room.
     pub is_interrupted: bool,
 }
 
-/// Manifest whose parts are fetched.
-struct Opened {
-    manifest: Manifest,
-    depth: usize,
-}
-
 /// Fetches what rules name at intervals, for as long as the registry runs.
 pub(crate) async fn run(stored: LimitedStore, settings: watch::Receiver<Arc<Settings>>) {
+    run_every(TICK, &stored, settings).await;
+}
+
+/// Fetches what rules name, with a look at the times of the rules once in `tick`. Other upstreams hold at once: the rounds
+/// of the former ones end, and those whose settings are the same go on.
+pub(super) async fn run_every(
+    tick: Duration,
+    stored: &LimitedStore,
+    mut settings: watch::Receiver<Arc<Settings>>,
+) {
     loop {
-        sleep(TICK).await;
-        let settings = settings.borrow().clone();
-        let upstreams = settings.upstreams.clone().filter(|_| !settings.read_only);
-        // Of several replicas one is enough.
-        let Some((upstreams, _lead)) = upstreams.zip(stored.store.lead()) else { continue };
-        upstreams.prefetch(&stored).await;
+        let upstreams = fetched_upstreams(&settings.borrow());
+        let is_replaced = |settings: &Arc<Settings>| {
+            fetched_upstreams(settings).as_ref().map(Arc::as_ptr) != upstreams.as_ref().map(Arc::as_ptr)
+        };
+        let rounds = async {
+            match &upstreams {
+                Some(upstreams) => upstreams.prefetch_every(tick, stored).await,
+                None => pending().await,
+            }
+        };
+        tokio::select! {
+            () = rounds => {}
+            replaced = settings.wait_for(is_replaced) => if replaced.is_err() { return },
+        }
     }
 }
 
+/// Returns the upstreams that something is fetched of; `None` for a registry that is read-only.
+fn fetched_upstreams(settings: &Settings) -> Option<Arc<Upstreams>> {
+    settings.upstreams.clone().filter(|_| !settings.read_only)
+}
+
 impl Upstreams {
+    /// Makes the rounds of each upstream at times of its own, so that a slow one delays no other. Never ends.
+    async fn prefetch_every(&self, tick: Duration, stored: &LimitedStore) {
+        let upstreams = (0..self.cached.len()).map(|index| async move {
+            loop {
+                sleep(tick).await;
+                // Of several replicas one is enough.
+                if let Some(lead) = stored.store.lead() {
+                    self.due_rounds(index, stored, Some(&lead)).await;
+                }
+            }
+        });
+        join_all(upstreams).await;
+        pending::<()>().await;
+    }
+
     /// Makes a round of each rule that is due. Returns the results of all upstreams.
     pub(crate) async fn prefetch(&self, stored: &LimitedStore) -> Vec<PrefetchedUpstream> {
-        let rounds = self.upstreams.iter().enumerate().map(|(index, upstream)| async move {
-            let mut result =
-                PrefetchedUpstream { upstream: upstream.name.to_string(), ..PrefetchedUpstream::default() };
-            let count = upstream.prefetch_rules().len();
-            for at in 0..count {
-                let Some((tags, repository)) = self.due_rule(index, at) else { continue };
-                let round = upstream.round(stored, (&repository, tags), &mut result).await;
-                result.is_interrupted |= round.is_err();
-                if round == Err(Interrupted::Paused) {
-                    break;
-                }
-                let now = upstream.clock.now();
-                upstream.prefetch_rules()[at].note_round(now);
+        join_all((0..self.cached.len()).map(|index| self.due_rounds(index, stored, None))).await
+    }
+
+    /// Makes a round of each rule of an upstream that is due, while the lead lasts.
+    pub(super) async fn due_rounds(
+        &self,
+        index: usize,
+        stored: &LimitedStore,
+        lead: Option<&Lead>,
+    ) -> PrefetchedUpstream {
+        let upstream = &self.cached[index];
+        let mut result =
+            PrefetchedUpstream { upstream: upstream.name.to_string(), ..PrefetchedUpstream::default() };
+        // A rule whose round was interrupted is due for longest, so that no other one takes its turn.
+        let due: Vec<_> = upstream.prefetch_rules().iter().map(ScheduledRule::due).collect();
+        let mut order: Vec<usize> = (0..due.len()).collect();
+        order.sort_by_key(|at| due[*at]);
+        for at in order {
+            let Some((tags, repository)) = self.due_rule(index, at) else { continue };
+            let round =
+                Round { upstream, stored, repository: &repository, permits: &self.prefetch_permits, lead };
+            let ended = round.run(tags, &mut result).await;
+            let now = upstream.clock.now();
+            match ended {
+                Ok(()) => upstream.prefetch_rules()[at].note_round(now),
+                Err(Interrupted::Full) => upstream.prefetch_rules()[at].note_full(now),
+                Err(Interrupted::Unlisted) => upstream.prefetch_rules()[at].note_unlisted(now),
+                Err(Interrupted::Paused) => {}
             }
-            result
-        });
-        futures_util::future::join_all(rounds).await
+            result.is_interrupted |= ended.is_err();
+            if ended == Err(Interrupted::Paused) {
+                break;
+            }
+        }
+        result
     }
 
     /// Returns the tags and the repository of a rule that is due.
     fn due_rule(&self, index: usize, at: usize) -> Option<(TagChoice, LocatedRepository)> {
-        let upstream = &self.upstreams[index];
+        let upstream = &self.cached[index];
         let rules = upstream.prefetch_rules();
         let rule = rules.get(at).filter(|rule| rule.is_due(upstream.clock.now()))?;
         let repository = repository_of(&self.table, (index, &upstream.settings), rule)?;
@@ -103,7 +157,7 @@ impl Upstreams {
     /// Returns true if a rule fetches a tag in advance, so that its copy stays.
     pub(super) fn prefetches(&self, name: &RepositoryName, tag: &Tag) -> bool {
         let Ok(Some(located)) = self.table.locate(name) else { return false };
-        let upstream = &self.upstreams[located.upstream];
+        let upstream = &self.cached[located.upstream];
         let rules = upstream.prefetch_rules();
         is_prefetched(&self.table, (located.upstream, &upstream.settings), &rules, (name, tag))
     }
@@ -141,25 +195,46 @@ struct TagChoice {
     at: usize,
 }
 
-impl CachedUpstream {
-    /// Fetches what is missing of the tags of a rule.
-    async fn round(
-        self: &Arc<Self>,
-        stored: &LimitedStore,
-        (repository, TagChoice { plain, at }): (&LocatedRepository, TagChoice),
+/// Round of one rule.
+struct Round<'a> {
+    upstream: &'a Arc<CachedUpstream>,
+    stored: &'a LimitedStore,
+    repository: &'a LocatedRepository,
+    /// Permits to fetch a blob.
+    permits: &'a Semaphore,
+    /// Right to do the work of one replica; `None` for a command, which needs none.
+    lead: Option<&'a Lead>,
+}
+
+impl Round<'_> {
+    /// Fetches what is missing of the tags of a rule: those that are left, if a round was interrupted.
+    async fn run(
+        &self,
+        TagChoice { plain, at }: TagChoice,
         result: &mut PrefetchedUpstream,
     ) -> Result<(), Interrupted> {
-        self.check_may_go_on(stored)?;
+        self.check_may_go_on()?;
         let tags = if let Some(tags) = plain {
             tags
         } else {
-            let list = self.tags(stored, repository).await;
-            self.check_may_go_on(stored)?;
-            let rules = self.prefetch_rules();
+            let list = self.upstream.tags(self.stored, self.repository).await;
+            self.check_may_go_on()?;
+            if let Some(failure) = list.failure {
+                let (upstream, repository) = (&self.upstream.name, &self.repository.name);
+                tracing::warn!(%upstream, %repository, ?failure, "cannot prefetch tags, upstream sent no list of them");
+                result.failed += 1;
+                // Tags that were listed before are fetched still.
+                if !failure.is_absence() && list.entries.is_empty() {
+                    return Err(Interrupted::Unlisted);
+                }
+            }
+            let rules = self.upstream.prefetch_rules();
             list.entries.iter().filter(|tag| rules[at].matches(tag)).cloned().collect()
         };
+        let tags = self.upstream.prefetch_rules()[at].left_of_round(tags);
         for tag in tags {
-            let is_whole = self.fetch_whole(stored, repository, tag).await?;
+            self.upstream.prefetch_rules()[at].note_tag(&tag);
+            let is_whole = self.fetch_whole(tag).await?;
             *(if is_whole { &mut result.tags } else { &mut result.failed }) += 1;
         }
         Ok(())
@@ -167,50 +242,74 @@ impl CachedUpstream {
 
     /// Fetches a tag, the images of the wanted platforms that it leads to, and their blobs. Returns false if something of
     /// them is missing.
-    async fn fetch_whole(
-        self: &Arc<Self>,
-        stored: &LimitedStore,
-        repository: &LocatedRepository,
-        tag: Tag,
-    ) -> Result<bool, Interrupted> {
-        let mut is_whole = true;
-        let mut open = vec![(Reference::Tag(tag), 0)];
-        while let Some((reference, depth)) = open.pop() {
-            let Some(Opened { manifest, depth }) =
-                self.fetch_manifest(stored, repository, (reference, depth)).await?
-            else {
+    async fn fetch_whole(&self, tag: Tag) -> Result<bool, Interrupted> {
+        let settings = &self.upstream.settings;
+        let (mut is_whole, mut is_cut) = (true, false);
+        // Manifests that were fetched, or will be.
+        let mut seen = HashSet::new();
+        let mut open = vec![Reference::Tag(tag.clone())];
+        while let Some(reference) = open.pop() {
+            let Some((digest, manifest)) = self.fetch_manifest(reference).await? else {
                 is_whole = false;
                 continue;
             };
-            let entries = wanted_entries(&manifest.manifests, &self.settings.platforms);
-            let entries = entries.filter(|_| depth < MAX_DEPTH).take(MAX_ENTRIES);
-            open.extend(entries.map(|entry| (Reference::Digest(entry.digest.clone()), depth + 1)));
-            let half = (self.settings.max_connections / 2).max(1);
-            let blobs: Vec<bool> = stream::iter(manifest.blobs)
-                .map(|blob| self.fetch_blob(stored, repository, blob))
-                .buffer_unordered(half)
-                .try_collect()
-                .await?;
-            is_whole &= !blobs.contains(&false);
+            seen.insert(digest);
+            for entry in wanted_entries(&manifest.manifests, &settings.platforms) {
+                if seen.contains(&entry.digest) {
+                    continue;
+                }
+                if seen.len() == MAX_MANIFESTS {
+                    is_cut = true;
+                    break;
+                }
+                seen.insert(entry.digest.clone());
+                open.push(Reference::Digest(entry.digest.clone()));
+            }
+            if !manifest.manifests.is_empty()
+                && wanted_entries(&manifest.manifests, &settings.platforms).next().is_none()
+            {
+                let (upstream, repository) = (&self.upstream.name, &self.repository.name);
+                tracing::warn!(%upstream, %repository, %tag, "index has no image of the platforms, cannot prefetch tag");
+                is_whole = false;
+            }
+            is_whole &= self.fetch_blobs(manifest.blobs).await?;
         }
-        Ok(is_whole)
+        if is_cut {
+            let (upstream, repository) = (&self.upstream.name, &self.repository.name);
+            tracing::warn!(
+                %upstream,
+                %repository,
+                %tag,
+                max_manifests = MAX_MANIFESTS,
+                "tag names too many manifests, prefetched without those behind the limit"
+            );
+        }
+        Ok(is_whole && !is_cut)
     }
 
-    /// Fetches a manifest unless it is stored. Returns `None` if the upstream has not sent it.
-    async fn fetch_manifest(
-        self: &Arc<Self>,
-        stored: &LimitedStore,
-        repository: &LocatedRepository,
-        (reference, depth): (Reference, usize),
-    ) -> Result<Option<Opened>, Interrupted> {
-        let answer = self.manifest(stored, repository, &reference, (false, true)).await;
-        self.check_may_go_on(stored)?;
+    /// Fetches blobs. Returns false if one of them is missing.
+    async fn fetch_blobs(&self, blobs: Vec<Descriptor>) -> Result<bool, Interrupted> {
+        // Behind a pause the upstream answers one question before others are asked.
+        let is_up = self.upstream.counts(self.stored).circuit().is_up();
+        let at_once = if is_up { (self.upstream.settings.max_connections / 2).max(1) } else { 1 };
+        let running = stream::iter(blobs).map(|blob| self.fetch_blob(blob)).buffer_unordered(at_once);
+        // A fetch that has begun is not dropped because another one was interrupted.
+        let fetched: Vec<Result<bool, Interrupted>> = running.collect().await;
+        fetched.into_iter().try_fold(true, |are_whole, is_whole| Ok(is_whole? && are_whole))
+    }
+
+    /// Fetches a manifest unless it is stored, and returns its digest and content. Returns `None` if the upstream has not
+    /// sent it.
+    async fn fetch_manifest(&self, reference: Reference) -> Result<Option<(Digest, Manifest)>, Interrupted> {
+        let Self { upstream, stored, repository, .. } = self;
+        let answer = upstream.manifest(stored, repository, &reference, (false, true)).await;
+        self.check_may_go_on()?;
         match answer {
             // What is stored may be complete, and what is missing cannot be fetched now.
             Ok(ManifestAnswer::Stored { is_stale: true, .. }) => return Ok(None),
             Ok(_) => {}
             Err(error) => {
-                self.log_failure(repository, &reference, &error);
+                self.log_failure(&reference, &error);
                 return Ok(None);
             }
         }
@@ -218,64 +317,55 @@ impl CachedUpstream {
         let read = move |store: &Store| {
             let stored = store.manifest(&name, &reference)?;
             let bytes = stored.content.to_bytes().ok();
-            Ok(bytes.and_then(|bytes| Manifest::parse(&bytes, Some(stored.media_type)).ok()))
+            let manifest = bytes.and_then(|bytes| Manifest::parse(&bytes, Some(stored.media_type)).ok());
+            Ok(manifest.map(|manifest| (stored.digest, manifest)))
         };
-        let manifest = stored.run(read).await.ok().flatten();
-        Ok(manifest.map(|manifest| Opened { manifest, depth }))
+        Ok(stored.run(read).await.ok().flatten())
     }
 
-    /// Fetches a blob unless the repository has it. Returns false if the upstream has not sent it.
-    async fn fetch_blob(
-        self: &Arc<Self>,
-        stored: &LimitedStore,
-        repository: &LocatedRepository,
-        Descriptor { digest, size, .. }: Descriptor,
-    ) -> Result<bool, Interrupted> {
+    /// Fetches a blob unless the repository has it, and waits until it is stored. Returns false if the upstream has not
+    /// sent it, or the storage has not taken it.
+    async fn fetch_blob(&self, Descriptor { digest, size, .. }: Descriptor) -> Result<bool, Interrupted> {
+        let Self { upstream, stored, repository, .. } = self;
         let (name, wanted): (_, Digest) = (repository.name.clone(), digest.clone());
         let is_stored = stored.run(move |store| store.has_blob(&name, &wanted)).await;
-        if is_stored.unwrap_or(false) || self.settings.max_blob_bytes.is_some_and(|max| size > max) {
+        if is_stored.unwrap_or(false) || upstream.settings.max_blob_bytes.is_some_and(|max| size > max) {
             return Ok(true);
         }
-        self.check_may_go_on(stored)?;
-        self.known().proven_blobs.note(&repository.name, &digest, Some(size));
-        let opened = match self.open_blob(stored, repository, &digest, true).await {
+        let _permit = self.permits.acquire().await.expect("the semaphore is never closed");
+        self.check_may_go_on()?;
+        upstream.known().proven_blobs.note(&repository.name, &digest, Some(size));
+        let fetched = match upstream.open_blob(stored, repository, &digest, true).await {
             Ok(BlobAnswer::Fetched(fetched)) => {
-                // A fetch without a reader may end early.
-                let length = fetched.length();
-                let mut pieces = std::pin::pin!(fetched.read(0..length).into_stream());
-                let mut result = Ok(());
-                while let Some(piece) = pieces.next().await {
-                    if let Err(error) = piece {
-                        result = Err(WithCauses(&error).to_string());
-                    }
-                }
-                result
+                fetched.stored().await.map_err(|error| WithCauses(&error).to_string())
             }
             Ok(BlobAnswer::Stored) => Ok(()),
             Err(error) => Err(WithCauses(&error).to_string()),
         };
-        if let Err(error) = &opened {
-            let (upstream, repository) = (&self.name, &repository.name);
+        if let Err(error) = &fetched {
+            let (upstream, repository) = (&upstream.name, &repository.name);
             tracing::warn!(%upstream, %repository, %digest, error, "cannot prefetch blob");
         }
-        self.check_may_go_on(stored)?;
-        Ok(opened.is_ok())
+        self.check_may_go_on()?;
+        Ok(fetched.is_ok())
     }
 
-    /// Fails if the upstream must not be asked now, or if the storage takes no more.
-    fn check_may_go_on(&self, stored: &LimitedStore) -> Result<(), Interrupted> {
-        if self.counts(stored).circuit().is_paused(self.clock.now()) {
+    /// Fails if another replica may lead, if the upstream must not be asked now, or if the storage takes no more.
+    fn check_may_go_on(&self) -> Result<(), Interrupted> {
+        let Self { upstream, stored, lead, .. } = self;
+        if !lead.is_none_or(Lead::still) || upstream.counts(stored).circuit().is_paused(upstream.clock.now())
+        {
             return Err(Interrupted::Paused);
         }
         if stored.store.check_room().is_err() {
-            tracing::warn!(upstream = %self.name, "storage has too little room, prefetch ended");
+            tracing::warn!(upstream = %upstream.name, "storage has too little room, prefetch ended");
             return Err(Interrupted::Full);
         }
         Ok(())
     }
 
-    fn log_failure(&self, repository: &LocatedRepository, reference: &Reference, error: &Error) {
-        let (upstream, repository) = (&self.name, &repository.name);
+    fn log_failure(&self, reference: &Reference, error: &Error) {
+        let (upstream, repository) = (&self.upstream.name, &self.repository.name);
         tracing::warn!(%upstream, %repository, ?reference, error = %WithCauses(error), "cannot prefetch manifest");
     }
 }

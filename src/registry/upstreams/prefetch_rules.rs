@@ -8,6 +8,9 @@ use quinistry_oci::{Descriptor, RepositoryName, Tag};
 
 use crate::auth::rules::{PatternError, PatternIndex};
 
+/// Greatest pause before the next question for tags, if the upstream has not answered one.
+const UNLISTED_PAUSE: Duration = Duration::from_mins(10);
+
 /// Tags of a repository that are fetched before a client asks for them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PrefetchRule {
@@ -33,13 +36,23 @@ pub struct WantedPlatform {
 #[error("is not a platform, such as linux/amd64 or linux/arm/v7")]
 pub struct WantedPlatformError;
 
-/// Rule whose patterns are compiled, with the time of its next round.
+/// Rule whose patterns are compiled, with the schedule of its rounds.
 #[derive(Debug)]
 pub(crate) struct ScheduledRule {
     pub(crate) rule: PrefetchRule,
     tags: PatternIndex,
+    schedule: Schedule,
+}
+
+/// Time of the next round of a rule, and the place at which a round was interrupted.
+#[derive(Clone, Debug, Default)]
+struct Schedule {
     /// Time of the next round; `None` before the first one.
     due: Option<Instant>,
+    /// Tag with which the round begins; `None` for the first one in order.
+    first: Option<Tag>,
+    /// Tag with which the round goes on; `None` if no tag of the round was fetched.
+    next: Option<Tag>,
 }
 
 // === impl WantedPlatform ===
@@ -48,9 +61,14 @@ impl WantedPlatform {
     /// Returns true if an entry of an index is for this platform.
     fn matches(&self, entry: &Descriptor) -> bool {
         entry.platform.as_ref().is_some_and(|platform| {
+            // arm64 has one variant, which most images leave out.
+            let usual = (*self.architecture == *"arm64").then_some("v8");
             *self.os == *platform.os
                 && *self.architecture == *platform.architecture
-                && self.variant.as_deref().is_none_or(|variant| platform.variant.as_deref() == Some(variant))
+                && self
+                    .variant
+                    .as_deref()
+                    .is_none_or(|variant| platform.variant.as_deref().or(usual) == Some(variant))
         })
     }
 }
@@ -86,14 +104,15 @@ impl fmt::Display for WantedPlatform {
     }
 }
 
-/// Returns the entries of an index that are fetched: those of the platforms, or all without any platform.
+/// Returns the entries of an index that are fetched: those of the platforms, or all if no platforms are wanted, or if none
+/// of the entries is for one, as in an index of artifacts.
 pub(crate) fn wanted_entries<'a>(
     entries: &'a [Descriptor],
     platforms: &'a [WantedPlatform],
 ) -> impl Iterator<Item = &'a Descriptor> {
-    let is_wanted = |entry: &&Descriptor| {
-        platforms.is_empty() || platforms.iter().any(|platform| platform.matches(entry))
-    };
+    let takes_all = platforms.is_empty() || entries.iter().all(|entry| entry.platform.is_none());
+    let is_wanted =
+        move |entry: &&Descriptor| takes_all || platforms.iter().any(|platform| platform.matches(entry));
     entries.iter().filter(is_wanted)
 }
 
@@ -107,7 +126,7 @@ impl ScheduledRule {
                 rule.tags.iter().find(|text| crate::auth::rules::check_pattern(text, false).is_err());
             (invalid.cloned().unwrap_or_default(), error)
         })?;
-        Ok(Self { rule, tags, due: None })
+        Ok(Self { rule, tags, schedule: Schedule::default() })
     }
 
     /// Returns true if a pattern matches a tag.
@@ -121,13 +140,54 @@ impl ScheduledRule {
         self.rule.tags.iter().map(|text| text.parse().ok().filter(|_| is_plain(text))).collect()
     }
 
+    /// Returns the time of the next round; `None` before the first one.
+    pub(crate) fn due(&self) -> Option<Instant> {
+        self.schedule.due
+    }
+
     pub(crate) fn is_due(&self, now: Instant) -> bool {
-        self.due.is_none_or(|due| now >= due)
+        self.schedule.due.is_none_or(|due| now >= due)
+    }
+
+    /// Returns the tags of a round in their order, without those that an interrupted round has fetched already.
+    pub(crate) fn left_of_round(&self, mut tags: Vec<Tag>) -> Vec<Tag> {
+        let Schedule { first, next, .. } = &self.schedule;
+        // Tags before the first one have their turn at the end.
+        let rank = |tag: &Tag| (first.as_ref().is_some_and(|first| tag < first), tag.clone());
+        tags.sort_by_cached_key(rank);
+        tags.dedup();
+        // A tag that the upstream does not have any more leaves its place to the one behind it.
+        let done = next.as_ref().map_or(0, |next| {
+            let next = rank(next);
+            tags.partition_point(|tag| rank(tag) < next)
+        });
+        tags.split_off(done)
+    }
+
+    /// Notes that a tag is about to be fetched: a round that is interrupted goes on with it.
+    pub(crate) fn note_tag(&mut self, tag: &Tag) {
+        self.schedule.next = Some(tag.clone());
     }
 
     /// Notes that a round has ended.
     pub(crate) fn note_round(&mut self, now: Instant) {
-        self.due = Some(now + self.rule.interval);
+        self.schedule = Schedule { due: Some(now + self.rule.interval), ..Schedule::default() };
+    }
+
+    /// Notes that the storage is full: the next round begins with the tag at which this one has ended.
+    pub(crate) fn note_full(&mut self, now: Instant) {
+        let Schedule { first, next, .. } = std::mem::take(&mut self.schedule);
+        self.schedule = Schedule { due: Some(now + self.rule.interval), first: next.or(first), next: None };
+    }
+
+    /// Notes that the upstream has sent no list of tags: the round goes on soon where it is.
+    pub(crate) fn note_unlisted(&mut self, now: Instant) {
+        self.schedule.due = Some(now + self.rule.interval.min(UNLISTED_PAUSE));
+    }
+
+    /// Takes over the schedule of the same rule before a reload.
+    pub(crate) fn inherit(&mut self, former: &Self) {
+        self.schedule = former.schedule.clone();
     }
 }
 
@@ -164,11 +224,25 @@ mod tests {
             (&["linux/amd64"], &[0]),
             (&["linux/arm"], &[1, 2]),
             (&["linux/arm/v7", "windows/amd64"], &[1]),
+            (&["windows/amd64"], &[]),
         ] {
             let platforms: Vec<WantedPlatform> = platforms.iter().map(|text| text.parse().unwrap()).collect();
             let found: Vec<_> = wanted_entries(&entries, &platforms).collect();
             let expected: Vec<_> = expected.iter().map(|at| &entries[*at]).collect();
             assert_eq!(found, expected, "{platforms:?}");
+        }
+        let all_of = |entries: &[Descriptor], text: &str| {
+            wanted_entries(entries, &[text.parse().unwrap()]).count() == entries.len()
+        };
+        assert!(all_of(&entries[4..], "linux/amd64"), "an index of artifacts has no platforms");
+        for (listed, wanted, is_wanted) in [
+            (None, "linux/arm64", true),
+            (None, "linux/arm64/v8", true),
+            (Some("v8"), "linux/arm64", true),
+            (Some("v8"), "linux/arm64/v8", true),
+            (Some("v9"), "linux/arm64/v8", false),
+        ] {
+            assert_eq!(all_of(&[entry("linux", "arm64", listed)], wanted), is_wanted, "{listed:?} {wanted}");
         }
         for text in ["linux/amd64", "linux/arm/v7"] {
             assert_eq!(text.parse::<WantedPlatform>().unwrap().to_string(), text);
@@ -197,5 +271,45 @@ mod tests {
         let plain = ScheduledRule::new(rule(&["1.0", "latest"])).unwrap();
         assert_eq!(plain.plain_tags().unwrap().len(), 2);
         assert_eq!(ScheduledRule::new(rule(&["[a"])).unwrap_err().0, "[a");
+    }
+
+    #[test]
+    fn each_tag_has_its_turn_though_rounds_are_interrupted() {
+        let rule = PrefetchRule {
+            repository: "library/app".parse().unwrap(),
+            tags: vec!["*".into()],
+            interval: Duration::from_hours(6),
+        };
+        let (mut rule, now) = (ScheduledRule::new(rule).unwrap(), Instant::now());
+        let tag = |text: &str| text.parse::<Tag>().unwrap();
+        let left = |rule: &ScheduledRule, tags: &[&str]| {
+            let left = rule.left_of_round(tags.iter().map(|text| tag(text)).collect());
+            left.iter().map(ToString::to_string).collect::<Vec<_>>().concat()
+        };
+        let all = ["c", "a", "b", "d", "a"];
+        assert_eq!(left(&rule, &all), "abcd");
+        rule.note_tag(&tag("c"));
+        assert_eq!(left(&rule, &all), "cd");
+        assert_eq!(left(&rule, &["a", "b", "d", "e"]), "de", "the tag is gone");
+        assert_eq!(left(&rule, &["a", "b"]), "", "all that were behind the tag are gone");
+        // The next round has all tags, and begins where the storage was full.
+        rule.note_full(now);
+        assert!(!rule.is_due(now));
+        assert_eq!(left(&rule, &all), "cdab");
+        rule.note_tag(&tag("a"));
+        assert_eq!(left(&rule, &all), "ab");
+        assert_eq!(left(&rule, &[]), "");
+        rule.note_tag(&tag("b"));
+        assert_eq!(left(&rule, &["a", "c", "d"]), "", "the last tag of the round is gone");
+        rule.note_tag(&tag("a"));
+        rule.note_full(now);
+        rule.note_full(now);
+        assert_eq!(left(&rule, &all), "abcd");
+        rule.note_tag(&tag("d"));
+        let mut reloaded = ScheduledRule::new(rule.rule.clone()).unwrap();
+        reloaded.inherit(&rule);
+        assert_eq!((left(&reloaded, &all), reloaded.is_due(now)), ("d".into(), false));
+        reloaded.note_round(now);
+        assert_eq!(left(&reloaded, &all), "abcd");
     }
 }

@@ -8,6 +8,7 @@ mod lists;
 mod manifests;
 mod names;
 mod prefetch;
+mod prefetch_task;
 mod scripted;
 
 use std::sync::{Arc, Mutex};
@@ -95,7 +96,7 @@ impl Mirror {
     ) -> Arc<Upstreams> {
         let connect = |_: &UpstreamSettings| Ok(Arc::new(Shared(upstream.clone())) as Arc<dyn Upstream>);
         let mut upstreams = Upstreams::new::<UpstreamTableError>(vec![settings.clone()], connect).unwrap();
-        for cached in &mut upstreams.upstreams {
+        for cached in &mut upstreams.cached {
             let cached = Arc::get_mut(cached).unwrap();
             let clock = clock.clone();
             cached.clock = Clock::new(move || *clock.lock().unwrap());

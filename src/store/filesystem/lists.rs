@@ -1,6 +1,7 @@
 //! Lists of the names in a folder.
 
 use std::mem::MaybeUninit;
+use std::time::SystemTime;
 
 use rustix::fs::{AtFlags, FileType, RawDir, statat};
 
@@ -83,11 +84,12 @@ pub(super) fn versions(
     let Some(folder) = lookup_result(root.folder(key.as_str()), "list", &path)? else {
         return Ok(vec![None; names.len()]);
     };
+    let now = SystemTime::now();
     let version = |name: &&str| {
         let stat = statat(&folder, *name, AtFlags::SYMLINK_NOFOLLOW).map_err(Into::into);
         let stat = lookup_result(stat, "look at", &path)?;
         let folder = stat.filter(|stat| FileType::from_raw_mode(stat.st_mode).is_dir());
-        Ok(folder.as_ref().map(listing_version))
+        Ok(folder.as_ref().map(|stat| listing_version(stat, now)))
     };
     names.iter().map(version).collect()
 }

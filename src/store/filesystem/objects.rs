@@ -34,10 +34,14 @@ fn tag(stat: &Stat) -> ObjectTag {
     ObjectTag::of_file(length(stat), attributes)
 }
 
-/// Returns the listing version of a folder.
-pub(super) fn listing_version(stat: &Stat) -> ListingVersion {
-    let text = format!("{}.{:09} {}", stat.st_mtime, stat.st_mtime_nsec, stat.st_ino);
-    ListingVersion { text, modified: Some(modified(stat)) }
+/// Returns the listing version of a folder. `now` is a time before the folder was looked at: a change that comes after
+/// the look must not make the version seem older than it was.
+pub(super) fn listing_version(stat: &Stat, now: SystemTime) -> ListingVersion {
+    // A program that copies folders sets the time of the last change back, but no program sets `ctime`.
+    let times = [(stat.st_mtime, stat.st_mtime_nsec), (stat.st_ctime, stat.st_ctime_nsec)];
+    let [modified_at, changed] = times.map(|(seconds, nanoseconds)| format!("{seconds}.{nanoseconds:09}"));
+    let text = format!("{modified_at} {changed} {}", stat.st_ino);
+    ListingVersion { text, age: now.duration_since(modified(stat)).ok() }
 }
 
 fn length(stat: &Stat) -> u64 {
@@ -241,9 +245,10 @@ impl Storage for Filesystem {
     }
 
     fn listing_version(&self, folder: &Key) -> Result<ListingVersion, StorageError> {
+        let now = SystemTime::now();
         let stat = self.stat(folder)?;
-        let absent = || ListingVersion { text: "none".into(), modified: None };
-        Ok(stat.as_ref().map_or_else(absent, listing_version))
+        let absent = || ListingVersion { text: "none".into(), age: None };
+        Ok(stat.as_ref().map_or_else(absent, |stat| listing_version(stat, now)))
     }
 
     fn listing_versions(

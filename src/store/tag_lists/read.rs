@@ -1,4 +1,4 @@
-//! Tags of one repository as they were read, and what the next reading must look at. Reads nothing itself.
+//! Tags of one repository as they were read, and what the next reading must check. Reads nothing itself.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -7,10 +7,10 @@ use quinistry_oci::Tag;
 
 use crate::names::SortedNames;
 
-/// Number of links that each reading looks at in turn, beside those in doubt: some milliseconds.
+/// Number of links that each reading checks in turn, beside new and marked ones: some milliseconds.
 pub(super) const LINKS_IN_TURN: usize = 1000;
 
-/// Longest time for which a link is believed to be there because its folder is.
+/// Maximum age of the check of a link.
 const MAX_LINK_AGE: Duration = Duration::from_hours(1);
 
 /// Tags of a repository as they were read.
@@ -23,12 +23,12 @@ pub(crate) struct ReadTags {
     unlinked: Vec<String>,
     /// Tags that this process has removed since.
     removed: Vec<String>,
-    /// Name up to which the links were looked at in turn.
-    looked_until: String,
-    /// Time at which this turn through all links began.
-    turn_began: Instant,
-    /// Time since which each link was looked at.
-    all_looked_since: Instant,
+    /// Last name whose link was checked in the current round.
+    checked_until: String,
+    /// Start of the current round of checks, in which each link has its turn.
+    round_began: Instant,
+    /// Start of the last complete round.
+    last_round_began: Instant,
 }
 
 /// Names in the folder of tags.
@@ -40,12 +40,12 @@ pub(crate) enum Folders {
     Listed(Vec<String>),
 }
 
-/// Names whose links a reading looks at.
+/// Names whose links a reading checks.
 #[derive(Debug)]
-pub(crate) struct Looks {
+pub(crate) struct LinkChecks {
     /// Names, in order.
     pub(crate) names: Vec<String>,
-    /// Name up to which the links will have been looked at in turn; `None` at the end of a turn.
+    /// Last name that is checked in the current round; `None` at its end.
     until: Option<String>,
 }
 
@@ -62,9 +62,9 @@ impl ReadTags {
             version,
             unlinked: Vec::new(),
             removed: Vec::new(),
-            looked_until: String::new(),
-            turn_began: now,
-            all_looked_since: now,
+            checked_until: String::new(),
+            round_began: now,
+            last_round_began: now,
         }
     }
 
@@ -78,9 +78,9 @@ impl ReadTags {
         self.version.as_deref() == Some(version)
     }
 
-    /// Returns true if some link was not looked at for so long that all must be.
+    /// Returns true if some link was last checked so long ago that all must be checked.
     pub(crate) fn is_too_old(&self, now: Instant) -> bool {
-        now.saturating_duration_since(self.all_looked_since) > MAX_LINK_AGE
+        now.saturating_duration_since(self.last_round_began) > MAX_LINK_AGE
     }
 
     /// Returns the number of names.
@@ -94,28 +94,28 @@ impl ReadTags {
         self.tags.weight() + unlinked.sum::<usize>()
     }
 
-    /// Has the next reading look at the link of a tag.
-    pub(super) fn doubt(&mut self, tag: &Tag) {
+    /// Marks a tag so that the next reading checks its link.
+    pub(super) fn mark_for_check(&mut self, tag: &Tag) {
         self.removed.push(tag.as_str().into());
     }
 
-    /// Returns the number of tags in doubt.
-    pub(super) fn doubt_count(&self) -> usize {
+    /// Returns the number of marked tags.
+    pub(super) fn marked_count(&self) -> usize {
         self.removed.len()
     }
 
-    /// Returns the names whose links a reading must look at: of new folders, of those that had none, of tags in doubt,
-    /// and of the next ones in turn.
-    pub(crate) fn looks(&self, folders: &Folders) -> Looks {
-        let begin = self.tags.position_after(&self.looked_until);
+    /// Returns the names whose links a reading must check: of new folders, of those that had none, of marked tags, and
+    /// of the next ones in the round.
+    pub(crate) fn links_to_check(&self, folders: &Folders) -> LinkChecks {
+        let begin = self.tags.position_after(&self.checked_until);
         let end = begin.saturating_add(LINKS_IN_TURN).min(self.tags.len());
         let in_turn = self.tags.range(begin..end);
         let new = match folders {
             Folders::Unchanged => Vec::new(),
             Folders::Listed(names) => self.new_among(names),
         };
-        let doubted = self.unlinked.iter().chain(&self.removed).map(String::as_str);
-        let mut names: Vec<&str> = in_turn.chain(doubted).chain(new).collect();
+        let marked = self.unlinked.iter().chain(&self.removed).map(String::as_str);
+        let mut names: Vec<&str> = in_turn.chain(marked).chain(new).collect();
         if let Folders::Listed(listed) = folders {
             // Others have no folder any more.
             names.retain(|name| listed.binary_search_by(|one| one.as_str().cmp(name)).is_ok());
@@ -123,7 +123,7 @@ impl ReadTags {
         names.sort_unstable();
         names.dedup();
         let until = (end < self.tags.len()).then(|| self.tags.get(end - 1)).flatten();
-        Looks { until: until.map(Into::into), names: names.into_iter().map(Into::into).collect() }
+        LinkChecks { until: until.map(Into::into), names: names.into_iter().map(Into::into).collect() }
     }
 
     /// Returns those of sorted names that are no known tags.
@@ -136,17 +136,17 @@ impl ReadTags {
         names.iter().map(String::as_str).filter(is_new).collect()
     }
 
-    /// Returns the state after a reading that began at `now`: for each of the looks, `are_linked` says whether there
+    /// Returns the state after a reading that began at `now`: for each of the checks, `are_linked` says whether there
     /// was a link.
     pub(crate) fn after(
         self,
         folders: Folders,
-        looks: Looks,
+        checks: LinkChecks,
         are_linked: &[bool],
         version: Option<String>,
         now: Instant,
     ) -> Self {
-        let found = || looks.names.iter().map(String::as_str).zip(are_linked.iter().copied());
+        let found = || checks.names.iter().map(String::as_str).zip(are_linked.iter().copied());
         let unlinked = found().filter(|(_, is_linked)| !is_linked).map(|(name, _)| name.to_owned()).collect();
         let tags = match folders {
             Folders::Unchanged if found().all(|(name, is_linked)| self.tags.contains(name) == is_linked) => {
@@ -154,46 +154,46 @@ impl ReadTags {
             }
             Folders::Unchanged => {
                 let known = self.tags.iter().map(|name| (name, true));
-                Arc::new(with_looks(known, found()))
+                Arc::new(with_checks(known, found()))
             }
             Folders::Listed(names) => {
                 let listed = names.iter().map(|name| (name.as_str(), true));
-                let tags = with_looks(listed, found());
+                let tags = with_checks(listed, found());
                 if tags == *self.tags { self.tags } else { Arc::new(tags) }
             }
         };
-        let (turn_began, all_looked_since) = match looks.until {
-            Some(_) => (self.turn_began, self.all_looked_since),
-            None => (now, self.turn_began),
+        let (round_began, last_round_began) = match checks.until {
+            Some(_) => (self.round_began, self.last_round_began),
+            None => (now, self.round_began),
         };
         Self {
             tags,
             version,
             unlinked,
             removed: Vec::new(),
-            looked_until: looks.until.unwrap_or_default(),
-            turn_began,
-            all_looked_since,
+            checked_until: checks.until.unwrap_or_default(),
+            round_began,
+            last_round_began,
         }
     }
 }
 
-/// Returns the names that have a link, where the looks are right about names in both.
-fn with_looks<'a>(
+/// Returns the names that have a link, where the checks are right about names in both.
+fn with_checks<'a>(
     names: impl Iterator<Item = (&'a str, bool)>,
-    looks: impl Iterator<Item = (&'a str, bool)>,
+    checks: impl Iterator<Item = (&'a str, bool)>,
 ) -> SortedNames {
-    let (mut names, mut looks) = (names.peekable(), looks.peekable());
-    let mut merged = || match (names.peek(), looks.peek()) {
-        (Some((name, _)), Some((look, _))) if name < look => names.next(),
-        (Some((name, _)), Some((look, _))) => {
-            if name == look {
+    let (mut names, mut checks) = (names.peekable(), checks.peekable());
+    let mut merged = || match (names.peek(), checks.peek()) {
+        (Some((name, _)), Some((check, _))) if name < check => names.next(),
+        (Some((name, _)), Some((check, _))) => {
+            if name == check {
                 names.next();
             }
-            looks.next()
+            checks.next()
         }
         (_, None) => names.next(),
-        (None, _) => looks.next(),
+        (None, _) => checks.next(),
     };
     let all = std::iter::from_fn(&mut merged);
     SortedNames::of(all.filter(|(_, is_linked)| *is_linked).map(|(name, _)| name))
@@ -211,16 +211,16 @@ mod tests {
         ReadTags::of(SortedNames::of(names(range)), Some("1".into()), Instant::now())
     }
 
-    /// Reads folders of which those in `unlinked` have no link, and returns the names that were looked at.
+    /// Reads folders of which those in `unlinked` have no link, and returns the names that were checked.
     fn read(known: &mut ReadTags, listed: Option<&[&str]>, unlinked: &[&str]) -> Vec<String> {
         let folders = listed.map_or(Folders::Unchanged, |names| {
             Folders::Listed(names.iter().map(ToString::to_string).collect())
         });
-        let looks = known.looks(&folders);
-        let looked_at = looks.names.clone();
-        let are_linked: Vec<bool> = looked_at.iter().map(|name| !unlinked.contains(&name.as_str())).collect();
-        *known = known.clone().after(folders, looks, &are_linked, Some("1".into()), Instant::now());
-        looked_at
+        let checks = known.links_to_check(&folders);
+        let checked = checks.names.clone();
+        let are_linked: Vec<bool> = checked.iter().map(|name| !unlinked.contains(&name.as_str())).collect();
+        *known = known.clone().after(folders, checks, &are_linked, Some("1".into()), Instant::now());
+        checked
     }
 
     fn tags(known: &ReadTags) -> Vec<String> {
@@ -228,14 +228,14 @@ mod tests {
     }
 
     #[test]
-    fn the_first_reading_looks_at_every_link() {
+    fn the_first_reading_checks_every_link() {
         let mut known = ReadTags::nothing(Instant::now());
         assert_eq!(read(&mut known, Some(&["a", "b", "c"]), &["b"]), ["a", "b", "c"]);
         assert_eq!(tags(&known), ["a", "c"]);
     }
 
     #[test]
-    fn a_folder_without_a_link_is_looked_at_until_it_has_one() {
+    fn a_folder_without_a_link_is_checked_until_it_has_one() {
         let mut known = ReadTags::nothing(Instant::now());
         read(&mut known, Some(&["a", "b"]), &["b"]);
         assert_eq!(read(&mut known, None, &["b"]), ["a", "b"]);
@@ -256,24 +256,24 @@ mod tests {
     }
 
     #[test]
-    fn few_links_of_a_long_list_are_looked_at_and_each_in_its_turn() {
+    fn few_links_of_a_long_list_are_checked_and_each_in_its_turn() {
         let count = 2 * LINKS_IN_TURN + 1;
         let mut known = known(0..count);
-        let begun = known.all_looked_since;
-        let mut looked_at = Vec::new();
+        let begun = known.last_round_began;
+        let mut checked = Vec::new();
         for _ in 0..3 {
             let some = read(&mut known, None, &[]);
             assert!(some.len() <= LINKS_IN_TURN);
-            looked_at.extend(some);
+            checked.extend(some);
         }
-        assert_eq!(looked_at, names(0..count));
-        assert_eq!(known.all_looked_since, begun, "the first turn began with the list");
-        assert_eq!(read(&mut known, None, &["v00001"])[1], "v00001", "the next turn");
+        assert_eq!(checked, names(0..count));
+        assert_eq!(known.last_round_began, begun, "the first round began with the list");
+        assert_eq!(read(&mut known, None, &["v00001"])[1], "v00001", "the next round");
         assert_eq!(known.tags.len(), count - 1);
     }
 
     #[test]
-    fn a_new_folder_is_looked_at_out_of_turn() {
+    fn a_new_folder_is_checked_out_of_turn() {
         let mut known = known(0..LINKS_IN_TURN + 1);
         read(&mut known, None, &[]);
         let listed = names(0..LINKS_IN_TURN + 3);
@@ -284,17 +284,17 @@ mod tests {
     }
 
     #[test]
-    fn a_removed_tag_is_looked_at_if_its_folder_is_there() {
+    fn a_removed_tag_is_checked_if_its_folder_is_there() {
         let mut known = known(0..LINKS_IN_TURN + 2);
         let last = names(0..LINKS_IN_TURN + 2).pop().unwrap();
-        known.doubt(&last.parse().unwrap());
-        known.doubt(&"gone".parse().unwrap());
+        known.mark_for_check(&last.parse().unwrap());
+        known.mark_for_check(&"gone".parse().unwrap());
         let listed = names(0..LINKS_IN_TURN + 2);
         let listed: Vec<&str> = listed.iter().map(String::as_str).collect();
-        let looked_at = read(&mut known, Some(&listed), &[&last]);
-        assert!(looked_at.contains(&last) && !looked_at.contains(&"gone".into()));
+        let checked = read(&mut known, Some(&listed), &[&last]);
+        assert!(checked.contains(&last) && !checked.contains(&"gone".into()));
         assert!(!known.tags.contains(&last));
-        assert_eq!(known.doubt_count(), 0);
+        assert_eq!(known.marked_count(), 0);
     }
 
     #[test]
@@ -307,9 +307,9 @@ mod tests {
     }
 
     #[test]
-    fn links_are_not_believed_for_long() {
+    fn checks_of_links_expire() {
         let known = known(0..3);
-        assert!(!known.is_too_old(known.all_looked_since + MAX_LINK_AGE));
-        assert!(known.is_too_old(known.all_looked_since + MAX_LINK_AGE + Duration::from_secs(1)));
+        assert!(!known.is_too_old(known.last_round_began + MAX_LINK_AGE));
+        assert!(known.is_too_old(known.last_round_began + MAX_LINK_AGE + Duration::from_secs(1)));
     }
 }

@@ -11,8 +11,9 @@ use quinistry_oci::{Digest, RepositoryName};
 use super::{folder, manifest, name, open, push_blob, put};
 use crate::Store;
 use crate::layout::RepositoryKeys;
+use crate::storage::ListingVersion;
 
-/// Number of tags of a list that is kept, and of which the links are not all looked at each time.
+/// Number of tags of a list that is kept, and of which not all links are checked each time.
 const MANY: usize = 1500;
 
 /// Folder of tags that another program changes.
@@ -134,8 +135,42 @@ fn a_change_in_the_instant_of_the_reading_is_seen() {
     assert!(!tags.lists(&store, "w1") && tags.lists(&store, &tag(1)));
 }
 
+/// The links may be checked for seconds after the names were read. A change in the meantime may leave the version as it
+/// is if the folder had changed shortly before it was looked at, however long that is ago at the end of the reading.
 #[test]
-fn a_link_that_goes_while_its_folder_stays_is_missed_after_a_turn_at_most() {
+fn a_version_is_settled_if_its_folder_was_old_when_it_was_looked_at() {
+    let folder = folder();
+    let (tags, store) = (Tags::create(folder.path(), 1), open(folder.path()));
+    let key = RepositoryKeys(&tags.name).tags();
+    let repository = tags.path.parent().unwrap().parent().unwrap();
+    for (age, is_settled) in [(Duration::ZERO, false), (Duration::from_hours(1), true)] {
+        tags.set_age(age);
+        let version = store.storage().listing_version(&key).unwrap();
+        assert_eq!(version.settled().is_some(), is_settled, "{age:?}");
+        File::open(repository).unwrap().set_modified(SystemTime::now() - age).unwrap();
+        let parent = crate::layout::repositories().child("a");
+        let version = store.storage().listing_versions(&parent, &["b"]).unwrap().remove(0);
+        assert_eq!(version.and_then(ListingVersion::settled).is_some(), is_settled, "{age:?}");
+    }
+}
+
+#[test]
+fn a_folder_whose_time_was_set_back_has_another_version() {
+    let folder = folder();
+    let (tags, store) = (Tags::create(folder.path(), 1), open(folder.path()));
+    let version = || store.storage().listing_version(&RepositoryKeys(&tags.name).tags()).unwrap().text;
+    let before = version();
+    // File systems count time in steps.
+    let (scratch, changed) = (tempfile::NamedTempFile::new_in(folder.path()).unwrap(), SystemTime::now());
+    while scratch.as_file().metadata().unwrap().modified().unwrap() <= changed {
+        fs::write(scratch.path(), b"x").unwrap();
+    }
+    tags.within_one_tick(|| tags.create_folder("w1"));
+    assert_ne!(version(), before);
+}
+
+#[test]
+fn a_link_that_goes_while_its_folder_stays_is_missed_after_a_round_at_most() {
     let folder = folder();
     let (tags, store) = (Tags::create(folder.path(), MANY), open(folder.path()));
     tags.list(&store);

@@ -12,8 +12,11 @@ const MIN_LONG_LIST: usize = 512;
 /// Capacity of all long lists together, in bytes: a million names of twenty characters.
 const LONG_LISTS_BYTES: usize = 32 * 1024 * 1024;
 
-/// Capacity of short lists, in lists of about 200 bytes each.
-const SHORT_LIST_CAPACITY: usize = 65_536;
+/// Capacity of all short lists together, in bytes: 65,000 of about 200 bytes each.
+const SHORT_LISTS_BYTES: usize = 13 * 1024 * 1024;
+
+/// Weight of a short list beside its texts, in bytes.
+const SHORT_LIST_OVERHEAD_BYTES: usize = 128;
 
 /// Cache of the names in folders. Clears short lists when there are too many, and drops the oldest of long ones.
 #[derive(Debug, Default)]
@@ -23,6 +26,8 @@ pub(crate) struct ListingCache(Mutex<Inner>);
 struct Inner {
     long: VecDeque<(Key, String, Arc<SortedNames>)>,
     short: HashMap<Key, (String, Arc<SortedNames>)>,
+    /// Weight of all short lists, in bytes. A list that several folders share counts for each.
+    short_bytes: usize,
     /// The short list that was cached last. Most repositories have the same folders, so that they share it.
     last_short: Arc<SortedNames>,
 }
@@ -39,7 +44,9 @@ impl ListingCache {
     /// Caches and returns the names in a folder.
     pub(super) fn put(&self, folder: Key, version: String, names: Arc<SortedNames>) -> Arc<SortedNames> {
         let mut inner = self.inner();
-        inner.short.remove(&folder);
+        if let Some((of, names)) = inner.short.remove(&folder) {
+            inner.short_bytes -= short_weight(&folder, &of, &names);
+        }
         inner.long.retain(|(key, ..)| *key != folder);
         if names.len() >= MIN_LONG_LIST {
             inner.long.push_back((folder, version, names.clone()));
@@ -50,9 +57,12 @@ impl ListingCache {
         }
         let names = if names == inner.last_short { inner.last_short.clone() } else { names };
         inner.last_short = names.clone();
-        if inner.short.len() >= SHORT_LIST_CAPACITY {
+        let weight = short_weight(&folder, &version, &names);
+        if inner.short_bytes + weight > SHORT_LISTS_BYTES {
             inner.short.clear();
+            inner.short_bytes = 0;
         }
+        inner.short_bytes += weight;
         inner.short.insert(folder, (version, names.clone()));
         names
     }
@@ -61,6 +71,11 @@ impl ListingCache {
         // Nothing above panics between two changes that belong together.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Returns the memory that a short list takes, in bytes.
+fn short_weight(folder: &Key, version: &str, names: &SortedNames) -> usize {
+    folder.as_str().len() + version.len() + names.weight() + SHORT_LIST_OVERHEAD_BYTES
 }
 
 #[cfg(test)]
@@ -105,13 +120,31 @@ mod tests {
     }
 
     #[test]
-    fn short_lists_are_bounded_and_shared() {
+    fn equal_short_lists_are_shared() {
         let (lists, folder) = (ListingCache::default(), repositories());
-        for number in 0..=SHORT_LIST_CAPACITY {
+        for number in 0..3 {
             lists.put(folder.child(&number.to_string()), "1".into(), names(2, 8));
         }
         let inner = lists.inner();
-        assert_eq!(inner.short.len(), 1);
         assert!(inner.short.values().all(|(_, names)| Arc::ptr_eq(names, &inner.last_short)));
+    }
+
+    #[test]
+    fn short_lists_are_bounded_by_their_bytes() {
+        let (lists, folder) = (ListingCache::default(), repositories());
+        let put = |number: usize| {
+            let folder = folder.child(&number.to_string());
+            lists.put(folder.clone(), "1".into(), names(MIN_LONG_LIST - 1, 256));
+            lists.inner().short[&folder].1.weight()
+        };
+        let fitting = SHORT_LISTS_BYTES / put(0);
+        for number in 0..fitting {
+            put(number);
+            put(number);
+        }
+        let inner = lists.inner();
+        assert!(inner.short.len() < fitting, "of {fitting}, {} are cached", inner.short.len());
+        let weights = inner.short.iter().map(|(folder, (of, names))| short_weight(folder, of, names));
+        assert_eq!(weights.sum::<usize>(), inner.short_bytes);
     }
 }

@@ -6,6 +6,7 @@ use quinistry_oci::media_type;
 
 use super::server::{OTHER, PUBLIC, Received, Response, Server, answer, redirect};
 use super::{options, password, remote, repository, tag};
+use crate::helper::write_executable;
 use crate::{RemoteCredentials, RemoteOptions};
 
 const MANIFEST: &str = r#"{"schemaVersion":2,"manifests":[]}"#;
@@ -200,13 +201,9 @@ async fn a_token_that_the_upstream_refuses_is_replaced() {
 
 #[tokio::test]
 async fn row_168_a_helper_is_run_when_the_upstream_asks_and_its_failure_is_told_without_secrets() {
-    use std::os::unix::fs::PermissionsExt as _;
     let folder = tempfile::tempdir().unwrap();
     let command = folder.path().join("helper");
-    let helper = |script: &str| {
-        std::fs::write(&command, format!("#!/bin/sh\n{script}\n")).unwrap();
-        std::fs::set_permissions(&command, std::fs::Permissions::from_mode(0o700)).unwrap();
-    };
+    let helper = |script: &str| write_executable(&command, &format!("#!/bin/sh\n{script}\n"));
     let (server, tokens) = pair(PUBLIC, "public.test").await;
     let credentials = RemoteCredentials::Exec { command: command.clone(), lifetime: None };
     let options = RemoteOptions { credentials, ..options(&server) };

@@ -83,7 +83,7 @@ fn an_archive_has_everything_once_in_order_and_the_same_bytes_each_time() {
 }
 
 #[test]
-fn of_an_index_only_the_wanted_platforms_are_taken() {
+fn takes_only_the_wanted_platforms_of_an_index() {
     let (_server, host) = registry();
     let name = format!("{host}/shop:1");
     let (index, images) = push_index(&name);
@@ -107,7 +107,7 @@ fn of_an_index_only_the_wanted_platforms_are_taken() {
 }
 
 #[test]
-fn everything_that_is_missing_is_told_at_once_and_nothing_is_left_behind() {
+fn all_missing_content_is_reported_and_nothing_is_left_behind() {
     let server = Server::launch(command(PROGRAM).args(SERVE).args(["--storage", "memory", "--allow-sparse"]));
     let host = server.peer.0.to_string();
     let put = |tag: &str, kind: &str, document: Value| {
@@ -137,7 +137,84 @@ fn everything_that_is_missing_is_told_at_once_and_nothing_is_left_behind() {
 }
 
 #[test]
-fn images_of_manifests_are_taken_and_other_fields_are_told() {
+fn missing_content_is_reported_beside_other_errors() {
+    let server = Server::launch(command(PROGRAM).args(SERVE).args(["--storage", "memory", "--allow-sparse"]));
+    let host = server.peer.0.to_string();
+    let lost = |media_type, bytes: &[u8], architecture: &str| {
+        let platform = json!({"os": "linux", "architecture": architecture});
+        let Descriptor { digest, size, .. } = Descriptor::of(media_type, bytes);
+        json!({"mediaType": media_type, "digest": digest, "size": size, "platform": platform})
+    };
+    let index = |children: &[Value]| {
+        let document = json!({"schemaVersion": 2, "mediaType": media_type::OCI_INDEX, "manifests": children});
+        serde_json::to_vec(&document).unwrap()
+    };
+    let child = lost(media_type::OCI_MANIFEST, b"lost", "amd64");
+    let nested = index(&[lost(media_type::OCI_MANIFEST, b"other", "s390x")]);
+    let root = index(&[child.clone(), lost(media_type::OCI_INDEX, &nested, "arm64")]);
+    for (name, body) in [(Digest::sha256(&nested).to_string(), &nested), ("1".into(), &root)] {
+        let headers = [("content-type", media_type::OCI_INDEX)];
+        let answer = server.peer.ask("PUT", &format!("/v2/a/manifests/{name}"), &headers, body);
+        assert_eq!(answer.status, 201);
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.tar");
+    let name = format!("{host}/a:1");
+    let platforms = ["--platform", "linux/amd64", "--platform", "linux/arm64"];
+    let error = bad(&[&["bundle", path.to_str().unwrap(), &name], &platforms[..]].concat(), 1);
+    assert!(error.contains(child["digest"].as_str().unwrap()), "{error}");
+    assert!(error.contains("there are: linux/s390x"), "{error}");
+    assert!(
+        error.ends_with("2 parts not found or not readable (listed above); no file was written\n"),
+        "{error}"
+    );
+}
+
+#[test]
+fn the_target_is_checked_before_a_registry_is_asked() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().to_str().unwrap();
+    // Nothing listens there.
+    let image = "127.0.0.1:1/x:1";
+    assert!(bad(&["bundle", path, image], 1).contains("is a folder"));
+    assert!(bad(&["bundle", &format!("{path}/absent/a.tar"), image], 1).contains("failed to write"));
+    assert!(bad(&["bundle", "ghcr.io/acme/shop:1", image], 2).contains("FILE is missing"));
+}
+
+#[test]
+fn an_image_of_tag_and_digest_has_both_names() {
+    let (_server, host) = registry();
+    let (index, _) = push_index(&format!("{host}/shop:1"));
+    good(&["push", "--self", &format!("{host}/shop:2")]);
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.tar");
+    let archive = path.to_str().unwrap();
+    let names = || -> Vec<_> {
+        Layout::open(&path).unwrap().roots().iter().map(|root| root.name.clone().unwrap()).collect()
+    };
+    let both = [format!("{host}/shop:1"), format!("{host}/shop@{index}")];
+    let pinned = format!("{host}/shop:1@{index}");
+    assert_eq!(good(&["bundle", archive, &pinned, "-q"]), format!("{index}\n"));
+    assert_eq!(names(), both);
+
+    let contested = format!("{host}/shop:2@{index}");
+    let taken = output(&mut quinistry(&["bundle", archive, &pinned, &contested, &format!("{host}/shop:2")]));
+    let taken = taken.unwrap();
+    assert!(taken.status.success(), "{}", stderr(&taken));
+    assert!(
+        stderr(&taken).starts_with(&format!("warning: {host}/shop:2 names sha256:")),
+        "{}",
+        stderr(&taken)
+    );
+    let [tag, digest] = both;
+    assert_eq!(names(), [tag, format!("{host}/shop:2"), digest]);
+    let copy = format!("{host}/copy@{index}");
+    assert!(good(&["push", archive, &copy]).contains(index.as_str()), "found by its digest");
+    assert!(good(&["push", archive, &format!("{host}/copy:1")]).contains(index.as_str()), "found by its tag");
+}
+
+#[test]
+fn images_of_manifests_are_taken_and_other_fields_are_reported() {
     let (_server, host) = registry();
     good(&["push", "--self", &format!("{host}/shop:1")]);
     let folder = tempfile::tempdir().unwrap();
@@ -145,7 +222,8 @@ fn images_of_manifests_are_taken_and_other_fields_are_told() {
     let archive = archive.to_str().unwrap();
     let text = format!(
         "apiVersion: apps/v1\nkind: Deployment\nmetadata: {{name: shop}}\nspec:\n  template:\n    spec:\n      \
-         containers: [{{name: a, image: '{host}/shop:1'}}]\n---\nkind: Cluster\nimage: ghcr.io/acme/pg:17\n"
+         containers: [{{name: a, image: '{host}/shop:1'}}]\n---\nkind: Cluster\nimage: ghcr.io/acme/pg:17\nother: {{imageName: \
+         ghcr.io/acme/pg:17}}\ntaken: {{image: '{host}/shop:1'}}\n"
     );
     let mut child = spawn(
         quinistry(&["bundle", archive, "--from", "-", "-o", "json"])
@@ -158,9 +236,14 @@ fn images_of_manifests_are_taken_and_other_fields_are_told() {
     assert!(taken.status.success(), "{}", stderr(&taken));
     let printed: Value = serde_json::from_str(stdout(&taken)).unwrap();
     assert_eq!(printed["images"][0]["reference"], format!("{host}/shop:1"));
-    assert_eq!(printed["notTaken"][0]["image"], "ghcr.io/acme/pg:17");
-    assert!(
-        stderr(&taken).starts_with("warning: not taken: 'ghcr.io/acme/pg:17' in standard input: Cluster/")
+    let fields: Vec<_> =
+        printed["notTaken"].as_array().unwrap().iter().map(|field| &field["field"]).collect();
+    assert_eq!(fields, ["image", "other.imageName"]);
+    assert_eq!(
+        stderr(&taken).lines().filter(|line| line.starts_with("warning: ")).collect::<Vec<_>>(),
+        [
+            "warning: not taken: 'ghcr.io/acme/pg:17' in standard input: Cluster/ image; name the image if it is needed"
+        ]
     );
 
     let rendered = folder.path().join("x.yaml");
@@ -216,5 +299,5 @@ fn a_bundle_is_served_from_where_it_lies_and_takes_no_writes() {
 
     bad(&["serve", "--bundle", archive, "--storage", "memory"], 2);
     let error = bad(&["serve", "--listen", "127.0.0.1:0", "--bundle", folder.path().to_str().unwrap()], 1);
-    assert!(error.contains("is not an image") || error.contains("is a folder"), "{error}");
+    assert!(error.contains("is a folder, not an archive"), "{error}");
 }

@@ -82,7 +82,7 @@ fn failures_are_one_line_and_leave_nothing() {
     assert!(failure(&["pull", &name, path]).contains("failed to fetch blob"));
     assert!(failure(&["pull", &name, path, "--format", "oci-layout"]).contains("failed to fetch blob"));
     assert!(fs::read_dir(folder.path()).unwrap().next().is_none(), "no half-written output");
-    assert!(failure(&["push", "/dev/null", &name]).contains("/dev/null is not an image"));
+    assert!(failure(&["push", "/dev/null", &name]).contains("/dev/null is not a regular file"));
     assert!(failure(&["push", "/missing", &name]).contains("/missing"));
     let registry = ScriptedRegistry::start(|request| honest(&image(), request));
     let full = failure(&["pull", &format!("{}/a", registry.host), "/dev/full"]);

@@ -252,7 +252,7 @@ pub(crate) async fn until(api: &Api, done: impl Fn(&Api) -> bool) {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     };
-    tokio::time::timeout(Duration::from_secs(20), waiting)
+    tokio::time::timeout(Duration::from_mins(1), waiting)
         .await
         .unwrap_or_else(|_| panic!("never done: {:?}, {}", api.writes(), api.resource.lock().unwrap()));
 }

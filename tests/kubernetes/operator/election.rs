@@ -67,7 +67,7 @@ async fn a_leader_that_was_followed_ends_and_writes_nothing_more() {
         lease["spec"]["holderIdentity"] = json!("somebody");
         lease["metadata"]["resourceVersion"] = json!("77");
     }
-    let ended = tokio::time::timeout(Duration::from_secs(10), standing.task).await.unwrap().unwrap();
+    let ended = tokio::time::timeout(Duration::from_mins(1), standing.task).await.unwrap().unwrap();
     let error = ended.unwrap_err();
     assert!(matches!(&error, OperatorError::LostLeadership { holder } if holder == "somebody"), "{error}");
     let writes = api.writes();

@@ -22,7 +22,7 @@ impl Running {
 
     pub(crate) async fn end(self) -> Result<(), OperatorError> {
         self.stop.send(()).expect("it runs until it is stopped");
-        let ended = tokio::time::timeout(Duration::from_secs(5), self.task).await;
+        let ended = tokio::time::timeout(Duration::from_mins(1), self.task).await;
         ended.expect("it stops when it is asked to").unwrap()
     }
 }

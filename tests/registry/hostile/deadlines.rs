@@ -14,7 +14,7 @@ use crate::support::in_process::{InProcess, QUINE};
 use crate::support::process::command;
 use crate::support::server::{PROGRAM, SERVE, Server};
 
-const SHORT_LIMIT: Duration = Duration::from_millis(300);
+const SHORT_LIMIT: Duration = Duration::from_secs(1);
 
 /// Sends `bytes` one by one, a little apart, until the server ends the connection.
 fn drip(connection: &mut Connection, mut bytes: impl Iterator<Item = u8>) -> Vec<u8> {

@@ -1,5 +1,7 @@
 //! Blobs, by every way in.
 
+use std::time::Duration;
+
 use quinistry::oci::{Algorithm, Digest, Hasher};
 
 use crate::push::registry::{Registry, Repository, on_each, sha512};
@@ -306,6 +308,8 @@ fn two_gigabytes_go_in_and_out_and_are_never_in_memory() {
     let repository = Repository { peer: server.peer, name: "large".into() };
     let at = repository.begin();
     let mut connection = repository.peer.connect();
+    // All bytes are flushed before the answer.
+    connection.set_read_timeout(Duration::from_mins(5));
     let length = PIECES << 20;
     let head = format!("PUT {at}?digest={digest} HTTP/1.1\r\nHost: x\r\nContent-Length: {length}\r\n\r\n");
     connection.send(head.as_bytes()).unwrap();

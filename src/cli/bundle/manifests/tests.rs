@@ -50,13 +50,40 @@ fn every_kind_that_makes_pods_is_read() {
 }
 
 #[test]
-fn lists_and_several_documents_are_read_and_empty_ones_are_not() {
+fn reads_lists_and_several_documents() {
     let text = "# Source: shop/templates/a.yaml\n%YAML 1.2\n---\napiVersion: v1\nkind: Pod\nspec:\n  containers:\n  \
                 - image: a\n---\n---  # nothing\n--- \napiVersion: v1\nkind: List\nitems:\n- apiVersion: v1\n  kind: \
                 Pod\n  spec: {containers: [{image: b:1}]}\n---";
     assert_eq!(images(text), ["docker.io/library/a:latest", "docker.io/library/b:1"]);
     assert_eq!(images(""), [""; 0]);
     assert_eq!(images("# nothing\n"), [""; 0]);
+}
+
+#[test]
+fn a_document_may_end_by_dots_and_the_next_one_begin_by_directives() {
+    let pod =
+        |image: &str| format!("apiVersion: v1\nkind: Pod\nspec: {{containers: [{{image: '{image}'}}]}}\n");
+    let text = format!(
+        "%YAML 1.2\n---\n{}...\n# next\n%YAML 1.2\n---\n{}... \n...\n%YAML 1.2\n---\n{}...\n",
+        pod("a:1"),
+        pod("b:1"),
+        pod("c:1")
+    );
+    assert_eq!(images(&text), ["a", "b", "c"].map(|name| format!("docker.io/library/{name}:1")));
+    let error = find("x", &format!("{text}---\na: [\n")).unwrap_err();
+    assert!((22..=23).contains(&error.line), "{error}");
+}
+
+#[test]
+fn items_of_a_list_have_its_kind() {
+    let item = "metadata: {name: x}, spec: {template: {spec: {containers: [{image: a:1}]}}}";
+    let text = format!("{{apiVersion: apps/v1, kind: DeploymentList, items: [{{{item}}}]}}");
+    assert_eq!(images(&text), ["docker.io/library/a:1"]);
+    let text = "{apiVersion: v1, kind: PodList, items: [{spec: {containers: [{image: a:1}]}}]}";
+    assert_eq!(images(text), ["docker.io/library/a:1"]);
+    let text =
+        format!("{{apiVersion: v1, kind: List, items: [{{apiVersion: apps/v1, kind: Deployment, {item}}}]}}");
+    assert_eq!(images(&text), ["docker.io/library/a:1"]);
 }
 
 #[test]
@@ -83,13 +110,33 @@ fn fields_elsewhere_are_reported_with_their_place_and_not_taken() {
 }
 
 #[test]
+fn fields_whose_names_end_like_those_of_images_are_reported() {
+    let text = "kind: Cluster\nmetadata: {name: x}\nspec:\n  imageName: ghcr.io/pg:17\n  sidecarImage: a/b\n  IMAGE: c\n  \
+                images: d\n  imagePullPolicy: Always\n  baseImage: 'not a name'\n  env:\n  - {name: A, value: \
+                'ghcr.io/e:1'}\n  - {name: B, value: ghcr.io/e}\n  - {name: C, value: 'e:1'}\n  - {name: D, value: \
+                'https://ghcr.io/e:1'}\n";
+    let found = found(text);
+    let fields: Vec<_> = found.others.iter().map(|field| field.field.as_str()).collect();
+    assert_eq!(fields, ["spec.IMAGE", "spec.env[0].value", "spec.imageName", "spec.sidecarImage"]);
+}
+
+#[test]
+fn images_in_the_environment_of_a_pod_are_reported() {
+    let text = "{apiVersion: v1, kind: Pod, metadata: {name: p}, spec: {containers: [{image: 'a:1', env: [{name: A, value: \
+                'ghcr.io/e:1'}]}]}}";
+    let found = found(text);
+    assert_eq!(found.images.len(), 1);
+    assert_eq!(found.others[0].field, "spec.containers[0].env[0].value");
+}
+
+#[test]
 fn a_kind_of_another_group_makes_no_pods() {
     let found = found(&workload("example.com/v1", "Deployment", &["spec", "template", "spec"]));
     assert_eq!((found.images.len(), found.others.len()), (0, 4));
 }
 
 #[test]
-fn a_malformed_image_of_a_pod_is_told_and_an_empty_one_is_not() {
+fn malformed_images_of_pods_are_reported_and_empty_ones_are_not() {
     let text = "{apiVersion: v1, kind: Pod, metadata: {name: p}, spec: {containers: [{image: '{{ .Values.x }}'}, {image: ''}, \
                 {name: x}]}}";
     let found = found(text);

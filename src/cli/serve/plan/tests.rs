@@ -38,3 +38,10 @@ fn a_generation_has_neither_users_nor_tls() {
         assert!(plan.live.audit.is_none() && plan.live.settings.upstreams.is_none(), "{line:?}");
     }
 }
+
+#[test]
+fn an_archive_is_checked_while_it_is_served() {
+    let [check] = &plan(&["--bundle", "a.tar"]).live.health[..] else { panic!("there is one check") };
+    assert_eq!((check.name.as_str(), &check.kind), ("bundle", &HealthCheckKind::Storage));
+    assert!(plan(&["--storage", "memory"]).live.health.is_empty());
+}

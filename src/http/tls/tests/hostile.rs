@@ -208,13 +208,13 @@ async fn a_client_that_does_not_read_is_cut_off() {
 
 #[tokio::test]
 async fn a_client_that_reads_slowly_but_steadily_is_served() {
-    let limits = Limits { write: Duration::from_secs(1), write_rate: 1024, ..Limits::default() };
+    let limits = Limits { write: Duration::from_secs(3), write_rate: 1024, ..Limits::default() };
     let (mut client, _, server, _files) = endless(limits).await;
     let mut buffer = vec![0; 64 * 1024];
-    // About a megabyte per second, for three windows: the kernel reports room in steps of some 100 KiB.
-    for _ in 0..50 {
+    // About 600 kB per second, for three windows: the kernel reports room in steps of some 100 KiB.
+    for _ in 0..100 {
         client.read_exact(&mut buffer).await.expect("the client is served");
-        tokio::time::sleep(Duration::from_millis(60)).await;
+        tokio::time::sleep(Duration::from_millis(100)).await;
     }
     server.abort();
 }

@@ -25,6 +25,11 @@ const USER_ID: i64 = 65532;
 /// Grace period in seconds: a registry has responded within it; the kubelet kills what runs longer.
 const GRACE_SECONDS: i64 = 10;
 
+/// Time in seconds after which a registry that does not answer counts as stuck. On a busy node the start of one takes
+/// many times its usual 15 ms, and a registry that finds another digest than the expected one computes all its own
+/// before it can say so.
+const START_SECONDS: i32 = 120;
+
 pub(super) fn pod(quinistry: &ValidResource, input: &BuildInput<'_>) -> core::PodSpec {
     let spec = &quinistry.spec;
     let starts_from_bootstrap_image = starts_from_bootstrap_image(quinistry, input.generation);
@@ -143,7 +148,10 @@ fn container(quinistry: &ValidResource, input: &BuildInput<'_>) -> core::Contain
             1,
             3,
         )),
-        liveness_probe: Some(probe(liveness_host, liveness_port, "/v2/".into(), 10, 3)),
+        liveness_probe: Some(core::Probe {
+            initial_delay_seconds: Some(START_SECONDS),
+            ..probe(liveness_host, liveness_port, "/v2/".into(), 10, 3)
+        }),
         resources: Some(resources(quinistry)),
         security_context: Some(core::SecurityContext {
             allow_privilege_escalation: Some(false),

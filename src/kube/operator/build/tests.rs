@@ -100,6 +100,12 @@ fn a_host_port_binds_loopback_and_the_kubelet_asks_through_it() {
     let asked = &container["readinessProbe"]["httpGet"];
     assert_eq!((&asked["host"], &asked["port"]), (&json!("127.0.0.1"), &json!(6002)));
     assert_eq!(asked["path"], format!("/v2/quinistry/manifests/{digest}"));
+    let delays = ["livenessProbe", "readinessProbe"].map(|probe| container[probe].get("initialDelaySeconds"));
+    assert_eq!(
+        delays,
+        [Some(&json!(120)), None],
+        "a slow start is not cut off, and a fast one shows at once"
+    );
     let alive = &container["livenessProbe"]["httpGet"];
     assert_eq!((alive.get("host"), &alive["port"], &alive["path"]), (None, &json!(8080), &json!("/v2/")));
     let args = json!(["serve", "--listen", "[::]:8080", "--expect-digest", digest.as_str()]);

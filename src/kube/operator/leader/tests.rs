@@ -180,10 +180,10 @@ async fn work_is_dropped_when_its_time_is_over_and_not_before() {
     let never = std::future::pending::<()>;
     leadership.extend_until(BootInstant::now() + Duration::from_millis(50));
     assert!(leadership.during(never()).await.is_err(), "it has run out");
-    leadership.extend_until(BootInstant::now() + Duration::from_millis(50));
+    leadership.extend_until(BootInstant::now() + Duration::from_secs(1));
     let renewed = async {
         leadership.extend_until(BootInstant::now() + WRITE_WINDOW);
-        tokio::time::sleep(Duration::from_millis(100)).await;
+        tokio::time::sleep(Duration::from_millis(1200)).await;
     };
     assert!(leadership.during(renewed).await.is_ok(), "it was renewed meanwhile");
     leadership.extend_until(BootInstant::now() + WRITE_WINDOW);

@@ -59,7 +59,7 @@ async fn an_event_that_is_being_sent_obeys_a_reload_after_its_attempt() {
         0 => Reply::Silence,
         _ => Reply::Status(200),
     });
-    let timeout = Duration::from_millis(100);
+    let timeout = Duration::from_secs(2);
     let (notifications, notifier) = started(EndpointSettings { timeout, ..settings("a", &receiver.url()) });
     push(&notifier, 0..1);
     receiver.requests(1).await;

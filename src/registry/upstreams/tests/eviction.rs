@@ -284,6 +284,8 @@ async fn row_165_eviction_beside_pulls_pushes_and_collection_breaks_none_of_them
         () = async { tokio::join!(evictions, pushes); } => {}
         () = pulls_forever => {}
     }
+    // A fetch that the last pull has begun goes on without it, and a copy of it would be too young to go.
+    assert_eq!(mirror.get(&manifest_path("latest")).await.status, StatusCode::OK);
     mirror.settle().await;
     age_stored_copies(folder.path());
     mirror.evict(Duration::ZERO).await;

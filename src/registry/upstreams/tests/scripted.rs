@@ -27,6 +27,8 @@ struct Script {
     digest_header: DigestHeader,
     /// Failure of every question.
     failure: Option<Outage>,
+    /// Number of questions that are answered before the upstream limits them; `None` without a limit.
+    left: Option<usize>,
     /// Pause before each answer.
     delay: Duration,
     asked: Vec<String>,
@@ -118,6 +120,11 @@ impl Scripted {
         self.script().failure = failure.into();
     }
 
+    /// Answers this number of questions, and limits requests from then on.
+    pub(super) fn limit_after(&self, questions: impl Into<Option<usize>>) {
+        self.script().left = questions.into();
+    }
+
     pub(super) fn delay(&self, delay: Duration) {
         self.script().delay = delay;
     }
@@ -132,7 +139,9 @@ impl Scripted {
         let (failure, delay) = {
             let mut script = self.script();
             script.asked.push(question);
-            (script.failure, script.delay)
+            let is_over = script.left == Some(0);
+            script.left = script.left.map(|left| left.saturating_sub(1));
+            (if is_over { Some(Outage::Limited(None)) } else { script.failure }, script.delay)
         };
         if delay > Duration::ZERO {
             tokio::time::sleep(delay).await;
