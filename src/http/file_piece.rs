@@ -7,10 +7,12 @@
 //! placeholder never reaches a client.
 //!
 //! `sendfile` waits for the disk. Bytes that are not in memory are therefore read by a thread that may block,
-//! first.
+//! first. The kernel tells what it has in memory for one byte at a time (`preadv2`): rustix has no
+//! `cachestat`.
 
 use std::fmt;
 use std::fs::File;
+use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 use std::io::{self, IoSlice, IoSliceMut};
 use std::ops::Range;
 use std::os::unix::fs::FileExt as _;
@@ -28,9 +30,12 @@ use tokio::task::JoinHandle;
 
 use super::response_state::ResponseState;
 
-/// Distance in bytes of the places at which a piece is looked for in memory. The kernel reads and forgets
-/// neighbouring pages together.
-const PROBE_DISTANCE_BYTES: u64 = 64 * 1024;
+/// Size in bytes of the blocks of a file of which one byte each is looked for in memory. The kernel reads and
+/// forgets neighbouring pages together.
+const PROBED_BLOCK_BYTES: u64 = 64 * 1024;
+
+/// Most bytes that are looked for in memory before some are sent: a socket seldom takes more at once.
+const MAX_PROBED_BYTES: u64 = 512 * 1024;
 
 /// Size in bytes of most pages of memory.
 const PAGE_BYTES: u64 = 4096;
@@ -64,6 +69,8 @@ pub(super) struct FilePiece {
     file: Arc<dyn SentFile>,
     /// Bytes that are left to send.
     range: Range<u64>,
+    /// Offset from which the kernel was found to lack bytes in memory.
+    cold_from: Option<u64>,
     /// Body that gave the piece, once hyper has dropped it.
     body: Option<Body>,
 }
@@ -111,13 +118,14 @@ impl FileSender {
         if !(least..=Self::MAX_PIECE_BYTES).contains(&length) {
             return None;
         }
-        is_cached_at(file.file(), range.start).ok()?;
+        let is_cached = is_cached_at(file.file(), range.start).ok()?;
         let mut piece = self.0.piece();
         if piece.is_some() {
             return None;
         }
         self.0.set_unsent_of_piece(length as u64);
-        *piece = Some(FilePiece { file, range, body: None });
+        let cold_from = (!is_cached).then_some(range.start);
+        *piece = Some(FilePiece { file, range, cold_from, body: None });
         Some(Bytes::from_static(&PLACEHOLDERS[..length]))
     }
 
@@ -165,39 +173,42 @@ impl PieceWriter {
         state: &ResponseState,
     ) -> Poll<io::Result<usize>> {
         let mut slot = state.piece();
-        let Some(FilePiece { file, range, .. }) = &mut *slot else { return Poll::Ready(Ok(0)) };
+        let Some(piece) = &mut *slot else { return Poll::Ready(Ok(0)) };
         loop {
             ready!(stream.poll_write_ready(cx))?;
-            let end = ready!(self.poll_cached(cx, file, range)).map_err(log_fault)?;
-            file.check().map_err(log_fault)?;
-            let (sent_of_head, sent_of_piece) = match try_send(stream, head, file.file(), range.start..end) {
+            let end = ready!(self.poll_cached(cx, piece)).map_err(log_fault)?;
+            piece.file.check().map_err(log_fault)?;
+            let part = piece.range.start..end;
+            let (sent_of_head, sent_of_piece) = match try_send(stream, head, piece.file.file(), part) {
                 Ok((0, 0)) => continue,
                 sent => sent.map_err(|error| if is_of_client(&error) { error } else { log_fault(error) })?,
             };
-            range.start += sent_of_piece as u64;
-            state.set_unsent_of_piece(range.end - range.start);
-            let sent = if range.is_empty() { slot.take() } else { None };
+            piece.range.start += sent_of_piece as u64;
+            state.set_unsent_of_piece(piece.len());
+            let sent = if piece.range.is_empty() { slot.take() } else { None };
             drop(slot);
             drop(sent);
             return Poll::Ready(Ok(sent_of_head + sent_of_piece));
         }
     }
 
-    /// Returns ready once bytes of `range` are in memory, as far as the kernel tells, with their end.
-    fn poll_cached(
-        &mut self,
-        cx: &mut Context<'_>,
-        file: &Arc<dyn SentFile>,
-        range: &Range<u64>,
-    ) -> Poll<io::Result<u64>> {
+    /// Returns ready once the next bytes of `piece` are in memory, as far as the kernel tells, with their
+    /// end.
+    fn poll_cached(&mut self, cx: &mut Context<'_>, piece: &mut FilePiece) -> Poll<io::Result<u64>> {
+        let Range { start, end } = piece.range;
         let mut reading = if let Some(reading) = self.reading.take() {
             reading
         } else {
-            let end = cached_end(file.file(), range)?;
-            if end > range.start {
-                return Poll::Ready(Ok(end));
+            let is_cold = piece.cold_from.take() == Some(start);
+            if !is_cold {
+                let probed = start..end.min(start + MAX_PROBED_BYTES);
+                let cached = cached_end(piece.file.file(), &probed)?;
+                if cached > start {
+                    piece.cold_from = (cached < probed.end).then_some(cached);
+                    return Poll::Ready(Ok(cached));
+                }
             }
-            let (file, range) = (file.clone(), range.start..range.end.min(range.start + MAX_READ_BYTES));
+            let (file, range) = (piece.file.clone(), start..end.min(start + MAX_READ_BYTES));
             tokio::task::spawn_blocking(move || read(file.file(), range))
         };
         match Pin::new(&mut reading).poll(cx) {
@@ -266,26 +277,39 @@ fn log_fault(error: io::Error) -> io::Error {
     error
 }
 
-/// Returns the end of the first bytes of `range` that the kernel has in memory, as far as some of them show.
+/// Returns the end of the first bytes of `range` that the kernel has in memory, as far as some of them show:
+/// its first and its last byte, and one byte of each block. Clients cannot foresee which one, and so cannot
+/// have the kernel read just that.
 fn cached_end(file: &File, range: &Range<u64>) -> io::Result<u64> {
-    let last = range.end - 1;
-    let (mut end, mut next) = (range.start, range.start);
-    while is_cached_at(file, next)? {
-        if next == last {
-            return Ok(range.end);
-        }
-        end = next;
-        next = last.min(next + PROBE_DISTANCE_BYTES);
+    if !is_cached_at(file, range.start)? {
+        return Ok(range.start);
     }
-    Ok(end)
+    let (mut end, mut next) = (range.start, range.start);
+    while next < range.end {
+        let block = next..range.end.min(next + PROBED_BLOCK_BYTES);
+        let offset = random_offset(&block);
+        if !is_cached_at(file, offset)? {
+            return Ok(end);
+        }
+        // Whole pages go out in fewer parts.
+        end = range.start.max(offset - offset % PAGE_BYTES);
+        next = block.end;
+    }
+    Ok(if is_cached_at(file, range.end - 1)? { range.end } else { end })
+}
+
+/// Returns an offset within `range` that clients cannot foresee.
+fn random_offset(range: &Range<u64>) -> u64 {
+    range.start + RandomState::new().build_hasher().finish() % (range.end - range.start)
 }
 
 /// Returns true if the kernel has a byte in memory. Fails if it cannot tell.
 fn is_cached_at(file: &File, offset: u64) -> io::Result<bool> {
     let mut byte = [0];
     match preadv2(file, &mut [IoSliceMut::new(&mut byte)], offset, ReadWriteFlags::NOWAIT) {
-        Ok(0) => Err(io::ErrorKind::UnexpectedEof.into()),
-        Ok(_) => Ok(true),
+        // Not the end of the file: Linux 5.9 and 5.10 may return 0 elsewhere (readv(2), BUGS). The thread
+        // that may block meets a real end.
+        Ok(read) => Ok(read > 0),
         Err(Errno::AGAIN | Errno::INTR) => Ok(false),
         Err(error) => Err(error.into()),
     }

@@ -40,6 +40,32 @@ impl TestFile {
         file.write_all(bytes).unwrap();
         Arc::new(Self { file, length: bytes.len() as u64, dropped: Mutex::default() })
     }
+
+    /// Returns the bytes that were not sent of the last piece of a body, once one is dropped.
+    async fn unsent(&self) -> u64 {
+        loop {
+            if let Some(unsent) = self.dropped.lock().unwrap().pop() {
+                return unsent;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    /// Returns one offset of each block that is looked for in memory, and the last one.
+    fn lone_offsets(&self) -> impl Iterator<Item = u64> {
+        (0..self.length).step_by(64 * 1024).chain([self.length - 1])
+    }
+
+    /// Has the kernel forget the file. Returns false if its filesystem keeps pages, or does not tell which it
+    /// has.
+    fn forget(&self) -> bool {
+        self.file.sync_all().unwrap();
+        // Reads bring no more pages than those that they are of.
+        fadvise(&self.file, 0, None, Advice::Random).unwrap();
+        fadvise(&self.file, 0, None, Advice::DontNeed).unwrap();
+        // Few places: the kernel begins to read what it is asked for.
+        self.lone_offsets().all(|offset| is_cached_at(&self.file, offset).is_ok_and(|is_cached| !is_cached))
+    }
 }
 
 impl SentFile for TestFile {
@@ -211,16 +237,36 @@ async fn many_clients_get_a_file_at_once() {
 async fn bytes_that_are_not_in_memory_are_read_first() {
     let bytes = bytes(1_000_000);
     let file = TestFile::new(&bytes);
-    file.file.sync_all().unwrap();
-    fadvise(&file.file, 0, None, Advice::DontNeed).unwrap();
-    let range = 0..bytes.len() as u64;
-    if cached_end(&file.file, &range).is_ok_and(|end| end > 0) {
+    if !file.forget() {
         return println!("skipped: this filesystem keeps its pages, or does not tell which it has");
     }
     let mut client = connect(serve_file(&file, Limits::default())).await;
     client.write_all(request(&(0..bytes.len())).as_bytes()).await.unwrap();
     assert!(body(&mut client, bytes.len()).await == bytes);
-    assert_eq!(cached_end(&file.file, &range).unwrap(), range.end);
+    assert!((0..file.length).step_by(4096).all(|offset| is_cached_at(&file.file, offset).unwrap()));
+}
+
+#[test]
+fn lone_bytes_in_memory_do_not_show_those_between() {
+    let length = MAX_PROBED_BYTES;
+    let file = TestFile::new(&bytes(usize::try_from(length).unwrap()));
+    if !file.forget() {
+        return println!("skipped: this filesystem keeps its pages, or does not tell which it has");
+    }
+    for offset in file.lone_offsets() {
+        file.file.read_exact_at(&mut [0], offset).unwrap();
+    }
+    let range = 0..length;
+    assert!(cached_end(&file.file, &range).unwrap() < length);
+    read(&file.file, range.clone()).unwrap();
+    assert_eq!(cached_end(&file.file, &range).unwrap(), length);
+}
+
+#[test]
+fn random_offsets_lie_within_their_range_and_differ() {
+    let offsets: std::collections::HashSet<_> = (0..100).map(|_| random_offset(&(1000..1_000_000))).collect();
+    assert!(offsets.len() > 50 && offsets.iter().all(|offset| (1000..1_000_000).contains(offset)));
+    assert_eq!(random_offset(&(7..8)), 7);
 }
 
 #[tokio::test]
@@ -280,14 +326,6 @@ async fn a_body_is_kept_until_its_last_piece_is_sent() {
     const PIECE: usize = FileSender::MAX_PIECE_BYTES;
     let bytes = bytes(PIECE);
     let file = TestFile::new(&bytes);
-    let dropped = async || {
-        loop {
-            if let Some(unsent) = file.dropped.lock().unwrap().pop() {
-                return unsent;
-            }
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    };
     let address = serve_file(&file, Limits::default());
     for leaves in [false, true] {
         let client = TcpSocket::new_v4().unwrap();
@@ -295,13 +333,13 @@ async fn a_body_is_kept_until_its_last_piece_is_sent() {
         let mut client = client.connect(address).await.unwrap();
         client.write_all(request(&(0..PIECE)).as_bytes()).await.unwrap();
         client.read_exact(&mut [0; 1000]).await.unwrap();
-        timeout(Duration::from_millis(200), dropped()).await.unwrap_err();
+        timeout(Duration::from_millis(200), file.unsent()).await.unwrap_err();
         if leaves {
             drop(client);
         } else {
             client.read_exact(&mut vec![0; PIECE - 1000]).await.unwrap();
         }
-        let unsent = timeout(PATIENCE, dropped()).await.expect("the body is dropped");
+        let unsent = timeout(PATIENCE, file.unsent()).await.expect("the body is dropped");
         assert_eq!(unsent > PIECE as u64 / 2, leaves, "{unsent}");
     }
 }
@@ -348,10 +386,9 @@ fn a_placeholder_belongs_to_the_piece_that_waits() {
     let file = TestFile::new(&bytes(200_000));
     let placeholder = files.send(file.clone(), 0..100_000).unwrap();
     assert!(files.send(file.clone(), 100_000..200_000).is_none(), "one piece waits already");
-    let piece = state.piece();
     let find = |slices: &[&[u8]]| {
         let slices: Vec<IoSlice<'_>> = slices.iter().map(|slice| IoSlice::new(slice)).collect();
-        find_placeholder(piece.as_ref(), &slices).ok()
+        find_placeholder(state.piece().as_ref(), &slices).ok()
     };
     assert_eq!(find(&[b"head", &placeholder]), Some(Some(1)));
     assert_eq!(find(&[&placeholder, b"next"]), Some(Some(0)));
@@ -364,15 +401,24 @@ fn a_placeholder_belongs_to_the_piece_that_waits() {
 }
 
 #[test]
-fn pieces_of_other_lengths_and_beyond_the_end_are_read() {
+fn pieces_of_other_lengths_are_read() {
     let files = FileSender::new(ResponseState::new());
     let file = TestFile::new(&bytes(2 << 20));
     let (least, most) = (FileSender::MIN_PIECE_BYTES as u64, FileSender::MAX_PIECE_BYTES as u64);
     assert!(files.send(file.clone(), 0..least - 1).is_none());
     assert!(files.send(file.clone(), 0..most + 1).is_none());
     assert!(files.send(file.clone(), 1..least + 1).is_none());
-    assert!(files.send(file.clone(), 2 << 20..(2 << 20) + least).is_none());
     assert!(files.send(file, 0..most).is_some());
+}
+
+#[test]
+fn the_thread_that_may_block_finds_the_end_of_a_file() {
+    let file = TestFile::new(&bytes(100_000));
+    // The kernel may return 0 elsewhere, too.
+    assert!(!is_cached_at(&file.file, 100_000).unwrap());
+    assert_eq!(read(&file.file, 99_000..100_000).unwrap(), 100_000);
+    let error = read(&file.file, 99_000..100_001).unwrap_err();
+    assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof);
 }
 
 #[tokio::test]
