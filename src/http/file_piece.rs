@@ -233,7 +233,7 @@ fn try_send(
     let head_bytes: usize = head.iter().map(|slice| slice.len()).sum();
     let piece_bytes = usize::try_from(range.end - range.start).unwrap_or(usize::MAX);
     let mut sent = (0, 0);
-    // A socket that takes a part is full: as after an error, tokio waits for it to be writable.
+    // tokio waits for the socket to be writable if it takes no more.
     let attempt = stream.try_io(Interest::WRITABLE, || {
         if head_bytes > 0 {
             // The head goes out with the first bytes of the piece.
@@ -244,15 +244,20 @@ fn try_send(
             return Err(io::ErrorKind::WouldBlock.into());
         }
         let mut offset = range.start;
-        sent.1 = rustix::fs::sendfile(stream, file, Some(&mut offset), piece_bytes)?;
-        match sent.1 {
-            0 => Err(io::ErrorKind::UnexpectedEof.into()),
-            taken if taken < piece_bytes => Err(io::ErrorKind::WouldBlock.into()),
-            _ => Ok(()),
+        // A short count may be that of a full socket, of a file that ended, or of a page that cannot be read.
+        while sent.1 < piece_bytes {
+            match rustix::fs::sendfile(stream, file, Some(&mut offset), piece_bytes - sent.1) {
+                Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+                Ok(taken) => sent.1 += taken,
+                Err(Errno::INTR) => {}
+                Err(error) => return Err(error.into()),
+            }
         }
+        Ok(())
     });
     match attempt {
-        Err(error) if error.kind() != io::ErrorKind::WouldBlock => Err(error),
+        // What was sent counts. The next call meets the error again.
+        Err(error) if error.kind() != io::ErrorKind::WouldBlock && sent == (0, 0) => Err(error),
         _ => Ok(sent),
     }
 }

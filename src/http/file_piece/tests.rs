@@ -344,6 +344,23 @@ async fn a_body_is_kept_until_its_last_piece_is_sent() {
     }
 }
 
+/// Returns both ends of a connection.
+async fn connection() -> (TcpStream, TcpStream) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let client = connect(listener.local_addr().unwrap()).await;
+    (listener.accept().await.unwrap().0, client)
+}
+
+#[tokio::test]
+async fn the_end_of_a_file_is_not_taken_for_a_full_socket() {
+    let file = TestFile::new(&bytes(5000));
+    let (stream, _client) = connection().await;
+    stream.writable().await.unwrap();
+    assert_eq!(try_send(&stream, &[IoSlice::new(b"head")], &file.file, 0..6000).unwrap(), (4, 5000));
+    let error = try_send(&stream, &[], &file.file, 5000..6000).unwrap_err();
+    assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof);
+}
+
 /// Serves one connection by hyper itself, and returns what the client gets.
 async fn received(file: &Arc<TestFile>, copies: bool, is_vectored: bool) -> (Vec<u8>, bool) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
