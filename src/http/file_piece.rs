@@ -69,6 +69,8 @@ pub(super) struct FilePiece {
     file: Arc<dyn SentFile>,
     /// Bytes that are left to send.
     range: Range<u64>,
+    /// True once bytes of the piece were sent.
+    has_begun: bool,
     /// Offset from which the kernel was found to lack bytes in memory.
     cold_from: Option<u64>,
     /// Body that gave the piece, once hyper has dropped it.
@@ -125,7 +127,7 @@ impl FileSender {
         }
         self.0.set_unsent_of_piece(length as u64);
         let cold_from = (!is_cached).then_some(range.start);
-        *piece = Some(FilePiece { file, range, cold_from, body: None });
+        *piece = Some(FilePiece { file, range, has_begun: false, cold_from, body: None });
         Some(Bytes::from_static(&PLACEHOLDERS[..length]))
     }
 
@@ -137,7 +139,7 @@ impl FileSender {
 }
 
 /// Returns the index of the slice that is the placeholder of `piece`. Fails if there is one of them without
-/// the other.
+/// the other, or if bytes precede the rest of a piece that has begun.
 pub(super) fn find_placeholder(
     piece: Option<&FilePiece>,
     slices: &[IoSlice<'_>],
@@ -145,7 +147,11 @@ pub(super) fn find_placeholder(
     let mut found = slices.iter().enumerate().filter(|(_, slice)| is_placeholder(slice));
     match (piece, found.next(), found.next()) {
         (None, None, _) => Ok(None),
-        (Some(piece), Some((index, slice)), None) if piece.len() == slice.len() as u64 => Ok(Some(index)),
+        (Some(piece), Some((index, slice)), None)
+            if piece.len() == slice.len() as u64 && (index == 0 || !piece.has_begun) =>
+        {
+            Ok(Some(index))
+        }
         _ => Err(io::Error::other("a piece of a file and its placeholder do not match")),
     }
 }
@@ -183,6 +189,7 @@ impl PieceWriter {
                 Ok((0, 0)) => continue,
                 sent => sent.map_err(|error| if is_of_client(&error) { error } else { log_fault(error) })?,
             };
+            piece.has_begun |= sent_of_piece > 0;
             piece.range.start += sent_of_piece as u64;
             state.set_unsent_of_piece(piece.len());
             let sent = if piece.range.is_empty() { slot.take() } else { None };

@@ -412,6 +412,9 @@ fn a_placeholder_belongs_to_the_piece_that_waits() {
     assert_eq!(find(&[b"head"]), None);
     assert_eq!(find(&[&placeholder[..99_999]]), None);
     assert_eq!(find(&[&placeholder, &placeholder]), None);
+    state.piece().as_mut().unwrap().has_begun = true;
+    assert_eq!(find(&[b"head", &placeholder]), None);
+    assert_eq!(find(&[&placeholder, b"next"]), Some(Some(0)));
     let slices = [IoSlice::new(&placeholder)];
     assert!(find_placeholder(None, &slices).is_err());
     assert_eq!(find_placeholder(None, &[IoSlice::new(b"head")]).unwrap(), None);
