@@ -161,16 +161,18 @@ pub(super) fn find_placeholder(
 pub(super) struct PieceWriter {
     /// Read that brings the next bytes into memory, and returns where they end.
     reading: Option<JoinHandle<io::Result<u64>>>,
+    /// True if the last call of `poll_send` waits for that read, and not for the client.
+    is_waiting_for_disk: bool,
 }
 
 impl PieceWriter {
     /// Returns true if the piece waits for the disk, and not for the client.
-    pub(super) fn is_reading(&self) -> bool {
-        self.reading.is_some()
+    pub(super) fn is_waiting_for_disk(&self) -> bool {
+        self.is_waiting_for_disk
     }
 
-    /// Sends `head`, then bytes of the piece that waits, which is taken away after its last byte. Returns how
-    /// many bytes of both were sent.
+    /// Sends `head`, then bytes of the piece that waits, which is taken away after its last byte. While the
+    /// piece waits for the disk, `head` is sent alone. Returns how many bytes of both were sent.
     pub(super) fn poll_send(
         &mut self,
         cx: &mut Context<'_>,
@@ -178,14 +180,23 @@ impl PieceWriter {
         head: &[IoSlice<'_>],
         state: &ResponseState,
     ) -> Poll<io::Result<usize>> {
+        self.is_waiting_for_disk = false;
+        let head_bytes: usize = head.iter().map(|slice| slice.len()).sum();
         let mut slot = state.piece();
         let Some(piece) = &mut *slot else { return Poll::Ready(Ok(0)) };
         loop {
             ready!(stream.poll_write_ready(cx))?;
-            let end = ready!(self.poll_cached(cx, piece)).map_err(log_fault)?;
+            let start = piece.range.start;
+            let end = match self.poll_cached(cx, piece) {
+                Poll::Ready(end) => end.map_err(log_fault)?,
+                Poll::Pending if head_bytes > 0 => start,
+                Poll::Pending => {
+                    self.is_waiting_for_disk = true;
+                    return Poll::Pending;
+                }
+            };
             piece.file.check().map_err(log_fault)?;
-            let part = piece.range.start..end;
-            let (sent_of_head, sent_of_piece) = match try_send(stream, head, piece.file.file(), part) {
+            let (sent_of_head, sent_of_piece) = match try_send(stream, head, piece.file.file(), start..end) {
                 Ok((0, 0)) => continue,
                 sent => sent.map_err(|error| if is_of_client(&error) { error } else { log_fault(error) })?,
             };
@@ -243,8 +254,9 @@ fn try_send(
     // tokio waits for the socket to be writable if it takes no more.
     let attempt = stream.try_io(Interest::WRITABLE, || {
         if head_bytes > 0 {
-            // The head goes out with the first bytes of the piece.
-            let flags = SendFlags::MORE | SendFlags::NOSIGNAL;
+            // The head goes out with the first bytes of the piece, if any follow.
+            let more = if piece_bytes > 0 { SendFlags::MORE } else { SendFlags::empty() };
+            let flags = more | SendFlags::NOSIGNAL;
             sent.0 = sendmsg(stream, head, &mut SendAncillaryBuffer::default(), flags)?;
         }
         if sent.0 < head_bytes {

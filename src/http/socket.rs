@@ -365,7 +365,7 @@ impl<S: AsyncRead + AsyncWrite + CountSent + PlainTcp + Unpin> DeadlineSocket<S>
         let wanted: usize = slices.iter().map(|slice| slice.len()).sum();
         let stream = self.socket.get_ref().plain_tcp().ok_or(io::ErrorKind::Unsupported)?;
         let wrote = self.pieces.poll_send(cx, stream, &slices[..index], &self.state);
-        if self.pieces.is_reading() {
+        if self.pieces.is_waiting_for_disk() {
             // The client cannot help that the disk is slow.
             self.slow_write = None;
             return Poll::Pending;

@@ -1,4 +1,5 @@
 use std::convert::Infallible;
+use std::future::{pending, poll_fn};
 use std::io::Write as _;
 use std::net::SocketAddr;
 use std::sync::Mutex;
@@ -359,6 +360,27 @@ async fn the_end_of_a_file_is_not_taken_for_a_full_socket() {
     assert_eq!(try_send(&stream, &[IoSlice::new(b"head")], &file.file, 0..6000).unwrap(), (4, 5000));
     let error = try_send(&stream, &[], &file.file, 5000..6000).unwrap_err();
     assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof);
+}
+
+#[tokio::test]
+async fn the_head_does_not_wait_for_the_disk() {
+    let state = ResponseState::new();
+    let file = TestFile::new(&bytes(100_000));
+    FileSender::new(state.clone()).send(file, 0..100_000).unwrap();
+    let (stream, mut client) = connection().await;
+    let mut pieces = PieceWriter { reading: Some(tokio::spawn(pending())), is_waiting_for_disk: false };
+    let head = [IoSlice::new(b"he"), IoSlice::new(b"ad")];
+    let sent = poll_fn(|cx| pieces.poll_send(cx, &stream, &head, &state)).await.unwrap();
+    assert!(sent == 4 && !pieces.is_waiting_for_disk());
+    let mut received = [0; 4];
+    timeout(PATIENCE, client.read_exact(&mut received)).await.expect("the head arrives").unwrap();
+    assert_eq!(&received, b"head");
+    let is_pending = poll_fn(|cx| Poll::Ready(pieces.poll_send(cx, &stream, &[], &state).is_pending())).await;
+    assert!(is_pending && pieces.is_waiting_for_disk());
+    assert_eq!(state.unsent_of_piece(), 100_000);
+    pieces.reading = None;
+    let sent = poll_fn(|cx| pieces.poll_send(cx, &stream, &[], &state)).await.unwrap();
+    assert_eq!(state.unsent_of_piece(), 100_000 - sent as u64);
 }
 
 /// Serves one connection by hyper itself, and returns what the client gets.
