@@ -198,7 +198,7 @@ impl PieceWriter {
             piece.file.check().map_err(log_fault)?;
             let (sent_of_head, sent_of_piece) = match try_send(stream, head, piece.file.file(), start..end) {
                 Ok((0, 0)) => continue,
-                sent => sent.map_err(|error| if is_of_client(&error) { error } else { log_fault(error) })?,
+                sent => sent.map_err(log_fault)?,
             };
             piece.has_begun |= sent_of_piece > 0;
             piece.range.start += sent_of_piece as u64;
@@ -281,23 +281,20 @@ fn try_send(
     }
 }
 
-/// Returns true if an error of a write is that of a client that left.
-fn is_of_client(error: &io::Error) -> bool {
-    use io::ErrorKind as Kind;
-    matches!(
-        error.kind(),
-        Kind::BrokenPipe
-            | Kind::ConnectionReset
-            | Kind::TimedOut
-            | Kind::HostUnreachable
-            | Kind::NetworkUnreachable
-    )
+/// Returns true if a file can cause the error, and neither a client nor a shutdown.
+fn is_of_file(error: &io::Error) -> bool {
+    const ERRNOS: [Errno; 6] =
+        [Errno::IO, Errno::BADMSG, Errno::UCLEAN, Errno::STALE, Errno::INVAL, Errno::NOSYS];
+    matches!(error.kind(), io::ErrorKind::UnexpectedEof | io::ErrorKind::InvalidData)
+        || Errno::from_io_error(error).is_some_and(|errno| ERRNOS.contains(&errno))
 }
 
 /// Logs an error of a file. The connection is cut off, so that half a response does not look like a whole
 /// one.
 fn log_fault(error: io::Error) -> io::Error {
-    tracing::error!(%error, "failed to send file, response cut off");
+    if is_of_file(&error) {
+        tracing::error!(%error, "failed to send file, response cut off");
+    }
     error
 }
 

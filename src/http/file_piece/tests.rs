@@ -463,6 +463,20 @@ fn the_thread_that_may_block_finds_the_end_of_a_file() {
     assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof);
 }
 
+#[test]
+fn errors_of_files_differ_from_those_of_clients_and_of_a_shutdown() {
+    for errno in [Errno::IO, Errno::BADMSG, Errno::UCLEAN, Errno::STALE, Errno::INVAL, Errno::NOSYS] {
+        assert!(is_of_file(&errno.into()), "{errno}");
+    }
+    for kind in [io::ErrorKind::UnexpectedEof, io::ErrorKind::InvalidData] {
+        assert!(is_of_file(&kind.into()), "{kind}");
+    }
+    for errno in [Errno::PIPE, Errno::CONNRESET, Errno::TIMEDOUT, Errno::HOSTUNREACH, Errno::NOTCONN] {
+        assert!(!is_of_file(&errno.into()), "{errno}");
+    }
+    assert!(!is_of_file(&io::Error::other("the runtime is shut down")));
+}
+
 #[tokio::test]
 async fn a_unix_socket_sends_no_files() {
     let app = tower::service_fn(|request: Request| async move {
