@@ -59,7 +59,8 @@ pub trait SentFile: fmt::Debug + Send + Sync + 'static {
     /// Returns the file.
     fn file(&self) -> &File;
 
-    /// Returns an error if no more of the file may be sent. Called before each part that is sent.
+    /// Returns an error if no more of the file may be sent. Called before each part that is sent, and after
+    /// the last one of a piece.
     fn check(&self) -> io::Result<()>;
 }
 
@@ -202,6 +203,10 @@ impl PieceWriter {
             };
             piece.has_begun |= sent_of_piece > 0;
             piece.range.start += sent_of_piece as u64;
+            if piece.range.is_empty() {
+                // Before the last part counts as sent: a response of a changed file is not complete.
+                piece.file.check().map_err(log_fault)?;
+            }
             state.set_unsent_of_piece(piece.len());
             let sent = if piece.range.is_empty() { slot.take() } else { None };
             drop(slot);

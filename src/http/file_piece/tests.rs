@@ -3,6 +3,7 @@ use std::future::{pending, poll_fn};
 use std::io::Write as _;
 use std::net::SocketAddr;
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use axum::body::Body;
@@ -26,11 +27,12 @@ use crate::{Limits, Listener, bind, serve};
 /// Far longer than any test takes.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// File that may be sent for as long as it has its length.
+/// File that may be sent for as long as it has its length and checks are left.
 #[derive(Debug)]
 struct TestFile {
     file: File,
     length: u64,
+    checks_left: AtomicUsize,
     /// Bytes that were not sent of the last piece of each body that was dropped.
     dropped: Mutex<Vec<u64>>,
 }
@@ -39,7 +41,8 @@ impl TestFile {
     fn new(bytes: &[u8]) -> Arc<Self> {
         let mut file = tempfile::tempfile().unwrap();
         file.write_all(bytes).unwrap();
-        Arc::new(Self { file, length: bytes.len() as u64, dropped: Mutex::default() })
+        let (length, checks_left) = (bytes.len() as u64, AtomicUsize::new(usize::MAX));
+        Arc::new(Self { file, length, checks_left, dropped: Mutex::default() })
     }
 
     /// Returns the bytes that were not sent of the last piece of a body, once one is dropped.
@@ -75,7 +78,8 @@ impl SentFile for TestFile {
     }
 
     fn check(&self) -> io::Result<()> {
-        let is_whole = self.file.metadata()?.len() == self.length;
+        let is_whole = self.file.metadata()?.len() == self.length
+            && self.checks_left.fetch_sub(1, Ordering::Relaxed) > 0;
         if is_whole { Ok(()) } else { Err(io::ErrorKind::InvalidData.into()) }
     }
 }
@@ -342,6 +346,24 @@ async fn a_body_is_kept_until_its_last_piece_is_sent() {
         }
         let unsent = timeout(PATIENCE, file.unsent()).await.expect("the body is dropped");
         assert_eq!(unsent > PIECE as u64 / 2, leaves, "{unsent}");
+    }
+}
+
+#[tokio::test]
+async fn a_response_of_a_file_that_changes_at_its_end_is_not_complete() {
+    let file = TestFile::new(&bytes(FileSender::MIN_PIECE_BYTES));
+    let address = serve_file(&file, Limits::default());
+    for (checks, is_complete) in [(1, false), (usize::MAX, true)] {
+        file.checks_left.store(checks, Ordering::Relaxed);
+        let mut client = connect(address).await;
+        client.write_all(request(&(0..FileSender::MIN_PIECE_BYTES)).as_bytes()).await.unwrap();
+        if is_complete {
+            body(&mut client, FileSender::MIN_PIECE_BYTES).await;
+        } else {
+            read_to_end(&mut client).await;
+        }
+        let unsent = timeout(PATIENCE, file.unsent()).await.expect("the body is dropped");
+        assert_eq!(unsent == 0, is_complete, "{unsent}");
     }
 }
 
