@@ -127,10 +127,12 @@ async fn debug_containers(stage: &Stage) -> Result<()> {
     }
     let pod = stage.pods().get(&name).await?;
     let spec = pod.spec.unwrap_or_default();
-    let images: Vec<String> =
+    let mut images: Vec<String> =
         spec.ephemeral_containers.into_iter().flatten().filter_map(|one| one.image).collect();
+    // The API server decides about the order.
+    images.sort();
     stage.pods().delete(&name, &DeleteParams::default().grace_period(0)).await?;
-    let wanted = ["localhost:5000/docker.io/library/busybox:1", "localhost:5000/docker.io/library/alpine:3"];
+    let wanted = ["localhost:5000/docker.io/library/alpine:3", "localhost:5000/docker.io/library/busybox:1"];
     ensure!(images == wanted, "debug containers have {images:?}");
     stage.log("debug containers are rewritten when they are added");
     Ok(())
