@@ -39,6 +39,7 @@ mod help;
 mod image;
 mod inspect;
 mod key;
+mod kubernetes_name;
 mod list;
 mod listen;
 mod login;

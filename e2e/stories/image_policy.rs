@@ -7,13 +7,11 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use k8s_openapi::api::core::v1::{Namespace, Pod};
 use kube::Api;
-use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
-use kube::core::{ApiResource, DynamicObject, GroupVersionKind};
+use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
 
-use super::support::{Stage, Story, When, shell, wait};
+use super::support::{Stage, Story, When, policies, shell, wait};
 
-const GROUP: &str = "admissionregistration.k8s.io";
 const LABEL: &str = "example.com/images";
 const HOST: &str = "localhost:5000";
 /// Time after which a policy is surely in force.
@@ -43,23 +41,11 @@ pub fn story() -> Story {
 }
 
 async fn play(stage: Arc<Stage>) -> Result<()> {
-    let policies = api(&stage, "MutatingAdmissionPolicy", "mutatingadmissionpolicies");
-    if let Err(kube::Error::Api(error)) = policies.list(&ListParams::default()).await
-        && error.code == 404
-    {
-        stage.skip("this API server has no mutating admission policies");
+    if !policies::are_served(&stage).await? {
         return Ok(());
     }
     let result = check(&stage).await;
-    for (kind, plural) in [
-        ("MutatingAdmissionPolicyBinding", "mutatingadmissionpolicybindings"),
-        ("MutatingAdmissionPolicy", "mutatingadmissionpolicies"),
-    ] {
-        match api(&stage, kind, plural).delete(&stage.namespace, &DeleteParams::default()).await {
-            Err(kube::Error::Api(error)) if error.code == 404 => {}
-            other => drop(other?),
-        }
-    }
+    policies::delete(&stage, &stage.namespace).await?;
     result
 }
 
@@ -70,13 +56,7 @@ async fn check(stage: &Stage) -> Result<()> {
     let words = [&*program, "policy", HOST, "--name", &stage.namespace, "--label", &label, "-o", "json"];
     let list: Value = serde_json::from_str(&shell::text(shell::command(words)).await?)?;
     for item in list["items"].as_array().context("the list has items")? {
-        let kind = item["kind"].as_str().unwrap_or_default();
-        let plural = match kind {
-            "MutatingAdmissionPolicy" => "mutatingadmissionpolicies",
-            _ => "mutatingadmissionpolicybindings",
-        };
-        let object: DynamicObject = serde_json::from_value(item.clone())?;
-        api(stage, kind, plural).create(&PostParams::default(), &object).await?;
+        policies::create(stage, item.clone()).await?;
     }
     let label = json!({"metadata": {"labels": {LABEL: stage.namespace}}});
     Api::<Namespace>::all(stage.world.client.clone())
@@ -127,10 +107,12 @@ async fn debug_containers(stage: &Stage) -> Result<()> {
     }
     let pod = stage.pods().get(&name).await?;
     let spec = pod.spec.unwrap_or_default();
-    let images: Vec<String> =
+    let mut images: Vec<String> =
         spec.ephemeral_containers.into_iter().flatten().filter_map(|one| one.image).collect();
+    // The API server decides about the order.
+    images.sort();
     stage.pods().delete(&name, &DeleteParams::default().grace_period(0)).await?;
-    let wanted = ["localhost:5000/docker.io/library/busybox:1", "localhost:5000/docker.io/library/alpine:3"];
+    let wanted = ["localhost:5000/docker.io/library/alpine:3", "localhost:5000/docker.io/library/busybox:1"];
     ensure!(images == wanted, "debug containers have {images:?}");
     stage.log("debug containers are rewritten when they are added");
     Ok(())
@@ -149,9 +131,4 @@ async fn created(stage: &Stage, containers: &Value, more: &Value) -> Result<(Vec
     let pod = stage.pods().create(&dry, &pod(containers, more)?).await?;
     let containers = pod.spec.iter().flat_map(|spec| &spec.containers);
     Ok((containers.filter_map(|one| one.image.clone()).collect(), pod))
-}
-
-fn api(stage: &Stage, kind: &str, plural: &str) -> Api<DynamicObject> {
-    let kind = GroupVersionKind::gvk(GROUP, "v1", kind);
-    Api::all_with(stage.world.client.clone(), &ApiResource::from_gvk_with_plural(&kind, plural))
 }

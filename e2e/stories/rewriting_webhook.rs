@@ -5,16 +5,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use kube::api::{DeleteParams, ListParams, PostParams};
-use kube::core::{ApiResource, DynamicObject, GroupVersionKind};
-use kube::{Api, ResourceExt as _};
+use kube::ResourceExt as _;
+use kube::api::{DeleteParams, PostParams};
 use serde_json::{Value, json};
 
 use super::support::pods::of_generation;
-use super::support::{Stage, Story, When, serving, wait};
+use super::support::policies::{API_VERSION, BINDING, POLICY};
+use super::support::{Stage, Story, When, policies, serving, wait};
 
 const DEADLINE: Duration = Duration::from_mins(4);
-const GROUP: &str = "admissionregistration.k8s.io";
 /// Registry that does not exist. Nothing listens on its port, so that a pull fails at once: kubelets pull one
 /// image after another, and a name lookup of a minute would hold up all stories.
 const MIRROR_REPOSITORY: &str = "localhost:1/mirror/quinistry";
@@ -29,16 +28,12 @@ pub fn story() -> Story {
 }
 
 async fn play(stage: Arc<Stage>) -> Result<()> {
-    let policies = api(&stage, "MutatingAdmissionPolicy", "mutatingadmissionpolicies");
-    if let Err(kube::Error::Api(error)) = policies.list(&ListParams::default()).await
-        && error.code == 404
-    {
-        stage.skip("this API server has no mutating admission policies");
+    if !policies::are_served(&stage).await? {
         return Ok(());
     }
     let result = check(&stage).await;
     for suffix in ["pins", "mirrors"] {
-        delete_policy(&stage, suffix).await?;
+        policies::delete(&stage, &name(&stage, suffix)).await?;
     }
     result
 }
@@ -75,7 +70,7 @@ async fn check(stage: &Stage) -> Result<()> {
         message.contains("generation 3") && message.contains(MIRROR_REPOSITORY),
         "the message does not say what became of the image: {message}"
     );
-    delete_policy(stage, "mirrors").await?;
+    policies::delete(stage, &name(stage, "mirrors")).await?;
     until_in_force(stage, &child, &child).await?;
     stage.pods().delete_collection(&DeleteParams::default(), &of_generation(3)).await?;
     stage.until_ready("pinned", DEADLINE).await.map(drop)
@@ -84,11 +79,6 @@ async fn check(stage: &Stage) -> Result<()> {
 fn image(pod: &k8s_openapi::api::core::v1::Pod) -> &str {
     let container = pod.spec.as_ref().and_then(|spec| spec.containers.first());
     container.and_then(|container| container.image.as_deref()).unwrap_or_default()
-}
-
-fn api(stage: &Stage, kind: &str, plural: &str) -> Api<DynamicObject> {
-    let kind = GroupVersionKind::gvk(GROUP, "v1", kind);
-    Api::all_with(stage.world.client.clone(), &ApiResource::from_gvk_with_plural(&kind, plural))
 }
 
 /// Returns a policy's name. Policies are cluster-wide, so that the name contains the story's namespace.
@@ -104,12 +94,10 @@ async fn create_policy(stage: &Stage, suffix: &str, condition: &str, image: &str
         "[JSONPatch{{op: \"replace\", path: \"/spec/containers/0/image\", value: {}}}]",
         image.replace("one.", "object.spec.containers[0].")
     );
-    let create = async |kind: &str, plural: &str, spec: Value| {
-        let object: DynamicObject = serde_json::from_value(json!({
-            "apiVersion": format!("{GROUP}/v1"), "kind": kind, "metadata": {"name": name}, "spec": spec,
-        }))?;
-        api(stage, kind, plural).create(&PostParams::default(), &object).await?;
-        anyhow::Ok(())
+    let create = async |kind: &str, spec: Value| {
+        let object =
+            json!({"apiVersion": API_VERSION, "kind": kind, "metadata": {"name": name}, "spec": spec});
+        policies::create(stage, object).await
     };
     let pods =
         json!({"apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["pods"]});
@@ -122,24 +110,10 @@ async fn create_policy(stage: &Stage, suffix: &str, condition: &str, image: &str
         "reinvocationPolicy": "Never",
         "mutations": [{"patchType": "JSONPatch", "jsonPatch": {"expression": change}}],
     });
-    create("MutatingAdmissionPolicy", "mutatingadmissionpolicies", policy).await?;
+    create(POLICY, policy).await?;
     let here = json!({"matchLabels": {"kubernetes.io/metadata.name": stage.namespace}});
     let binding = json!({"policyName": name, "matchResources": {"namespaceSelector": here}});
-    create("MutatingAdmissionPolicyBinding", "mutatingadmissionpolicybindings", binding).await
-}
-
-/// Deletes a policy, if it exists.
-async fn delete_policy(stage: &Stage, suffix: &str) -> Result<()> {
-    for (kind, plural) in [
-        ("MutatingAdmissionPolicyBinding", "mutatingadmissionpolicybindings"),
-        ("MutatingAdmissionPolicy", "mutatingadmissionpolicies"),
-    ] {
-        match api(stage, kind, plural).delete(&name(stage, suffix), &DeleteParams::default()).await {
-            Err(kube::Error::Api(error)) if error.code == 404 => {}
-            other => drop(other?),
-        }
-    }
-    Ok(())
+    create(BINDING, binding).await
 }
 
 /// Waits until the image of a pod would be rewritten to one that contains `word`: policies take a moment to

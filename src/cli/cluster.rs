@@ -11,6 +11,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use indicatif::{ProgressBar, ProgressStyle};
 
+use super::kubernetes_name::is_dns_label;
 use super::sanitize;
 use crate::crd::NetworkMode;
 use crate::install::api::Cluster;
@@ -76,14 +77,12 @@ pub(super) struct InstallArgs {
 
 /// Parses the name of a namespace that leaves room for the operator's.
 pub(super) fn namespace(text: &str) -> Result<String, String> {
-    let inner = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
-    let edge = |c: Option<char>| c.is_some_and(|c| c != '-' && inner(c));
     if text.len() > MAX_NAMESPACE_CHARS {
         return Err(format!(
             "at most {MAX_NAMESPACE_CHARS} characters, as '-operator' is appended for another one"
         ));
     }
-    if text.chars().all(inner) && edge(text.chars().next()) && edge(text.chars().last()) {
+    if is_dns_label(text) {
         Ok(text.into())
     } else {
         Err("a namespace is made of a to z, 0 to 9 and '-', which is neither first nor last".into())

@@ -5,14 +5,12 @@ use std::str::FromStr;
 use clap::ValueHint;
 use serde_json::{Value, json};
 
+use super::kubernetes_name::{is_bounded, is_dns_subdomain};
 use super::output::{self, OutputFormatArgs};
 use crate::oci::is_host;
 
 /// Policy and binding, with `<HOST>`, `<NAME>`, `<KEY>` and `<VALUE>` in the places of the arguments.
 const TEMPLATE: &str = include_str!("policy/policy.yaml");
-
-/// Length of the longest name of an object, in bytes (RFC 1123, subdomain).
-const MAX_NAME_BYTES: usize = 253;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -64,22 +62,11 @@ fn policy(host: &ImageHost, label: &Label, name: &str) -> String {
 
 /// Checks the name of an object.
 fn object_name(text: &str) -> Result<String, String> {
-    let is_part = |part: &str| {
-        is_bounded(part, |byte| byte.is_ascii_lowercase() || byte.is_ascii_digit(), |byte| byte == b'-')
-    };
-    if text.len() <= MAX_NAME_BYTES && text.split('.').all(is_part) {
+    if is_dns_subdomain(text) {
         Ok(text.to_owned())
     } else {
         Err("want the name of a Kubernetes object: lower-case letters, digits, '-' and '.'".into())
     }
-}
-
-/// Returns true if a text is not empty, begins and ends with an outer byte, and has inner ones or outer ones between.
-fn is_bounded(text: &str, is_outer: fn(u8) -> bool, is_inner: fn(u8) -> bool) -> bool {
-    let bytes = text.as_bytes();
-    let ends = [bytes.first(), bytes.last()];
-    ends.into_iter().all(|byte| byte.is_some_and(|byte| is_outer(*byte)))
-        && bytes.iter().all(|byte| is_outer(*byte) || is_inner(*byte))
 }
 
 // === impl ImageHost ===
@@ -116,7 +103,7 @@ impl FromStr for Label {
                 )
         };
         let is_key = |key: &str| match key.split_once('/') {
-            Some((prefix, name)) => object_name(prefix).is_ok() && is_word(name),
+            Some((prefix, name)) => is_dns_subdomain(prefix) && is_word(name),
             None => is_word(key),
         };
         match text.split_once('=') {

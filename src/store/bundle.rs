@@ -10,7 +10,6 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::io;
 use std::num::NonZeroU64;
-use std::ops::Bound;
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
@@ -19,6 +18,7 @@ use quinistry_oci::{Content, escape};
 use rustix::fs::Advice;
 
 use self::builder::Builder;
+use super::key_map;
 use super::layout::Key;
 use super::storage::{
     Abilities, Created, Entry, ListingVersion, Meta, ObjectTag, Removed, ScanPage, Space, Storage,
@@ -153,39 +153,11 @@ impl Storage for BundleStorage {
     }
 
     fn scan(&self, folder: &Key, after: Option<&Key>, limit: usize) -> Result<ScanPage, StorageError> {
-        let folder = format!("{folder}/");
-        let from = match after {
-            Some(after) if after.as_str() >= folder.as_str() => Bound::Excluded(after.as_str()),
-            _ => Bound::Included(folder.as_str()),
-        };
-        let keys = self.objects.range::<str, _>((from, Bound::Unbounded));
-        let mut rest = keys.take_while(|(key, _)| key.starts_with(&folder)).peekable();
-        let mut entries = Vec::new();
-        while let Some((key, object)) = rest.next_if(|_| entries.len() < limit) {
-            entries.extend(Key::of_path(key.clone()).map(|key| (key, object.meta())));
-        }
-        let last = entries.last().map(|(key, _)| key.clone());
-        Ok(ScanPage { next: rest.next().and(last), entries })
+        Ok(key_map::scan(&self.objects, folder, after, limit, Object::meta))
     }
 
     fn list(&self, folder: &Key) -> Result<Option<Vec<String>>, StorageError> {
-        let folder = format!("{folder}/");
-        let mut names = Vec::new();
-        let mut from = Bound::Included(folder.clone());
-        while let Some((key, _)) = self.objects.range((from, Bound::Unbounded)).next() {
-            let Some(rest) = key.strip_prefix(&folder) else { break };
-            // The search goes on behind the keys beneath a name: `0` follows `/`.
-            let (name, next) = match rest.split_once('/') {
-                Some((name, _)) => (name, Bound::Included(format!("{folder}{name}0"))),
-                None => (rest, Bound::Excluded(key.clone())),
-            };
-            names.push(name.to_owned());
-            from = next;
-        }
-        // In the order of whole keys, keys beneath `a.b` stand before those beneath `a`.
-        names.sort_unstable();
-        names.dedup();
-        Ok((!names.is_empty()).then_some(names))
+        Ok(key_map::names_in(&self.objects, folder))
     }
 
     fn listing_version(&self, _: &Key) -> Result<ListingVersion, StorageError> {

@@ -25,6 +25,7 @@ mod filesystem;
 pub mod fsck;
 mod gc;
 mod intents;
+mod key_map;
 mod layout;
 mod listings;
 mod locks;

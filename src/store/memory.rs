@@ -3,7 +3,6 @@
 mod received;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::ops::Bound;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
@@ -11,6 +10,7 @@ use bytes::Bytes;
 use quinistry_oci::{Algorithm, Content, Digest};
 
 use self::received::Received;
+use super::key_map::{self, prefix_of};
 use super::layout::Key;
 use super::storage::{
     Abilities, Created, Entry, ListingVersion, MAX_CREATED_BYTES, Meta, ObjectTag, Removed, ScanPage, Space,
@@ -74,12 +74,6 @@ impl Inner {
         Ok(())
     }
 
-    /// Returns the objects whose keys begin with a prefix, in order.
-    fn beneath<'a>(&'a self, prefix: &'a str) -> impl Iterator<Item = (&'a String, &'a StoredObject)> {
-        let from: (Bound<&str>, Bound<&str>) = (Bound::Included(prefix), Bound::Unbounded);
-        self.objects.range::<str, _>(from).take_while(move |(key, _)| key.starts_with(prefix))
-    }
-
     /// Writes all entries, or none.
     fn write(&mut self, stages: &[&[Entry<'_>]]) -> Result<(), StorageError> {
         let entries = || stages.iter().copied().flatten();
@@ -117,10 +111,6 @@ impl Inner {
 /// Returns the memory of an object beside its content, in bytes.
 fn overhead(key: &str) -> u64 {
     key.len() as u64 + 256
-}
-
-fn folder(key: &Key) -> String {
-    format!("{key}/")
 }
 
 impl Storage for Memory {
@@ -182,7 +172,8 @@ impl Storage for Memory {
 
     fn clear(&self, prefix: &Key) -> Result<bool, StorageError> {
         let mut inner = self.inner();
-        let removed: Vec<String> = inner.beneath(&folder(prefix)).map(|(key, _)| key.clone()).collect();
+        let removed: Vec<String> =
+            key_map::beneath(&inner.objects, &prefix_of(prefix)).map(|(key, _)| key.clone()).collect();
         for key in &removed {
             inner.remove(key);
         }
@@ -190,37 +181,11 @@ impl Storage for Memory {
     }
 
     fn scan(&self, prefix: &Key, after: Option<&Key>, limit: usize) -> Result<ScanPage, StorageError> {
-        let (inner, folder) = (self.inner(), folder(prefix));
-        let from = match after {
-            Some(after) if after.as_str() >= folder.as_str() => Bound::Excluded(after.as_str()),
-            _ => Bound::Included(folder.as_str()),
-        };
-        let keys = inner.objects.range::<str, _>((from, Bound::Unbounded));
-        let mut rest = keys.take_while(|(key, _)| key.starts_with(&folder)).peekable();
-        let mut entries = Vec::new();
-        while let Some((key, object)) = rest.next_if(|_| entries.len() < limit) {
-            entries.extend(Key::of_path(key.clone()).map(|key| (key, object.meta())));
-        }
-        let last = entries.last().map(|(key, _)| key.clone());
-        Ok(ScanPage { next: rest.next().and(last), entries })
+        Ok(key_map::scan(&self.inner().objects, prefix, after, limit, StoredObject::meta))
     }
 
     fn list(&self, key: &Key) -> Result<Option<Vec<String>>, StorageError> {
-        let folder = folder(key);
-        let inner = self.inner();
-        let mut names: Vec<String> = Vec::new();
-        let mut from = folder.clone();
-        while let Some((key, _)) = inner.objects.range::<String, _>(&from..).next() {
-            let Some(rest) = key.strip_prefix(&folder) else { break };
-            let (name, is_folder) = rest.split_once('/').map_or((rest, false), |(name, _)| (name, true));
-            // Skips all keys beneath the folder: `0` follows `/`.
-            from = format!("{folder}{name}{}", if is_folder { "0" } else { "\0" });
-            names.push(name.into());
-        }
-        // In the order of whole keys, `a.b` stands before what is beneath `a`.
-        names.sort_unstable();
-        names.dedup();
-        Ok((!names.is_empty()).then_some(names))
+        Ok(key_map::names_in(&self.inner().objects, key))
     }
 
     fn list_with(
@@ -237,7 +202,8 @@ impl Storage for Memory {
 
     fn exists(&self, key: &Key) -> Result<bool, StorageError> {
         let inner = self.inner();
-        Ok(inner.objects.contains_key(key.as_str()) || inner.beneath(&folder(key)).next().is_some())
+        Ok(inner.objects.contains_key(key.as_str())
+            || key_map::beneath(&inner.objects, &prefix_of(key)).next().is_some())
     }
 
     fn listing_version(&self, _: &Key) -> Result<ListingVersion, StorageError> {

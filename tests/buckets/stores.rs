@@ -92,27 +92,32 @@ fn configuration(section: &str, settings: ReplicaSettings<'_>) -> String {
     )
 }
 
+/// Keys beneath `_quinistry` that only work in the background touches: the heartbeats of replicas, the terms of leaders,
+/// the mark that all repositories are registered, the position of the scrub.
+const OF_BACKGROUND: [&str; 4] = ["replicas", "leader", "repos-complete", "scrub"];
+
+/// Folders that only work in the background lists, but for a page of the catalog.
+const LISTED_IN_BACKGROUND: [&str; 5] =
+    ["/repositories/", "/_uploads/", "/_quinistry/repos/", "/_quinistry/tmp/", "/_quinistry/gc/"];
+
 /// Returns true for requests that no operation of a client waits for, but for a page of the catalog.
 ///
-/// Heartbeats and looks for uploads that were left behind come at any time, the position of the scrub is read after a
-/// start, a walk for repositories of another program half a minute after a start, and sessions that have ended are
-/// cleared after the answer.
+/// Heartbeats, renewals of the lead and looks for uploads that were left behind come at any time, the position of the
+/// scrub is read after a start, a walk for repositories of another program half a minute after a start, and sessions
+/// that have ended are cleared after the answer.
 pub(crate) fn is_background(request: &SentRequest) -> bool {
     let key = &request.key;
+    if OF_BACKGROUND.iter().any(|part| key.contains(&format!("/_quinistry/{part}"))) {
+        return true;
+    }
     match request.kind {
         RequestKind::ListUploads => true,
-        RequestKind::List => {
-            ["/repositories/", "/_uploads/", "/_quinistry/repos/", "/_quinistry/tmp/", "/_quinistry/gc/"]
-                .iter()
-                .any(|folder| key.ends_with(folder))
-        }
+        RequestKind::List => LISTED_IN_BACKGROUND.iter().any(|folder| key.ends_with(folder)),
         RequestKind::DeleteMany => key.contains("/_uploads/"),
         // The mark of a session that has ended; what a client waits for is created.
         RequestKind::Put if key.contains("/_uploads/") => key.contains("/s.") && !request.is_conditional,
         // Looks for what another replica condemns.
         RequestKind::Get if key.contains("/_quinistry/gc/") => key.ends_with("/sealed"),
-        _ => ["replicas", "leader", "repos-complete", "scrub"]
-            .iter()
-            .any(|part| key.contains(&format!("/_quinistry/{part}"))),
+        _ => false,
     }
 }

@@ -12,6 +12,7 @@ pub mod observer;
 pub mod operator;
 pub mod outage;
 pub mod pods;
+pub mod policies;
 pub mod process;
 pub mod random;
 pub mod registry_release;

@@ -254,7 +254,13 @@ impl Round<'_> {
                 continue;
             };
             seen.insert(digest);
-            for entry in wanted_entries(&manifest.manifests, &settings.platforms) {
+            let wanted: Vec<&Descriptor> = wanted_entries(&manifest.manifests, &settings.platforms).collect();
+            if wanted.is_empty() && !manifest.manifests.is_empty() {
+                let (upstream, repository) = (&self.upstream.name, &self.repository.name);
+                tracing::warn!(%upstream, %repository, %tag, "index has no image of the platforms, cannot prefetch tag");
+                is_whole = false;
+            }
+            for entry in wanted {
                 if seen.contains(&entry.digest) {
                     continue;
                 }
@@ -264,13 +270,6 @@ impl Round<'_> {
                 }
                 seen.insert(entry.digest.clone());
                 open.push(Reference::Digest(entry.digest.clone()));
-            }
-            if !manifest.manifests.is_empty()
-                && wanted_entries(&manifest.manifests, &settings.platforms).next().is_none()
-            {
-                let (upstream, repository) = (&self.upstream.name, &self.repository.name);
-                tracing::warn!(%upstream, %repository, %tag, "index has no image of the platforms, cannot prefetch tag");
-                is_whole = false;
             }
             is_whole &= self.fetch_blobs(manifest.blobs).await?;
         }
