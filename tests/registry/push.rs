@@ -16,4 +16,5 @@ mod power;
 mod referrers;
 mod registry;
 mod sessions;
+mod system_calls;
 mod uploads;
