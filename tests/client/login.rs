@@ -1,16 +1,15 @@
 //! Logins, right and wrong, and what registries and token servers answer beside.
 
 use std::fs;
-use std::io::Write as _;
 use std::path::Path;
-use std::process::{Output, Stdio};
+use std::process::Output;
 
 use quinistry::client::ClientError;
 
 use crate::support::certificates::{Certificates, Profile};
 use crate::support::client::{LOGIN, client, client_with, honest, image, login_for, reference};
 use crate::support::distribution::{Distribution, Version};
-use crate::support::process::{command, spawn};
+use crate::support::process::{command, output_with};
 use crate::support::scripted_registry::{Answer, ScriptedRegistry};
 use crate::support::server::PROGRAM;
 
@@ -19,11 +18,7 @@ fn login(host: &str, password: &str, more: &[&str], folder: &Path) -> Output {
     let mut login = command(PROGRAM);
     login.args(["login", host, "-u", "user", "--password-stdin"]).args(more);
     login.env("DOCKER_CONFIG", folder).env("HOME", "/nonexistent");
-    login.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let mut child = spawn(&mut login);
-    // A program that refuses its arguments reads no password.
-    let _ = child.stdin.take().unwrap().write_all(password.as_bytes());
-    child.wait_with_output().unwrap()
+    output_with(&mut login, password.as_bytes()).unwrap()
 }
 
 /// Asserts a failure that stores nothing, and returns its one line.

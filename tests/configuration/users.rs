@@ -5,7 +5,7 @@ use std::fs::{self, Permissions};
 use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
-use std::process::{Command, Output, Stdio};
+use std::process::{Command, Output};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -14,6 +14,7 @@ use base64::engine::general_purpose::STANDARD;
 
 use super::program::{Given, Place, Program, Registry};
 use crate::support::http::{Peer, TEST_TIMEOUT};
+use crate::support::process::output_with;
 use crate::support::server::PROGRAM;
 use crate::support::skip::{Need, lacks};
 
@@ -48,10 +49,7 @@ fn wait_for_status(peer: Peer, authorization: &str, expected: u16) {
 /// Runs this program with a text as standard input.
 fn run(arguments: &[&str], input: &str) -> Output {
     let mut command = Command::new(PROGRAM);
-    command.args(arguments).env_clear().stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let mut child = command.spawn().unwrap();
-    child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
-    child.wait_with_output().unwrap()
+    output_with(command.args(arguments).env_clear(), input.as_bytes()).unwrap()
 }
 
 /// Runs this program, which must succeed, and returns its standard output.

@@ -1,14 +1,12 @@
 //! Metrics and access log as `promtool` and `goaccess` read them.
 
-use std::fs::File;
-use std::io::Write as _;
-use std::process::Stdio;
+use std::fs::{self, File};
 
 use quinistry::http::access_log::AccessLogFormat;
 
 use crate::exposition::GAUGE_OF_DISTRIBUTION;
 use crate::registry::{Observed, full_pages, session};
-use crate::support::process::{command, output};
+use crate::support::process::{command, output, output_with};
 use crate::support::skip::{Need, lacks};
 
 #[test]
@@ -21,10 +19,7 @@ fn promtool_finds_nothing_to_complain_about() {
     registry.log();
     for page in full_pages().into_iter().chain([registry.page()]) {
         let mut check = command("promtool");
-        check.args(["check", "metrics"]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut child = check.spawn().unwrap();
-        child.stdin.take().unwrap().write_all(page.as_bytes()).unwrap();
-        let done = child.wait_with_output().unwrap();
+        let done = output_with(check.args(["check", "metrics"]), page.as_bytes()).unwrap();
         let complaints = String::from_utf8_lossy(&done.stderr).into_owned();
         let known = format!("{GAUGE_OF_DISTRIBUTION} non-counter metrics should not have \"_total\" suffix");
         let others: Vec<&str> =
@@ -47,7 +42,7 @@ fn goaccess_reads_every_line_of_the_access_log() {
         registry.lines().into_iter().map(|line| format!("192.0.2.1{}\n", line.strip_prefix('-').unwrap()));
     let folder = tempfile::tempdir().unwrap();
     let (log, report) = (folder.path().join("log"), folder.path().join("report.json"));
-    File::create(&log).unwrap().write_all(text.collect::<String>().as_bytes()).unwrap();
+    fs::write(&log, text.collect::<String>()).unwrap();
     let mut goaccess = command("goaccess");
     goaccess
         .arg(&log)

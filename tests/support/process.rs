@@ -4,7 +4,7 @@
 //! Benches and the stories on a real cluster include this file too: it uses the standard library and rustix
 //! alone.
 
-use std::io;
+use std::io::{self, Write as _};
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -84,6 +84,23 @@ pub fn output(command: &mut Command) -> io::Result<Output> {
         let _guard = no_forks();
         command.spawn()?
     };
+    child.wait_with_output()
+}
+
+/// Runs a command to its end with `input` on its standard input, and returns its output. A program that reads nothing may
+/// have ended before the input is written.
+pub fn output_with(command: &mut Command, input: &[u8]) -> io::Result<Output> {
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = {
+        let _guard = no_forks();
+        command.spawn()?
+    };
+    let written = child.stdin.take().expect("a pipe").write_all(input);
+    if let Err(error) = written
+        && error.kind() != io::ErrorKind::BrokenPipe
+    {
+        return Err(error);
+    }
     child.wait_with_output()
 }
 

@@ -1,9 +1,8 @@
 //! One command of a client, and what the registry's answer made of it.
 
-use std::io::Write as _;
-use std::process::{Command, Stdio};
+use std::process::Command;
 
-use crate::support::process::spawn;
+use crate::support::process::output_with;
 
 /// Words by which clients say that a registry refused them for who they are.
 const REFUSALS: [&str; 9] = [
@@ -39,11 +38,7 @@ pub(crate) enum Verdict {
 impl Attempt {
     /// Runs a command with `input` on its standard input.
     pub(crate) fn run(mut command: Command, input: &str) -> Self {
-        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut child = spawn(&mut command);
-        // A program that reads nothing may have ended.
-        let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
-        let output = child.wait_with_output().unwrap();
+        let output = output_with(&mut command, input.as_bytes()).unwrap();
         let [stdout, stderr] =
             [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
         let said = format!("{command:?}: {}\n{stdout}{stderr}", output.status);

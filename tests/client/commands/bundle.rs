@@ -3,7 +3,6 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
-use std::process::Stdio;
 
 use quinistry::layout::{Format, Layout, SavedImage, Target, Writer};
 use quinistry::oci::{Descriptor, Digest, media_type};
@@ -11,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::{bad, good, quinistry, registry, stderr, stdout};
 use crate::support::images::{Image, Packing, index_of};
-use crate::support::process::{command, output, spawn};
+use crate::support::process::{command, output, output_with};
 use crate::support::server::{PROGRAM, SERVE, Server};
 use crate::support::skip::{Need, lacks};
 
@@ -225,14 +224,8 @@ fn images_of_manifests_are_taken_and_other_fields_are_reported() {
          containers: [{{name: a, image: '{host}/shop:1'}}]\n---\nkind: Cluster\nimage: ghcr.io/acme/pg:17\nother: {{imageName: \
          ghcr.io/acme/pg:17}}\ntaken: {{image: '{host}/shop:1'}}\n"
     );
-    let mut child = spawn(
-        quinistry(&["bundle", archive, "--from", "-", "-o", "json"])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped()),
-    );
-    std::io::Write::write_all(&mut child.stdin.take().unwrap(), text.as_bytes()).unwrap();
-    let taken = child.wait_with_output().unwrap();
+    let mut bundle = quinistry(&["bundle", archive, "--from", "-", "-o", "json"]);
+    let taken = output_with(&mut bundle, text.as_bytes()).unwrap();
     assert!(taken.status.success(), "{}", stderr(&taken));
     let printed: Value = serde_json::from_str(stdout(&taken)).unwrap();
     assert_eq!(printed["images"][0]["reference"], format!("{host}/shop:1"));

@@ -1,7 +1,6 @@
 //! The client's subcommands: what people and scripts see of them.
 
 use std::fs;
-use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::process::{Command, Output, Stdio};
 
@@ -11,7 +10,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use crate::support::client::{honest, image, with_tokens};
 use crate::support::distribution::Distribution;
 use crate::support::images::{Image, Packing, docker_archive};
-use crate::support::process::{command, no_forks, output, spawn};
+use crate::support::process::{command, no_forks, output, output_with, spawn};
 use crate::support::scripted_registry::{Answer, ScriptedRegistry};
 use crate::support::server::PROGRAM;
 
@@ -102,15 +101,8 @@ fn a_login_is_tried_and_kept() {
     let folder = tempfile::tempdir().unwrap();
     let registry = with_tokens();
     let login = |password: &str| {
-        let mut child = spawn(
-            quinistry(&["login", &registry.host, "-u", "user", "--password-stdin"])
-                .env("DOCKER_CONFIG", folder.path())
-                .stdin(Stdio::piped())
-                .stdout(Stdio::piped())
-                .stderr(Stdio::piped()),
-        );
-        child.stdin.take().unwrap().write_all(password.as_bytes()).unwrap();
-        child.wait_with_output().unwrap()
+        let mut login = quinistry(&["login", &registry.host, "-u", "user", "--password-stdin"]);
+        output_with(login.env("DOCKER_CONFIG", folder.path()), password.as_bytes()).unwrap()
     };
     let refused = login("wrong\n");
     assert!(stderr(&refused).contains("refused the credentials"), "{}", stderr(&refused));
