@@ -213,12 +213,12 @@ impl Round<'_> {
         TagChoice { plain, at }: TagChoice,
         result: &mut PrefetchedUpstream,
     ) -> Result<(), Interrupted> {
-        self.check_may_go_on()?;
+        self.check_may_go_on().await?;
         let tags = if let Some(tags) = plain {
             tags
         } else {
             let list = self.upstream.tags(self.stored, self.repository).await;
-            self.check_may_go_on()?;
+            self.check_may_go_on().await?;
             if let Some(failure) = list.failure {
                 let (upstream, repository) = (&self.upstream.name, &self.repository.name);
                 tracing::warn!(%upstream, %repository, ?failure, "cannot prefetch tags, upstream sent no list of them");
@@ -302,7 +302,7 @@ impl Round<'_> {
     async fn fetch_manifest(&self, reference: Reference) -> Result<Option<(Digest, Manifest)>, Interrupted> {
         let Self { upstream, stored, repository, .. } = self;
         let answer = upstream.manifest(stored, repository, &reference, (false, true)).await;
-        self.check_may_go_on()?;
+        self.check_may_go_on().await?;
         match answer {
             // What is stored may be complete, and what is missing cannot be fetched now.
             Ok(ManifestAnswer::Stored { is_stale: true, .. }) => return Ok(None),
@@ -332,7 +332,7 @@ impl Round<'_> {
             return Ok(true);
         }
         let _permit = self.permits.acquire().await.expect("the semaphore is never closed");
-        self.check_may_go_on()?;
+        self.check_may_go_on().await?;
         upstream.known().proven_blobs.note(&repository.name, &digest, Some(size));
         let fetched = match upstream.open_blob(stored, repository, &digest, true).await {
             Ok(BlobAnswer::Fetched(fetched)) => {
@@ -345,18 +345,19 @@ impl Round<'_> {
             let (upstream, repository) = (&upstream.name, &repository.name);
             tracing::warn!(%upstream, %repository, %digest, error, "cannot prefetch blob");
         }
-        self.check_may_go_on()?;
+        self.check_may_go_on().await?;
         Ok(fetched.is_ok())
     }
 
     /// Fails if another replica may lead, if the upstream must not be asked now, or if the storage takes no more.
-    fn check_may_go_on(&self) -> Result<(), Interrupted> {
+    async fn check_may_go_on(&self) -> Result<(), Interrupted> {
         let Self { upstream, stored, lead, .. } = self;
         if !lead.is_none_or(Lead::still) || upstream.counts(stored).circuit().is_paused(upstream.clock.now())
         {
             return Err(Interrupted::Paused);
         }
-        if stored.store.check_room().is_err() {
+        // The answer of a disk may block.
+        if stored.run(|store| Ok(store.check_room()?)).await.is_err() {
             tracing::warn!(upstream = %upstream.name, "storage has too little room, prefetch ended");
             return Err(Interrupted::Full);
         }

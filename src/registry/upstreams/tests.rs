@@ -9,6 +9,7 @@ mod manifests;
 mod names;
 mod prefetch;
 mod prefetch_task;
+mod room;
 mod scripted;
 
 use std::sync::{Arc, Mutex};

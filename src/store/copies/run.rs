@@ -100,9 +100,9 @@ impl Store {
             ..EvictionReport::default()
         };
         if let Some(coming) = inputs.coming_bytes {
-            report.wanted_room = self.wanted_room(coming)?;
+            report.wanted_room = self.wanted_room(coming);
         }
-        let mut read = self.read_all_copies(inputs, &recorded, &mut report)?;
+        let mut read = self.read_all_copies(inputs, &recorded, &mut report);
         if !report.has_ended() {
             let departures = choose(inputs, &mut read, report.wanted_room);
             self.evict_all(inputs, &read, &departures, &mut report);
@@ -119,9 +119,9 @@ impl Store {
         inputs: EvictionInputs<'_>,
         recorded: &'a RecordedCopies,
         report: &mut EvictionReport,
-    ) -> Result<ReadCopies<'a>, StoreError> {
+    ) -> ReadCopies<'a> {
         // Only a storage with bounds ever has too little room.
-        let may_lack_room = inputs.coming_bytes.is_some() && self.storage().space()?.free_bytes.is_some();
+        let may_lack_room = inputs.coming_bytes.is_some() && self.known_space().free_bytes.is_some();
         let mut read = ReadCopies::default();
         for (name, copies) in recorded {
             let Some(upstream) = (inputs.upstream_of)(name) else { continue };
@@ -144,7 +144,7 @@ impl Store {
                 }
             }
         }
-        Ok(read)
+        read
     }
 
     /// Reads what the copies of a repository refer to, and the lengths of that.

@@ -313,6 +313,17 @@ fn a_failure_of_one_use_does_not_keep_others_from_being_recorded() {
 }
 
 #[test]
+fn copies_expire_on_a_storage_that_does_not_tell_its_room() {
+    let folder = folder();
+    let store = open(folder.path());
+    for passage in 1..=2 {
+        copy(&store, HUB, &manifest(b"layer", "one"), &["one"]);
+        let evict = || evict(&store, &limits(Some(KEEP), None), 2 * KEEP);
+        assert_eq!(failing("space", passage, 5, evict), (true, UpstreamCopies { found: 1, evicted: 1 }));
+    }
+}
+
+#[test]
 fn a_copy_that_is_evicted_while_it_is_fetched_again_has_a_record() {
     let bytes = manifest(b"layer", "one");
     for round in 0..12 {

@@ -13,8 +13,8 @@ use super::{Mirror, blob_path, hub_settings, image, manifest_path};
 use crate::Settings;
 use crate::upstreams::{PrefetchRule, PrefetchedUpstream, UpstreamSettings};
 
-const APP: &str = "library/app";
-const INTERVAL: Duration = Duration::from_hours(6);
+pub(super) const APP: &str = "library/app";
+pub(super) const INTERVAL: Duration = Duration::from_hours(6);
 
 fn mirror(tags: &[&str]) -> Mirror {
     let settings = UpstreamSettings {
@@ -40,7 +40,7 @@ impl Mirror {
     }
 
     /// Makes the rounds that are due. Returns their result.
-    async fn rounds(&self) -> PrefetchedUpstream {
+    pub(super) async fn rounds(&self) -> PrefetchedUpstream {
         let stored = self.state.0.stored.clone().unwrap();
         let upstreams = self.state.0.settings.current().upstreams.clone().unwrap();
         upstreams.prefetch(&stored).await.remove(0)
