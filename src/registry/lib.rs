@@ -77,9 +77,9 @@ pub use self::settings::{
     TagPolicy, UploadExpiry, UrlRules, Validation,
 };
 pub use self::upstreams::{
-    CopySelection, InsecureUpstream, MissingPolicy, Namespace, NamespaceError, PrefetchRule,
-    PrefetchedUpstream, SelectionError, StoredUpstreams, UpstreamCredentials, UpstreamSettings,
-    UpstreamTableError, Upstreams, WantedPlatform, WantedPlatformError,
+    CopySelection, ExcludedRepository, ExclusionReason, InsecureUpstream, MissingPolicy, Namespace,
+    NamespaceError, PrefetchRule, PrefetchedUpstream, SelectionError, StoredUpstreams, UpstreamCredentials,
+    UpstreamSettings, UpstreamTableError, Upstreams, WantedPlatform, WantedPlatformError,
 };
 
 /// Most manifests that are read from the storage at once: each may be long, and is in memory while it is

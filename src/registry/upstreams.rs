@@ -83,7 +83,9 @@ pub(crate) use self::manifest_copies::is_absence;
 pub(crate) use self::manifests::ManifestAnswer;
 pub use self::namespace::{Namespace, NamespaceError};
 pub use self::prefetch::PrefetchedUpstream;
-pub use self::prefetch_rules::{PrefetchRule, WantedPlatform, WantedPlatformError};
+pub use self::prefetch_rules::{
+    ExcludedRepository, ExclusionReason, PrefetchRule, WantedPlatform, WantedPlatformError,
+};
 pub use self::settings::{InsecureUpstream, MissingPolicy, UpstreamCredentials, UpstreamSettings};
 pub use self::stored::{CopySelection, SelectionError, StoredUpstreams};
 pub(crate) use self::table::LocatedRepository;

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use crate::cli::output;
 use crate::cli::{count, format_bytes, sanitize};
-use crate::registry::{PrefetchedUpstream, UpstreamSettings};
+use crate::registry::{ExcludedRepository, PrefetchedUpstream, UpstreamSettings};
 use crate::store::copies::CopySummary;
 
 /// Headings of the table.
@@ -52,7 +52,15 @@ struct PrefetchRow {
     upstream: String,
     tags: usize,
     failed: usize,
+    excluded: Vec<ExcludedRow>,
     interrupted: bool,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct ExcludedRow {
+    repository: String,
+    reason: String,
 }
 
 // === impl UpstreamStatus ===
@@ -128,6 +136,7 @@ impl From<Vec<PrefetchedUpstream>> for PrefetchOutcome {
             upstream: fetched.upstream,
             tags: fetched.tags,
             failed: fetched.failed,
+            excluded: fetched.excluded.iter().map(ExcludedRow::new).collect(),
             interrupted: fetched.is_interrupted,
         };
         Self { upstreams: fetched.into_iter().map(row).collect() }
@@ -136,21 +145,55 @@ impl From<Vec<PrefetchedUpstream>> for PrefetchOutcome {
 
 impl PrefetchOutcome {
     pub(super) fn is_complete(&self) -> bool {
-        self.upstreams.iter().all(|row| row.failed == 0 && !row.interrupted)
+        self.upstreams.iter().all(|row| row.failed == 0 && row.excluded.is_empty() && !row.interrupted)
+    }
+}
+
+impl ExcludedRow {
+    fn new(excluded: &ExcludedRepository) -> Self {
+        Self { repository: excluded.repository.to_string(), reason: excluded.reason.to_string() }
     }
 }
 
 impl output::Report for PrefetchOutcome {
     fn text(&self) -> String {
-        output::lines(self.upstreams.iter().map(|row| {
+        output::lines(self.upstreams.iter().flat_map(|row| {
+            let upstream = sanitize(&row.upstream);
             let end =
                 if row.interrupted { ", ended early: the upstream or the storage takes no more" } else { "" };
             let failed = if row.failed > 0 { format!(", {} failed", row.failed) } else { String::new() };
-            format!("{}: {} complete{failed}{end}", sanitize(&row.upstream), count(row.tags, "tag"))
+            let tags = format!("{upstream}: {} complete{failed}{end}", count(row.tags, "tag"));
+            let excluded = row.excluded.iter().map(move |excluded| {
+                format!("{upstream}: repository {} {}", excluded.repository, excluded.reason)
+            });
+            std::iter::once(tags).chain(excluded)
         }))
     }
 
     fn essence(&self) -> String {
         String::new()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::output::Report as _;
+    use crate::registry::ExclusionReason;
+
+    #[test]
+    fn a_repository_that_is_left_out_is_named_and_makes_a_prefetch_incomplete() {
+        let reason = ExclusionReason::Denied;
+        let excluded = ExcludedRepository { repository: "library/secret".parse().unwrap(), reason };
+        let fetched = PrefetchedUpstream {
+            upstream: "docker.io".into(),
+            tags: 1,
+            excluded: vec![excluded],
+            ..PrefetchedUpstream::default()
+        };
+        let outcome = PrefetchOutcome::from(vec![fetched]);
+        assert!(!outcome.is_complete());
+        let named = format!("docker.io: 1 tag complete\ndocker.io: repository library/secret {reason}\n");
+        assert_eq!(outcome.text(), named);
     }
 }
