@@ -12,17 +12,17 @@
 //! | which copies go (pure) | `plan.rs` |
 //! | copies, with what they refer to | `facts.rs` |
 //! | removal of those that go | `run.rs` |
+//! | records of uses | `renewal.rs` |
 //! | numbers about all of them | `summary.rs` |
 
 mod facts;
 mod plan;
+mod renewal;
 mod run;
 mod summary;
 
-use std::time::SystemTime;
-
 use bytes::Bytes;
-use quinistry_oci::{Algorithm, Digest, Manifest, RepositoryName};
+use quinistry_oci::{Digest, Manifest, RepositoryName};
 use uuid::Uuid;
 
 use crate::layout::copy_record;
@@ -30,20 +30,9 @@ use crate::manifests::{CommitRules, Tagged};
 use crate::{Store, StoreError};
 
 pub use self::plan::{CopyLimits, EvictionReason};
+pub use self::renewal::RenewedCopies;
 pub use self::run::{EvictionInputs, EvictionReport, UpstreamCopies};
 pub use self::summary::CopySummary;
-
-/// Failures in a row after which no further use is recorded: the storage fails as a whole.
-const MAX_FAILURES_IN_A_ROW: usize = 8;
-
-/// Result of recording uses.
-#[derive(Debug, Default)]
-pub struct RenewedCopies {
-    /// Copies whose uses are recorded.
-    pub renewed: Vec<(RepositoryName, Digest)>,
-    /// First failure. Uses that failed can be recorded later.
-    pub error: Option<StoreError>,
-}
 
 impl Store {
     /// Commits a manifest that an upstream has sent, whose parts may be absent whatever the store allows. A manifest that
@@ -91,45 +80,6 @@ impl Store {
         if self.storage().head(&record)?.is_some() || self.revision(name, canonical)?.is_none() {
             // Before the manifest: one without a record would stay for ever, and a record without one is removed later.
             self.storage().write(&[&[(record, &new_record())]])?;
-        }
-        Ok(())
-    }
-
-    /// Notes that copies are in use. Manifests that are not copies are passed over. A crash may undo it.
-    #[must_use]
-    pub fn renew_copies(&self, copies: Vec<(RepositoryName, Digest)>) -> RenewedCopies {
-        let (now, mut result, mut failures) = (self.storage().now(), RenewedCopies::default(), 0);
-        for (name, digest) in copies {
-            match self.renew_copy(&name, &digest, now) {
-                Ok(()) => {
-                    result.renewed.push((name, digest));
-                    failures = 0;
-                }
-                Err(error) => {
-                    result.error.get_or_insert(error);
-                    failures += 1;
-                    if failures == MAX_FAILURES_IN_A_ROW {
-                        break;
-                    }
-                }
-            }
-        }
-        result
-    }
-
-    fn renew_copy(&self, name: &RepositoryName, digest: &Digest, now: SystemTime) -> Result<(), StoreError> {
-        let canonical = match digest.algorithm() {
-            Algorithm::Sha256 => Some(digest.clone()),
-            Algorithm::Sha512 => self.revision(name, digest)?,
-        };
-        let Some(canonical) = canonical else { return Ok(()) };
-        let record = copy_record(name, &canonical);
-        if !self.storage().set_modified(&record, now)?
-            && self.is_shared()
-            && self.storage().head(&record)?.is_some()
-        {
-            // Object stores keep times of their own.
-            self.storage().write_lazily(&record, &new_record())?;
         }
         Ok(())
     }

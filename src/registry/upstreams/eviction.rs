@@ -67,7 +67,7 @@ pub(crate) async fn record_uses(stored: &LimitedStore) {
     }
     let store = stored.store.clone();
     // A panic is logged, and the end of the runtime ends this task as well.
-    let Ok(recorded) = spawn_blocking(move || store.renew_copies(waiting)).await else { return };
+    let Ok(recorded) = spawn_blocking(move || store.renew_copies(&waiting)).await else { return };
     stored.copy_uses().note_recorded(recorded.renewed, Instant::now());
     if let Some(error) = recorded.error {
         tracing::warn!(error = %WithCauses(&error), "cannot record uses of copies of upstreams, trying again");
