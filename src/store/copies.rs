@@ -14,11 +14,13 @@
 //! | removal of those that go | `run.rs` |
 //! | records of uses | `renewal.rs` |
 //! | numbers about all of them | `summary.rs` |
+//! | states of connections to upstreams | `states.rs` |
 
 mod facts;
 mod plan;
 mod renewal;
 mod run;
+mod states;
 mod summary;
 
 use bytes::Bytes;

@@ -12,7 +12,7 @@ use tokio::task::spawn_blocking;
 use tokio::time::sleep;
 
 use super::question::Failure;
-use super::{CachedUpstream, LocatedRepository, Upstreams};
+use super::{CachedUpstream, LocatedRepository, Upstreams, states};
 use crate::collection::{bounds, leading};
 use crate::{CollectionSettings, LimitedStore, Settings};
 
@@ -28,10 +28,13 @@ pub(crate) async fn run(stored: LimitedStore, settings: watch::Receiver<Arc<Sett
 }
 
 async fn record_at_intervals(stored: &LimitedStore, settings: &watch::Receiver<Arc<Settings>>) {
+    let mut recorded = None;
     loop {
         sleep(RECORD_INTERVAL).await;
-        if !settings.borrow().read_only {
+        let settings = settings.borrow().clone();
+        if !settings.read_only {
             record_uses(stored).await;
+            states::record(stored, &settings, &mut recorded).await;
         }
     }
 }

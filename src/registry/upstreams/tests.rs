@@ -11,6 +11,7 @@ mod prefetch;
 mod prefetch_task;
 mod room;
 mod scripted;
+mod states;
 
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
