@@ -19,7 +19,9 @@ use super::output::OutputArgs;
 use super::serve::upstreams::upstreams;
 use super::storage::folder_or_bucket::FolderOrBucket;
 use crate::oci::RepositoryName;
-use crate::registry::{CopySelection, Settings, State, StoredUpstreams, TagPolicies, UpstreamSettings};
+use crate::registry::{
+    CopySelection, Settings, State, StoredUpstreams, TagPolicies, UpstreamSettings, recorded_states,
+};
 use crate::store::Store;
 use crate::store::copies::EvictionReport;
 
@@ -31,7 +33,7 @@ pub(super) struct Args {
 
 #[derive(Debug, Subcommand)]
 enum UpstreamCommand {
-    /// Show for each upstream how many copies the storage has, how long they are, and when they were used
+    /// Show for each upstream how many copies the storage has, their bytes and oldest use, and whether the upstream answers
     Status(StatusArgs),
     /// Fetch now what `prefetch` of the configuration names, into a folder that no registry serves, or a bucket
     Prefetch(PrefetchArgs),
@@ -158,9 +160,12 @@ impl StatusArgs {
             return Ok(Exit::Failure.into());
         };
         let stored = StoredUpstreams::new(&upstreams)?;
-        let summaries =
-            place.with_store(false, |store| stored.summaries(store).context("failed to read the copies"))?;
-        self.output.print(&UpstreamStatus::new(&upstreams, &summaries))?;
+        let (summaries, states) = place.with_store(false, |store| {
+            let summaries = stored.summaries(store).context("failed to read the copies")?;
+            Ok((summaries, recorded_states(store).context("failed to read the states of upstreams")?))
+        })?;
+        let states = states.unwrap_or_default();
+        self.output.print(&UpstreamStatus::new(&upstreams, &summaries, states))?;
         Ok(Exit::Success.into())
     }
 }

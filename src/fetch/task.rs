@@ -177,7 +177,7 @@ impl Task {
         }
         let promised = self.fetches.promised_room().clone();
         let begun = blocking(move || {
-            let space = store.space().map_err(StoreError::from)?;
+            let space = store.known_space();
             let Some(promise) = promised.promise(length, |sum| policy::has_room(sum, space)) else {
                 return Ok(None);
             };

@@ -77,9 +77,10 @@ pub use self::settings::{
     TagPolicy, UploadExpiry, UrlRules, Validation,
 };
 pub use self::upstreams::{
-    CopySelection, InsecureUpstream, MissingPolicy, Namespace, NamespaceError, PrefetchRule,
-    PrefetchedUpstream, SelectionError, StoredUpstreams, UpstreamCredentials, UpstreamSettings,
-    UpstreamTableError, Upstreams, WantedPlatform, WantedPlatformError,
+    ConnectionState, CopySelection, ExcludedRepository, ExclusionReason, InsecureUpstream, MissingPolicy,
+    Namespace, NamespaceError, PrefetchRule, PrefetchedUpstream, SelectionError, StoredUpstreams,
+    UpstreamCredentials, UpstreamSettings, UpstreamState, UpstreamStates, UpstreamTableError, Upstreams,
+    WantedPlatform, WantedPlatformError, recorded_states,
 };
 
 /// Most manifests that are read from the storage at once: each may be long, and is in memory while it is

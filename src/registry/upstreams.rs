@@ -24,6 +24,7 @@
 //! | what is fetched in advance, and when (pure) | `prefetch_rules.rs` |
 //! | fetching it | `prefetch.rs` |
 //! | copies that no request asks for | `stored.rs` |
+//! | states of connections, in the storage | `states.rs` |
 //!
 //! The handlers of requests are in `src/registry/api/handlers/upstreams.rs`.
 
@@ -46,6 +47,7 @@ mod proven_blobs;
 mod question;
 mod refresh;
 mod settings;
+mod states;
 mod stored;
 mod table;
 mod tag_records;
@@ -83,8 +85,11 @@ pub(crate) use self::manifest_copies::is_absence;
 pub(crate) use self::manifests::ManifestAnswer;
 pub use self::namespace::{Namespace, NamespaceError};
 pub use self::prefetch::PrefetchedUpstream;
-pub use self::prefetch_rules::{PrefetchRule, WantedPlatform, WantedPlatformError};
+pub use self::prefetch_rules::{
+    ExcludedRepository, ExclusionReason, PrefetchRule, WantedPlatform, WantedPlatformError,
+};
 pub use self::settings::{InsecureUpstream, MissingPolicy, UpstreamCredentials, UpstreamSettings};
+pub use self::states::{ConnectionState, UpstreamState, UpstreamStates, recorded_states};
 pub use self::stored::{CopySelection, SelectionError, StoredUpstreams};
 pub(crate) use self::table::LocatedRepository;
 pub use self::table::UpstreamTableError;

@@ -12,38 +12,30 @@
 //! | which copies go (pure) | `plan.rs` |
 //! | copies, with what they refer to | `facts.rs` |
 //! | removal of those that go | `run.rs` |
+//! | records of uses | `renewal.rs` |
 //! | numbers about all of them | `summary.rs` |
+//! | states of connections to upstreams | `states.rs` |
 
 mod facts;
 mod plan;
+mod renewal;
 mod run;
+mod states;
 mod summary;
 
-use std::time::SystemTime;
-
 use bytes::Bytes;
-use quinistry_oci::{Algorithm, Digest, Manifest, RepositoryName};
+use quinistry_oci::{Digest, Manifest, RepositoryName};
 use uuid::Uuid;
 
-use crate::layout::copy_record;
+use crate::layout::{Key, copy_record};
 use crate::manifests::{CommitRules, Tagged};
+use crate::storage::Created;
 use crate::{Store, StoreError};
 
 pub use self::plan::{CopyLimits, EvictionReason};
+pub use self::renewal::RenewedCopies;
 pub use self::run::{EvictionInputs, EvictionReport, UpstreamCopies};
 pub use self::summary::CopySummary;
-
-/// Failures in a row after which no further use is recorded: the storage fails as a whole.
-const MAX_FAILURES_IN_A_ROW: usize = 8;
-
-/// Result of recording uses.
-#[derive(Debug, Default)]
-pub struct RenewedCopies {
-    /// Copies whose uses are recorded.
-    pub renewed: Vec<(RepositoryName, Digest)>,
-    /// First failure. Uses that failed can be recorded later.
-    pub error: Option<StoreError>,
-}
 
 impl Store {
     /// Commits a manifest that an upstream has sent, whose parts may be absent whatever the store allows. A manifest that
@@ -85,60 +77,45 @@ impl Store {
 
     /// Writes the record of a copy that is about to be stored.
     fn note_copy(&self, name: &RepositoryName, canonical: &Digest) -> Result<(), StoreError> {
-        let record = copy_record(name, canonical);
+        let (record, bytes) = (copy_record(name, canonical), new_record());
         // The record first: an eviction removes the manifest and then the record, so that without a record either the
         // manifest is gone as well, or a client has pushed it.
-        if self.storage().head(&record)?.is_some() || self.revision(name, canonical)?.is_none() {
-            // Before the manifest: one without a record would stay for ever, and a record without one is removed later.
-            self.storage().write(&[&[(record, &new_record())]])?;
+        if self.storage().head(&record)?.is_some() {
+            return Ok(self.storage().write(&[&[(record, &bytes)]])?);
         }
-        Ok(())
-    }
-
-    /// Notes that copies are in use. Manifests that are not copies are passed over. A crash may undo it.
-    #[must_use]
-    pub fn renew_copies(&self, copies: Vec<(RepositoryName, Digest)>) -> RenewedCopies {
-        let (now, mut result, mut failures) = (self.storage().now(), RenewedCopies::default(), 0);
-        for (name, digest) in copies {
-            match self.renew_copy(&name, &digest, now) {
-                Ok(()) => {
-                    result.renewed.push((name, digest));
-                    failures = 0;
-                }
-                Err(error) => {
-                    result.error.get_or_insert(error);
-                    failures += 1;
-                    if failures == MAX_FAILURES_IN_A_ROW {
-                        break;
-                    }
-                }
-            }
+        if self.revision(name, canonical)?.is_some() {
+            return Ok(());
         }
-        result
-    }
-
-    fn renew_copy(&self, name: &RepositoryName, digest: &Digest, now: SystemTime) -> Result<(), StoreError> {
-        let canonical = match digest.algorithm() {
-            Algorithm::Sha256 => Some(digest.clone()),
-            Algorithm::Sha512 => self.revision(name, digest)?,
-        };
-        let Some(canonical) = canonical else { return Ok(()) };
-        let record = copy_record(name, &canonical);
-        if !self.storage().set_modified(&record, now)?
-            && self.is_shared()
-            && self.storage().head(&record)?.is_some()
+        // Before the manifest: one without a record would stay for ever, and a record without one is removed later.
+        if self.storage().create(&record, &bytes)? == Created::New
+            && self.revision(name, canonical)?.is_some()
         {
-            // Object stores keep times of their own.
-            self.storage().write_lazily(&record, &new_record())?;
+            // A client has pushed the manifest since the look, and may have found no record to remove.
+            self.take_back_record(&record, &bytes)?;
         }
         Ok(())
     }
 
-    /// Removes the record of a manifest that a client has pushed, so that no eviction removes it. Storages that others
-    /// share are left out: each push would cost a request.
-    pub(crate) fn forget_copy(&self, name: &RepositoryName, canonical: &Digest) -> Result<(), StoreError> {
+    /// Removes a record unless another writer has changed it.
+    fn take_back_record(&self, record: &Key, written: &[u8]) -> Result<(), StoreError> {
+        let Some((content, tag)) = self.storage().open_uncached(record)? else { return Ok(()) };
+        if content.to_bytes().is_ok_and(|bytes| bytes == written) {
+            self.storage().remove_if(record, &tag)?;
+        }
+        Ok(())
+    }
+
+    /// Removes the record of a manifest that a client has pushed, so that no eviction removes it. On a storage that others
+    /// share, the push has looked whether there is a record, after it wrote the links of the manifest: a later record
+    /// is that of a replica that saw the links.
+    pub(crate) fn forget_copy(
+        &self,
+        name: &RepositoryName,
+        canonical: &Digest,
+        has_shared_record: bool,
+    ) -> Result<(), StoreError> {
         let record = copy_record(name, canonical);
-        if !self.is_shared() && self.storage().exists(&record)? {
+        if has_shared_record || !self.is_shared() && self.storage().exists(&record)? {
             self.storage().remove(&record)?;
         }
         Ok(())

@@ -300,6 +300,11 @@ pub(super) fn copy_records() -> Key {
     Key(format!("{ROOT}/_quinistry/upstreams"))
 }
 
+/// The record of the states of connections to upstreams. No repository has a name that begins with `_`.
+pub(super) fn upstream_states() -> Key {
+    copy_records().child("_states")
+}
+
 /// Returns the key of the record of a copy: a manifest that an upstream has sent.
 pub(super) fn copy_record(name: &RepositoryName, canonical: &Digest) -> Key {
     copy_records().child(&registered(name.as_str())).child(canonical.hex())

@@ -73,6 +73,7 @@ use self::quotas::Quotas;
 use self::referrers::{ReferrersQuery, UnsavedReferrers};
 use self::scrub::{ScrubCounts, Suspects};
 use self::shared::Shared;
+use self::statistics::SpaceAnswers;
 use self::storage::SCAN_PAGE_SIZE;
 use self::tag_lists::TagLists;
 use self::tag_rules::CurrentTagRules;
@@ -169,6 +170,7 @@ struct Inner {
     quotas: Quotas,
     suspects: Suspects,
     scrub_counts: ScrubCounts,
+    space_answers: SpaceAnswers,
     /// State that a storage of several processes needs.
     shared: Option<Shared>,
     coherence: Coherence,
@@ -242,6 +244,7 @@ impl Store {
             quotas: Quotas::default(),
             suspects: Suspects::default(),
             scrub_counts: ScrubCounts::default(),
+            space_answers: SpaceAnswers::default(),
             shared: is_shared.then(|| Shared::new(clock)),
             coherence,
             allows_sparse,

@@ -1,5 +1,9 @@
 //! Numbers about a store that is in use.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use quinistry_oci::WithCauses;
+
 use super::Store;
 use super::storage::{Space, StorageError};
 
@@ -30,6 +34,19 @@ pub struct Statistics {
 impl Statistics {
     /// Names of the caches.
     pub const CACHES: [&'static str; 5] = ["references", "manifests", "blobs", "tags", "referrers"];
+}
+
+/// Memory of whether the storage tells its room, so that one warning stands for all failures in a row.
+#[derive(Debug, Default)]
+pub(super) struct SpaceAnswers {
+    has_failed: AtomicBool,
+}
+
+impl SpaceAnswers {
+    /// Notes an answer. Returns true for the first failure in a row.
+    fn note(&self, has_failed: bool) -> bool {
+        !self.has_failed.swap(has_failed, Ordering::Relaxed) && has_failed
+    }
 }
 
 impl Store {
@@ -65,16 +82,31 @@ impl Store {
         self.storage().space()
     }
 
+    /// Returns the room in the storage, and nothing of it while the storage does not tell: a write into a full storage
+    /// fails by itself. May block, as [`space`](Self::space).
+    #[must_use]
+    pub fn known_space(&self) -> Space {
+        let asked = self.storage().space();
+        let is_first_failure = self.0.space_answers.note(asked.is_err());
+        asked.unwrap_or_else(|error| {
+            if is_first_failure {
+                let error = WithCauses(&error);
+                tracing::warn!(%error, "cannot read the room in the storage, writing without a check of it; check the disk");
+            }
+            Space::default()
+        })
+    }
+
     /// Fails if so little room is left that new content must not take it: deletions, and other programs, need some.
-    /// Cheap, though it asks the storage.
+    /// Cheap, though it asks the storage, so that it may block.
     pub fn check_room(&self) -> Result<(), StorageError> {
-        if is_scarce(self.storage().space()?) { Err(StorageError::Full) } else { Ok(()) }
+        if is_scarce(self.known_space()) { Err(StorageError::Full) } else { Ok(()) }
     }
 
     /// Returns the bytes that copies of upstreams shall make free, so that new content is not refused soon: as much as
     /// [`check_room`](Self::check_room) leaves free, once more. `coming_bytes` will be free without them.
-    pub(crate) fn wanted_room(&self, coming_bytes: u64) -> Result<u64, StorageError> {
-        Ok(wanted_bytes(self.storage().space()?, coming_bytes))
+    pub(crate) fn wanted_room(&self, coming_bytes: u64) -> u64 {
+        wanted_bytes(self.known_space(), coming_bytes)
     }
 
     /// Returns an error if the storage cannot be used, or refuses writes after a failed flush. May block.
@@ -102,7 +134,8 @@ fn reserved_bytes(space: Space) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Memory;
+    use crate::failpoint::once::failing;
+    use crate::{Access, Filesystem, Memory};
 
     #[test]
     fn a_fiftieth_of_a_disk_is_left_to_others_and_at_most_ten_gibibytes() {
@@ -148,6 +181,23 @@ mod tests {
         let uses = |wanted: &str| caches.iter().find(|(name, _)| *name == wanted).unwrap().1;
         assert_eq!(uses("manifests"), CacheUses::default());
         assert_eq!(uses("blobs"), CacheUses { hits: 0, misses: 1 });
+    }
+
+    #[test]
+    fn a_storage_that_does_not_tell_its_room_takes_content() {
+        let folder = tempfile::tempdir().unwrap();
+        let storage = Filesystem::open(folder.path(), Access::Write).unwrap();
+        let store = Store::open(storage, false).unwrap();
+        let (is_reached, checked) = failing("space", 1, 5, || store.check_room());
+        assert!(is_reached && checked.is_ok(), "{checked:?}");
+        assert_eq!(failing("space", 1, 5, || store.wanted_room(0)), (true, 0));
+    }
+
+    #[test]
+    fn the_first_of_several_failures_in_a_row_is_logged() {
+        let answers = SpaceAnswers::default();
+        let logged = [false, true, true, false, true].map(|has_failed| answers.note(has_failed));
+        assert_eq!(logged, [false, true, false, false, true]);
     }
 
     #[test]

@@ -27,11 +27,6 @@ pub(in crate::cli) fn upstreams(settings: &[UpstreamSettings]) -> anyhow::Result
 }
 
 fn options(settings: &UpstreamSettings) -> anyhow::Result<RemoteOptions> {
-    // Two entries of one host may have different credentials and limits.
-    let name = match &settings.prefix {
-        Some(prefix) => prefix.to_string(),
-        None => settings.remote_url.authority().map(ToString::to_string).unwrap_or_default(),
-    };
     Ok(RemoteOptions {
         credentials: settings.credentials.as_ref().map(credentials).transpose()?.unwrap_or_default(),
         ca: settings.ca.clone(),
@@ -42,7 +37,7 @@ fn options(settings: &UpstreamSettings) -> anyhow::Result<RemoteOptions> {
         },
         realms: settings.token_hosts.clone(),
         max_connections: settings.max_connections,
-        ..RemoteOptions::new(name, settings.remote_url.to_string())
+        ..RemoteOptions::new(settings.display_name(), settings.remote_url.to_string())
     })
 }
 

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use quinistry_fetch::SourceError;
+use quinistry_oci::WithCauses;
 
 /// Pause after 429 without `Retry-After`.
 const DEFAULT_LIMIT_PAUSE: Duration = Duration::from_mins(1);
@@ -29,10 +30,35 @@ pub(crate) struct Circuit {
     limited_until: Option<Instant>,
     /// Failures in a row.
     failures: u32,
+    /// Time of the first of them, and the text of the last one.
+    failing: Option<(Instant, String)>,
+    /// The upstream has answered a question, or failed to.
+    was_asked: bool,
     /// End of the pause because of failures.
     away_until: Option<Instant>,
     /// The last answer was content or said that there is none, and came after the last eviction.
     has_answered: bool,
+}
+
+/// State of a connection, as users are told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum CircuitState {
+    /// No question was asked.
+    NotAsked,
+    /// The upstream answers.
+    Up,
+    /// The upstream has failed too often in a row.
+    Failing {
+        /// Time of the first failure in a row.
+        since: Instant,
+        /// Text of the last failure.
+        error: String,
+    },
+    /// The upstream limits requests.
+    Paused {
+        /// End of the pause.
+        until: Instant,
+    },
 }
 
 /// Reason for which an upstream is not asked.
@@ -66,6 +92,7 @@ impl Circuit {
     pub(crate) fn note(&mut self, failure: Option<&SourceError>, now: Instant) -> bool {
         // A registry whose credentials have expired sends nothing, and a captive portal no content.
         self.has_answered = matches!(failure, None | Some(SourceError::NotFound));
+        self.was_asked = true;
         match failure {
             Some(SourceError::Limited { retry_after }) => {
                 let pause = retry_after.unwrap_or(DEFAULT_LIMIT_PAUSE).min(MAX_LIMIT_PAUSE);
@@ -73,7 +100,9 @@ impl Circuit {
                 self.answered();
                 false
             }
-            Some(SourceError::Silent | SourceError::Unavailable(_)) => {
+            Some(error @ (SourceError::Silent | SourceError::Unavailable(_))) => {
+                let since = self.failing.as_ref().map_or(now, |(since, _)| *since);
+                self.failing = Some((since, WithCauses(error).to_string()));
                 self.failures = self.failures.saturating_add(1);
                 let Some(doublings) = self.failures.checked_sub(FAILURES_UNTIL_AWAY) else { return false };
                 let pause = FIRST_AWAY_PAUSE.saturating_mul(2_u32.saturating_pow(doublings));
@@ -95,7 +124,20 @@ impl Circuit {
 
     fn answered(&mut self) {
         self.failures = 0;
+        self.failing = None;
         self.away_until = None;
+    }
+
+    /// Returns the state of the connection.
+    pub(crate) fn state(&self, now: Instant) -> CircuitState {
+        match (&self.failing, self.limited_until) {
+            (_, Some(until)) if now < until => CircuitState::Paused { until },
+            (Some((since, error)), _) if !self.is_up() => {
+                CircuitState::Failing { since: *since, error: error.clone() }
+            }
+            _ if self.was_asked => CircuitState::Up,
+            _ => CircuitState::NotAsked,
+        }
     }
 
     /// Returns true if the upstream has answered when it was asked last, as far as a few failures do not count.
@@ -156,6 +198,26 @@ mod tests {
         circuit.note(Some(&limited(None)), now);
         circuit.note(None, now);
         assert!(!circuit.take_answer(now), "the upstream limits requests");
+    }
+
+    #[test]
+    fn the_state_tells_since_when_an_upstream_fails_and_until_when_it_is_paused() {
+        let (mut circuit, start) = (Circuit::default(), Instant::now());
+        let after = |seconds| start + Duration::from_secs(seconds);
+        assert_eq!(circuit.state(start), CircuitState::NotAsked);
+        for seconds in 1..=3 {
+            circuit.note(Some(&SourceError::Silent), after(seconds));
+            let is_up = seconds < 3;
+            assert_eq!(circuit.state(after(seconds)) == CircuitState::Up, is_up, "{seconds}");
+        }
+        let refused = std::io::Error::from_raw_os_error(111);
+        circuit.note(Some(&SourceError::Unavailable(refused.into())), after(9));
+        let CircuitState::Failing { since, error } = circuit.state(after(9)) else { panic!("not failing") };
+        assert_eq!(since, after(1));
+        assert!(error.starts_with("failed to ask the source: Connection refused"), "{error}");
+        circuit.note(Some(&limited(Some(7))), after(10));
+        assert_eq!(circuit.state(after(16)), CircuitState::Paused { until: after(17) });
+        assert_eq!(circuit.state(after(17)), CircuitState::Up);
     }
 
     #[test]

@@ -12,7 +12,7 @@ use tokio::task::spawn_blocking;
 use tokio::time::sleep;
 
 use super::question::Failure;
-use super::{CachedUpstream, LocatedRepository, Upstreams};
+use super::{CachedUpstream, LocatedRepository, Upstreams, states};
 use crate::collection::{bounds, leading};
 use crate::{CollectionSettings, LimitedStore, Settings};
 
@@ -28,10 +28,13 @@ pub(crate) async fn run(stored: LimitedStore, settings: watch::Receiver<Arc<Sett
 }
 
 async fn record_at_intervals(stored: &LimitedStore, settings: &watch::Receiver<Arc<Settings>>) {
+    let mut recorded = None;
     loop {
         sleep(RECORD_INTERVAL).await;
-        if !settings.borrow().read_only {
+        let settings = settings.borrow().clone();
+        if !settings.read_only {
             record_uses(stored).await;
+            states::record(stored, &settings, &mut recorded).await;
         }
     }
 }
@@ -67,7 +70,7 @@ pub(crate) async fn record_uses(stored: &LimitedStore) {
     }
     let store = stored.store.clone();
     // A panic is logged, and the end of the runtime ends this task as well.
-    let Ok(recorded) = spawn_blocking(move || store.renew_copies(waiting)).await else { return };
+    let Ok(recorded) = spawn_blocking(move || store.renew_copies(&waiting)).await else { return };
     stored.copy_uses().note_recorded(recorded.renewed, Instant::now());
     if let Some(error) = recorded.error {
         tracing::warn!(error = %WithCauses(&error), "cannot record uses of copies of upstreams, trying again");

@@ -17,7 +17,7 @@ use tokio::time::sleep;
 
 use super::blobs::BlobAnswer;
 use super::manifests::ManifestAnswer;
-use super::prefetch_rules::{ScheduledRule, wanted_entries};
+use super::prefetch_rules::{ExcludedRepository, ExclusionReason, ScheduledRule, wanted_entries};
 use super::table::UpstreamTable;
 use super::{CachedUpstream, LocatedRepository, UpstreamSettings, Upstreams};
 use crate::api::response::error::Error;
@@ -51,6 +51,8 @@ pub struct PrefetchedUpstream {
     /// Number of tags of which something is missing, and of lists of tags that the upstream has not sent. The log says
     /// why.
     pub failed: usize,
+    /// Repositories of rules of which nothing is fetched.
+    pub excluded: Vec<ExcludedRepository>,
     /// The upstream limits requests or is away, or the storage has too little room.
     pub is_interrupted: bool,
 }
@@ -126,7 +128,17 @@ impl Upstreams {
         let mut order: Vec<usize> = (0..due.len()).collect();
         order.sort_by_key(|at| due[*at]);
         for at in order {
-            let Some((tags, repository)) = self.due_rule(index, at) else { continue };
+            let (tags, repository) = match self.due_rule(index, at) {
+                None => continue,
+                Some(Ok(due)) => due,
+                Some(Err(excluded)) => {
+                    upstream.prefetch_rules()[at].note_round(upstream.clock.now());
+                    let (upstream, repository) = (&upstream.name, &excluded.repository);
+                    tracing::warn!(%upstream, %repository, reason = %excluded.reason, "cannot prefetch repository");
+                    result.excluded.push(excluded);
+                    continue;
+                }
+            };
             let round =
                 Round { upstream, stored, repository: &repository, permits: &self.prefetch_permits, lead };
             let ended = round.run(tags, &mut result).await;
@@ -145,13 +157,21 @@ impl Upstreams {
         result
     }
 
-    /// Returns the tags and the repository of a rule that is due.
-    fn due_rule(&self, index: usize, at: usize) -> Option<(TagChoice, LocatedRepository)> {
+    /// Returns the tags and the repository of a rule, or the reason for which nothing of it is fetched; `None` for a rule
+    /// that is not due.
+    fn due_rule(
+        &self,
+        index: usize,
+        at: usize,
+    ) -> Option<Result<(TagChoice, LocatedRepository), ExcludedRepository>> {
         let upstream = &self.cached[index];
         let rules = upstream.prefetch_rules();
         let rule = rules.get(at).filter(|rule| rule.is_due(upstream.clock.now()))?;
-        let repository = repository_of(&self.table, (index, &upstream.settings), rule)?;
-        Some((TagChoice { plain: rule.plain_tags(), at }, repository))
+        let repository = repository_of(&self.table, (index, &upstream.settings), rule);
+        Some(match repository {
+            Ok(repository) => Ok((TagChoice { plain: rule.plain_tags(), at }, repository)),
+            Err(reason) => Err(ExcludedRepository { repository: rule.rule.repository.clone(), reason }),
+        })
     }
 
     /// Returns true if a rule fetches a tag in advance, so that its copy stays.
@@ -171,20 +191,24 @@ pub(super) fn is_prefetched(
     (name, tag): (&RepositoryName, &Tag),
 ) -> bool {
     let is_of = |rule: &ScheduledRule| {
-        repository_of(table, upstream, rule).is_some_and(|repository| repository.name == *name)
+        repository_of(table, upstream, rule).is_ok_and(|repository| repository.name == *name)
     };
     rules.iter().any(|rule| rule.matches(tag) && is_of(rule))
 }
 
-/// Returns the repository of a rule; `None` if its name belongs to another upstream, or the patterns forbid it.
+/// Returns the repository of a rule.
 fn repository_of(
     table: &UpstreamTable,
     (index, settings): (usize, &UpstreamSettings),
     rule: &ScheduledRule,
-) -> Option<LocatedRepository> {
-    let name = settings.local_name(&rule.rule.repository)?;
-    let repository = table.locate(&name).ok()??;
-    (repository.upstream == index && repository.is_allowed).then_some(repository)
+) -> Result<LocatedRepository, ExclusionReason> {
+    let name = settings.local_name(&rule.rule.repository).ok_or(ExclusionReason::InvalidName)?;
+    match table.locate(&name) {
+        Err(_) => Err(ExclusionReason::InvalidName),
+        Ok(Some(repository)) if repository.upstream != index => Err(ExclusionReason::OfOtherUpstream),
+        Ok(Some(repository)) if repository.is_allowed => Ok(repository),
+        Ok(_) => Err(ExclusionReason::Denied),
+    }
 }
 
 /// Tags of a rule.
@@ -213,12 +237,12 @@ impl Round<'_> {
         TagChoice { plain, at }: TagChoice,
         result: &mut PrefetchedUpstream,
     ) -> Result<(), Interrupted> {
-        self.check_may_go_on()?;
+        self.check_may_go_on().await?;
         let tags = if let Some(tags) = plain {
             tags
         } else {
             let list = self.upstream.tags(self.stored, self.repository).await;
-            self.check_may_go_on()?;
+            self.check_may_go_on().await?;
             if let Some(failure) = list.failure {
                 let (upstream, repository) = (&self.upstream.name, &self.repository.name);
                 tracing::warn!(%upstream, %repository, ?failure, "cannot prefetch tags, upstream sent no list of them");
@@ -302,7 +326,7 @@ impl Round<'_> {
     async fn fetch_manifest(&self, reference: Reference) -> Result<Option<(Digest, Manifest)>, Interrupted> {
         let Self { upstream, stored, repository, .. } = self;
         let answer = upstream.manifest(stored, repository, &reference, (false, true)).await;
-        self.check_may_go_on()?;
+        self.check_may_go_on().await?;
         match answer {
             // What is stored may be complete, and what is missing cannot be fetched now.
             Ok(ManifestAnswer::Stored { is_stale: true, .. }) => return Ok(None),
@@ -332,7 +356,7 @@ impl Round<'_> {
             return Ok(true);
         }
         let _permit = self.permits.acquire().await.expect("the semaphore is never closed");
-        self.check_may_go_on()?;
+        self.check_may_go_on().await?;
         upstream.known().proven_blobs.note(&repository.name, &digest, Some(size));
         let fetched = match upstream.open_blob(stored, repository, &digest, true).await {
             Ok(BlobAnswer::Fetched(fetched)) => {
@@ -345,18 +369,19 @@ impl Round<'_> {
             let (upstream, repository) = (&upstream.name, &repository.name);
             tracing::warn!(%upstream, %repository, %digest, error, "cannot prefetch blob");
         }
-        self.check_may_go_on()?;
+        self.check_may_go_on().await?;
         Ok(fetched.is_ok())
     }
 
     /// Fails if another replica may lead, if the upstream must not be asked now, or if the storage takes no more.
-    fn check_may_go_on(&self) -> Result<(), Interrupted> {
+    async fn check_may_go_on(&self) -> Result<(), Interrupted> {
         let Self { upstream, stored, lead, .. } = self;
         if !lead.is_none_or(Lead::still) || upstream.counts(stored).circuit().is_paused(upstream.clock.now())
         {
             return Err(Interrupted::Paused);
         }
-        if stored.store.check_room().is_err() {
+        // The answer of a disk may block.
+        if stored.run(|store| Ok(store.check_room()?)).await.is_err() {
             tracing::warn!(upstream = %upstream.name, "storage has too little room, prefetch ended");
             return Err(Interrupted::Full);
         }

@@ -22,6 +22,33 @@ pub struct PrefetchRule {
     pub interval: Duration,
 }
 
+/// Repository of a rule of which nothing is fetched.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ExcludedRepository {
+    /// Name of the repository at the upstream, as the rule has it.
+    pub repository: RepositoryName,
+    /// Reason for which nothing is fetched.
+    pub reason: ExclusionReason,
+}
+
+/// Reason for which nothing of the repository of a rule is fetched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ExclusionReason {
+    /// The patterns of the upstream exclude the name.
+    #[error(
+        "is excluded by allow or deny of the upstream; change these, or remove the repository from prefetch"
+    )]
+    Denied,
+    /// The prefix of another upstream is a longer part of the name.
+    #[error(
+        "belongs to another upstream, whose prefix is longer; move the repository to prefetch of that upstream"
+    )]
+    OfOtherUpstream,
+    /// The name with the prefix is not one of a repository.
+    #[error("has no valid name with the prefix of the upstream; remove the repository from prefetch")]
+    InvalidName,
+}
+
 /// Operating system and processor of the images that are fetched, such as `linux/arm64` or `linux/arm/v7`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WantedPlatform {

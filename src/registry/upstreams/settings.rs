@@ -132,6 +132,15 @@ impl UpstreamSettings {
         }
     }
 
+    /// Returns the name by which metrics, logs and records call the upstream: its prefix, or its host without one.
+    #[must_use]
+    pub fn display_name(&self) -> String {
+        match &self.prefix {
+            Some(prefix) => prefix.to_string(),
+            None => self.remote_url.authority().map(ToString::to_string).unwrap_or_default(),
+        }
+    }
+
     /// Returns the name in this registry of a repository of the upstream; `None` if that is too long.
     pub(super) fn local_name(&self, remote: &RepositoryName) -> Option<RepositoryName> {
         match &self.prefix {

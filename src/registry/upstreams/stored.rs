@@ -50,14 +50,10 @@ pub enum SelectionError {
 impl StoredUpstreams {
     /// Makes the table of the upstreams.
     pub fn new(settings: &[UpstreamSettings]) -> Result<Self, UpstreamTableError> {
-        let name = |settings: &UpstreamSettings| match &settings.prefix {
-            Some(prefix) => prefix.to_string(),
-            None => settings.remote_url.authority().map(ToString::to_string).unwrap_or_default(),
-        };
         let upstream = |settings: &UpstreamSettings| {
             let rules = settings.prefetch.iter().cloned().map(ScheduledRule::new).collect::<Result<_, _>>();
             let rules = rules.map_err(|(pattern, error)| UpstreamTableError::Pattern(pattern, error))?;
-            Ok(StoredUpstream { name: name(settings), settings: settings.clone(), rules })
+            Ok(StoredUpstream { name: settings.display_name(), settings: settings.clone(), rules })
         };
         let table = UpstreamTable::new(settings)?;
         Ok(Self { table, upstreams: settings.iter().map(upstream).collect::<Result<_, _>>()? })

@@ -9,7 +9,9 @@ mod manifests;
 mod names;
 mod prefetch;
 mod prefetch_task;
+mod room;
 mod scripted;
+mod states;
 
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};

@@ -9,7 +9,7 @@ use quinistry_oci::{Digest, RepositoryName, Tag, WithCauses};
 use super::facts::{FactsQuery, RecordedCopies, RecordedCopy};
 use super::plan::{CopyFacts, CopyLimits, Demand, Departure, EvictionReason, Lengths, plan};
 use crate::gc::online::subject::ContentId;
-use crate::layout::copy_record;
+use crate::layout::{RepositoryKeys, copy_record};
 use crate::{DeletedSubject, Deletion, DeletionActor, Lead, Store, StoreError};
 
 /// Age from which the record of a manifest that is not there is removed. The manifest follows its record in a moment.
@@ -71,7 +71,7 @@ enum Outcome {
     Evicted,
     /// A client has deleted it.
     Absent,
-    /// A client has used it since it was judged, or rules about tags keep it.
+    /// A client has used it since it was judged, another writer has put it back, or rules about tags keep it.
     Stays,
 }
 
@@ -100,9 +100,9 @@ impl Store {
             ..EvictionReport::default()
         };
         if let Some(coming) = inputs.coming_bytes {
-            report.wanted_room = self.wanted_room(coming)?;
+            report.wanted_room = self.wanted_room(coming);
         }
-        let mut read = self.read_all_copies(inputs, &recorded, &mut report)?;
+        let mut read = self.read_all_copies(inputs, &recorded, &mut report);
         if !report.has_ended() {
             let departures = choose(inputs, &mut read, report.wanted_room);
             self.evict_all(inputs, &read, &departures, &mut report);
@@ -119,9 +119,9 @@ impl Store {
         inputs: EvictionInputs<'_>,
         recorded: &'a RecordedCopies,
         report: &mut EvictionReport,
-    ) -> Result<ReadCopies<'a>, StoreError> {
+    ) -> ReadCopies<'a> {
         // Only a storage with bounds ever has too little room.
-        let may_lack_room = inputs.coming_bytes.is_some() && self.storage().space()?.free_bytes.is_some();
+        let may_lack_room = inputs.coming_bytes.is_some() && self.known_space().free_bytes.is_some();
         let mut read = ReadCopies::default();
         for (name, copies) in recorded {
             let Some(upstream) = (inputs.upstream_of)(name) else { continue };
@@ -144,7 +144,7 @@ impl Store {
                 }
             }
         }
-        Ok(read)
+        read
     }
 
     /// Reads what the copies of a repository refer to, and the lengths of that.
@@ -242,23 +242,28 @@ impl Store {
             Err(StoreError::ManifestUnknown) => return Ok(Outcome::Absent),
             Err(error) => return Err(error),
         };
-        let reason = format!("eviction of copies of upstream {}: {reason}", limits.upstream);
-        let tags = tags.into_iter().map(|tag| DeletedSubject::Tag {
-            repository: name.clone(),
-            tag,
-            digest: digest.clone(),
-        });
-        let manifest = DeletedSubject::Manifest { repository: name.clone(), digest: digest.clone() };
-        for subject in tags.chain([manifest]) {
-            let actor = DeletionActor::Upstream;
-            self.record_deletion(Deletion { actor, subject, policy: None, reason: reason.clone() });
-        }
+        // The record before the look at the manifest: a replica that fetches the copy again writes the record first.
         if let Err(error) = self.storage().remove_if(&key, &record.tag) {
             // A record without a manifest goes later.
             let error = WithCauses(&error);
             tracing::warn!(repository = %name, %digest, %error, "cannot remove record of evicted copy");
         }
-        Ok(Outcome::Evicted)
+        // Another writer may have put the manifest back. A failure of the look does not undo the removal.
+        let is_back = matches!(self.revision(name, digest), Ok(Some(_)));
+        let is_gone =
+            |tag: &Tag| !is_back || matches!(self.link(&RepositoryKeys(name).tag_link(tag)), Ok(None));
+        let reason = format!("eviction of copies of upstream {}: {reason}", limits.upstream);
+        let tags = tags.into_iter().filter(is_gone).map(|tag| DeletedSubject::Tag {
+            repository: name.clone(),
+            tag,
+            digest: digest.clone(),
+        });
+        let manifest = DeletedSubject::Manifest { repository: name.clone(), digest: digest.clone() };
+        for subject in tags.chain((!is_back).then_some(manifest)) {
+            let actor = DeletionActor::Upstream;
+            self.record_deletion(Deletion { actor, subject, policy: None, reason: reason.clone() });
+        }
+        Ok(if is_back { Outcome::Stays } else { Outcome::Evicted })
     }
 }
 

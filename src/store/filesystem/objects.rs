@@ -296,7 +296,8 @@ impl Storage for Filesystem {
 
     fn space(&self) -> Result<Space, StorageError> {
         let path = self.0.root.path();
-        let found = rustix::fs::statvfs(path).map_err(|error| failed("look at", path, error.into()))?;
+        let found = pass("space").and_then(|()| Ok(rustix::fs::statvfs(path)?));
+        let found = found.map_err(|error| failed("read the free room of", path, error))?;
         // The share of root alone is not counted.
         let free = found.f_bavail.saturating_mul(found.f_frsize);
         let total = found.f_blocks.saturating_mul(found.f_frsize);

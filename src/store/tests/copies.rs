@@ -1,5 +1,7 @@
 //! Copies of upstreams on a folder, in memory and on a shared storage: which are evicted, and which stay.
 
+mod replicas;
+
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -60,7 +62,8 @@ fn evict(store: &Store, limits: &[CopyLimits], after: Duration) -> UpstreamCopie
 }
 
 fn renew(store: &Store, used: &[&Digest]) {
-    let renewed = store.renew_copies(used.iter().map(|digest| (name(HUB), (*digest).clone())).collect());
+    let used: Vec<_> = used.iter().map(|digest| (name(HUB), (*digest).clone())).collect();
+    let renewed = store.renew_copies(&used);
     assert!(renewed.error.is_none() && renewed.renewed.len() == used.len());
 }
 
@@ -306,10 +309,21 @@ fn a_failure_of_one_use_does_not_keep_others_from_being_recorded() {
     let folder = folder();
     let store = open(folder.path());
     let used = ["a", "b", "c"].map(|tag| copy(&store, HUB, &manifest(b"layer", tag), &[tag]));
-    let waiting = || used.iter().map(|digest| (name(HUB), digest.clone())).collect();
-    let (is_reached, renewed) = failing("open", 1, 5, || store.renew_copies(waiting()));
+    let waiting: Vec<_> = used.iter().map(|digest| (name(HUB), digest.clone())).collect();
+    let (is_reached, renewed) = failing("open", 1, 5, || store.renew_copies(&waiting));
     assert!(is_reached && renewed.error.is_some());
     assert_eq!(renewed.renewed.iter().map(|(_, digest)| digest).collect::<Vec<_>>(), [&used[1], &used[2]]);
+}
+
+#[test]
+fn copies_expire_on_a_storage_that_does_not_tell_its_room() {
+    let folder = folder();
+    let store = open(folder.path());
+    for passage in 1..=2 {
+        copy(&store, HUB, &manifest(b"layer", "one"), &["one"]);
+        let evict = || evict(&store, &limits(Some(KEEP), None), 2 * KEEP);
+        assert_eq!(failing("space", passage, 5, evict), (true, UpstreamCopies { found: 1, evicted: 1 }));
+    }
 }
 
 #[test]

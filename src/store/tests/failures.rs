@@ -11,7 +11,7 @@ const ENOSPC: i32 = 28;
 const EDQUOT: i32 = 122;
 
 /// Every point at which a system call can fail.
-const POINTS: [&str; 16] = [
+const POINTS: [&str; 17] = [
     "stage",
     "append",
     "file.sync",
@@ -28,6 +28,7 @@ const POINTS: [&str; 16] = [
     "look",
     "list",
     "lazily",
+    "space",
 ];
 
 /// Makes some of every kind of change to a store; returns the names of the acknowledged ones.

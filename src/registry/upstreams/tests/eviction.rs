@@ -20,7 +20,7 @@ const APP: &str = "library/app";
 const KEEP: Duration = Duration::from_hours(168);
 
 impl Mirror {
-    fn store(&self) -> &Store {
+    pub(super) fn store(&self) -> &Store {
         &self.state.0.stored.as_ref().unwrap().store
     }
 

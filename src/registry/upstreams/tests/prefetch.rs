@@ -11,10 +11,12 @@ use quinistry_store::{Quota, RepositoryMatcher};
 use super::scripted::Outage;
 use super::{Mirror, blob_path, hub_settings, image, manifest_path};
 use crate::Settings;
-use crate::upstreams::{PrefetchRule, PrefetchedUpstream, UpstreamSettings};
+use crate::upstreams::{
+    ExcludedRepository, ExclusionReason, PrefetchRule, PrefetchedUpstream, UpstreamSettings,
+};
 
-const APP: &str = "library/app";
-const INTERVAL: Duration = Duration::from_hours(6);
+pub(super) const APP: &str = "library/app";
+pub(super) const INTERVAL: Duration = Duration::from_hours(6);
 
 fn mirror(tags: &[&str]) -> Mirror {
     let settings = UpstreamSettings {
@@ -40,7 +42,7 @@ impl Mirror {
     }
 
     /// Makes the rounds that are due. Returns their result.
-    async fn rounds(&self) -> PrefetchedUpstream {
+    pub(super) async fn rounds(&self) -> PrefetchedUpstream {
         let stored = self.state.0.stored.clone().unwrap();
         let upstreams = self.state.0.settings.current().upstreams.clone().unwrap();
         upstreams.prefetch(&stored).await.remove(0)
@@ -244,4 +246,27 @@ async fn a_tag_whose_indexes_name_too_many_manifests_counts_as_failed_and_each_i
     let asked = mirror.upstream.asked();
     let manifests = asked.iter().filter(|question| question.starts_with("GET library/app:")).count();
     assert_eq!(manifests, 1000 + (1 + 40 + 40 + 30));
+}
+
+#[tokio::test]
+async fn a_rule_whose_repository_is_denied_is_named_once_in_each_round() {
+    let rule = |repository: &str| PrefetchRule {
+        repository: repository.parse().unwrap(),
+        tags: vec!["latest".into()],
+        interval: INTERVAL,
+    };
+    let settings = UpstreamSettings {
+        deny: vec!["library/secret*".into()],
+        prefetch: vec![rule("secret"), rule("app")],
+        ..hub_settings()
+    };
+    let mirror = Mirror::with(settings, Settings::default(), 64 << 20);
+    publish(&mirror, "latest", &Bytes::from_static(b"layer"), "amd64");
+    let denied =
+        ExcludedRepository { repository: "secret".parse().unwrap(), reason: ExclusionReason::Denied };
+    let result = mirror.rounds().await;
+    assert_eq!((result.tags, result.failed, result.excluded), (1, 0, vec![denied.clone()]));
+    assert!(mirror.rounds().await.excluded.is_empty(), "the next round is not due");
+    mirror.pass(INTERVAL);
+    assert_eq!(mirror.rounds().await.excluded, [denied]);
 }

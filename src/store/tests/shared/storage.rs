@@ -55,6 +55,8 @@ struct State {
     before_removal: Mutex<Option<Hook>>,
     /// Call before the creation, or the removal, of a key that ends with this text.
     before_change: Mutex<Option<(String, Hook)>>,
+    /// Call for each look-up of one key.
+    on_head: Mutex<Option<Arc<dyn Fn(&Key) + Send + Sync>>>,
     is_unfenced: AtomicBool,
     is_read_only: AtomicBool,
     redirects: AtomicBool,
@@ -151,6 +153,11 @@ impl SharedMemory {
     /// Calls `hook` before the round of a number, from 0.
     pub(crate) fn before_round(&self, number: usize, hook: impl FnOnce() + Send + 'static) {
         *lock(&self.state.hook) = Some((number, Box::new(hook)));
+    }
+
+    /// Calls `hook` for each look-up of one key, on the thread that asks.
+    pub(in crate::tests) fn on_head(&self, hook: impl Fn(&Key) + Send + Sync + 'static) {
+        *lock(&self.state.on_head) = Some(Arc::new(hook));
     }
 
     /// Calls `hook` right after the next write of a key that contains a text.
@@ -281,6 +288,10 @@ impl Storage for SharedMemory {
     }
 
     fn head(&self, key: &Key) -> Result<Option<Meta>, StorageError> {
+        let hook = lock(&self.state.on_head).clone();
+        if let Some(hook) = hook {
+            hook(key);
+        }
         self.count(1);
         Ok(self.memory.head(key)?.map(|meta| self.aged(key, meta)))
     }

@@ -1,0 +1,121 @@
+//! Prefetch on a storage that has too little room, or does not tell its room.
+
+use std::io;
+use std::sync::{Arc, Mutex};
+use std::thread::ThreadId;
+
+use bytes::Bytes;
+use quinistry_oci::{Content, media_type};
+use quinistry_store::{
+    Abilities, Created, Entry, Key, Memory, Meta, ObjectTag, Removed, ScanPage, Space, Storage, StorageError,
+    Store, Uploads,
+};
+
+use super::prefetch::{APP, INTERVAL};
+use super::scripted::Scripted;
+use super::{Mirror, hub_settings, image};
+use crate::Settings;
+use crate::upstreams::{PrefetchRule, UpstreamSettings};
+
+/// Answer to the question for the room of the storage.
+#[derive(Clone, Copy, Debug)]
+enum Room {
+    Scarce,
+    Unknown,
+}
+
+/// Memory with a scripted answer about its room.
+#[derive(Debug)]
+struct Roomy {
+    memory: Memory,
+    room: Room,
+    /// Threads that have asked.
+    asked_on: Arc<Mutex<Vec<ThreadId>>>,
+}
+
+impl Storage for Roomy {
+    fn abilities(&self) -> Abilities {
+        self.memory.abilities()
+    }
+
+    fn open(&self, key: &Key) -> Result<Option<(Content, ObjectTag)>, StorageError> {
+        self.memory.open(key)
+    }
+
+    fn head(&self, key: &Key) -> Result<Option<Meta>, StorageError> {
+        self.memory.head(key)
+    }
+
+    fn write(&self, stages: &[&[Entry<'_>]]) -> Result<(), StorageError> {
+        self.memory.write(stages)
+    }
+
+    fn create(&self, key: &Key, bytes: &[u8]) -> Result<Created, StorageError> {
+        self.memory.create(key, bytes)
+    }
+
+    fn remove(&self, key: &Key) -> Result<bool, StorageError> {
+        self.memory.remove(key)
+    }
+
+    fn remove_if(&self, key: &Key, tag: &ObjectTag) -> Result<Removed, StorageError> {
+        self.memory.remove_if(key, tag)
+    }
+
+    fn clear(&self, folder: &Key) -> Result<bool, StorageError> {
+        self.memory.clear(folder)
+    }
+
+    fn scan(&self, folder: &Key, after: Option<&Key>, limit: usize) -> Result<ScanPage, StorageError> {
+        self.memory.scan(folder, after, limit)
+    }
+
+    fn space(&self) -> Result<Space, StorageError> {
+        self.asked_on.lock().unwrap().push(std::thread::current().id());
+        match self.room {
+            Room::Scarce => Ok(Space { free_bytes: Some(0), total_bytes: Some(1 << 20), ..Space::default() }),
+            Room::Unknown => Err(StorageError::Io {
+                what: "read the free room of",
+                key: "/srv/registry".into(),
+                source: io::Error::from_raw_os_error(5),
+            }),
+        }
+    }
+
+    fn uploads(&self) -> &dyn Uploads {
+        self.memory.uploads()
+    }
+}
+
+/// Returns a registry that fetches one tag in advance, and the threads that ask for the room.
+fn mirror(room: Room) -> (Mirror, Arc<Mutex<Vec<ThreadId>>>) {
+    let rule =
+        PrefetchRule { repository: APP.parse().unwrap(), tags: vec!["latest".into()], interval: INTERVAL };
+    let settings = UpstreamSettings { prefetch: vec![rule], ..hub_settings() };
+    let asked_on = Arc::<Mutex<Vec<ThreadId>>>::default();
+    let storage = Roomy { memory: Memory::new(1 << 20), room, asked_on: asked_on.clone() };
+    let store = Store::open(storage, false).unwrap();
+    let mirror = Mirror::on(store, settings, Settings::default(), Scripted::new());
+    for blob in ["layer", "{}"] {
+        mirror.upstream.add_blob(APP, &Bytes::from_static(blob.as_bytes()));
+    }
+    mirror.upstream.tag(APP, "latest", &image(b"layer"), media_type::OCI_MANIFEST);
+    (mirror, asked_on)
+}
+
+#[tokio::test]
+async fn a_tag_is_fetched_although_the_storage_does_not_tell_its_room() {
+    let (mirror, _) = mirror(Room::Unknown);
+    let result = mirror.rounds().await;
+    assert_eq!((result.tags, result.failed, result.is_interrupted), (1, 0, false));
+}
+
+#[tokio::test]
+async fn too_little_room_ends_a_round_and_no_thread_of_the_event_loop_asks_for_it() {
+    let (mirror, asked_on) = mirror(Room::Scarce);
+    let result = mirror.rounds().await;
+    assert_eq!((result.tags, result.failed, result.is_interrupted), (0, 0, true));
+    let asked_on = asked_on.lock().unwrap();
+    // The event loop of this test runs on its own thread.
+    assert!(!asked_on.is_empty() && !asked_on.contains(&std::thread::current().id()));
+}
