@@ -27,9 +27,8 @@ use bytes::Bytes;
 use quinistry_oci::{Digest, Manifest, RepositoryName};
 use uuid::Uuid;
 
-use crate::layout::{Key, copy_record};
+use crate::layout::copy_record;
 use crate::manifests::{CommitRules, Tagged};
-use crate::storage::Created;
 use crate::{Store, StoreError};
 
 pub use self::plan::{CopyLimits, EvictionReason};
@@ -77,45 +76,21 @@ impl Store {
 
     /// Writes the record of a copy that is about to be stored.
     fn note_copy(&self, name: &RepositoryName, canonical: &Digest) -> Result<(), StoreError> {
-        let (record, bytes) = (copy_record(name, canonical), new_record());
+        let record = copy_record(name, canonical);
         // The record first: an eviction removes the manifest and then the record, so that without a record either the
         // manifest is gone as well, or a client has pushed it.
-        if self.storage().head(&record)?.is_some() {
-            return Ok(self.storage().write(&[&[(record, &bytes)]])?);
-        }
-        if self.revision(name, canonical)?.is_some() {
-            return Ok(());
-        }
-        // Before the manifest: one without a record would stay for ever, and a record without one is removed later.
-        if self.storage().create(&record, &bytes)? == Created::New
-            && self.revision(name, canonical)?.is_some()
-        {
-            // A client has pushed the manifest since the look, and may have found no record to remove.
-            self.take_back_record(&record, &bytes)?;
+        if self.storage().head(&record)?.is_some() || self.revision(name, canonical)?.is_none() {
+            // Before the manifest: one without a record would stay for ever, and a record without one is removed later.
+            self.storage().write(&[&[(record, &new_record())]])?;
         }
         Ok(())
     }
 
-    /// Removes a record unless another writer has changed it.
-    fn take_back_record(&self, record: &Key, written: &[u8]) -> Result<(), StoreError> {
-        let Some((content, tag)) = self.storage().open_uncached(record)? else { return Ok(()) };
-        if content.to_bytes().is_ok_and(|bytes| bytes == written) {
-            self.storage().remove_if(record, &tag)?;
-        }
-        Ok(())
-    }
-
-    /// Removes the record of a manifest that a client has pushed, so that no eviction removes it. On a storage that others
-    /// share, the push has looked whether there is a record, after it wrote the links of the manifest: a later record
-    /// is that of a replica that saw the links.
-    pub(crate) fn forget_copy(
-        &self,
-        name: &RepositoryName,
-        canonical: &Digest,
-        has_shared_record: bool,
-    ) -> Result<(), StoreError> {
+    /// Removes the record of a manifest that a client has pushed, so that no eviction removes it. Storages that others
+    /// share are left out: each push would cost a request.
+    pub(crate) fn forget_copy(&self, name: &RepositoryName, canonical: &Digest) -> Result<(), StoreError> {
         let record = copy_record(name, canonical);
-        if has_shared_record || !self.is_shared() && self.storage().exists(&record)? {
+        if !self.is_shared() && self.storage().exists(&record)? {
             self.storage().remove(&record)?;
         }
         Ok(())

@@ -1,14 +1,12 @@
 //! Changes of manifests and tags: committing in order, and deleting with all that belongs to them.
 
-use std::cell::Cell;
-
 use bytes::Bytes;
 use quinistry_oci::{Descriptor, Digest, Manifest, RepositoryName, Tag, to_json};
 
 use crate::blobs::link_to;
 use crate::gc::online::touch::Cause;
 use crate::intents::Intent;
-use crate::layout::{Key, RepositoryKeys, blob, copy_record};
+use crate::layout::{Key, RepositoryKeys, blob};
 use crate::shared::{LinkKind, nested};
 use crate::storage::Entry;
 use crate::{Inner, Store, StoreError, Usage};
@@ -159,25 +157,14 @@ impl Store {
                 self.add_links(&canonical, || Ok(self.storage().write(&[&targets, &links, with_links])?))?;
                 self.note_registered(name);
                 self.update_descriptor_version(name, before)?;
-                // A push ends the record of a copy, which is looked up once the links are there.
-                let record = (is_push && self.is_shared()).then(|| copy_record(name, &canonical));
-                let recorded = Cell::new(None);
                 // The bytes stay without a link.
-                let keep = || {
-                    recorded.set(self.keep_revision(&targets[1..], &links, &index, record.as_ref())?);
-                    Ok(())
-                };
+                let keep = || self.keep_revision(&targets[1..], &links, &index);
                 let Tagged { digest, tags } = tagged;
                 // Another replica may have created a tag since the check.
                 let must_be_absent = !may_overwrite && self.is_shared();
                 let is_created = must_be_absent || self.is_shared() && !immutable.is_empty();
                 let tagged = match tags {
-                    [] => {
-                        if let Some(record) = &record {
-                            recorded.set(self.storage().head(record)?);
-                        }
-                        Ok(())
-                    }
+                    [] => Ok(()),
                     _ if is_single_tag && is_created => {
                         self.create_shared_tags(name, digest, tags).and_then(|()| keep())
                     }
@@ -194,7 +181,7 @@ impl Store {
                 };
                 tagged.map_err(|error| self.explain_existing(name, &immutable, error))?;
                 if is_push {
-                    self.forget_copy(name, &canonical, recorded.take().is_some())?;
+                    self.forget_copy(name, &canonical)?;
                 }
                 Ok(((), true))
             })

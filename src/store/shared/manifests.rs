@@ -92,7 +92,7 @@ impl Store {
         let links: Vec<Entry<'_>> =
             digests.iter().map(|digest| link_to(place.revision_link(digest), canonical)).collect();
         let index: Vec<Entry<'_>> = tag_indexes(name, tags, digest).collect();
-        self.keep_revision(&rows, &links, &index, None).map(drop)
+        self.keep_revision(&rows, &links, &index)
     }
 
     /// Carries out a removal. Steps of an intent that was written at `begun` leave what was written since, in the same
@@ -193,64 +193,48 @@ impl Store {
     }
 
     /// Puts the links of a tagged manifest and the index entries of its tags back, with the entries that belong before
-    /// them, until all are seen after the tags were written. Does nothing on a storage of this process alone. Returns the
-    /// metadata of `record`, which is looked up at the same time.
+    /// them, until all are seen after the tags were written. Does nothing on a storage of this process alone.
     pub(crate) fn keep_revision(
         &self,
         before: &[Entry<'_>],
         links: &[Entry<'_>],
         index: &[Entry<'_>],
-        record: Option<&Key>,
-    ) -> Result<Option<Meta>, StoreError> {
+    ) -> Result<(), StoreError> {
         if !self.is_shared() || !self.has(Safeguard::CreateStageFive) {
-            return Ok(None);
+            return Ok(());
         }
         for _ in 0..MAX_REPAIRS {
-            let (has_links, record) = self.find_links(links, index, record)?;
-            if has_links {
-                return Ok(record);
+            if self.has_links(links, index)? {
+                return Ok(());
             }
             self.storage().write(&[before, links, index])?;
         }
         // Each attempt lost against another removal: the last of them came after this push.
-        Ok(None)
+        Ok(())
     }
 
     /// Returns true if the links of a manifest exist, and the index entries of its tags, unless removals recognise the
-    /// tags without. Returns the metadata of `record` as well.
-    fn find_links(
-        &self,
-        links: &[Entry<'_>],
-        index: &[Entry<'_>],
-        record: Option<&Key>,
-    ) -> Result<(bool, Option<Meta>), StoreError> {
-        let (Some(shared), [(first, bytes), others @ ..]) = (&self.0.shared, links) else {
-            return Ok((true, None));
-        };
+    /// tags without.
+    fn has_links(&self, links: &[Entry<'_>], index: &[Entry<'_>]) -> Result<bool, StoreError> {
+        let (Some(shared), [(first, bytes), others @ ..]) = (&self.0.shared, links) else { return Ok(true) };
         // A tag is recognised by the tag of the SHA-256 link, which must have the same bytes.
         let has_same_bytes = index.iter().all(|(_, entry)| entry == bytes);
         let has_content_tags = shared.has_content_tags.get().copied();
-        let needs_no_index = has_same_bytes && has_content_tags == Some(true);
-        if needs_no_index && record.is_none() {
+        if has_same_bytes && has_content_tags == Some(true) {
             let heads = links.iter().map(|(link, _)| self.storage().head(link));
-            return Ok((heads.collect::<Result<Vec<_>, _>>()?.iter().all(Option::is_some), None));
+            return Ok(heads.collect::<Result<Vec<_>, _>>()?.iter().all(Option::is_some));
         }
-        let index_or_none = if needs_no_index { &[] } else { index };
         let mut pairs: Vec<(Key, Key)> =
-            index_or_none.iter().chain(others).map(|(entry, _)| (first.clone(), entry.clone())).collect();
+            index.iter().chain(others).map(|(entry, _)| (first.clone(), entry.clone())).collect();
         let compared = index.first().filter(|_| has_same_bytes && has_content_tags.is_none());
         pairs.extend(compared.map(|(entry, _)| (entry.clone(), first.clone())));
-        pairs.extend(record.map(|record| (first.clone(), record.clone())));
-        let mut found = self.storage().look_up(&pairs, MAX_LINK_BYTES)?;
-        let recorded = record.and_then(|_| found.pop());
+        let found = self.storage().look_up(&pairs, MAX_LINK_BYTES)?;
         if compared.is_some()
             && let (Some(entry), Some(link)) = (found.first(), found.last())
             && let (Some(entry), Some(link)) = (&entry.target, &link.target)
         {
             shared.has_content_tags.get_or_init(|| entry.tag == link.tag);
         }
-        let has_first = recorded.as_ref().is_none_or(|recorded| recorded.link.is_some());
-        let has_links = has_first && found.iter().all(|found| found.link.is_some() && found.target.is_some());
-        Ok((has_links, recorded.and_then(|recorded| recorded.target)))
+        Ok(found.iter().all(|found| found.link.is_some() && found.target.is_some()))
     }
 }

@@ -6,12 +6,9 @@ use std::time::Duration;
 use quinistry_oci::Digest;
 
 use super::super::shared::SharedMemory;
-use super::super::{manifest, name, push_blob, put};
+use super::super::{manifest, name};
 use super::{HUB, KEEP, copy, evict, has, limits, renew};
 use crate::Store;
-use crate::copies::UpstreamCopies;
-use crate::layout::copy_record;
-use crate::storage::Storage as _;
 
 /// Time after which a test fails that waits for requests.
 const DEADLINE: Duration = Duration::from_secs(30);
@@ -21,10 +18,6 @@ const ROUNDS: usize = 24;
 
 fn replicas<const N: usize>(storage: &SharedMemory) -> [Store; N] {
     std::array::from_fn(|_| Store::open(storage.view(), false).unwrap())
-}
-
-fn has_record(storage: &SharedMemory, digest: &Digest) -> bool {
-    storage.head(&copy_record(&name(HUB), digest)).unwrap().is_some()
 }
 
 #[test]
@@ -84,43 +77,4 @@ fn a_copy_that_another_replica_writes_while_it_is_evicted_counts_only_if_it_is_g
         evicted[report.evicted] += 1;
     }
     assert!(evicted.iter().all(|rounds| *rounds > 0), "{evicted:?}");
-}
-
-#[test]
-fn a_copy_that_a_client_pushes_later_is_no_copy_on_a_bucket_either() {
-    let kinds: [fn() -> SharedMemory; 2] = [SharedMemory::new, SharedMemory::with_content_tags];
-    for new_storage in kinds {
-        for pushed_as in [&["pushed"][..], &["one", "two"], &[]] {
-            let storage = new_storage();
-            let [one, other] = replicas(&storage);
-            one.renew_lead().unwrap();
-            for blob in [&b"{}"[..], b"layer"] {
-                push_blob(&other, HUB, blob).unwrap();
-            }
-            let bytes = manifest(b"layer", "one");
-            let digest = copy(&one, HUB, &bytes, &["one"]);
-            put(&other, HUB, &bytes, pushed_as).unwrap();
-            assert!(!has_record(&storage, &digest), "{pushed_as:?}");
-            assert_eq!(evict(&one, &limits(Some(KEEP), None), 2 * KEEP), UpstreamCopies::default());
-            assert!(has(&one, HUB, &digest));
-        }
-    }
-}
-
-#[test]
-fn a_manifest_that_is_pushed_while_an_upstream_sends_it_is_no_copy() {
-    let bytes = manifest(b"layer", "one");
-    for round in 0..ROUNDS {
-        let storage = SharedMemory::new();
-        let [pushing] = replicas(&storage);
-        for blob in [&b"{}"[..], b"layer"] {
-            push_blob(&pushing, HUB, blob).unwrap();
-        }
-        let view = storage.view();
-        let fetching = Store::open(view.clone(), false).unwrap();
-        let pushed = bytes.clone();
-        view.before_round(round, move || drop(put(&pushing, HUB, &pushed, &["pushed"]).unwrap()));
-        let digest = copy(&fetching, HUB, &bytes, &["one"]);
-        assert!(view.forget_hook() || !has_record(&storage, &digest), "{round}");
-    }
 }
