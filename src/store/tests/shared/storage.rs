@@ -24,6 +24,9 @@ pub(crate) struct Requests {
 
 type Hook = Box<dyn FnOnce() + Send>;
 
+/// What is called for each look-up of one key.
+type HeadHook = Arc<dyn Fn(&Key) + Send + Sync>;
+
 /// A view of one storage; clones have the same bytes and the same counts.
 #[derive(Clone)]
 pub(crate) struct SharedMemory {
@@ -56,7 +59,7 @@ struct State {
     /// Call before the creation, or the removal, of a key that ends with this text.
     before_change: Mutex<Option<(String, Hook)>>,
     /// Call for each look-up of one key.
-    on_head: Mutex<Option<Arc<dyn Fn(&Key) + Send + Sync>>>,
+    on_head: Mutex<Option<HeadHook>>,
     is_unfenced: AtomicBool,
     is_read_only: AtomicBool,
     redirects: AtomicBool,
