@@ -44,6 +44,7 @@ mod token_response;
 mod transport;
 mod tree;
 mod unpack;
+mod upload;
 mod verify;
 
 pub use blob::BlobStream;
