@@ -42,6 +42,7 @@ mod key;
 mod kubernetes_name;
 mod list;
 mod listen;
+mod load;
 mod login;
 mod logout;
 mod man;
@@ -127,6 +128,8 @@ enum Command {
     Copy(copy::Args),
     /// Copy several images, or those of Kubernetes manifests, into one archive
     Bundle(bundle::Args),
+    /// Put all images of an archive into a registry, and rewrite Kubernetes manifests to them
+    Load(load::Args),
     /// Delete a tag, or an image by its digest with all of its tags
     Delete(delete::Args),
     /// List what refers to an image: signatures, bills of materials and the like
@@ -263,6 +266,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Some(Command::Push(args)) => args.run().map(done),
         Some(Command::Copy(args)) => args.run().map(done),
         Some(Command::Bundle(args)) => args.run().map(done),
+        Some(Command::Load(args)) => args.run().map(done),
         Some(Command::Delete(args)) => args.run().map(done),
         Some(Command::Referrers(args)) => args.run().map(done),
         Some(Command::Verify(args)) => args.run().map(done),
@@ -305,11 +309,19 @@ fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
 
 /// Runs a future to its end. On a signal to stop the future is dropped, which removes unfinished files.
 fn block_on<T>(future: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+    block_on_unless_interrupted(future, "nothing is left behind")
+}
+
+/// Runs a future to its end. On a signal to stop the future is dropped; `consequence` says what that means.
+fn block_on_unless_interrupted<T>(
+    future: impl Future<Output = anyhow::Result<T>>,
+    consequence: &str,
+) -> anyhow::Result<T> {
     runtime()?.block_on(async {
         let mut signals = Signals::listen().context("failed to listen for signals")?;
         tokio::select! {
             result = future => result,
-            () = signals.next() => anyhow::bail!("interrupted; nothing is left behind"),
+            () = signals.next() => anyhow::bail!("interrupted; {consequence}"),
         }
     })
 }

@@ -1,9 +1,9 @@
 //! `quinistry bundle`: copies several images, with everything below them, into one archive.
 
-mod manifests;
+pub(super) mod manifests;
 mod names;
 mod report;
-mod sources;
+pub(super) mod sources;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;

@@ -44,6 +44,7 @@ const GROUPS: &[Group] = &[
             "push",
             "copy",
             "bundle",
+            "load",
             "delete",
             "verify",
             "inspect",

@@ -14,6 +14,20 @@ pub(super) fn bars(quiet: bool) -> Arc<dyn Progress> {
     if stderr().is_terminal() && !quiet { Arc::new(Bars::default()) } else { Arc::new(()) }
 }
 
+/// As [`bars`], with a bar for all blobs, their rate and the remaining time.
+pub(super) fn bars_with_total(quiet: bool) -> Arc<dyn Progress> {
+    if !stderr().is_terminal() || quiet {
+        return Arc::new(());
+    }
+    let style =
+        ProgressStyle::with_template("{prefix:12} {bar:30} {bytes}/{total_bytes} {bytes_per_sec} {eta} left")
+            .expect("a constant template");
+    let total = ProgressBar::new(0).with_style(style).with_prefix("in all");
+    let all = MultiProgress::new();
+    let total = Some(all.add(total));
+    Arc::new(Bars { all, total, by_blob: Mutex::default() })
+}
+
 /// Line on standard error that counts, if that is a terminal.
 pub(super) struct Counter(Option<ProgressBar>);
 
@@ -52,13 +66,29 @@ impl Drop for Counter {
     }
 }
 
+impl Drop for Bars {
+    fn drop(&mut self) {
+        if let Some(total) = &self.total {
+            total.finish();
+        }
+    }
+}
+
 #[derive(Default)]
 struct Bars {
     all: MultiProgress,
+    /// Bar for all blobs that are transferred.
+    total: Option<ProgressBar>,
     by_blob: Mutex<HashMap<Digest, ProgressBar>>,
 }
 
 impl Progress for Bars {
+    fn expect(&self, _: usize, bytes: u64) {
+        if let Some(total) = &self.total {
+            total.inc_length(bytes);
+        }
+    }
+
     fn begin(&self, blob: &Descriptor) {
         let style =
             ProgressStyle::with_template("{prefix} {bar:30} {bytes}/{total_bytes} {bytes_per_sec} {msg}")
@@ -68,18 +98,28 @@ impl Progress for Bars {
             bars.entry(blob.digest.clone()).or_insert_with(|| self.all.add(ProgressBar::new(blob.size)));
         bar.set_style(style);
         bar.set_prefix(blob.digest.hex()[..12].to_owned());
+        if let Some(total) = &self.total {
+            total.dec(bar.position());
+        }
         bar.set_position(0);
     }
 
     fn advance(&self, blob: &Descriptor, bytes: u64) {
         if let Some(bar) = self.by_blob.lock().expect("nothing panics while it is held").get(&blob.digest) {
             bar.inc(bytes);
+            if let Some(total) = &self.total {
+                total.inc(bytes);
+            }
         }
     }
 
     fn end(&self, blob: &Descriptor, outcome: Outcome) {
         if let Some(bar) = self.by_blob.lock().expect("nothing panics while it is held").remove(&blob.digest)
         {
+            if let (Some(total), Outcome::Existing | Outcome::Mounted) = (&self.total, outcome) {
+                // The remaining time is that of what is transferred.
+                total.set_length(total.length().unwrap_or_default().saturating_sub(blob.size));
+            }
             bar.finish_with_message(match outcome {
                 Outcome::Transferred => "",
                 Outcome::Existing => "is there",

@@ -44,7 +44,7 @@ pub(super) struct ConnectionArgs {
 }
 
 /// Arguments of TLS connections. Each of them means HTTPS, on loopback, too.
-#[derive(Debug, PartialEq, Eq, clap::Args)]
+#[derive(Debug, Default, PartialEq, Eq, clap::Args)]
 #[command(next_help_heading = "Connection")]
 pub(super) struct TlsArgs {
     /// Use HTTPS, on loopback too, and trust the PEM certificates in this file beside the public authorities and

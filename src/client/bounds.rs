@@ -34,7 +34,7 @@ const DISCOVERY_TIMEOUT: Duration = Duration::from_mins(30);
 
 /// Total length of all manifests of a bundle, which are in memory at once: 256 KiB for each of the greatest number of
 /// images.
-const MAX_BUNDLE_MANIFEST_BYTES: u64 = 256 * 1024 * 1024;
+pub(super) const MAX_BUNDLE_MANIFEST_BYTES: u64 = 256 * 1024 * 1024;
 
 /// Bytes of manifests that the images of one bundle may still take together.
 #[derive(Clone, Debug)]

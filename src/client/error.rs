@@ -195,6 +195,17 @@ pub enum ClientError {
         /// Underlying error.
         source: BoxError,
     },
+    /// The registry refuses an index some of whose images are not there.
+    #[error(
+        "the registry refuses index {digest}, some of whose images are not in the archive (`bundle --platform`); write \
+         the archive without --platform, or let the registry accept such indexes (`quinistry serve --allow-sparse`)"
+    )]
+    SparseIndex {
+        /// Digest of the index.
+        digest: Digest,
+        /// Answer of the registry.
+        source: Box<ClientError>,
+    },
     /// The image to push has another digest than its target names.
     #[error("the image is {actual}, which cannot be pushed as {expected}")]
     OtherDigest {

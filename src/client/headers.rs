@@ -53,6 +53,14 @@ pub fn content_range(field: &str) -> Option<(u64, u64, Option<u64>)> {
     if first > last || total.is_some_and(|total| last >= total) { None } else { Some((first, last, total)) }
 }
 
+/// Parses the `Range` of an upload session, `0-LAST`, and returns the number of bytes: one more than the last.
+#[must_use]
+pub fn received_range(field: &str) -> Option<u64> {
+    let range = field.trim();
+    let last = range.strip_prefix("bytes=").unwrap_or(range).strip_prefix("0-")?;
+    last.parse::<u64>().ok()?.checked_add(1)
+}
+
 /// Parses `Retry-After`, in seconds or as a date.
 #[must_use]
 pub fn retry_after(field: &str, now: SystemTime) -> Option<Duration> {
@@ -91,6 +99,15 @@ mod tests {
             ["", "5-9/10", "bytes 9-5/10", "bytes 5-10/10", "bytes */10", "bytes 5-/10", "bytes -1-5/10"]
         {
             assert_eq!(content_range(field), None, "{field}");
+        }
+    }
+
+    #[test]
+    fn the_bytes_of_a_session_are_counted() {
+        assert_eq!(received_range("0-9"), Some(10));
+        assert_eq!(received_range("bytes=0-9"), Some(10));
+        for field in ["", "9", "1-9", "0-", "0--1", "0-18446744073709551615"] {
+            assert_eq!(received_range(field), None, "{field}");
         }
     }
 

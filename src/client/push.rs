@@ -5,16 +5,15 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use futures_util::stream;
 use quinistry_oci::{Descriptor, Digest, ImageReference, Reference, RepositoryName};
-use reqwest::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderValue, LOCATION};
-use reqwest::{Method, Response, StatusCode, Url};
+use reqwest::header::{CONTENT_TYPE, HeaderValue};
+use reqwest::{Method, StatusCode};
 
 use super::bounds::Budget;
-use super::endpoint::Endpoint;
-use super::manifest::text;
 use super::parallel::ordered;
-use super::request::{self, Call, Payload};
+use super::request::{self, Payload};
 use super::source::{BlobLocation, CheckedPieces, PushSource, SourceFailure, read_manifest};
 use super::tree::{Gatherer, Tree};
+use super::upload::BlobTarget;
 use super::{BLOBS_AT_ONCE, Client, ClientError, Manifest, Outcome, Progress, retry};
 
 /// Result of a push.
@@ -66,6 +65,32 @@ impl Client {
         push.image(&image).await?;
         push.referrers(&referrers).await?;
         Ok(push.report)
+    }
+}
+
+impl Client {
+    /// Puts a manifest unless the registry has it under this name, and makes sure that it is listed as a referrer of its
+    /// subject. Returns true if the manifest was put.
+    pub(super) async fn ensure_manifest(
+        &self,
+        name: &ImageReference,
+        manifest: &Manifest,
+    ) -> Result<bool, ClientError> {
+        // A HEAD only spares a request; where it fails, the PUT reports the error.
+        let there = self.head_manifest(name, "pull,push").await;
+        let there = matches!(there, Ok(Some(Ok(there))) if there.digest == manifest.descriptor.digest);
+        let put = if there { None } else { Some(self.put_manifest(name, manifest).await?) };
+        let was_put = put.is_some();
+        let Some(subject) = manifest.subject() else { return Ok(was_put) };
+        let listed = match put {
+            Some(put) => put.lists_referrers,
+            // Another client may have put the manifest without listing it as a referrer.
+            None => self.api_referrers(name, &subject).await?.is_some(),
+        };
+        if !listed {
+            self.add_referrer(name, &subject, manifest).await?;
+        }
+        Ok(was_put)
     }
 }
 
@@ -159,25 +184,9 @@ impl<'a> Push<'a> {
         for (number, manifest) in tree.manifests.iter().enumerate() {
             let named = if number == last { name.take() } else { None };
             let by_digest = || self.target.with_digest(manifest.descriptor.digest.clone());
-            self.manifest(&named.unwrap_or_else(by_digest), manifest).await?;
+            self.client.ensure_manifest(&named.unwrap_or_else(by_digest), manifest).await?;
         }
         Ok(())
-    }
-
-    /// Puts a manifest unless the registry has it, and makes sure that it is listed as a referrer of its
-    /// subject.
-    async fn manifest(&self, name: &ImageReference, manifest: &Manifest) -> Result<(), ClientError> {
-        // A HEAD only spares a request; where it fails, the PUT reports the error.
-        let there = self.client.head_manifest(name, "pull,push").await;
-        let there = matches!(there, Ok(Some(Ok(there))) if there.digest == manifest.descriptor.digest);
-        let put = if there { None } else { Some(self.client.put_manifest(name, manifest).await?) };
-        let Some(subject) = manifest.subject() else { return Ok(()) };
-        let listed = match put {
-            Some(put) => put.lists_referrers,
-            // Another client may have put the manifest without listing it as a referrer.
-            None => self.client.api_referrers(self.target, &subject).await?.is_some(),
-        };
-        if listed { Ok(()) } else { self.client.add_referrer(self.target, &subject, manifest).await }
     }
 
     fn open(&self, digest: &Digest) -> Result<BlobLocation, ClientError> {
@@ -193,25 +202,22 @@ impl<'a> Push<'a> {
     }
 
     async fn transfer(&self, blob: &Descriptor) -> Result<Outcome, ClientError> {
-        let endpoint = self.client.endpoint(self.target.host())?;
-        let repository = endpoint.repository(self.target);
-        let what = format!("push blob {} to {}/{repository}", blob.digest, self.target.host());
-
-        let url = endpoint.url(&format!("/v2/{repository}/blobs/{}", blob.digest));
-        let call = Call::new(&what, &endpoint, Method::HEAD, url).scope(&repository, "pull,push");
-        if is_there(&self.client.send(&call).await, blob) {
+        let target = BlobTarget::new(self.client, self.target, blob)?;
+        if target.is_there().await {
             return Ok(Outcome::Existing);
         }
+        let from = self.from.cloned().or_else(|| self.client.seen(self.target, &blob.digest));
+        let from = from.filter(|from| from != self.target.repository());
 
         let failure = SourceFailure::default();
         let open = |counter: Arc<AtomicU64>| Ok(self.body(self.open(&blob.digest)?, blob, counter, &failure));
         let mut attempt = 1;
         loop {
             // Each attempt has an upload session of its own: the content of a broken one is not known.
-            let Some(url) = self.open_session(&endpoint, &repository, &what, blob).await? else {
+            let Some(session) = target.open_session(from.as_ref()).await? else {
                 return Ok(Outcome::Mounted);
             };
-            let mut call = Call::new(&what, &endpoint, Method::PUT, url).scope(&repository, "pull,push");
+            let mut call = target.call(Method::PUT, target.completing(&session.url));
             call.headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
             call.payload = Payload::Stream(&open, blob.size);
             call.is_repeatable = false;
@@ -232,51 +238,12 @@ impl<'a> Push<'a> {
             };
             match (wait, result) {
                 (Some(wait), _) => tokio::time::sleep(wait).await,
-                (None, Ok(answer)) => return Err(request::failure(&what, answer).await),
+                (None, Ok(answer)) => return Err(request::failure(&target.what, answer).await),
                 (None, Err(error)) => return Err(error),
             }
             attempt += 1;
             self.progress.begin(blob);
         }
-    }
-
-    /// Opens an upload session and returns its URL; `None` if the registry mounted the blob from another of
-    /// its repositories.
-    async fn open_session(
-        &self,
-        endpoint: &Endpoint,
-        repository: &str,
-        what: &str,
-        blob: &Descriptor,
-    ) -> Result<Option<Url>, ClientError> {
-        let from = self.from.cloned().or_else(|| self.client.seen(self.target, &blob.digest));
-        let from = from.filter(|from| from != self.target.repository());
-        let url = endpoint.url(&format!("/v2/{repository}/blobs/uploads/"));
-        let mut call = Call::new(what, endpoint, Method::POST, url).scope(repository, "pull,push");
-        if let Some(from) = &from {
-            let query = [("mount", blob.digest.as_str()), ("from", from.as_str())];
-            call.url.query_pairs_mut().extend_pairs(query);
-            call = call.scope(from.as_str(), "pull");
-        }
-        let wanted = [StatusCode::CREATED, StatusCode::ACCEPTED];
-        let mut answer = self.client.send_for(&call, &wanted).await;
-        let refused = matches!(
-            answer,
-            Err(ClientError::Status { .. } | ClientError::Refused { .. } | ClientError::NoCredentials { .. })
-        );
-        if from.is_some() && refused {
-            // A client without access to the other repository may still send the bytes.
-            call.url.set_query(None);
-            call.scopes.truncate(1);
-            answer = self.client.send_for(&call, &wanted).await;
-        }
-        let answer = answer?;
-        if answer.status() == StatusCode::CREATED && from.is_some() {
-            return Ok(None);
-        }
-        let mut url = location(&call, &answer)?;
-        url.query_pairs_mut().append_pair("digest", blob.digest.as_str());
-        Ok(Some(url))
     }
 
     /// Streams a blob as a request body. Local files are read in the task itself, because a piece is there at
@@ -302,28 +269,4 @@ impl<'a> Push<'a> {
             }
         }))
     }
-}
-
-/// Returns true if the response to a HEAD confirms that the registry has the blob. Any other response is no
-/// failure: some stores support GET only, and the upload reports errors.
-fn is_there(answer: &Result<Response, ClientError>, blob: &Descriptor) -> bool {
-    let Ok(answer) = answer else { return false };
-    let length =
-        text(answer.headers(), CONTENT_LENGTH.as_str()).and_then(|length| length.parse::<u64>().ok());
-    answer.status() == StatusCode::OK && length.is_none_or(|length| length == blob.size)
-}
-
-/// Returns the URL of an upload session. `Authorization` is sent there only if it is at the registry's own
-/// origin.
-fn location(call: &Call<'_>, answer: &Response) -> Result<Url, ClientError> {
-    let protocol = |reason: &str| ClientError::Protocol { what: call.what.clone(), reason: reason.into() };
-    let text = answer.headers().get(LOCATION).and_then(|field| field.to_str().ok());
-    let text = text.ok_or_else(|| protocol("an upload without a Location"))?;
-    // The base is the last address of a chain of redirects.
-    let from = answer.url();
-    let url = from.join(text).map_err(|_| protocol("an upload at an invalid URL"))?;
-    if !matches!(url.scheme(), "http" | "https") || (from.scheme() == "https" && url.scheme() != "https") {
-        return Err(protocol("an upload at an unprotected address"));
-    }
-    Ok(url)
 }

@@ -99,6 +99,16 @@ impl ImageReference {
     pub fn with_digest(&self, digest: Digest) -> Self {
         Self { digest: Some(digest), tag: None, ..self.clone() }
     }
+
+    /// Returns the repository of the image on a registry that has images of many others: host and name. The colon in
+    /// front of a port, which names of repositories cannot have, is written as `_`.
+    ///
+    /// # Errors
+    /// If both together are not the name of a repository, such as an address in brackets, or a name that is too long.
+    pub fn repository_with_host(&self) -> Result<RepositoryName, NameError> {
+        let host = self.host.to_ascii_lowercase().replace(':', "_");
+        format!("{host}/{}", self.repository).parse()
+    }
 }
 
 impl FromStr for ImageReference {
@@ -184,6 +194,15 @@ mod tests {
             assert_eq!(parse(text).unwrap().to_string(), text);
         }
         assert_eq!(parse("localhost/x").unwrap().reference().to_string(), "latest");
+    }
+
+    #[test]
+    fn has_a_repository_on_a_registry_of_many_hosts() {
+        let repository =
+            |text: &str| parse(text).unwrap().repository_with_host().map(|name| name.to_string());
+        assert_eq!(repository("ghcr.io/acme/shop:1").unwrap(), "ghcr.io/acme/shop");
+        assert_eq!(repository("LocalHost:5000/x").unwrap(), "localhost_5000/x");
+        assert!(repository("[::1]:5000/x").is_err());
     }
 
     #[test]

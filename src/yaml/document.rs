@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::ops::Range;
 
 use granit_parser::{Event, Marker, ScalarStyle, Span, Tag};
 
@@ -34,6 +35,8 @@ pub(crate) struct Node {
     pub(crate) kind: NodeKind,
     line: usize,
     column: usize,
+    /// Bytes of the text that are the value; those of an alias, if that stands for a scalar.
+    pub(crate) bytes: Range<usize>,
 }
 
 #[derive(Clone, Debug)]
@@ -59,6 +62,8 @@ struct Open {
 
 #[derive(Default)]
 struct Loader {
+    /// Number of bytes in front of the text that the parser reads.
+    skipped: usize,
     open: Vec<Open>,
     /// Values that aliases can repeat, with the nesting in them.
     anchors: HashMap<usize, (Node, usize)>,
@@ -71,10 +76,10 @@ struct Loader {
 
 /// Reads all documents of a text that are not empty.
 pub(crate) fn load(text: &str) -> Result<Vec<Node>, YamlError> {
-    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-    let mut loader = Loader::default();
+    let content = text.strip_prefix('\u{feff}').unwrap_or(text);
+    let mut loader = Loader { skipped: text.len() - content.len(), ..Loader::default() };
     // One more than the loader's limit, which counts lists and maps of both notations.
-    for next in Events::new(text, MAX_DEPTH + 1) {
+    for next in Events::new(content, MAX_DEPTH + 1) {
         let (event, span) = next.map_err(|error| YamlError::at(*error.marker()))?;
         if loader.accept(event, span).is_none() {
             return Err(YamlError { exceeds_limit: loader.exceeds_limit, ..YamlError::at(span.start) });
@@ -113,9 +118,9 @@ impl std::error::Error for YamlError {}
 // === impl Node ===
 
 impl Node {
-    fn new(kind: NodeKind, span: Span) -> Self {
+    fn new(kind: NodeKind, span: Span, bytes: Range<usize>) -> Self {
         let YamlError { line, column, .. } = YamlError::at(span.start);
-        Self { kind, line, column }
+        Self { kind, line, column, bytes }
     }
 
     /// Returns the text of a scalar without quotes.
@@ -148,20 +153,21 @@ impl Node {
 impl Loader {
     /// Takes the next event. Returns `None` if the text is not valid, or exceeds a limit.
     fn accept(&mut self, event: Event<'_>, span: Span) -> Option<()> {
+        let bytes = self.bytes_of(span);
         match event {
             Event::Scalar(text, style, anchor, tag) => {
                 let is_text = takes_tag(tag.as_deref(), &["str", "bool", "int", "float", "null"])?;
                 let is_plain = style == ScalarStyle::Plain && !is_text;
                 let kind = NodeKind::Scalar { text: text.into_owned(), is_plain };
-                self.complete(Node::new(kind, span), anchor, 0)
+                self.complete(Node::new(kind, span, bytes), anchor, 0)
             }
             Event::SequenceStart(_, anchor, tag) => {
                 takes_tag(tag.as_deref(), &["seq"])?;
-                self.begin(Node::new(NodeKind::List(Vec::new()), span), anchor)
+                self.begin(Node::new(NodeKind::List(Vec::new()), span, bytes), anchor)
             }
             Event::MappingStart(_, anchor, tag) => {
                 takes_tag(tag.as_deref(), &["map"])?;
-                self.begin(Node::new(NodeKind::Map(Vec::new()), span), anchor)
+                self.begin(Node::new(NodeKind::Map(Vec::new()), span, bytes), anchor)
             }
             Event::SequenceEnd | Event::MappingEnd => {
                 let Open { mut node, anchor, height, .. } =
@@ -173,17 +179,26 @@ impl Loader {
             }
             Event::Alias(anchor) => {
                 let (node, height) = self.anchors.get(&anchor)?;
-                let (node, height) = (node.clone(), *height);
-                let (nodes, bytes) = node.size();
+                let (mut node, height) = (node.clone(), *height);
+                let (nodes, repeated_bytes) = node.size();
                 self.nodes += nodes;
-                self.repeated_bytes += bytes;
+                self.repeated_bytes += repeated_bytes;
                 self.check_size()?;
+                if matches!(node.kind, NodeKind::Scalar { .. }) {
+                    node.bytes = bytes;
+                }
                 (self.open.len() + height <= MAX_DEPTH).then_some(())?;
                 self.complete(node, 0, height)
             }
             Event::UnresolvedAlias(_) => None,
             _ => Some(()),
         }
+    }
+
+    /// Returns the bytes of an event in the whole text.
+    fn bytes_of(&self, span: Span) -> Range<usize> {
+        let bytes = span.byte_range().unwrap_or_default();
+        bytes.start + self.skipped..bytes.end + self.skipped
     }
 
     /// Returns `None` if the text has more values than are read, or aliases repeat more bytes.

@@ -6,10 +6,12 @@
 
 mod de;
 mod document;
+mod located;
 
 use serde::de::DeserializeOwned;
 
 pub use document::YamlError;
+pub use located::{Located, LocatedDocuments, located_documents};
 
 use granit_parser::{Options, Parser, StrInput};
 

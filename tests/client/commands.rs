@@ -4,6 +4,7 @@ mod bundle;
 mod config;
 mod fields;
 mod fsck;
+mod load;
 mod output;
 mod push;
 mod refusals;

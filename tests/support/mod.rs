@@ -6,6 +6,7 @@
 
 pub mod certificates;
 pub mod client;
+pub mod cut_proxy;
 pub mod distribution;
 pub mod http;
 pub mod image;

@@ -6,8 +6,9 @@
 //! variables that can hardly be anything else.
 
 use std::fmt;
+use std::ops::Range;
 
-use quinistry_yaml::YamlError;
+use quinistry_yaml::{Located, YamlError};
 use serde::Serialize;
 use serde_json::Value;
 
@@ -35,19 +36,36 @@ const IMAGE_FIELD_ENDS: [&str; 2] = [IMAGE, "imagename"];
 
 /// Images of one text.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Found {
+pub(in crate::cli) struct Found {
     /// Images of pods, document by document.
-    pub(super) images: Vec<ImageReference>,
+    pub(in crate::cli) images: Vec<ImageReference>,
     /// Other fields and values that may name an image.
-    pub(super) others: Vec<ImageField>,
+    pub(in crate::cli) others: Vec<ImageField>,
     /// Images of pods whose names are malformed.
-    pub(super) malformed: Vec<ImageField>,
+    pub(in crate::cli) malformed: Vec<ImageField>,
+    /// Places of all names of images: of pods, and those of `others`.
+    pub(in crate::cli) places: Vec<ImagePlace>,
+}
+
+/// Place of the name of an image in a text.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in crate::cli) struct ImagePlace {
+    /// Bytes of the text that are the name, with its quotes; an alias, where that stands for the name.
+    pub(in crate::cli) bytes: Range<usize>,
+    /// Number of the document, from 0; empty ones do not count.
+    pub(in crate::cli) document: usize,
+    /// Path of the field in the document. RFC 6901.
+    pub(in crate::cli) pointer: String,
+    /// Field that names the image.
+    pub(in crate::cli) field: ImageField,
+    /// True for an image that a kubelet pulls.
+    pub(in crate::cli) is_of_pod: bool,
 }
 
 /// Field with the name of an image, and its place.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct ImageField {
+pub(in crate::cli) struct ImageField {
     /// File of the manifest.
     file: String,
     /// Kind and name of the object.
@@ -65,32 +83,56 @@ enum Step<'a> {
     Item(usize),
 }
 
+/// Object of a document, and its place.
+#[derive(Clone, Copy)]
+struct Object<'a> {
+    file: &'a str,
+    value: &'a Value,
+    located: Located<'a>,
+    /// Offset of the parsed text in the whole one.
+    offset: usize,
+    /// Number of the document.
+    document: usize,
+    /// Path of the object in the document.
+    pointer: &'a str,
+}
+
 /// Search in one object.
 struct Search<'a> {
-    file: &'a str,
-    object: String,
+    object: Object<'a>,
+    /// Kind and name of the object.
+    object_name: String,
     pod_spec: Option<&'static [&'static str]>,
     path: Vec<Step<'a>>,
     found: &'a mut Found,
 }
 
 /// Finds the images in a text of any number of documents.
-pub(super) fn find(file: &str, text: &str) -> Result<Found, YamlError> {
+pub(in crate::cli) fn find(file: &str, text: &str) -> Result<Found, YamlError> {
     let mut found = Found::default();
-    for (line, document) in documents(text) {
-        let values: Vec<Value> = quinistry_yaml::documents(document)
-            .map_err(|at| YamlError { line: if at.line > 0 { line + at.line } else { 0 }, ..at })?;
-        for value in &values {
-            find_in(file, value, ("", ""), &mut found);
+    let mut document = 0;
+    for (line, offset, part) in documents(text) {
+        let at_line = |at: YamlError| YamlError { line: if at.line > 0 { line + at.line } else { 0 }, ..at };
+        for located in quinistry_yaml::located_documents(part).map_err(at_line)?.iter() {
+            let value: Value = located.to().map_err(at_line)?;
+            let object = Object { file, value: &value, located, offset, document, pointer: "" };
+            find_in(object, ("", ""), &mut found);
+            document += 1;
         }
     }
     Ok(found)
 }
 
-/// Splits a text in front of each document, with the number of lines before each part: the parser's limits then
-/// hold for each document, and not for a whole chart. A document begins at `---` or at the directives before it, and ends
-/// at the next one or behind `...`. A parser may not continue any value past such a line (YAML 1.2.2, 9.1.2).
-fn documents(text: &str) -> Vec<(usize, &str)> {
+/// Reads all documents of a text, as [`find`] does.
+pub(in crate::cli) fn values(text: &str) -> Result<Vec<Value>, YamlError> {
+    let parts = documents(text).into_iter().map(|(_, _, part)| quinistry_yaml::documents(part));
+    Ok(parts.collect::<Result<Vec<_>, _>>()?.into_iter().flatten().collect())
+}
+
+/// Splits a text in front of each document, with the number of lines and of bytes before each part: the parser's limits
+/// then hold for each document, and not for a whole chart. A document begins at `---` or at the directives before it, and
+/// ends at the next one or behind `...`. A parser may not continue any value past such a line (YAML 1.2.2, 9.1.2).
+fn documents(text: &str) -> Vec<(usize, usize, &str)> {
     let mut parts = vec![(0, 0)];
     let mut offset = 0;
     let mut has_content = false;
@@ -106,8 +148,8 @@ fn documents(text: &str) -> Vec<(usize, &str)> {
         }
     }
     let ends = parts.iter().skip(1).map(|(_, start)| *start).chain([text.len()]);
-    let parts = parts.iter().zip(ends).map(|((line, start), end)| (*line, &text[*start..end]));
-    parts.filter(|(_, part)| !part.lines().all(is_blank)).collect()
+    let parts = parts.iter().zip(ends).map(|((line, start), end)| (*line, *start, &text[*start..end]));
+    parts.filter(|(_, _, part)| !part.lines().all(is_blank)).collect()
 }
 
 fn is_marker(line: &str, marker: &str) -> bool {
@@ -122,24 +164,27 @@ fn is_blank(line: &str) -> bool {
 
 /// Finds the images in an object, or in the objects of a list. Items of a list of one kind may leave out `apiVersion` and
 /// `kind`, as the API server does, and inherit them.
-fn find_in(file: &str, object: &Value, inherited: (&str, &str), found: &mut Found) {
+fn find_in(object: Object<'_>, inherited: (&str, &str), found: &mut Found) {
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     let own = |field: &str, inherited: &str| {
-        Some(text(&object[field])).filter(|own| !own.is_empty()).unwrap_or_else(|| inherited.to_owned())
+        Some(text(&object.value[field])).filter(|own| !own.is_empty()).unwrap_or_else(|| inherited.to_owned())
     };
     let (version, kind) = (own("apiVersion", inherited.0), own("kind", inherited.1));
-    if let (Some(kind), Some(items)) = (kind.strip_suffix("List"), object["items"].as_array()) {
-        for item in items {
-            find_in(file, item, (&version, kind), found);
+    if let (Some(kind), Some(items)) = (kind.strip_suffix("List"), object.value["items"].as_array()) {
+        for (number, value) in items.iter().enumerate() {
+            let located = object.located.entry("items").and_then(|items| items.item(number));
+            let pointer = format!("{}/items/{number}", object.pointer);
+            let located = located.expect("the values are those of the located document");
+            find_in(Object { value, located, pointer: &pointer, ..object }, (&version, kind), found);
         }
         return;
     }
     let group = version.split_once('/').map_or("", |(group, _)| group);
     let pod_spec = POD_SPECS.iter().find(|spec| (spec.0, spec.1) == (group, kind.as_str()));
-    let name = text(&object["metadata"]["name"]);
+    let name = text(&object.value["metadata"]["name"]);
     let object_name = if kind.is_empty() { "document".into() } else { format!("{kind}/{name}") };
     let pod_spec = pod_spec.map(|(_, _, path)| *path);
-    Search { file, object: object_name, pod_spec, path: Vec::new(), found }.walk(object);
+    Search { object, object_name, pod_spec, path: Vec::new(), found }.walk(object.value);
 }
 
 // === impl Search ===
@@ -168,7 +213,8 @@ impl<'a> Search<'a> {
             Value::String(image) if self.is_of_pod() => self.take(image),
             Value::String(image) if self.may_name_image(image) => {
                 let field = self.field(image);
-                self.found.others.push(field);
+                self.found.others.push(field.clone());
+                self.note_place(field, false);
             }
             value => self.walk(value),
         }
@@ -177,7 +223,10 @@ impl<'a> Search<'a> {
 
     fn take(&mut self, image: &str) {
         match kubernetes_name(image) {
-            Ok(image) => self.found.images.push(image),
+            Ok(reference) => {
+                self.found.images.push(reference);
+                self.note_place(self.field(image), true);
+            }
             // Another program sets the image, as the API permits.
             Err(_) if image.is_empty() => {}
             Err(_) => {
@@ -224,7 +273,29 @@ impl<'a> Search<'a> {
             Step::Key(key) => format!(".{key}"),
         });
         let field = steps.collect();
-        ImageField { file: self.file.into(), object: self.object.clone(), field, image: image.into() }
+        let (file, object) = (self.object.file.into(), self.object_name.clone());
+        ImageField { file, object, field, image: image.into() }
+    }
+
+    /// Notes the place of the field at the present path.
+    fn note_place(&mut self, field: ImageField, is_of_pod: bool) {
+        let Object { offset, document, .. } = self.object;
+        let (mut pointer, mut located) = (self.object.pointer.to_owned(), Some(self.object.located));
+        for step in &self.path {
+            match step {
+                Step::Key(key) => {
+                    pointer.extend(["/", &key.replace('~', "~0").replace('/', "~1")]);
+                    located = located.and_then(|located| located.entry(key));
+                }
+                Step::Item(number) => {
+                    pointer.extend(["/", &number.to_string()]);
+                    located = located.and_then(|located| located.item(*number));
+                }
+            }
+        }
+        let bytes = located.and_then(Located::scalar_bytes).unwrap_or_default();
+        let bytes = offset + bytes.start..offset + bytes.end;
+        self.found.places.push(ImagePlace { bytes, document, pointer, field, is_of_pod });
     }
 }
 
@@ -232,7 +303,7 @@ impl<'a> Search<'a> {
 
 impl ImageField {
     /// Returns the full name of the image.
-    pub(super) fn full_name(&self) -> Option<ImageReference> {
+    pub(in crate::cli) fn full_name(&self) -> Option<ImageReference> {
         kubernetes_name(&self.image).ok()
     }
 }

@@ -38,7 +38,7 @@ pub(super) fn bundled_names(image: &ImageReference) -> Vec<String> {
 }
 
 /// Parses the name of an image as the kubelet does, where the host may be left out.
-pub(super) fn kubernetes_name(text: &str) -> Result<ImageReference, ImageReferenceError> {
+pub(in crate::cli) fn kubernetes_name(text: &str) -> Result<ImageReference, ImageReferenceError> {
     let image = match text.parse() {
         Err(ImageReferenceError::NoHost) => format!("{DEFAULT_HOST}/{text}").parse(),
         result => result,

@@ -5,7 +5,7 @@ use std::io::{self, Read};
 
 use anyhow::{Context as _, bail};
 
-use super::manifests::{self, ImageField};
+use super::manifests::{self, Found, ImageField};
 use crate::cli::output::complain;
 use crate::cli::{count, sanitize};
 use crate::oci::ImageReference;
@@ -30,38 +30,56 @@ impl Sources {
         let mut sources = Self::default();
         let mut malformed = 0;
         for path in paths {
-            let (name, text) = match path.as_str() {
-                "-" => ("standard input", text("standard input", io::stdin().lock())?),
-                path => {
-                    let file = File::open(path).with_context(|| format!("failed to read {path}"))?;
-                    (path, text(path, file)?)
-                }
-            };
-            let found = manifests::find(name, &text).with_context(|| format!("failed to read {name}"))?;
-            for field in &found.malformed {
-                complain(&sanitize(&format!("malformed: {field}")));
-            }
-            malformed += found.malformed.len();
+            let (name, text) = read(path)?;
+            let found = find(name, &text)?;
+            malformed += complain_of_malformed(&found);
             sources.images.extend(found.images);
             sources.others.extend(found.others);
         }
-        if malformed > 0 {
-            let number = count(malformed, "image name");
-            let are = if malformed == 1 { "is" } else { "are" };
-            bail!("{number} {are} malformed (listed above); render templates first");
-        }
+        refuse_malformed(malformed)?;
         Ok(sources)
     }
+}
+
+/// Reads a file, whose path '-' is standard input. Returns its name for messages, and its text.
+pub(in crate::cli) fn read(path: &str) -> anyhow::Result<(&str, String)> {
+    Ok(match path {
+        "-" => ("standard input", text("standard input", io::stdin().lock())?),
+        path => {
+            let file = File::open(path).with_context(|| format!("failed to read {path}"))?;
+            (path, text(path, file)?)
+        }
+    })
+}
+
+/// Finds the images in a text.
+pub(in crate::cli) fn find(name: &str, text: &str) -> anyhow::Result<Found> {
+    manifests::find(name, text).with_context(|| format!("failed to read {name}"))
+}
+
+/// Prints malformed pod images, and returns their number.
+pub(in crate::cli) fn complain_of_malformed(found: &Found) -> usize {
+    for field in &found.malformed {
+        complain(&sanitize(&format!("malformed: {field}")));
+    }
+    found.malformed.len()
+}
+
+/// Fails if there are malformed pod images.
+pub(in crate::cli) fn refuse_malformed(malformed: usize) -> anyhow::Result<()> {
+    if malformed > 0 {
+        let number = count(malformed, "image name");
+        let are = if malformed == 1 { "is" } else { "are" };
+        bail!("{number} {are} malformed (listed above); render templates first");
+    }
+    Ok(())
 }
 
 fn text(name: &str, file: impl Read) -> anyhow::Result<String> {
     let mut bytes = Vec::new();
     file.take(MAX_BYTES + 1).read_to_end(&mut bytes).with_context(|| format!("failed to read {name}"))?;
     if bytes.len() as u64 > MAX_BYTES {
-        bail!(
-            "failed to read {name}: it is longer than {} MiB; split it, and repeat --from",
-            MAX_BYTES >> 20
-        );
+        bail!("failed to read {name}: it is longer than {} MiB; split it", MAX_BYTES >> 20);
     }
     String::from_utf8(bytes).with_context(|| format!("failed to read {name}"))
 }
@@ -75,9 +93,6 @@ mod tests {
         assert_eq!(text("x", &b"a: b"[..]).unwrap(), "a: b");
         assert!(text("x", &b"\xff"[..]).is_err());
         let error = text("x", io::repeat(b' ')).unwrap_err();
-        assert_eq!(
-            error.to_string(),
-            "failed to read x: it is longer than 64 MiB; split it, and repeat --from"
-        );
+        assert_eq!(error.to_string(), "failed to read x: it is longer than 64 MiB; split it");
     }
 }

@@ -189,6 +189,14 @@ pub(super) const EXAMPLES: &[(&str, &[&str])] = &[
         ],
     ),
     (
+        "load",
+        &[
+            "quinistry load shop.tar registry.example.com:5000",
+            "quinistry load shop.tar registry.example.com:5000 --rewrite rendered.yaml | kubectl apply -f -",
+            "quinistry load shop.tar 127.0.0.1:8090 --as localhost:5000 --rewrite rendered.yaml > rewritten.yaml",
+        ],
+    ),
+    (
         "delete",
         &[
             "quinistry delete localhost:8080/debian:12",

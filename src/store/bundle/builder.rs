@@ -8,8 +8,7 @@ use std::rc::Rc;
 use bytes::Bytes;
 use quinistry_oci::layout::{Layout, Root};
 use quinistry_oci::{
-    Algorithm, Content, Descriptor, Digest, ImageReference, Manifest, NameError, RepositoryName, escape,
-    media_type,
+    Algorithm, Content, Descriptor, Digest, ImageReference, Manifest, RepositoryName, escape, media_type,
 };
 
 use super::{BundleError, MAX_KEYS, Object, UnservedReason};
@@ -246,13 +245,6 @@ fn name(root: &Root) -> Result<(ImageReference, RepositoryName), UnservedReason>
     if algorithm != Algorithm::Sha256 {
         return Err(UnservedReason::Algorithm(algorithm.as_str()));
     }
-    let repository = repository(&image).map_err(UnservedReason::Name)?;
+    let repository = image.repository_with_host().map_err(UnservedReason::Name)?;
     Ok((image, repository))
-}
-
-/// Returns the repository of an image on this registry: host and name, as upstreams have it. The colon in front of a
-/// port, which names of repositories cannot have, is written as `_`.
-fn repository(image: &ImageReference) -> Result<RepositoryName, NameError> {
-    let host = image.host().to_ascii_lowercase().replace(':', "_");
-    format!("{host}/{}", image.repository()).parse()
 }

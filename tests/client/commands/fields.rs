@@ -105,6 +105,7 @@ fn every_document_has_the_fields_that_are_documented() {
     let bundle = folder.path().join("bundle.tar");
     let from = rendered.to_str().unwrap();
     record("bundle", &json(&["bundle", bundle.to_str().unwrap(), &name, "--from", from]));
+    record("load", &json(&["load", bundle.to_str().unwrap(), &host]));
     record("tags", &json(&["tags", &name]));
     record("list", &json(&["list", &host]));
     assert_eq!(record("verify", &json(&["verify", &name]))["relation"], "served");
