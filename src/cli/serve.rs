@@ -8,6 +8,7 @@ mod files;
 mod heal_sources;
 pub(super) mod opened_bucket;
 mod opened_storage;
+mod peers;
 pub(super) mod plan;
 pub(super) mod process;
 mod reload;
@@ -24,6 +25,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use clap::ValueHint;
 
+use self::peers::PeerArgs;
 use self::plan::ServePlan;
 use self::reload::Reloads;
 use self::running::RunningRegistry;
@@ -57,6 +59,9 @@ pub(super) struct Args {
 
     #[command(flatten)]
     storage: StorageArgs,
+
+    #[command(flatten)]
+    peers: PeerArgs,
 
     #[command(flatten)]
     tls: TlsArgs,
@@ -97,7 +102,7 @@ pub(super) struct CommandArgs {
     #[arg(
         value_name = "CONFIG",
         value_hint = ValueHint::FilePath,
-        conflicts_with_all = ["storage", "bundle", "memory_limit", "upload_timeout", "allow_sparse", "gc", "exclusive", "tls_cert"]
+        conflicts_with_all = ["storage", "bundle", "memory_limit", "upload_timeout", "allow_sparse", "gc", "exclusive", "tls_cert", "peers"]
     )]
     config: Option<PathBuf>,
 

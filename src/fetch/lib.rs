@@ -29,6 +29,7 @@ mod fetches;
 pub mod hops;
 mod pace;
 mod pass_through;
+mod peer;
 mod poison;
 mod policy;
 mod progress;
@@ -47,6 +48,7 @@ mod tests;
 
 pub use error::{FetchError, Lie};
 pub use fetches::{FetchObserver, FetchOptions, Fetched, Fetches, Opened, Request};
+pub use peer::Peer;
 pub use reader::{READ_BYTES, Reader};
 pub use source::{Answer, Answered, Body, Source, SourceError, Turn, TurnWait, Validator, Wanted};
 pub use upstream::{ManifestHead, ManifestHeaders, Told, Upstream, UpstreamManifest};

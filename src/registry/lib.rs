@@ -22,6 +22,7 @@ mod memory_budgets;
 pub mod metrics;
 pub mod notifications;
 mod observer;
+mod peers;
 mod prefix;
 mod quota_policies;
 mod records;
@@ -62,13 +63,14 @@ use self::settings::SettingsCell;
 use self::upstreams::coming_room::ComingRoom;
 use self::upstreams::uses::CopyUses;
 
-pub use quinistry_fetch::Upstream;
+pub use quinistry_fetch::{Peer, Upstream};
 pub use quinistry_http::{Limits, serve};
 
 pub use self::api::upload_state::UploadSecret;
 pub use self::client_tls::ClientTls;
 pub use self::collection::{CollectionHooks, CollectionSettings, DailyWindow, DailyWindowError, LeaderWork};
 pub use self::observer::Observer;
+pub use self::peers::Peers;
 pub use self::prefix::{PathPrefix, PathPrefixError};
 pub use self::repository_set::RepositorySet;
 pub use self::settings::{

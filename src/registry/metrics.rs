@@ -11,6 +11,7 @@ mod file_reloads;
 mod labels;
 mod notifications;
 mod page;
+mod peers;
 mod scrub;
 mod upstreams;
 
@@ -34,6 +35,8 @@ pub use self::auth::{AuthMethod, AuthMetrics};
 pub use self::collection::CollectionMetrics;
 pub use self::labels::Driver;
 pub(crate) use self::labels::{Code, EndpointLabel, MethodLabel};
+pub(crate) use self::peers::PeerCounts;
+pub use self::peers::PeerMetrics;
 pub use self::upstreams::UpstreamMetrics;
 pub(crate) use self::upstreams::{ContentCounts, ContentSums, UpstreamCounts};
 
@@ -78,6 +81,7 @@ pub struct RegistryMetrics {
     tls: OnceLock<Arc<TlsServer>>,
     notifications: OnceLock<Arc<Notifications>>,
     upstreams: OnceLock<Arc<UpstreamMetrics>>,
+    peers: OnceLock<Arc<PeerMetrics>>,
 }
 
 /// Metrics of requests.
@@ -142,6 +146,7 @@ impl Default for RegistryMetrics {
             tls: OnceLock::new(),
             notifications: OnceLock::new(),
             upstreams: OnceLock::new(),
+            peers: OnceLock::new(),
         }
     }
 }
@@ -185,6 +190,11 @@ impl RegistryMetrics {
     /// Shows the numbers of collection. A second value is ignored.
     pub fn watch_collection(&self, collection: Arc<CollectionMetrics>) {
         let _ = self.collection.set(collection);
+    }
+
+    /// Shows the numbers of peers. A second value is ignored.
+    pub fn watch_peers(&self, peers: Arc<PeerMetrics>) {
+        let _ = self.peers.set(peers);
     }
 
     /// Shows the numbers of upstreams. A second value is ignored.

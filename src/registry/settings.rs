@@ -13,6 +13,7 @@ use crate::auth::AccessControl;
 use crate::collection::CollectionSettings;
 use crate::notifications::Notifier;
 use crate::observer::Observer;
+use crate::peers::Peers;
 use crate::retention::Retention;
 use crate::upstreams::Upstreams;
 
@@ -70,6 +71,8 @@ pub struct Settings {
     pub retention: Option<Arc<Retention>>,
     /// Registries that this one asks for what it does not have, if there are any.
     pub upstreams: Option<Arc<Upstreams>>,
+    /// Registries of the same cluster that this one asks by digest for what it does not have, if there are any.
+    pub peers: Option<Arc<Peers>>,
     /// Log of writes, refusals and failed logins, if there is one.
     pub audit: Option<Audit>,
     /// Endpoints that get events of pushes, pulls and deletions, if there are any.
@@ -101,6 +104,7 @@ impl Default for Settings {
             pulls: None,
             retention: None,
             upstreams: None,
+            peers: None,
             audit: None,
             notifier: None,
             observer: None,

@@ -30,12 +30,12 @@
 
 mod absences;
 mod blobs;
-mod bounded_map;
+pub(crate) mod bounded_map;
 pub(crate) mod circuit;
-mod clock;
+pub(crate) mod clock;
 pub(crate) mod coming_room;
 pub(crate) mod eviction;
-mod flights;
+pub(crate) mod flights;
 mod lists;
 mod manifest_copies;
 mod manifests;
@@ -54,7 +54,7 @@ mod tag_records;
 #[cfg(test)]
 mod tests;
 pub(crate) mod uses;
-mod verification;
+pub(crate) mod verification;
 
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;

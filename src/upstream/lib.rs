@@ -17,6 +17,7 @@
 //! | connections at a time | `connections.rs` |
 //! | questions | `manifests.rs`, `lists.rs`, `blobs.rs` |
 //! | the upstream, and its options | `remote.rs`, `options.rs` |
+//! | registries of the same cluster, without all of this | `peer.rs` |
 //!
 //! Redirects lead no nearer to this machine than the upstream itself is: an upstream on the internet cannot have this
 //! registry ask a private address, nor the metadata service of a cloud, by a name that resolves to one either. Where
@@ -39,6 +40,7 @@ mod lists;
 mod manifests;
 mod network;
 mod options;
+mod peer;
 mod remote;
 mod tokens;
 mod transport;
@@ -48,4 +50,5 @@ mod trust;
 mod tests;
 
 pub use options::{DEFAULT_MAX_CONNECTIONS, Insecure, RemoteCredentials, RemoteError, RemoteOptions};
+pub use peer::{HttpPeer, PeerAddress, PeerAddressError, PeerError};
 pub use remote::Remote;

@@ -13,7 +13,7 @@ use crate::transport::host_of;
 
 /// Types of all manifests that clients of this registry may get, whatever a client accepts: the upstream must not
 /// convert a manifest for the first client, which then would be stored for all.
-const ACCEPTED_TYPES: &str = "application/vnd.oci.image.index.v1+json, \
+pub(crate) const ACCEPTED_TYPES: &str = "application/vnd.oci.image.index.v1+json, \
     application/vnd.docker.distribution.manifest.list.v2+json, application/vnd.oci.image.manifest.v1+json, \
     application/vnd.docker.distribution.manifest.v2+json";
 

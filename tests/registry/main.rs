@@ -7,6 +7,7 @@
 mod support;
 
 mod hostile;
+mod peers;
 mod push;
 mod serve;
 mod wire;

@@ -8,6 +8,7 @@ pub(super) const EXAMPLES: &[(&str, &[&str])] = &[
             "quinistry serve",
             "quinistry serve --listen localhost:8080 --storage /srv/registry",
             "quinistry serve --bundle shop.tar",
+            "quinistry serve --listen localhost:5000 --peers http://10.96.0.7:8090 --names names.json",
             "quinistry serve /etc/docker/registry/config.yml",
         ],
     ),

@@ -52,6 +52,10 @@ pub(super) fn serving(
             tracing::warn!(address = %inside, "everyone who reaches this address can read metrics and health");
         }
     }
+    if let Some(peers) = &settings.peers {
+        let peers = peers.names_of_peers().collect::<Vec<_>>().join(" ");
+        tracing::info!(peers, "serving content of peers by digest");
+    }
     warn_of_strangers(&address, plan, clients);
     let next = |command: String| match &address {
         LocalAddress::Tcp(_) => format!("next: {command}"),

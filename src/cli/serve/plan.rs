@@ -147,6 +147,7 @@ impl ServePlan {
                         ..UploadExpiry::default()
                     },
                     collection: args.storage.gc.then(|| CollectionSettings::of(Writers::Ours)),
+                    peers: args.peers.peers()?,
                     ..Settings::default()
                 },
                 access_log: args.access_log.then(|| access_log_format(log.format)),
@@ -174,6 +175,13 @@ impl ServePlan {
                 "--storage and --bundle cannot be used with a configuration, here {configuration}: set \
                  storage.filesystem.rootdirectory or REGISTRY_STORAGE_FILESYSTEM_ROOTDIRECTORY, or unset all \
                  REGISTRY_ variables"
+            ))
+            .into());
+        }
+        if args.peers.are_given() {
+            return Err(UsageError(format!(
+                "--peers cannot be used with a configuration, here {configuration}: serve with options alone, and \
+                 unset all REGISTRY_ variables"
             ))
             .into());
         }

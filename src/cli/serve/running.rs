@@ -116,6 +116,12 @@ impl RunningRegistry {
                 }
             }
         }
+        if let Some(peers) = &plan.live.settings.peers {
+            peers.read_names();
+            if let Some(metrics) = &metrics {
+                metrics.watch_peers(peers.metrics());
+            }
+        }
         let access_log = Arc::default();
         let (files, file_watcher) = WatchedFiles::new(metrics.clone());
         if let Some((metrics, tls)) = metrics.as_ref().zip(transport.tls.clone()) {

@@ -19,6 +19,7 @@ use quinistry_fetch::hops::{self, HOPS_HEADER, MAX_HOPS};
 
 use super::access::{self, AccessAction, AccessTarget};
 use super::authorization::{self, AskedAccess};
+use super::handlers::peers::{OwnContent, PeerRequest};
 use super::handlers::tokens::{TokenEndpoint, TokenRoute};
 use super::handlers::upstreams::{self, UpstreamRequest};
 use super::handlers::{blobs, listing, manifests, referrers, uploads};
@@ -141,6 +142,15 @@ async fn call_handler(
         None => None,
         Some(upstreams) => upstreams.locate(&mut route, Query::from_uri(&request.uri))?,
     };
+    let peers = settings.peers.as_ref().filter(|_| of_builtin.is_none() && method == Method::Read);
+    let of_peers = match peers.filter(|_| located.is_none()) {
+        // On the heap, so that registries without peers need no memory for it.
+        Some(peers) => {
+            let query = Query::from_uri(&request.uri);
+            Box::pin(peers.locate(&mut route, query)).await?.map(|repository| (peers, repository))
+        }
+        None => None,
+    };
     let target = match (of_builtin, stored) {
         (Some(_), _) => AccessTarget::Builtin,
         (None, None) => AccessTarget::NoStorage,
@@ -161,6 +171,17 @@ async fn call_handler(
     access::authorize(&route, method, target)?;
     if let Some(builtin) = of_builtin {
         return handle_builtin(builtin, settings, route, request).await;
+    }
+    if let Some((peers, repository)) = &of_peers
+        && PeerRequest::answers(&route)
+    {
+        let announcer = Announcer::of(settings, request, id, &caller, &state.0.prefix);
+        let own = stored.map(|stored| OwnContent { stored, caller: &caller, announcer: &announcer });
+        let hops = hops_of(request);
+        let asked = PeerRequest { peers, repository, own, settings, request, hops };
+        let mut response = Box::pin(hops::with_hops(hops, asked.read(route))).await?;
+        upstreams::note_namespace(&mut response, repository.namespace.as_ref());
+        return Ok(response);
     }
     match stored {
         // On the heap, so that the memory of these handlers (7 KiB) is taken only for requests that need
@@ -192,7 +213,7 @@ async fn call_handler(
                 located.upstream.forget(&located.repository.name);
                 Box::pin(handle_stored(stored, settings, client, route, method, request, body)).await?
             };
-            upstreams::note_namespace(&mut response, &located);
+            upstreams::note_namespace(&mut response, located.namespace.as_ref());
             Ok(response)
         }
         None => handle_without_storage(settings, builtin.is_some(), &caller, route, request).await,
@@ -236,7 +257,7 @@ async fn handle_without_storage(
     let query = Query::from_uri(&request.uri);
     match route {
         Route::Base => Ok(base()),
-        Route::Catalog => listing::catalog(None, has_builtin, caller, query, settings.pages).await,
+        Route::Catalog => listing::catalog(None, has_builtin, caller, query, settings).await,
         Route::Referrers { name, digest } => referrers::list(None, name, &digest, query).await,
         _ => Err(Error::NameUnknown),
     }
@@ -268,7 +289,7 @@ async fn handle_stored(
     match (route, method) {
         (Route::Base, Method::Read) => Ok(base()),
         (Route::Catalog, Method::Read) => {
-            listing::catalog(Some(stored), has_builtin, caller, query, settings.pages).await
+            listing::catalog(Some(stored), has_builtin, caller, query, settings).await
         }
         (Route::Referrers { name, digest }, Method::Read) => {
             referrers::list(Some(stored), name, &digest, query).await

@@ -3,6 +3,7 @@
 pub(super) mod blobs;
 pub(super) mod listing;
 pub(super) mod manifests;
+pub(super) mod peers;
 pub(super) mod referrers;
 mod remote_blobs;
 pub(super) mod tokens;

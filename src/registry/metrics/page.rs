@@ -82,6 +82,9 @@ impl RegistryMetrics {
         if let Some(upstreams) = self.upstreams.get() {
             upstreams.write(&mut page);
         }
+        if let Some(peers) = self.peers.get() {
+            peers.write(&mut page);
+        }
         page.into_text()
     }
 }

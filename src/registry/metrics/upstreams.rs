@@ -204,7 +204,7 @@ impl FetchObserver for UpstreamMetrics {
 }
 
 /// Returns a name as the text format takes it in a label.
-fn label_value(name: &str) -> String {
+pub(super) fn label_value(name: &str) -> String {
     let is_plain = |character: char| !character.is_control() && !matches!(character, '"' | '\\');
     name.chars().filter(|character| is_plain(*character)).collect()
 }

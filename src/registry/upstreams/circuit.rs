@@ -24,8 +24,10 @@ const MAX_AWAY_PAUSE: Duration = Duration::from_mins(1);
 const PROBE_LIFETIME: Duration = Duration::from_secs(10);
 
 /// State of the connection to one upstream.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Circuit {
+    /// Longest pause because of failures.
+    longest_pause: Duration,
     /// End of the pause that the upstream demands.
     limited_until: Option<Instant>,
     /// Failures in a row.
@@ -70,7 +72,18 @@ pub(crate) enum Pause {
     Away,
 }
 
+impl Default for Circuit {
+    fn default() -> Self {
+        Self::with_longest_pause(MAX_AWAY_PAUSE)
+    }
+}
+
 impl Circuit {
+    /// Creates a circuit whose pauses because of failures are no longer than this.
+    pub(crate) fn with_longest_pause(longest_pause: Duration) -> Self {
+        Self { longest_pause, limited_until: None, failures: 0, away_until: None, has_answered: false }
+    }
+
     /// Permits a question, or tells why there is none. Behind the pause of failures one question is asked first.
     pub(crate) fn admit(&mut self, now: Instant) -> Result<(), Pause> {
         if let Some(until) = self.limited_until {
@@ -106,7 +119,7 @@ impl Circuit {
                 self.failures = self.failures.saturating_add(1);
                 let Some(doublings) = self.failures.checked_sub(FAILURES_UNTIL_AWAY) else { return false };
                 let pause = FIRST_AWAY_PAUSE.saturating_mul(2_u32.saturating_pow(doublings));
-                self.away_until = Some(now + pause.min(MAX_AWAY_PAUSE));
+                self.away_until = Some(now + pause.min(self.longest_pause));
                 doublings == 0
             }
             None

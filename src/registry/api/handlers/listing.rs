@@ -15,7 +15,7 @@ use crate::api::response::body::json_within_budget;
 use crate::api::response::error::Error;
 use crate::auth::caller::Caller;
 use crate::builtin::Builtin;
-use crate::{LimitedStore, PageLimits};
+use crate::{LimitedStore, PageLimits, Settings};
 
 /// Most names of repositories that are looked at for one page of a client that may not read all of them.
 const MAX_SEEN_NAMES: usize = 1000;
@@ -70,15 +70,15 @@ pub(crate) async fn tags(
     tag_list(&name, list.tags(), list.has_more, &page, list.walk).await
 }
 
-/// Lists the repositories that the client may read, including the built-in one.
+/// Lists the repositories that the client may read, including the built-in one, and those that names of images are in.
 pub(crate) async fn catalog(
     stored: Option<&LimitedStore>,
     has_builtin: bool,
     caller: &Caller,
     query: Query<'_>,
-    limits: PageLimits,
+    settings: &Settings,
 ) -> Result<Response, Error> {
-    let mut page = parse_page(query, limits.repositories)?;
+    let mut page = parse_page(query, settings.pages.repositories)?;
     if caller.known().is_some()
         && let Some(hidden) = cursor::open(&page.last)?
     {
@@ -100,16 +100,26 @@ pub(crate) async fn catalog(
         let (names, rest) = stored.run(list).await?;
         (repositories, next) = (names.into_iter().map(String::from).collect(), rest);
     }
-    if lists_builtin
-        && REPOSITORY > page.last.as_str()
-        && next.as_deref().is_none_or(|next| REPOSITORY <= next)
-        && let Err(position) = repositories.binary_search_by(|name| name.as_str().cmp(REPOSITORY))
-    {
-        repositories.insert(position, REPOSITORY.into());
-        if repositories.len() > page.size {
-            repositories.truncate(page.size);
-            next = repositories.last().cloned();
+    let mut others: Vec<String> = Vec::new();
+    if let Some(peers) = &settings.peers {
+        let is_listed =
+            |name: &RepositoryName| !(has_builtin && Builtin::is_builtin(name)) && caller.lists(name);
+        others.extend(peers.repositories().await.into_iter().filter(is_listed).map(String::from));
+    }
+    if lists_builtin {
+        others.push(REPOSITORY.into());
+    }
+    for other in others {
+        if other > page.last
+            && next.as_ref().is_none_or(|next| other <= *next)
+            && let Err(position) = repositories.binary_search(&other)
+        {
+            repositories.insert(position, other);
         }
+    }
+    if repositories.len() > page.size {
+        repositories.truncate(page.size);
+        next = repositories.last().cloned();
     }
     // The page may end behind a name that the client must not learn.
     let next = next.map(|next| if repositories.last() == Some(&next) { next } else { cursor::seal(&next) });

@@ -11,7 +11,7 @@ use futures_util::StreamExt as _;
 use http::header::{CONTENT_LENGTH, WARNING};
 use http::request::Parts;
 use http::{HeaderName, HeaderValue, Method};
-use quinistry_fetch::Fetched;
+use quinistry_fetch::{FetchError, Fetched};
 use quinistry_oci::{Content, Digest, Reference, WithCauses};
 use quinistry_store::StoreError;
 
@@ -25,7 +25,7 @@ use crate::api::route::Route;
 use crate::auth::caller::Caller;
 use crate::metrics::ContentCounts;
 use crate::notifications::{AnnouncedManifest, Announcer, References};
-use crate::upstreams::{BlobAnswer, Located, ManifestAnswer, is_absence};
+use crate::upstreams::{BlobAnswer, Located, ManifestAnswer, Namespace, is_absence};
 use crate::{LimitedStore, Settings};
 
 /// Namespace that an answer is of (distribution-spec, section Registry Proxying).
@@ -46,8 +46,8 @@ pub(crate) struct UpstreamRequest<'a> {
 }
 
 /// Adds the namespace to an answer, if the client has named one.
-pub(crate) fn note_namespace(response: &mut Response, located: &Located) {
-    let namespace = located.namespace.as_ref().map(|namespace| HeaderValue::try_from(namespace.as_str()));
+pub(crate) fn note_namespace(response: &mut Response, namespace: Option<&Namespace>) {
+    let namespace = namespace.map(|namespace| HeaderValue::try_from(namespace.as_str()));
     if let Some(Ok(namespace)) = namespace {
         response.headers_mut().insert(NAMESPACE, namespace);
     }
@@ -175,7 +175,10 @@ impl UpstreamRequest<'_> {
                     BlobAnswer::Stored => self.stored_blob(text).await?,
                     BlobAnswer::Fetched(fetched) => {
                         let length = fetched.length();
-                        let response = stream(fetched, &digest, request)?;
+                        let of = digest.clone();
+                        let response = stream(fetched, &digest, request, move |error| {
+                            tracing::warn!(digest = %of, error = %WithCauses(error), "failed to fetch blob, response cut off");
+                        })?;
                         if sends_content(&response) {
                             self.announcer.pulled_blob(&located.repository.name, &digest, length);
                         }
@@ -216,7 +219,7 @@ fn stale(mut response: Response) -> Response {
 }
 
 /// Sends content in memory, once the memory budget permits it.
-async fn send(served: &ServedContent, request: &Parts) -> Result<Response, Error> {
+pub(super) async fn send(served: &ServedContent, request: &Parts) -> Result<Response, Error> {
     let mut permit = None;
     loop {
         match served.clone().respond_within_budget(request, permit)? {
@@ -226,16 +229,20 @@ async fn send(served: &ServedContent, request: &Parts) -> Result<Response, Error
     }
 }
 
-/// Sends a blob, or a range of it, while it is fetched.
-fn stream(fetched: Fetched, digest: &Digest, request: &Parts) -> Result<Response, Error> {
+/// Sends a blob, or a range of it, while it is fetched. `note` hears of an error that cuts the response off.
+pub(super) fn stream(
+    fetched: Fetched,
+    digest: &Digest,
+    request: &Parts,
+    note: impl Fn(&FetchError) + Send + 'static,
+) -> Result<Response, Error> {
     let served = ServedContent::blob_of_length(digest, fetched.length());
-    let digest = digest.clone();
     served.respond_with(request, move |range| {
         let pieces = fetched.read(range).into_stream();
         // The connection is cut off, so that half a blob does not look like a whole one.
         Body::from_stream(pieces.inspect(move |piece| {
             if let Err(error) = piece {
-                tracing::warn!(%digest, error = %WithCauses(error), "failed to fetch blob, response cut off");
+                note(error);
             }
         }))
     })

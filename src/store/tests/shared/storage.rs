@@ -24,7 +24,7 @@ pub(crate) struct Requests {
 
 type Hook = Box<dyn FnOnce() + Send>;
 
-/// What is called for each look-up of one key.
+/// Call for each look-up of one key.
 type HeadHook = Arc<dyn Fn(&Key) + Send + Sync>;
 
 /// A view of one storage; clones have the same bytes and the same counts.

@@ -1,0 +1,199 @@
+//! Blobs of peers, passed through to one client.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use futures_util::{StreamExt as _, stream};
+use quinistry_fetch::{Answered, FetchError, Fetched, Opened, Request, Source, SourceError, Wanted};
+use quinistry_oci::{Digest, RepositoryName, WithCauses};
+
+use super::Peers;
+use super::rounds::{Miss, Rounds, SHORT_PATIENCE};
+use crate::api::response::error::Error;
+
+/// Blob that a peer sends.
+#[derive(Debug)]
+pub(crate) struct OpenedBlob {
+    pub(crate) fetched: Fetched,
+    /// Index of the peer.
+    peer: usize,
+}
+
+/// Blobs of one repository, of one peer first. A transfer that breaks goes on at any peer: content of one digest is the
+/// same everywhere, and the hash runs over all of its bytes.
+#[derive(Debug)]
+struct PeerSource {
+    peers: Arc<Peers>,
+    first: usize,
+    patience: Duration,
+    repository: RepositoryName,
+    /// True once the first peer was asked.
+    is_opened: AtomicBool,
+}
+
+impl Peers {
+    /// Returns the length of a blob in bytes, if a peer says that it has the blob. Content of another length than the
+    /// expected one is another blob.
+    pub(crate) async fn blob_length(
+        &self,
+        repository: &RepositoryName,
+        digest: &Digest,
+        expected: Option<u64>,
+    ) -> Option<u64> {
+        let mut rounds = Rounds::new(self.members.len());
+        while let Some((index, patience)) = rounds.next_peer() {
+            if !self.claims().believes(index, digest, self.clock.now()) {
+                continue;
+            }
+            let question = self.members[index].peer.head_blob(repository, digest);
+            match self.ask(index, patience, question).await {
+                Ok(Some(length)) if expected.is_none_or(|expected| expected == length) => {
+                    self.claims().note(index, digest);
+                    return Some(length);
+                }
+                // Without a length no end can be withheld, so that the blob could not be sent.
+                Ok(_) => {}
+                Err(miss) => rounds.note(miss),
+            }
+        }
+        None
+    }
+
+    /// Opens a blob at the first peer that sends its first byte; `None` if no peer does.
+    pub(crate) async fn open_blob(
+        self: &Arc<Self>,
+        repository: &RepositoryName,
+        digest: &Digest,
+    ) -> Result<Option<OpenedBlob>, Error> {
+        let mut rounds = Rounds::new(self.members.len());
+        while let Some((index, patience)) = rounds.next_peer() {
+            let source = PeerSource {
+                peers: self.clone(),
+                first: index,
+                patience,
+                repository: repository.clone(),
+                is_opened: AtomicBool::new(false),
+            };
+            let request = Request {
+                digest: digest.clone(),
+                length: None,
+                source: Arc::new(source),
+                repository: repository.clone(),
+                is_proven: true,
+                max_stored_bytes: Some(0),
+            };
+            match self.fetches.open(request).await {
+                Ok(Opened::Fetched(fetched)) => return Ok(Some(OpenedBlob { fetched, peer: index })),
+                // Fetches without a store never answer so.
+                Ok(Opened::Stored | Opened::Unproven) => return Err(Error::Internal),
+                Err(FetchError::Busy) => return Err(Error::TooManyResponses),
+                Err(error) => {
+                    tracing::debug!(peer = self.members[index].name(), %digest, error = %WithCauses(&error), "peer sent no blob");
+                    rounds.note(self.note_failed(index, digest, &error));
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    /// Notes that a peer has not sent a blob to its end.
+    fn note_failed(&self, index: usize, digest: &Digest, error: &FetchError) -> Miss {
+        let now = self.clock.now();
+        match error {
+            FetchError::Lie { .. } => {
+                self.claims().note_wrong(index, digest, now);
+                self.verdicts().clear();
+                Miss::Absent
+            }
+            // A peer that is away or slow has not taken back what it said.
+            FetchError::Source { reason, .. } if !is_denial(reason) => Miss::of(reason),
+            FetchError::Source { .. } | FetchError::LengthUnknown { .. } => {
+                if self.claims().note_unsent(index, digest, now) {
+                    let peer = self.members[index].name();
+                    tracing::warn!(%peer, %digest, "peer says that it has a blob, and does not send it");
+                    // Manifests that need the blob were found complete by the word of this peer.
+                    self.verdicts().clear();
+                }
+                Miss::Absent
+            }
+            _ => Miss::Absent,
+        }
+    }
+
+    /// Notes that the transfer of an opened blob has failed.
+    fn note_cut(&self, index: usize, digest: &Digest, error: &FetchError) {
+        self.note_failed(index, digest, error);
+        let peer = self.members[index].name();
+        tracing::warn!(%peer, %digest, error = %WithCauses(error), "failed to pass blob on, response cut off");
+    }
+}
+
+/// Returns true if a peer has answered, and sends no content.
+fn is_denial(reason: &SourceError) -> bool {
+    matches!(reason, SourceError::NotFound | SourceError::Invalid(_))
+}
+
+impl OpenedBlob {
+    /// Returns the observer of errors of the transfer.
+    pub(crate) fn observer(&self, peers: &Arc<Peers>, digest: &Digest) -> impl Fn(&FetchError) + use<> {
+        let (peers, index, digest) = (peers.clone(), self.peer, digest.clone());
+        move |error| peers.note_cut(index, &digest, error)
+    }
+}
+
+// === impl PeerSource ===
+
+impl PeerSource {
+    /// Returns the peers to ask, in order: the first one; and for the rest of a transfer that broke there, the others
+    /// before it.
+    fn candidates(&self, digest: &Digest) -> Vec<(usize, Duration)> {
+        if !self.is_opened.swap(true, Ordering::Relaxed) {
+            return vec![(self.first, self.patience)];
+        }
+        let now = self.peers.clock.now();
+        let others = (0..self.peers.members.len()).filter(|index| *index != self.first);
+        let all = others.chain([self.first]);
+        let claims = self.peers.claims();
+        all.filter(|index| claims.believes(*index, digest, now))
+            .map(|index| (index, SHORT_PATIENCE))
+            .collect()
+    }
+}
+
+impl Source for PeerSource {
+    fn name(&self) -> &str {
+        self.peers.members[self.first].name()
+    }
+
+    fn open(&self, wanted: Wanted) -> Answered<'_> {
+        Box::pin(async move {
+            let mut reason = SourceError::NotFound;
+            for (index, patience) in self.candidates(&wanted.digest) {
+                let member = &self.peers.members[index];
+                let question = async {
+                    let (answer, mut body) = member.peer.open_blob(&self.repository, wanted.clone()).await?;
+                    // A peer that sends a head alone has not answered.
+                    let first = match body.next().await.transpose() {
+                        Ok(first) => first,
+                        Err(error) => return Err(SourceError::Unavailable(Box::new(error))),
+                    };
+                    Ok((answer, first, body))
+                };
+                match member.ask(|| self.peers.clock.now(), patience, question).await {
+                    Ok((answer, first, body)) => {
+                        let counts = member.counts.clone();
+                        let pieces = stream::iter(first.map(Ok)).chain(body).inspect(move |piece| {
+                            if let Ok(piece) = piece {
+                                counts.note_bytes(piece.len());
+                            }
+                        });
+                        return Ok((answer, Box::pin(pieces) as _));
+                    }
+                    Err(error) => reason = error,
+                }
+            }
+            Err(reason)
+        })
+    }
+}

@@ -1,0 +1,98 @@
+//! One peer: a question to it, and the pauses in which it is left out.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use quinistry_fetch::{Peer, SourceError};
+use quinistry_oci::WithCauses;
+use tokio::time::timeout;
+
+use super::Peers;
+use super::rounds::{Miss, SHORT_PATIENCE};
+use crate::metrics::PeerCounts;
+use crate::upstreams::circuit::Circuit;
+
+/// Longest pause of a peer that does not answer. An address of a service leads to another store soon.
+const LONGEST_PAUSE: Duration = Duration::from_secs(10);
+
+/// Peer with the state of the connection to it.
+#[derive(Debug)]
+pub(super) struct Member {
+    pub(super) peer: Arc<dyn Peer>,
+    pub(super) counts: Arc<PeerCounts>,
+    circuit: Mutex<Circuit>,
+}
+
+impl Member {
+    pub(super) fn new(peer: Arc<dyn Peer>, counts: Arc<PeerCounts>) -> Self {
+        Self { peer, counts, circuit: Mutex::new(Circuit::with_longest_pause(LONGEST_PAUSE)) }
+    }
+
+    pub(super) fn name(&self) -> &str {
+        self.peer.name()
+    }
+
+    fn circuit(&self) -> MutexGuard<'_, Circuit> {
+        self.circuit.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Asks a question, unless the peer is left out now.
+    pub(super) async fn ask<T>(
+        &self,
+        now: impl Fn() -> Instant,
+        patience: Duration,
+        question: impl Future<Output = Result<T, SourceError>>,
+    ) -> Result<T, SourceError> {
+        // What is not asked is as if it were not there.
+        self.circuit().admit(now()).map_err(|_| SourceError::NotFound)?;
+        let answer = timeout(patience, question).await.unwrap_or(Err(SourceError::Silent));
+        self.counts.note(answer.as_ref().err());
+        // A store that hashes a long blob is silent for a while, and not away.
+        let is_busy = matches!(answer, Err(SourceError::Silent)) && patience <= SHORT_PATIENCE;
+        let is_away = !is_busy && {
+            let mut circuit = self.circuit();
+            let is_away = circuit.note(answer.as_ref().err(), now());
+            self.counts.set_up(circuit.is_up());
+            is_away
+        };
+        let peer = self.name();
+        match &answer {
+            Err(error) if is_away => {
+                tracing::warn!(%peer, error = %WithCauses(error), "peer away, not asked for some seconds");
+            }
+            Err(error @ SourceError::Invalid(_)) => {
+                tracing::warn!(%peer, error = %WithCauses(error), "peer gave no valid answer");
+            }
+            _ => {}
+        }
+        answer
+    }
+}
+
+impl Peers {
+    /// Asks a short question of one peer.
+    pub(super) async fn ask<T>(
+        &self,
+        index: usize,
+        patience: Duration,
+        question: impl Future<Output = Result<T, SourceError>>,
+    ) -> Result<T, Miss> {
+        let _permit = self.question_permits.acquire().await.expect("the semaphore is never closed");
+        let answer = self.members[index].ask(|| self.clock.now(), patience, question).await;
+        answer.map_err(|error| Miss::of(&error))
+    }
+}
+
+impl Miss {
+    pub(super) fn of(error: &SourceError) -> Self {
+        match error {
+            SourceError::Silent => Self::Silent,
+            SourceError::NotFound
+            | SourceError::Limited { .. }
+            | SourceError::Refused
+            | SourceError::Invalid(_)
+            | SourceError::Circular
+            | SourceError::Unavailable(_) => Self::Absent,
+        }
+    }
+}

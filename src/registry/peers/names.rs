@@ -1,0 +1,175 @@
+//! Names of images, each with the digest that it means. Pure.
+
+use std::collections::BTreeMap;
+
+use quinistry_oci::escape::Escaped;
+use quinistry_oci::{Digest, NameError, RepositoryName, Tag, TagError};
+use serde::Deserialize;
+
+/// Names by their repositories.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Names(BTreeMap<RepositoryName, RepositoryTags>);
+
+/// Tags of one repository.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct RepositoryTags(BTreeMap<Tag, Digest>);
+
+/// Document of names, as a ConfigMap holds it.
+#[derive(Deserialize)]
+struct NamesDocument {
+    names: Vec<NamedDigest>,
+}
+
+#[derive(Deserialize)]
+struct NamedDigest {
+    name: String,
+    digest: String,
+}
+
+/// Errors of a document of names, which is refused as a whole.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum NamesError {
+    #[error("is not UTF-8")]
+    Encoding,
+    #[error("is not a document {{\"names\":[{{\"name\":…,\"digest\":…}}]}}: {0}")]
+    Form(String),
+    #[error("name '{}' has no tag; write HOST/NAME:TAG", Escaped(.0))]
+    Untagged(String),
+    #[error("name '{}': {error}", Escaped(.name))]
+    Name { name: String, error: NameError },
+    #[error("name '{}': {error}", Escaped(.name))]
+    Tag { name: String, error: TagError },
+    #[error("digest '{}' of {name} is not a digest that is supported", Escaped(.digest))]
+    Digest { name: String, digest: String },
+    #[error("name {0} stands for two digests")]
+    Ambiguous(String),
+}
+
+impl Names {
+    /// Reads a document in JSON or YAML.
+    pub(crate) fn parse(bytes: &[u8]) -> Result<Self, NamesError> {
+        let text = str::from_utf8(bytes).map_err(|_| NamesError::Encoding)?;
+        let document: NamesDocument = quinistry_yaml::from_str(text)
+            .map_err(|error| NamesError::Form(Escaped(&error.to_string()).to_string()))?;
+        let mut names = Self::default();
+        for NamedDigest { name, digest } in document.names {
+            let (repository, tag) = split(&name)?;
+            let Ok(digest) = digest.parse::<Digest>() else {
+                return Err(NamesError::Digest { name, digest });
+            };
+            let tags = names.0.entry(repository).or_default();
+            if tags.0.insert(tag, digest.clone()).is_some_and(|former| former != digest) {
+                return Err(NamesError::Ambiguous(name));
+            }
+        }
+        Ok(names)
+    }
+
+    /// Returns the tags of a repository, if a name is in it.
+    pub(crate) fn tags(&self, repository: &RepositoryName) -> Option<&RepositoryTags> {
+        self.0.get(repository)
+    }
+
+    /// Returns the repositories that names are in, in order.
+    pub(crate) fn repositories(&self) -> impl Iterator<Item = &RepositoryName> {
+        self.0.keys()
+    }
+
+    /// Returns the number of names.
+    pub(crate) fn len(&self) -> usize {
+        self.0.values().map(|tags| tags.0.len()).sum()
+    }
+}
+
+impl RepositoryTags {
+    pub(crate) fn get(&self, tag: &Tag) -> Option<&Digest> {
+        self.0.get(tag)
+    }
+
+    /// Returns the tags in the order of lists.
+    pub(crate) fn sorted(&self) -> Vec<Tag> {
+        self.0.keys().cloned().collect()
+    }
+}
+
+/// Splits a name at the colon of its tag; that of a port has a slash behind it.
+fn split(name: &str) -> Result<(RepositoryName, Tag), NamesError> {
+    let (repository, tag) = match name.rsplit_once(':') {
+        Some((repository, tag)) if !tag.contains('/') => (repository, tag),
+        _ => return Err(NamesError::Untagged(name.to_owned())),
+    };
+    let repository = repository.parse().map_err(|error| NamesError::Name { name: name.to_owned(), error })?;
+    let tag = tag.parse().map_err(|error| NamesError::Tag { name: name.to_owned(), error })?;
+    Ok((repository, tag))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn digest(number: u8) -> Digest {
+        Digest::sha256(&[number])
+    }
+
+    fn tag_of(names: &Names, repository: &str, tag: &str) -> Option<Digest> {
+        names.tags(&repository.parse().unwrap())?.get(&tag.parse().unwrap()).cloned()
+    }
+
+    #[test]
+    fn a_document_in_json_or_yaml_gives_the_tags_of_repositories() {
+        let (one, two) = (digest(1), digest(2));
+        let json = format!(
+            r#"{{"names":[{{"name":"ghcr.io/acme/shop:1.4.0","digest":"{one}"}},
+                {{"name":"ghcr.io/acme/shop:1.3.0","digest":"{two}","since":"today"}}]}}"#
+        );
+        let yaml = format!(
+            "names:\n- name: ghcr.io/acme/shop:1.4.0\n  digest: {one}\n- name: ghcr.io/acme/shop:1.3.0\n  \
+             digest: {two}\n"
+        );
+        for text in [json, yaml] {
+            let names = Names::parse(text.as_bytes()).unwrap();
+            assert_eq!(tag_of(&names, "ghcr.io/acme/shop", "1.4.0"), Some(one.clone()));
+            assert_eq!(tag_of(&names, "ghcr.io/acme/shop", "latest"), None);
+            assert_eq!(tag_of(&names, "ghcr.io/acme", "1.4.0"), None);
+            let tags = names.tags(&"ghcr.io/acme/shop".parse().unwrap()).unwrap().sorted();
+            assert_eq!(tags.iter().map(Tag::as_str).collect::<Vec<_>>(), ["1.3.0", "1.4.0"]);
+            assert_eq!((names.repositories().count(), names.len()), (1, 2));
+        }
+    }
+
+    #[test]
+    fn an_empty_list_names_nothing_and_a_repeated_name_is_one() {
+        assert_eq!(Names::parse(br#"{"names":[]}"#).unwrap(), Names::default());
+        let entry = format!(r#"{{"name":"a/b:1","digest":"{}"}}"#, digest(1));
+        let names = Names::parse(format!(r#"{{"names":[{entry},{entry}]}}"#).as_bytes()).unwrap();
+        assert_eq!(names.len(), 1);
+    }
+
+    #[test]
+    fn a_damaged_document_is_refused_as_a_whole() {
+        const DIGEST: &str = "sha256:0000000000000000000000000000000000000000000000000000000000000000";
+        let named = |name: &str, digest: &str| {
+            format!(
+                r#"{{"names":[{{"name":"ok:1","digest":"{DIGEST}"}},{{"name":"{name}","digest":"{digest}"}}]}}"#
+            )
+        };
+        for text in [
+            String::new(),
+            "{}".into(),
+            "[]".into(),
+            r#"{"names":"#.into(),
+            r#"{"names":[{"name":"a:1"}]}"#.into(),
+            named("a/b", DIGEST),
+            named("localhost:5000/a", DIGEST),
+            named("localhost:5000/a:1", DIGEST),
+            named("A:1", DIGEST),
+            named("a:", DIGEST),
+            named("a:1", "sha256:00"),
+            named("a:1", "md5:00"),
+            named("ok:1", &DIGEST.replace('0', "1")),
+        ] {
+            assert!(Names::parse(text.as_bytes()).is_err(), "{text}");
+        }
+        assert!(Names::parse(b"\xff").is_err());
+    }
+}
