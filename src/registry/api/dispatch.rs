@@ -35,6 +35,7 @@ use crate::auth::caller::Caller;
 use crate::builtin::Builtin;
 use crate::notifications::Announcer;
 use crate::observer::Observation;
+use crate::peers::{PeerRepository, Peers};
 use crate::{LimitedStore, Settings, State};
 
 const API_VERSION: HeaderName = HeaderName::from_static("docker-distribution-api-version");
@@ -124,10 +125,7 @@ async fn call_handler(
         };
         return Ok(Box::pin(endpoint.handle(route, request, body, settings.body, trail)).await);
     }
-    let route = match state.0.prefix.strip(path) {
-        Some(path) => Route::parse(path),
-        None => Err(RouteError::Unknown),
-    };
+    let route = state.0.prefix.strip(path).map_or(Err(RouteError::Unknown), Route::parse);
     if let Err(RouteError::Unknown) = route {
         return Err(RouteError::Unknown.into());
     }
@@ -145,17 +143,14 @@ async fn call_handler(
     let peers = settings.peers.as_ref().filter(|_| of_builtin.is_none() && method == Method::Read);
     let of_peers = match peers.filter(|_| located.is_none()) {
         // On the heap, so that registries without peers need no memory for it.
-        Some(peers) => {
-            let query = Query::from_uri(&request.uri);
-            Box::pin(peers.locate(&mut route, query)).await?.map(|repository| (peers, repository))
-        }
+        Some(peers) => Box::pin(locate_at_peers(peers, &mut route, request)).await?,
         None => None,
     };
-    let target = match (of_builtin, stored) {
-        (Some(_), _) => AccessTarget::Builtin,
-        (None, None) => AccessTarget::NoStorage,
-        (None, Some(_)) if located.is_some() => AccessTarget::Upstream(settings),
-        (None, Some(_)) => AccessTarget::Stored(settings),
+    let target = match stored {
+        _ if of_builtin.is_some() => AccessTarget::Builtin,
+        None => AccessTarget::NoStorage,
+        Some(_) if located.is_some() => AccessTarget::Upstream(settings),
+        Some(_) => AccessTarget::Stored(settings),
     };
     if let Some(action) = AccessAction::of(&route, method) {
         trail.note_subject(&route, method, action);
@@ -177,11 +172,8 @@ async fn call_handler(
     {
         let announcer = Announcer::of(settings, request, id, &caller, &state.0.prefix);
         let own = stored.map(|stored| OwnContent { stored, caller: &caller, announcer: &announcer });
-        let hops = hops_of(request);
-        let asked = PeerRequest { peers, repository, own, settings, request, hops };
-        let mut response = Box::pin(hops::with_hops(hops, asked.read(route))).await?;
-        upstreams::note_namespace(&mut response, repository.namespace.as_ref());
-        return Ok(response);
+        let asked = PeerRequest { peers, repository, own, settings, request, hops: hops_of(request) };
+        return Box::pin(read_at_peers(asked, route)).await;
     }
     match stored {
         // On the heap, so that the memory of these handlers (7 KiB) is taken only for requests that need
@@ -192,22 +184,10 @@ async fn call_handler(
             let Some(located) = located else {
                 return Box::pin(handle_stored(stored, settings, client, route, method, request, body)).await;
             };
-            let asked = UpstreamRequest {
-                stored,
-                settings,
-                caller: &caller,
-                announcer: &announcer,
-                located: &located,
-                request,
-            };
+            let (caller, announcer, located) = (&caller, &announcer, &located);
+            let asked = UpstreamRequest { stored, settings, caller, announcer, located, request };
             let mut response = if method == Method::Read {
-                let hops = hops_of(request);
-                if hops >= MAX_HOPS {
-                    // Before any question, whose failure would count against the upstream.
-                    located.upstream.warn_of_circle(stored, &located.repository.name);
-                    return Err(Error::TooManyHops);
-                }
-                Box::pin(hops::with_hops(hops, asked.read(route))).await?
+                Box::pin(read_at_upstream(asked, route)).await?
             } else {
                 // Deletions, of stored copies.
                 located.upstream.forget(&located.repository.name);
@@ -218,6 +198,32 @@ async fn call_handler(
         }
         None => handle_without_storage(settings, builtin.is_some(), &caller, route, request).await,
     }
+}
+
+/// Finds the repository of a request among those whose content peers may have.
+async fn locate_at_peers<'a>(
+    peers: &'a Arc<Peers>,
+    route: &mut Route,
+    request: &Parts,
+) -> Result<Option<(&'a Arc<Peers>, PeerRepository)>, Error> {
+    let found = peers.locate(route, Query::from_uri(&request.uri)).await?;
+    Ok(found.map(|repository| (peers, repository)))
+}
+
+async fn read_at_peers(asked: PeerRequest<'_>, route: Route) -> Result<Response, Error> {
+    let mut response = hops::with_hops(asked.hops, asked.read(route)).await?;
+    upstreams::note_namespace(&mut response, asked.repository.namespace.as_ref());
+    Ok(response)
+}
+
+async fn read_at_upstream(asked: UpstreamRequest<'_>, route: Route) -> Result<Response, Error> {
+    let hops = hops_of(asked.request);
+    if hops >= MAX_HOPS {
+        // Before any question, whose failure would count against the upstream.
+        asked.located.upstream.warn_of_circle(asked.stored, &asked.located.repository.name);
+        return Err(Error::TooManyHops);
+    }
+    hops::with_hops(hops, asked.read(route)).await
 }
 
 /// Returns the number of caches that a request has passed.

@@ -67,14 +67,12 @@ impl Peers {
     ) -> Option<HeldManifest> {
         let key = (repository.clone(), digest.clone());
         let known = self.verdicts().get(&key, self.clock.now());
-        let verdict = match known {
-            Some(verdict) => verdict,
-            None => {
-                let (peers, own, key_of_check) = (self.clone(), own.cloned(), key.clone());
-                let check =
-                    || async move { peers.check(own.as_ref(), &key_of_check.0, &key_of_check.1).await };
-                self.checks.join(key, check).await.0?
-            }
+        let verdict = if let Some(verdict) = known {
+            verdict
+        } else {
+            let (peers, own, key_of_check) = (self.clone(), own.cloned(), key.clone());
+            let check = || async move { peers.check(own.as_ref(), &key_of_check.0, &key_of_check.1).await };
+            self.checks.join(key, check).await.0?
         };
         match verdict {
             Verdict::Complete(manifest) => Some(manifest),

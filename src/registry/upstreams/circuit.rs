@@ -81,7 +81,15 @@ impl Default for Circuit {
 impl Circuit {
     /// Creates a circuit whose pauses because of failures are no longer than this.
     pub(crate) fn with_longest_pause(longest_pause: Duration) -> Self {
-        Self { longest_pause, limited_until: None, failures: 0, away_until: None, has_answered: false }
+        Self {
+            longest_pause,
+            limited_until: None,
+            failures: 0,
+            failing: None,
+            was_asked: false,
+            away_until: None,
+            has_answered: false,
+        }
     }
 
     /// Permits a question, or tells why there is none. Behind the pause of failures one question is asked first.

@@ -55,9 +55,9 @@ impl Generation {
     pub(super) fn listening(address: &str, peers: &[&str], arguments: &[&str]) -> Self {
         let mut serve = command(PROGRAM);
         serve.args(["serve", "--listen", address]).args(arguments);
-        peers.iter().for_each(|peer| {
+        for peer in peers {
             serve.args(["--peers", peer]);
-        });
+        }
         Self(Server::launch(&mut serve))
     }
 
