@@ -37,6 +37,9 @@ pub struct FetchOptions {
     pub max_fetches: usize,
     /// Greatest number of blobs that are passed through at once; each takes up to 128 KiB of memory.
     pub max_pass_through: usize,
+    /// The end of each range of a blob that is passed through is withheld until the hash of the whole blob holds, for
+    /// which the source sends all of the blob. Otherwise only ranges that reach into the blob's own end wait.
+    pub verifies_ranges: bool,
 }
 
 impl Default for FetchOptions {
@@ -48,6 +51,7 @@ impl Default for FetchOptions {
             resume_pause: Duration::from_millis(250),
             max_fetches: 64,
             max_pass_through: 64,
+            verifies_ranges: false,
         }
     }
 }

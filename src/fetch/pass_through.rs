@@ -11,6 +11,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use crate::error::FetchError;
 use crate::exchange::{self, Batch, BatchEnd, Reading};
 use crate::fetches::{Fetches, Request};
+use crate::policy::unverified_limit;
 use crate::reader::READ_BYTES;
 use crate::source::{SourceError, Wanted};
 use crate::staging::blocking;
@@ -32,8 +33,12 @@ pub(crate) struct PassThrough {
     held: BytesMut,
     /// Offset of the first held byte.
     held_from: u64,
+    /// Number of bytes that were hashed.
+    hashed: u64,
     /// Bytes that the client still wants.
     range: Range<u64>,
+    /// End of the bytes of the range that the client may have before the hash holds, as far as the range has a say.
+    unverified_end: u64,
     _permit: OwnedSemaphorePermit,
 }
 
@@ -95,7 +100,9 @@ impl PassThrough {
             hasher,
             held: BytesMut::new(),
             held_from,
+            hashed: held_from,
             range: 0..0,
+            unverified_end: 0,
             _permit: permit,
         })
     }
@@ -107,6 +114,10 @@ impl PassThrough {
 
     /// Sets the bytes that the client wants. Call once.
     pub(crate) fn reading(mut self, range: Range<u64>) -> Self {
+        let length = range.end.saturating_sub(range.start);
+        let withheld =
+            if self.fetches.options().verifies_ranges { length - unverified_limit(length) } else { 0 };
+        self.unverified_end = range.end - withheld.min(range.end);
         self.range = range;
         self
     }
@@ -114,7 +125,8 @@ impl PassThrough {
     /// Returns the next bytes; `None` after the last one that the client wants.
     pub(crate) async fn next(&mut self) -> Option<Result<Bytes, FetchError>> {
         while self.range.start < self.range.end {
-            let visible = if self.is_verified { self.length() } else { self.transfer.unverified() };
+            let unverified = self.transfer.unverified().min(self.unverified_end);
+            let visible = if self.is_verified { self.length() } else { unverified };
             self.skip(self.range.start.min(visible));
             if self.range.start < visible {
                 let wanted = (visible.min(self.range.end) - self.range.start).min(READ_BYTES as u64);
@@ -185,7 +197,11 @@ impl PassThrough {
                 Ok(known) => {
                     let part = &piece[usize::try_from(known).unwrap_or(usize::MAX).min(piece.len())..];
                     self.hasher.update(part);
-                    self.held.extend_from_slice(part);
+                    // What is behind the range is only hashed.
+                    let left =
+                        usize::try_from(self.range.end.saturating_sub(self.hashed)).unwrap_or(usize::MAX);
+                    self.held.extend_from_slice(&part[..left.min(part.len())]);
+                    self.hashed += part.len() as u64;
                 }
                 Err(fault) => return Ok(Action::Fail(fault)),
             }

@@ -69,6 +69,7 @@ const FETCH_OPTIONS: FetchOptions = FetchOptions {
     resume_pause: Duration::from_millis(100),
     max_fetches: 1,
     max_pass_through: 64,
+    verifies_ranges: true,
 };
 
 /// Repository and digest.
@@ -165,18 +166,22 @@ impl Peers {
     ) -> Result<Option<PeerRepository>, Error> {
         let Some(asked) = route.name() else { return Ok(None) };
         let namespace = Namespace::of_request(query)?;
-        // A host with a port is no part of a repository's name.
-        let within = namespace.as_ref().and_then(|host| format!("{host}/{asked}").parse().ok());
+        let within = namespace.as_ref().map(|host| host.as_str().replace(':', "_"));
+        let within: Option<RepositoryName> = within.and_then(|host| format!("{host}/{asked}").parse().ok());
         let names: Option<Arc<Names>> = match &self.names {
             Some(file) => Some(file.current().await),
             None => None,
         };
         let found = match &names {
             None => Some((within, None)),
-            Some(names) => [within, Some(asked.clone())].into_iter().flatten().find_map(|name| {
-                let tags = names.tags(&name)?.clone();
-                Some(((name != *asked).then_some(name), Some(tags)))
-            }),
+            // A client that means another registry gets nothing of the same name without a host.
+            Some(names) => match (&namespace, within) {
+                (None, _) => names.tags(asked).map(|tags| (None, Some(tags.clone()))),
+                (Some(_), within) => within.and_then(|name| {
+                    let tags = names.tags(&name)?.clone();
+                    Some((Some(name), Some(tags)))
+                }),
+            },
         };
         Ok(found.map(|(name, tags)| {
             let namespace = namespace.filter(|_| name.is_some());

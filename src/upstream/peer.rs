@@ -111,7 +111,7 @@ impl HttpPeer {
         Ok(Self { name: address.to_string().into(), client })
     }
 
-    /// Sends one request. An answer other than 200, and 206 where a part was asked for, means that there is no content.
+    /// Sends one request. Answers but 200, 206 where a part was asked for, 429 and 5xx mean that there is no content.
     async fn send(
         &self,
         method: Method,
@@ -133,6 +133,12 @@ impl HttpPeer {
         match response.status() {
             StatusCode::OK => Ok(response),
             StatusCode::PARTIAL_CONTENT if may_be_part => Ok(response),
+            // A busy peer has not said that there is no content.
+            StatusCode::TOO_MANY_REQUESTS => Err(SourceError::Silent),
+            status if status.is_server_error() => {
+                let host = self.name.to_string();
+                Err(SourceError::Unavailable(Box::new(AskError::Status { host, status })))
+            }
             _ => Err(SourceError::NotFound),
         }
     }

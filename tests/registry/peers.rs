@@ -9,7 +9,6 @@ use quinistry::oci::{Descriptor, Digest, ImageIndex, media_type, to_json};
 
 use self::cluster::{Generation, REPOSITORY, Store, image, path, until};
 use crate::support::images::{Image, Packing};
-use crate::support::ports;
 use crate::support::process::{command, output};
 use crate::support::scripted_registry::{Answer, ScriptedRegistry};
 use crate::support::skip::{Need, lacks};
@@ -155,11 +154,22 @@ fn only_reads_without_credentials_reach_a_peer() {
 }
 
 #[test]
-fn registries_that_ask_each_other_ask_no_further() {
-    let address = ports::reserved_address().to_string();
-    let itself = format!("http://{address}");
-    let generation = Generation::listening(&address, &[&itself], &["--storage", "memory"]);
+fn a_question_of_a_peer_is_passed_on_to_no_other() {
+    // The number of registries that a request has passed, and the highest one that is answered.
+    let (hops, most) = ("quinistry-hops", "8");
     let image = image();
-    generation.get(&path("manifests", &image.descriptor.digest)).assert_refused(404, "MANIFEST_UNKNOWN");
-    generation.get(&path("blobs", &image.descriptor.digest)).assert_refused(404, "BLOB_UNKNOWN");
+    let peer = ScriptedRegistry::start(|_| Answer::new(404));
+    let generation = Generation::start(&[&format!("http://{}", peer.host)], &[]);
+    let ask = |headers: &[(&str, &str)]| {
+        for (kind, code) in [("manifests", "MANIFEST_UNKNOWN"), ("blobs", "BLOB_UNKNOWN")] {
+            let path = path(kind, &image.descriptor.digest);
+            generation.peer().ask("GET", &path, headers, b"").assert_refused(404, code);
+        }
+    };
+    ask(&[]);
+    let requests = peer.requests();
+    assert!(!requests.is_empty());
+    assert!(requests.iter().all(|request| request.header(hops) == Some(most)));
+    ask(&[(hops, most)]);
+    assert_eq!(peer.requests().len(), requests.len());
 }

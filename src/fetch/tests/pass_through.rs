@@ -136,6 +136,39 @@ async fn a_range_before_the_withheld_bytes_ends_without_the_rest() {
 }
 
 #[tokio::test]
+async fn the_end_of_a_verified_range_waits_for_the_hash_of_the_whole_blob() {
+    let bytes = blob(LENGTH);
+    let options = FetchOptions { verifies_ranges: true, ..stores::options() };
+    let fetches = Fetches::new(None, options);
+    let (script, feed) = Script::fed(&bytes);
+    let source = Scripted::new("upstream", [script]);
+    let mut reader = open(&fetches, &request(&source, &bytes)).await.read(1000..1160);
+    feed.send(Ok(bytes.slice(..LENGTH - 1))).unwrap();
+    assert_eq!(read_some(&mut reader, 150).await, bytes[1000..1150]);
+    assert!(reader.next().now_or_never().is_none());
+    feed.send(Ok(bytes.slice(LENGTH - 1..))).unwrap();
+    drop(feed);
+    assert_eq!(read_all(reader).await.0, bytes[1150..1160]);
+}
+
+#[tokio::test]
+async fn no_verified_range_of_a_wrong_blob_is_whole() {
+    let bytes = blob(LENGTH);
+    for (wrong_at, range) in [(5, 0..16), (5, 100..200), (LENGTH - 1, 0..1), (10, 10..LENGTH)] {
+        let mut wrong = bytes.to_vec();
+        wrong[wrong_at] ^= 1;
+        let options = FetchOptions { verifies_ranges: true, ..stores::options() };
+        let fetches = Fetches::new(None, options);
+        let script = Script::Sends(head(&bytes, 0), wrong.into(), Ending::Complete);
+        let source = Scripted::new("upstream", [script]);
+        let opened = open(&fetches, &request(&source, &bytes)).await;
+        let (read, end) = read_all(opened.read(range.start as u64..range.end as u64)).await;
+        assert!(matches!(end, Some(FetchError::Lie { .. })), "{range:?}: {end:?}");
+        assert!(read.len() < range.len(), "{range:?}");
+    }
+}
+
+#[tokio::test]
 async fn blobs_that_are_passed_through_at_once_are_bounded() {
     let bytes = blob(LENGTH);
     let answer_timeout = std::time::Duration::from_millis(1);

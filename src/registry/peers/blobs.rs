@@ -8,8 +8,8 @@ use futures_util::{StreamExt as _, stream};
 use quinistry_fetch::{Answered, FetchError, Fetched, Opened, Request, Source, SourceError, Wanted};
 use quinistry_oci::{Digest, RepositoryName, WithCauses};
 
-use super::Peers;
 use super::rounds::{Miss, Rounds, SHORT_PATIENCE};
+use super::{ContentKey, Peers};
 use crate::api::response::error::Error;
 
 /// Blob that a peer sends.
@@ -18,6 +18,7 @@ pub(crate) struct OpenedBlob {
     pub(crate) fetched: Fetched,
     /// Index of the peer.
     peer: usize,
+    key: ContentKey,
 }
 
 /// Blobs of one repository, of one peer first. A transfer that breaks goes on at any peer: content of one digest is the
@@ -41,15 +42,16 @@ impl Peers {
         digest: &Digest,
         expected: Option<u64>,
     ) -> Option<u64> {
+        let key = (repository.clone(), digest.clone());
         let mut rounds = Rounds::new(self.members.len());
         while let Some((index, patience)) = rounds.next_peer() {
-            if !self.claims().believes(index, digest, self.clock.now()) {
+            if !self.claims().believes(index, &key, self.clock.now()) {
                 continue;
             }
             let question = self.members[index].peer.head_blob(repository, digest);
             match self.ask(index, patience, question).await {
                 Ok(Some(length)) if expected.is_none_or(|expected| expected == length) => {
-                    self.claims().note(index, digest);
+                    self.claims().note(index, &key);
                     return Some(length);
                 }
                 // Without a length no end can be withheld, so that the blob could not be sent.
@@ -66,6 +68,7 @@ impl Peers {
         repository: &RepositoryName,
         digest: &Digest,
     ) -> Result<Option<OpenedBlob>, Error> {
+        let key = (repository.clone(), digest.clone());
         let mut rounds = Rounds::new(self.members.len());
         while let Some((index, patience)) = rounds.next_peer() {
             let source = PeerSource {
@@ -84,13 +87,13 @@ impl Peers {
                 max_stored_bytes: Some(0),
             };
             match self.fetches.open(request).await {
-                Ok(Opened::Fetched(fetched)) => return Ok(Some(OpenedBlob { fetched, peer: index })),
+                Ok(Opened::Fetched(fetched)) => return Ok(Some(OpenedBlob { fetched, peer: index, key })),
                 // Fetches without a store never answer so.
                 Ok(Opened::Stored | Opened::Unproven) => return Err(Error::Internal),
                 Err(FetchError::Busy) => return Err(Error::TooManyResponses),
                 Err(error) => {
                     tracing::debug!(peer = self.members[index].name(), %digest, error = %WithCauses(&error), "peer sent no blob");
-                    rounds.note(self.note_failed(index, digest, &error));
+                    rounds.note(self.note_failed(index, &key, &error));
                 }
             }
         }
@@ -98,8 +101,8 @@ impl Peers {
     }
 
     /// Notes that a peer has not sent a blob to its end.
-    fn note_failed(&self, index: usize, digest: &Digest, error: &FetchError) -> Miss {
-        let now = self.clock.now();
+    fn note_failed(&self, index: usize, key: &ContentKey, error: &FetchError) -> Miss {
+        let (now, digest) = (self.clock.now(), &key.1);
         match error {
             FetchError::Lie { .. } => {
                 self.claims().note_wrong(index, digest, now);
@@ -109,7 +112,7 @@ impl Peers {
             // A peer that is away or slow has not taken back what it said.
             FetchError::Source { reason, .. } if !is_denial(reason) => Miss::of(reason),
             FetchError::Source { .. } | FetchError::LengthUnknown { .. } => {
-                if self.claims().note_unsent(index, digest, now) {
+                if self.claims().note_unsent(index, key, now) {
                     let peer = self.members[index].name();
                     tracing::warn!(%peer, %digest, "peer says that it has a blob, and does not send it");
                     // Manifests that need the blob were found complete by the word of this peer.
@@ -122,8 +125,9 @@ impl Peers {
     }
 
     /// Notes that the transfer of an opened blob has failed.
-    fn note_cut(&self, index: usize, digest: &Digest, error: &FetchError) {
-        self.note_failed(index, digest, error);
+    fn note_cut(&self, index: usize, key: &ContentKey, error: &FetchError) {
+        self.note_failed(index, key, error);
+        let digest = &key.1;
         let peer = self.members[index].name();
         tracing::warn!(%peer, %digest, error = %WithCauses(error), "failed to pass blob on, response cut off");
     }
@@ -136,9 +140,9 @@ fn is_denial(reason: &SourceError) -> bool {
 
 impl OpenedBlob {
     /// Returns the observer of errors of the transfer.
-    pub(crate) fn observer(&self, peers: &Arc<Peers>, digest: &Digest) -> impl Fn(&FetchError) + use<> {
-        let (peers, index, digest) = (peers.clone(), self.peer, digest.clone());
-        move |error| peers.note_cut(index, &digest, error)
+    pub(crate) fn observer(&self, peers: &Arc<Peers>) -> impl Fn(&FetchError) + use<> {
+        let (peers, index, key) = (peers.clone(), self.peer, self.key.clone());
+        move |error| peers.note_cut(index, &key, error)
     }
 }
 
@@ -155,9 +159,8 @@ impl PeerSource {
         let others = (0..self.peers.members.len()).filter(|index| *index != self.first);
         let all = others.chain([self.first]);
         let claims = self.peers.claims();
-        all.filter(|index| claims.believes(*index, digest, now))
-            .map(|index| (index, SHORT_PATIENCE))
-            .collect()
+        let key = (self.repository.clone(), digest.clone());
+        all.filter(|index| claims.believes(*index, &key, now)).map(|index| (index, SHORT_PATIENCE)).collect()
     }
 }
 

@@ -36,6 +36,9 @@ const BLOBS_AT_ONCE: usize = 8;
 /// Longest manifest below an index that stays in memory, in bytes: a client asks for it next.
 const MAX_HELD_CHILD_BYTES: usize = 64 * 1024;
 
+/// Longest wait for the turn of a check.
+const CHECK_WAIT: Duration = Duration::from_secs(11);
+
 /// Time limit of one check.
 const CHECK_TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -86,7 +89,11 @@ impl Peers {
         repository: &RepositoryName,
         digest: &Digest,
     ) -> Verdict {
-        let _permit = self.check_permits.acquire().await.expect("the semaphore is never closed");
+        // Checks whose clients have left end, too.
+        let Ok(permit) = timeout(CHECK_WAIT, self.check_permits.acquire()).await else {
+            return Verdict::Incomplete;
+        };
+        let _permit = permit.expect("the semaphore is never closed");
         let parts_left = AtomicUsize::new(MAX_PARTS);
         let check = Check { peers: self, own, repository, parts_left: &parts_left };
         let verdict = timeout(CHECK_TIMEOUT, check.manifest(digest.clone(), 0)).await;

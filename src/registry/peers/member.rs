@@ -36,19 +36,21 @@ impl Member {
         self.circuit.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Asks a question, unless the peer is left out now.
+    /// Asks a question. A peer that is left out now is not asked, and has [`SourceError::Limited`].
     pub(super) async fn ask<T>(
         &self,
         now: impl Fn() -> Instant,
         patience: Duration,
         question: impl Future<Output = Result<T, SourceError>>,
     ) -> Result<T, SourceError> {
-        // What is not asked is as if it were not there.
-        self.circuit().admit(now()).map_err(|_| SourceError::NotFound)?;
+        self.circuit().admit(now()).map_err(|_| SourceError::Limited { retry_after: None })?;
         let answer = timeout(patience, question).await.unwrap_or(Err(SourceError::Silent));
         self.counts.note(answer.as_ref().err());
         // A store that hashes a long blob is silent for a while, and not away.
         let is_busy = matches!(answer, Err(SourceError::Silent)) && patience <= SHORT_PATIENCE;
+        if is_busy {
+            self.circuit().give_up_probe(now());
+        }
         let is_away = !is_busy && {
             let mut circuit = self.circuit();
             let is_away = circuit.note(answer.as_ref().err(), now());
@@ -86,13 +88,13 @@ impl Peers {
 impl Miss {
     pub(super) fn of(error: &SourceError) -> Self {
         match error {
-            SourceError::Silent => Self::Silent,
+            // The next connection to the address of a service may reach another store.
+            SourceError::Silent | SourceError::Unavailable(_) => Self::Unanswered,
             SourceError::NotFound
             | SourceError::Limited { .. }
             | SourceError::Refused
             | SourceError::Invalid(_)
-            | SourceError::Circular
-            | SourceError::Unavailable(_) => Self::Absent,
+            | SourceError::Circular => Self::Absent,
         }
     }
 }

@@ -92,13 +92,18 @@ impl RepositoryTags {
     }
 }
 
-/// Splits a name at the colon of its tag; that of a port has a slash behind it.
+/// Splits a name at the colon of its tag; that of a port has a slash behind it, and becomes `_`, as where images of many
+/// registries are loaded.
 fn split(name: &str) -> Result<(RepositoryName, Tag), NamesError> {
     let (repository, tag) = match name.rsplit_once(':') {
         Some((repository, tag)) if !tag.contains('/') => (repository, tag),
         _ => return Err(NamesError::Untagged(name.to_owned())),
     };
-    let repository = repository.parse().map_err(|error| NamesError::Name { name: name.to_owned(), error })?;
+    let repository = match repository.split_once('/') {
+        Some((host, path)) => format!("{}/{path}", host.replace(':', "_")).parse(),
+        None => repository.parse(),
+    };
+    let repository = repository.map_err(|error| NamesError::Name { name: name.to_owned(), error })?;
     let tag = tag.parse().map_err(|error| NamesError::Tag { name: name.to_owned(), error })?;
     Ok((repository, tag))
 }
@@ -146,6 +151,14 @@ mod tests {
     }
 
     #[test]
+    fn the_port_of_a_host_is_written_with_an_underscore() {
+        let text =
+            format!(r#"{{"names":[{{"name":"registry.lan:5000/tools:2","digest":"{}"}}]}}"#, digest(1));
+        let names = Names::parse(text.as_bytes()).unwrap();
+        assert_eq!(tag_of(&names, "registry.lan_5000/tools", "2"), Some(digest(1)));
+    }
+
+    #[test]
     fn a_damaged_document_is_refused_as_a_whole() {
         const DIGEST: &str = "sha256:0000000000000000000000000000000000000000000000000000000000000000";
         let named = |name: &str, digest: &str| {
@@ -161,7 +174,7 @@ mod tests {
             r#"{"names":[{"name":"a:1"}]}"#.into(),
             named("a/b", DIGEST),
             named("localhost:5000/a", DIGEST),
-            named("localhost:5000/a:1", DIGEST),
+            named("a:5000:1", DIGEST),
             named("A:1", DIGEST),
             named("a:", DIGEST),
             named("a:1", "sha256:00"),

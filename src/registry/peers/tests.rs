@@ -79,7 +79,7 @@ async fn is_served(peers: &Arc<Peers>, manifest: &Bytes) -> bool {
 async fn read(peers: &Arc<Peers>, blob: &[u8]) -> Option<(Vec<u8>, Option<FetchError>)> {
     let digest = Digest::sha256(blob);
     let opened = peers.open_blob(&name(), &digest).await.unwrap()?;
-    let observer = opened.observer(peers, &digest);
+    let observer = opened.observer(peers);
     let length = opened.fetched.length();
     let mut pieces = Box::pin(opened.fetched.read(0..length).into_stream());
     let mut read = Vec::new();
@@ -248,6 +248,52 @@ async fn a_peer_that_refuses_connections_is_left_out_for_some_seconds() {
     gone.holds(LAYER);
     seconds.pass(10);
     assert!(reads_whole(&peers, LAYER).await);
+}
+
+#[tokio::test]
+async fn a_connection_that_fails_is_tried_once_more() {
+    let (service, seconds) = (ScriptedPeer::new("service"), Seconds::default());
+    let peers = peers(&[&service], &seconds);
+    let manifest = image(LAYER);
+    for content in [&manifest[..], CONFIG, LAYER] {
+        service.scripts(content, Script::RefusesOnce(content.to_vec().into(), Arc::default()));
+    }
+    assert!(is_served(&peers, &manifest).await);
+    service.scripts(LAYER, Script::RefusesOnce(LAYER.to_vec().into(), Arc::default()));
+    assert!(reads_whole(&peers, LAYER).await);
+}
+
+#[tokio::test]
+async fn a_peer_that_is_left_out_has_not_taken_back_what_it_said() {
+    let (peer, seconds) = (ScriptedPeer::new("peer"), Seconds::default());
+    let peers = peers(&[&peer], &seconds);
+    let manifest = image(LAYER);
+    for content in [&manifest[..], CONFIG, LAYER] {
+        peer.holds(content);
+    }
+    assert!(is_served(&peers, &manifest).await);
+    peer.scripts(b"other", Script::Refuses);
+    for _ in 0..3 {
+        assert!(read(&peers, b"other").await.is_none());
+    }
+    assert!(read(&peers, LAYER).await.is_none(), "the peer is left out");
+    seconds.pass(5);
+    assert!(is_served(&peers, &manifest).await && reads_whole(&peers, LAYER).await);
+}
+
+#[tokio::test]
+async fn what_a_peer_says_of_one_repository_is_no_claim_about_another() {
+    let (peer, seconds) = (ScriptedPeer::new("peer"), Seconds::default());
+    let peers = peers(&[&peer], &seconds);
+    let manifest = image(LAYER);
+    for content in [&manifest[..], CONFIG, LAYER] {
+        peer.holds(content);
+    }
+    assert!(is_served(&peers, &manifest).await);
+    peer.scripts(LAYER, Script::Claims(LAYER.len() as u64));
+    let elsewhere: RepositoryName = "another/name".parse().unwrap();
+    assert!(peers.open_blob(&elsewhere, &Digest::sha256(LAYER)).await.unwrap().is_none());
+    assert!(is_served(&peers, &manifest).await);
 }
 
 #[tokio::test]

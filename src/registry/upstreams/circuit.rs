@@ -109,6 +109,11 @@ impl Circuit {
         Ok(())
     }
 
+    /// Ends the wait for the answer to a first question behind a pause: the question was given up.
+    pub(crate) fn give_up_probe(&mut self, now: Instant) {
+        self.away_until = self.away_until.map(|until| until.min(now));
+    }
+
     /// Notes an answer, or its absence. Returns true if the upstream counts as away from now on, and did not before.
     pub(crate) fn note(&mut self, failure: Option<&SourceError>, now: Instant) -> bool {
         // A registry whose credentials have expired sends nothing, and a captive portal no content.
@@ -219,6 +224,21 @@ mod tests {
         circuit.note(Some(&limited(None)), now);
         circuit.note(None, now);
         assert!(!circuit.take_answer(now), "the upstream limits requests");
+    }
+
+    #[test]
+    fn a_first_question_behind_a_pause_that_is_given_up_makes_way_for_the_next() {
+        let (mut circuit, start) = (Circuit::default(), Instant::now());
+        let after = |seconds| start + Duration::from_secs(seconds);
+        for _ in 0..3 {
+            circuit.note(Some(&SourceError::Silent), start);
+        }
+        assert_eq!(circuit.admit(after(1)), Err(Pause::Away));
+        let end = after(60);
+        assert_eq!(circuit.admit(end), Ok(()));
+        assert_eq!(circuit.admit(end), Err(Pause::Away));
+        circuit.give_up_probe(end);
+        assert_eq!(circuit.admit(end), Ok(()));
     }
 
     #[test]

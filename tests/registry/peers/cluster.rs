@@ -49,12 +49,8 @@ pub(super) fn until(what: &str, condition: impl Fn() -> bool) {
 
 impl Generation {
     pub(super) fn start(peers: &[&str], arguments: &[&str]) -> Self {
-        Self::listening("127.0.0.1:0", peers, arguments)
-    }
-
-    pub(super) fn listening(address: &str, peers: &[&str], arguments: &[&str]) -> Self {
         let mut serve = command(PROGRAM);
-        serve.args(["serve", "--listen", address]).args(arguments);
+        serve.args(["serve", "--listen", "127.0.0.1:0"]).args(arguments);
         for peer in peers {
             serve.args(["--peers", peer]);
         }

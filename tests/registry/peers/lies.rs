@@ -2,7 +2,7 @@
 
 use quinistry::oci::Digest;
 
-use super::cluster::{Download, Generation, Store, path};
+use super::cluster::{Download, Generation, Store, path, until};
 use crate::support::images::{Image, Packing};
 use crate::support::scripted_registry::{Answer, Gate, Request, ScriptedRegistry};
 
@@ -139,13 +139,12 @@ fn a_peer_that_has_no_right_bytes_gives_no_blob() {
         let manifest = path("manifests", &image.descriptor.digest);
         // Served if the peer claims the layer.
         generation.head(&manifest);
-        for _ in 0..2 {
+        // The peer is not believed for some seconds, and then again, on a machine that is as slow as that.
+        until("the manifest is not served", || {
             let download = generation.download(&path("blobs", &layer.digest));
             assert!(!matches!(download, Download::Whole(_)), "{lie:?}");
-        }
-        // The peer is not believed any more.
-        let manifest = generation.get(&manifest);
-        manifest.assert_refused(404, "MANIFEST_UNKNOWN");
+            generation.get(&manifest).status == 404
+        });
     }
 }
 

@@ -56,6 +56,8 @@ fn names_give_tags_repositories_and_lists() {
         ("ghcr.io/acme/shop:1.4.0", digest),
         ("ghcr.io/acme/shop:1.3.0", &absent),
         ("docker.io/library/postgres:17.2", &absent),
+        ("shop:1.4.0", digest),
+        ("registry.lan:5000/shop:1.4.0", digest),
     ]);
     let map = ConfigMap::new(&text);
     let generation = Generation::start(&[&store.address()], &["--names", map.file().to_str().unwrap()]);
@@ -74,6 +76,13 @@ fn names_give_tags_repositories_and_lists() {
     assert_eq!((blob.status, &blob.body), (200, &layer.1));
     let other = generation.get("/v2/acme/shop/manifests/1.4.0?ns=quay.io");
     other.assert_refused(404, "NAME_UNKNOWN");
+    // A name without a host is not one of another registry, and the port of a host is part of its name.
+    for path in ["shop/tags/list", "shop/tags/list?ns=registry.lan:5000", "registry.lan_5000/shop/tags/list"]
+    {
+        let tags = generation.get(&format!("/v2/{path}")).json();
+        assert_eq!(tags["tags"], json!(["1.4.0"]), "{path}");
+    }
+    generation.get("/v2/shop/tags/list?ns=quay.io").assert_refused(404, "NAME_UNKNOWN");
     // A name whose content is nowhere.
     generation.get(&format!("/v2/{REPOSITORY}/manifests/1.3.0")).assert_refused(404, "MANIFEST_UNKNOWN");
     generation.get(&format!("/v2/{REPOSITORY}/manifests/1.2.0")).assert_refused(404, "MANIFEST_UNKNOWN");
@@ -86,12 +95,15 @@ fn names_give_tags_repositories_and_lists() {
     let page = generation.get(&format!("/v2/{REPOSITORY}/tags/list?n=1&last=1.3.0")).json();
     assert_eq!(page["tags"], json!(["1.4.0"]));
     let catalog = generation.get("/v2/_catalog").json();
-    assert_eq!(catalog["repositories"], json!(["docker.io/library/postgres", REPOSITORY, "quinistry"]));
+    assert_eq!(
+        catalog["repositories"],
+        json!(["docker.io/library/postgres", REPOSITORY, "quinistry", "registry.lan_5000/shop", "shop"])
+    );
     let first = generation.get("/v2/_catalog?n=2");
     assert_eq!(first.json()["repositories"], json!(["docker.io/library/postgres", REPOSITORY]));
     assert!(first.header("link").unwrap().contains("last=ghcr.io%2Facme%2Fshop"));
     let rest = generation.get(&format!("/v2/_catalog?last={REPOSITORY}")).json();
-    assert_eq!(rest["repositories"], json!(["quinistry"]));
+    assert_eq!(rest["repositories"], json!(["quinistry", "registry.lan_5000/shop", "shop"]));
 }
 
 #[test]

@@ -109,7 +109,7 @@ impl PeerRequest<'_> {
             return ServedContent::blob_of_length(&digest, length).respond(self.request);
         }
         let opened = self.peers.open_blob(&name, &digest).await?.ok_or(Error::BlobUnknown)?;
-        let observer = opened.observer(self.peers, &digest);
+        let observer = opened.observer(self.peers);
         upstreams::stream(opened.fetched, &digest, self.request, observer)
     }
 

@@ -29,6 +29,8 @@ pub(super) enum Script {
     Sends(Bytes),
     /// These bytes, after one request without an answer.
     SlowOnce(Bytes, Arc<AtomicBool>),
+    /// These bytes, after one refused connection.
+    RefusesOnce(Bytes, Arc<AtomicBool>),
     /// These bytes, without their length.
     NoLength(Bytes),
     /// This length for HEAD, and nothing for GET.
@@ -72,7 +74,10 @@ impl ScriptedPeer {
             Some(Script::SlowOnce(_, was_asked)) if !was_asked.swap(true, Ordering::Relaxed) => {
                 std::future::pending().await
             }
-            Some(Script::Refuses) => {
+            Some(Script::RefusesOnce(_, was_asked)) if was_asked.swap(true, Ordering::Relaxed) => {
+                self.contents.lock().unwrap().get(digest).cloned().ok_or(SourceError::NotFound)
+            }
+            Some(Script::Refuses | Script::RefusesOnce(..)) => {
                 Err(SourceError::Unavailable(Box::new(io::Error::from(io::ErrorKind::ConnectionRefused))))
             }
             Some(script) => Ok(script),
@@ -88,7 +93,9 @@ impl Peer for ScriptedPeer {
     fn get_manifest<'a>(&'a self, _: &'a RepositoryName, digest: &'a Digest) -> Told<'a, UpstreamManifest> {
         Box::pin(async {
             match self.script(digest).await? {
-                Script::Sends(bytes) => Ok(UpstreamManifest { headers: ManifestHeaders::default(), bytes }),
+                Script::Sends(bytes) | Script::RefusesOnce(bytes, _) => {
+                    Ok(UpstreamManifest { headers: ManifestHeaders::default(), bytes })
+                }
                 Script::SilentBody => std::future::pending().await,
                 _ => Err(SourceError::NotFound),
             }
@@ -98,7 +105,9 @@ impl Peer for ScriptedPeer {
     fn head_blob<'a>(&'a self, _: &'a RepositoryName, digest: &'a Digest) -> Told<'a, Option<u64>> {
         Box::pin(async {
             Ok(match self.script(digest).await? {
-                Script::Sends(bytes) | Script::SlowOnce(bytes, _) => Some(bytes.len() as u64),
+                Script::Sends(bytes) | Script::SlowOnce(bytes, _) | Script::RefusesOnce(bytes, _) => {
+                    Some(bytes.len() as u64)
+                }
                 Script::Claims(length) => Some(length),
                 Script::CutAfter(_) | Script::SilentBody => Some(super::LAYER.len() as u64),
                 Script::NoLength(_) | Script::Silent | Script::Refuses => None,
@@ -120,7 +129,7 @@ impl Peer for ScriptedPeer {
                 bytes.chunks(PIECE_BYTES).map(|piece| Ok(Bytes::copy_from_slice(piece))).collect()
             };
             let (answer, body): (Answer, Body) = match script {
-                Script::Sends(bytes) | Script::SlowOnce(bytes, _) => {
+                Script::Sends(bytes) | Script::SlowOnce(bytes, _) | Script::RefusesOnce(bytes, _) => {
                     let from = usize::try_from(wanted.from).unwrap();
                     let answer = Answer { from: wanted.from, ..head(Some(bytes.len())) };
                     (answer, Box::pin(stream::iter(pieces(&bytes.slice(from..)))))
