@@ -144,14 +144,18 @@ async fn play_all(selected: &[(usize, Story)]) -> Result<Vec<(&'static str, Stor
             if when == When::Together { vec![&stories[..]] } else { stories.chunks(1).collect() };
         for group in groups {
             let mut played = join_all(group.iter().copied().map(play)).await;
-            for (outcome, story) in played.iter_mut().zip(group) {
-                if outcome.1 == StoryOutcome::Failed && again > 0 {
-                    again -= 1;
-                    println!("once more, alone: {}", story.1.name);
-                    outcome.1 = match play(*story).await.1 {
-                        StoryOutcome::Passed => StoryOutcome::PassedAgain,
-                        other => other,
-                    };
+            let failed = played.iter().filter(|(_, outcome)| *outcome == StoryOutcome::Failed).count();
+            let Some(left) = again.checked_sub(failed) else {
+                outcomes.extend(played);
+                continue;
+            };
+            again = left;
+            for ((name, outcome), story) in played.iter_mut().zip(group) {
+                if *outcome == StoryOutcome::Failed {
+                    println!("once more, alone: {name}");
+                    if play(*story).await.1 == StoryOutcome::Passed {
+                        *outcome = StoryOutcome::PassedAgain;
+                    }
                 }
             }
             outcomes.extend(played);
