@@ -2,7 +2,7 @@
 //!
 //! Each copy has a record of its own under `_quinistry/upstreams`, whose time is that of the last use. So uses cost no
 //! write that is flushed, all replicas see those of the others, and a crash only makes a copy look older. What clients have
-//! pushed has no record, and is never evicted.
+//! pushed has no record, and is never evicted; but on a bucket, a manifest that an upstream had sent before keeps its record.
 //!
 //! An eviction removes manifests and their tags. Their blobs lose their links in the next collection, and the bytes go when
 //! no repository needs them: the collection knows all links, and nothing here does.

@@ -142,10 +142,12 @@ impl output::Report for UpstreamStatus {
         for row in &rows {
             widths.iter_mut().zip(row).for_each(|(width, cell)| *width = (*width).max(cell.len()));
         }
-        output::lines(rows.iter().map(|row| {
+        let table = rows.iter().map(|row| {
             let cells = row.iter().zip(widths).map(|(cell, width)| format!("{cell:width$}"));
             cells.collect::<Vec<_>>().join("  ").trim_end().to_owned()
-        }))
+        });
+        let recorded = self.states_recorded_at.iter();
+        output::lines(table.chain(recorded.map(|at| format!("states recorded at {}", sanitize(at)))))
     }
 
     /// Returns the prefixes of the upstreams that have copies.

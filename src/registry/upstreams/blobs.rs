@@ -11,7 +11,7 @@ use quinistry_oci::{Digest, RepositoryName, WithCauses};
 use quinistry_store::StoreError;
 
 use super::absences::AskedContent;
-use super::observed_source::ObservedSource;
+use super::observed_source::{self, ObservedSource};
 use super::question::Failure;
 use super::{CachedUpstream, LocatedRepository};
 use crate::LimitedStore;
@@ -92,6 +92,7 @@ impl CachedUpstream {
             upstream: self.name.clone(),
             counts: self.counts(stored).clone(),
             clock: self.clock.clone(),
+            patience: observed_source::ANSWER_TIMEOUT,
         };
         let request = Request {
             digest: digest.clone(),

@@ -145,7 +145,10 @@ impl Upstreams {
             let now = upstream.clock.now();
             match ended {
                 Ok(()) => upstream.prefetch_rules()[at].note_round(now),
-                Err(Interrupted::Full) => upstream.prefetch_rules()[at].note_full(now),
+                Err(Interrupted::Full) => {
+                    tracing::warn!(upstream = %upstream.name, "storage has too little room, prefetch ended");
+                    upstream.prefetch_rules()[at].note_full(now);
+                }
                 Err(Interrupted::Unlisted) => upstream.prefetch_rules()[at].note_unlisted(now),
                 Err(Interrupted::Paused) => {}
             }
@@ -381,11 +384,7 @@ impl Round<'_> {
             return Err(Interrupted::Paused);
         }
         // The answer of a disk may block.
-        if stored.run(|store| Ok(store.check_room()?)).await.is_err() {
-            tracing::warn!(upstream = %upstream.name, "storage has too little room, prefetch ended");
-            return Err(Interrupted::Full);
-        }
-        Ok(())
+        stored.run(|store| Ok(store.check_room()?)).await.map_err(|_| Interrupted::Full)
     }
 
     fn log_failure(&self, reference: &Reference, error: &Error) {
