@@ -137,7 +137,7 @@ impl Load<'_> {
     async fn manifest(&self, name: ImageReference, digest: &Digest) -> Result<bool, ClientError> {
         let BundledManifest { manifest, is_sparse, .. } = &self.bundle.manifests[digest];
         match self.client.ensure_manifest(&name, manifest).await {
-            Err(error @ ClientError::Status { .. }) if *is_sparse => {
+            Err(error) if *is_sparse && error.is_of_missing_manifest() => {
                 Err(ClientError::SparseIndex { digest: digest.clone(), source: Box::new(error) })
             }
             result => result,
