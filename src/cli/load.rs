@@ -140,6 +140,11 @@ fn rewrite_file(path: &str, bundle: &Bundle, host: &str) -> anyhow::Result<Strin
     for field in &rewriting.left {
         complain(&super::sanitize(&format!("warning: not replaced: {field}; the archive has no such image")));
     }
+    for field in &rewriting.doubtful {
+        complain(&super::sanitize(&format!(
+            "warning: not replaced: {field}; it has no tag and no digest, or is a label or an annotation"
+        )));
+    }
     for field in &rewriting.replaced_by_name {
         complain(&super::sanitize(&format!("note: replaced, although not an image of a pod: {field}")));
     }

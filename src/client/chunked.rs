@@ -2,22 +2,29 @@
 //! Chunks.
 //!
 //! After a break the registry is asked how many bytes the session has, so that each break repeats one chunk at most.
+//! Some registries take no chunks, or none of this length; blobs go to them whole, each in one request.
 
 mod attempts;
+mod fault;
+mod source;
 
 use std::ops::Range;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 
 use bytes::Bytes;
-use futures_util::stream;
-use quinistry_oci::{Content, Descriptor, Hasher, RepositoryName};
+use futures_util::{Stream, StreamExt as _, stream};
+use quinistry_oci::{Content, Descriptor, RepositoryName};
 use reqwest::header::{CONTENT_RANGE, CONTENT_TYPE, HeaderMap, HeaderValue, RANGE};
 use reqwest::{Method, Response, StatusCode, Url};
 
 use self::attempts::Attempts;
+use self::fault::{Fault, FaultKind, SessionState};
+use self::source::Source;
 use super::manifest::text;
 use super::request::{self, Payload};
+use super::source::SourceFailure;
 use super::upload::BlobTarget;
 use super::{BoxError, Client, ClientError, Outcome, Progress, headers, retry};
 
@@ -26,20 +33,48 @@ use super::{BoxError, Client, ClientError, Outcome, Progress, headers, retry};
 pub(super) const CHUNK_BYTES: u64 = 8 * 1024 * 1024;
 /// Greatest length of a chunk that a registry can ask for. Chunks are in memory.
 const MAX_CHUNK_BYTES: u64 = 64 * 1024 * 1024;
-/// Length of the pieces of a chunk after which progress is reported, in bytes.
-const PIECE_BYTES: usize = 256 * 1024;
+/// Length of a chunk after a break, in bytes: the registry may refuse it because an earlier request still writes.
+const PROBE_BYTES: u64 = 64 * 1024;
+/// Number of times that a registry is asked for a mount that it fails to answer.
+const MAX_MOUNT_FAILURES: u32 = 2;
+/// Time limit for discarding a session.
+const DISCARD_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Behaviour of a registry, as the uploads of one load have found it.
+#[derive(Debug)]
+pub(super) struct RegistryBehaviour {
+    /// Least length of a chunk.
+    chunk_bytes: u64,
+    refuses_chunks: AtomicBool,
+    /// True once the registry has opened a session, so that its address and its certificate are right.
+    is_reached: AtomicBool,
+}
 
 /// Upload of a blob whose content can be read at an offset.
 pub(super) struct ChunkedUpload<'a> {
     client: &'a Client,
+    registry: &'a RegistryBehaviour,
     target: &'a BlobTarget<'a>,
     blob: &'a Descriptor,
+    content: Content,
     /// Repository of the same registry that has the blob.
     from: Option<&'a RepositoryName>,
     progress: Arc<dyn Progress>,
     source: Option<Source>,
     session: Option<Url>,
     chunk_bytes: u64,
+    probe_bytes: u64,
+    /// True if the session gets the blob in one request.
+    is_whole: bool,
+    /// Length of the next chunk: `probe_bytes` after a break, until the registry takes a chunk.
+    next_bytes: u64,
+    /// True if a request of the session broke.
+    has_broken: bool,
+    /// Number of answers that contradict what the session is to have, since the registry took a chunk.
+    contradictions: u32,
+    /// Number of sessions that were lost without a break.
+    lost_sessions: u32,
+    mount_failures: u32,
     /// Number of bytes that the session has, as far as the registry has said.
     offset: u64,
     /// True if a request broke, so that the registry must be asked for the number of bytes.
@@ -47,45 +82,20 @@ pub(super) struct ChunkedUpload<'a> {
     attempts: Attempts,
 }
 
-/// Content of a blob, which is hashed while it is read for the first time.
-struct Source {
-    content: Content,
-    blob: Descriptor,
-    /// Hasher of the first `hashed` bytes; `None` once the digest of all bytes was found to be right.
-    hasher: Option<Hasher>,
-    hashed: u64,
-    /// Bytes that were read last, and their place.
-    chunk: (Range<u64>, Bytes),
-}
+// === impl RegistryBehaviour ===
 
-/// Reason why a step did not succeed.
-enum Fault {
-    /// Another attempt cannot help.
-    Final(ClientError),
-    /// The connection broke, or the registry is overloaded: the session goes on. The registry may say when.
-    Broken(ClientError, Option<HeaderMap>),
-    /// The registry does not know the session, or refuses to continue it.
-    Lost(ClientError),
-    /// The registry has another number of bytes than was expected, or an earlier request still writes.
-    OutOfOrder(ClientError),
-}
-
-impl From<ClientError> for Fault {
-    fn from(error: ClientError) -> Self {
-        match error {
-            ClientError::Connect { .. } | ClientError::Timeout { .. } | ClientError::Broken { .. } => {
-                Self::Broken(error, None)
-            }
-            error => Self::Final(error),
-        }
+impl Default for RegistryBehaviour {
+    fn default() -> Self {
+        Self { chunk_bytes: CHUNK_BYTES, refuses_chunks: false.into(), is_reached: false.into() }
     }
 }
 
 // === impl ChunkedUpload ===
 
 impl<'a> ChunkedUpload<'a> {
+    /// Creates an upload to a target that makes each request [`once`](BlobTarget::once).
     pub(super) fn new(
-        client: &'a Client,
+        (client, registry): (&'a Client, &'a RegistryBehaviour),
         (target, blob): (&'a BlobTarget<'a>, &'a Descriptor),
         content: Content,
         from: Option<&'a RepositoryName>,
@@ -93,13 +103,22 @@ impl<'a> ChunkedUpload<'a> {
     ) -> Self {
         Self {
             client,
+            registry,
             target,
             blob,
             from,
             progress,
-            source: Some(Source::new(content, blob.clone())),
+            source: Some(Source::new(content.clone(), blob.clone())),
+            content,
             session: None,
             chunk_bytes: CHUNK_BYTES,
+            probe_bytes: PROBE_BYTES,
+            is_whole: false,
+            next_bytes: CHUNK_BYTES,
+            has_broken: false,
+            contradictions: 0,
+            lost_sessions: 0,
+            mount_failures: 0,
             offset: 0,
             is_offset_unknown: false,
             attempts: Attempts::default(),
@@ -114,23 +133,61 @@ impl<'a> ChunkedUpload<'a> {
                 Ok(None) => continue,
                 Err(fault) => fault,
             };
-            let is_lost = matches!(fault, Fault::Lost(_)) || self.is_sent_whole();
-            let (wait, error) = match fault {
-                Fault::Final(error) => return Err(error),
-                Fault::Broken(error, headers) => (self.attempts.broken(headers.as_ref()), error),
-                Fault::OutOfOrder(error) => (self.attempts.out_of_order(), error),
-                Fault::Lost(error) => (self.attempts.broken(None), error),
+            let kind = self.kind(&fault);
+            let wait = match kind {
+                FaultKind::Final => None,
+                FaultKind::Broken => self.attempts.broken(fault.headers.as_ref()),
+                FaultKind::OutOfOrder => self.attempts.out_of_order(),
+                FaultKind::Lost => self.attempts.lost(),
+                FaultKind::Unsupported => {
+                    self.registry.refuses_chunks.store(true, Ordering::Relaxed);
+                    self.attempts = Attempts::default();
+                    Some(Duration::ZERO)
+                }
             };
-            if is_lost {
+            let Some(wait) = wait else {
+                // A registry that is not reached cannot discard the session either.
+                if kind != FaultKind::Broken || fault.headers.is_some() {
+                    self.discard().await;
+                }
+                return Err(fault.error);
+            };
+            tokio::time::sleep(wait).await;
+            if kind == FaultKind::Unsupported {
+                self.discard().await;
+            } else if kind == FaultKind::Lost || self.is_whole {
                 // The registry may have completed the blob, although its answer was lost.
-                let is_complete = self.is_sent_whole() || self.offset == self.blob.size;
-                if is_complete && self.session.is_some() && self.target.is_there().await {
+                let may_be_complete = self.is_whole || self.offset == self.blob.size;
+                if self.session.take().is_some() && may_be_complete && self.target.is_there().await {
                     return Ok(Outcome::Transferred);
                 }
-                self.session = None;
             }
             self.is_offset_unknown = self.session.is_some();
-            tokio::time::sleep(wait.ok_or(error)?).await;
+            self.has_broken |= kind == FaultKind::Broken;
+            self.next_bytes = self.probe_bytes;
+        }
+    }
+
+    /// Judges a fault by what is known of the registry.
+    fn kind(&mut self, fault: &Fault) -> FaultKind {
+        let is_tls = matches!(fault.error, ClientError::Tls { .. });
+        let kind = fault.kind;
+        match kind {
+            FaultKind::Broken if is_tls && !self.registry.is_reached.load(Ordering::Relaxed) => {
+                FaultKind::Final
+            }
+            // The registry takes a chunk, and knows nothing of the session afterwards.
+            FaultKind::Lost if !self.is_whole && !self.has_broken => {
+                self.lost_sessions += 1;
+                if self.lost_sessions > 1 { FaultKind::Unsupported } else { FaultKind::Lost }
+            }
+            FaultKind::OutOfOrder => {
+                // After a break, an earlier request may still write, and the registry refuses others.
+                let is_writing = self.has_broken && fault.headers.is_some();
+                self.contradictions += u32::from(!is_writing);
+                if self.contradictions > 1 { FaultKind::Unsupported } else { kind }
+            }
+            _ => kind,
         }
     }
 
@@ -141,7 +198,7 @@ impl<'a> ChunkedUpload<'a> {
         };
         if self.is_offset_unknown {
             self.ask(session).await?;
-        } else if self.is_sent_whole() {
+        } else if self.is_whole {
             return self.finish(session, 0..self.blob.size).await.map(Some);
         } else if self.offset < self.blob.size {
             self.append(session).await?;
@@ -152,17 +209,23 @@ impl<'a> ChunkedUpload<'a> {
     }
 
     /// Opens a session. Returns true if the registry mounted the blob instead.
-    async fn begin(&mut self) -> Result<bool, ClientError> {
-        let Some(opened) = self.target.open_session(self.from).await? else { return Ok(true) };
-        self.chunk_bytes = CHUNK_BYTES.max(opened.min_chunk_bytes.min(MAX_CHUNK_BYTES));
+    async fn begin(&mut self) -> Result<bool, Fault> {
+        let from = self.from.filter(|_| self.mount_failures < MAX_MOUNT_FAILURES);
+        let answer = self.target.request_session(from).await?;
+        if retry::is_transient(answer.status()) {
+            self.mount_failures += 1;
+            return Err(self.refusal(answer).await);
+        }
+        let Some(opened) = self.target.opened(answer, from.is_some()).await? else { return Ok(true) };
+        self.registry.is_reached.store(true, Ordering::Relaxed);
+        self.chunk_bytes = self.registry.chunk_bytes.max(opened.min_chunk_bytes.min(MAX_CHUNK_BYTES));
+        self.probe_bytes = opened.min_chunk_bytes.clamp(PROBE_BYTES, self.chunk_bytes);
+        self.is_whole =
+            self.blob.size <= self.chunk_bytes || self.registry.refuses_chunks.load(Ordering::Relaxed);
+        (self.has_broken, self.contradictions, self.next_bytes) = (false, 0, self.chunk_bytes);
         self.session = Some(opened.url);
         self.set_offset(0);
         Ok(false)
-    }
-
-    /// Returns true if one request has the whole blob.
-    fn is_sent_whole(&self) -> bool {
-        self.blob.size <= self.chunk_bytes
     }
 
     /// Takes the number of bytes that the session has, and shows it.
@@ -180,32 +243,26 @@ impl<'a> ChunkedUpload<'a> {
             StatusCode::NO_CONTENT | StatusCode::OK | StatusCode::ACCEPTED => {
                 let received = received_bytes(answer.headers());
                 self.session = Some(self.target.location(&answer)?.unwrap_or_else(|| session.clone()));
-                match received {
-                    Some(offset) if offset > self.blob.size => {
-                        let error = self.target.protocol("the session has more bytes than were sent");
-                        self.discard(session).await;
-                        Err(Fault::Lost(error))
-                    }
-                    Some(offset) => {
+                let reason = match received {
+                    Some(offset) if offset <= self.blob.size => {
                         self.attempts.received(offset);
                         self.set_offset(offset);
-                        Ok(())
+                        return Ok(());
                     }
-                    None => {
-                        let error = self.target.protocol("the session has no bytes");
-                        self.discard(session).await;
-                        Err(Fault::Lost(error))
-                    }
-                }
+                    Some(_) => "the session has more bytes than were sent",
+                    None => "the session has no bytes",
+                };
+                self.discard().await;
+                Err(Fault::new(FaultKind::Lost, self.target.protocol(reason)))
             }
             status if retry::is_transient(status) => Err(self.refusal(answer).await),
-            _ => Err(Fault::Lost(request::failure(&self.target.what, answer).await)),
+            _ => Err(Fault::new(FaultKind::Lost, request::failure(&self.target.what, answer).await)),
         }
     }
 
     /// Sends the next chunk.
     async fn append(&mut self, session: Url) -> Result<(), Fault> {
-        let range = self.offset..self.blob.size.min(self.offset + self.chunk_bytes);
+        let range = self.offset..self.blob.size.min(self.offset + self.next_bytes);
         let answer = self.send(Method::PATCH, session.clone(), range.clone()).await?;
         if !matches!(answer.status(), StatusCode::ACCEPTED | StatusCode::NO_CONTENT | StatusCode::CREATED) {
             return Err(self.refusal(answer).await);
@@ -214,10 +271,13 @@ impl<'a> ChunkedUpload<'a> {
         if received <= range.start || received > range.end {
             let reason =
                 format!("sent bytes {} to {}, and the session has {received}", range.start, range.end);
-            return Err(Fault::OutOfOrder(self.target.protocol(reason)));
+            let is_refusal = received <= range.start && !self.has_broken;
+            let kind = if is_refusal { FaultKind::Unsupported } else { FaultKind::OutOfOrder };
+            return Err(Fault::new(kind, self.target.protocol(reason)));
         }
         self.session = Some(self.target.location(&answer)?.unwrap_or(session));
         self.offset = received;
+        (self.contradictions, self.next_bytes) = (0, self.chunk_bytes);
         self.attempts.received(received);
         Ok(())
     }
@@ -231,72 +291,77 @@ impl<'a> ChunkedUpload<'a> {
         }
     }
 
-    /// Sends bytes of the blob.
+    /// Sends bytes of the blob: at most as many as a chunk has, or all.
     async fn send(&mut self, method: Method, url: Url, range: Range<u64>) -> Result<Response, Fault> {
         let mut call = self.target.call(method, url);
-        call.is_repeatable = false;
         if range.is_empty() {
             return Ok(self.client.send(&call).await?);
         }
-        let chunk = self.read(range.clone()).await.map_err(|source| {
-            Fault::Final(ClientError::Source { digest: self.blob.digest.clone(), source })
-        })?;
         call.headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
+        if range == (0..self.blob.size) && self.blob.size > self.chunk_bytes {
+            let failure = SourceFailure::default();
+            let open = |counter| {
+                let source = Source::new(self.content.clone(), self.blob.clone());
+                Ok(self.body(source.pieces(failure.clone()), counter))
+            };
+            call.payload = Payload::Stream(&open, self.blob.size);
+            let result = self.client.send(&call).await;
+            // A source that fails breaks the connection, so its error is the reason.
+            return match (result, failure.take()) {
+                (Err(_), Some(source)) => Err(self.source_fault(source)),
+                (result, _) => Ok(result?),
+            };
+        }
+        let chunk = self.read(range.clone()).await.map_err(|source| self.source_fault(source))?;
         if call.method == Method::PATCH {
             let bytes = format!("{}-{}", range.start, range.end - 1);
             call.headers.insert(CONTENT_RANGE, HeaderValue::try_from(bytes).expect("digits are ASCII"));
         }
-        let open = |counter| Ok(self.body(chunk.clone(), counter));
+        let open = |counter| Ok(self.body(stream::iter(source::pieces_of(chunk.clone())), counter));
         call.payload = Payload::Stream(&open, chunk.len() as u64);
         Ok(self.client.send(&call).await?)
     }
 
-    /// Streams a chunk, and reports its progress.
-    fn body(&self, chunk: Bytes, counter: Arc<AtomicU64>) -> reqwest::Body {
+    /// Streams pieces, and reports their progress.
+    fn body(
+        &self,
+        pieces: impl Stream<Item = Result<Bytes, String>> + Send + 'static,
+        counter: Arc<AtomicU64>,
+    ) -> reqwest::Body {
         let (progress, blob) = (self.progress.clone(), self.blob.clone());
-        reqwest::Body::wrap_stream(stream::iter(std::iter::from_fn({
-            let mut rest = chunk;
-            move || {
-                let piece = rest.split_to(rest.len().min(PIECE_BYTES));
-                if piece.is_empty() {
-                    return None;
-                }
-                counter.fetch_add(piece.len() as u64, Ordering::Relaxed);
-                progress.advance(&blob, piece.len() as u64);
-                Some(Ok::<_, std::io::Error>(piece))
-            }
-        })))
+        reqwest::Body::wrap_stream(pieces.inspect(move |piece| {
+            let bytes = piece.as_ref().map_or(0, |piece| piece.len() as u64);
+            counter.fetch_add(bytes, Ordering::Relaxed);
+            progress.advance(&blob, bytes);
+        }))
     }
 
-    /// Reads a chunk on a thread that may block: the archive may be on a slow stick.
     async fn read(&mut self, range: Range<u64>) -> Result<Bytes, BoxError> {
-        let mut source = self.source.take().expect("each read gives the source back");
-        let (source, result) = tokio::task::spawn_blocking(move || {
-            let result = source.read(range);
-            (source, result)
-        })
-        .await?;
+        let source = self.source.take().expect("each read gives the source back");
+        let (source, result) = source.read_on_thread(range).await?;
         self.source = Some(source);
         result
     }
 
+    fn source_fault(&self, source: BoxError) -> Fault {
+        let digest = self.blob.digest.clone();
+        Fault::new(FaultKind::Final, ClientError::Source { digest, source })
+    }
+
     /// Discards the session, which would else take place at the registry until it ends. A failure does not matter.
-    async fn discard(&self, session: Url) {
-        let mut call = self.target.call(Method::DELETE, session);
-        call.is_repeatable = false;
-        let _ = self.client.send(&call).await;
+    async fn discard(&mut self) {
+        let Some(session) = self.session.take() else { return };
+        let call = self.target.call(Method::DELETE, session);
+        let _ = tokio::time::timeout(DISCARD_TIMEOUT, self.client.send(&call)).await;
     }
 
     /// Judges an answer that is not the wanted one.
     async fn refusal(&self, answer: Response) -> Fault {
         let (status, headers) = (answer.status(), answer.headers().clone());
+        let session =
+            SessionState { is_whole: self.is_whole, is_empty: self.offset == 0, has_broken: self.has_broken };
         let error = request::failure(&self.target.what, answer).await;
-        match status {
-            status if retry::is_transient(status) => Fault::Broken(error, Some(headers)),
-            StatusCode::NOT_FOUND | StatusCode::GONE => Fault::Lost(error),
-            StatusCode::RANGE_NOT_SATISFIABLE => Fault::OutOfOrder(error),
-            _ => Fault::Final(error),
-        }
+        Fault { kind: FaultKind::of_refusal(status, session), error, headers: Some(headers) }
     }
 }
 
@@ -306,83 +371,5 @@ fn received_bytes(headers: &HeaderMap) -> Option<u64> {
     headers::received_range(text(headers, RANGE.as_str())?).filter(|bytes| *bytes > 1)
 }
 
-// === impl Source ===
-
-impl Source {
-    fn new(content: Content, blob: Descriptor) -> Self {
-        let hasher = Some(Hasher::new(blob.digest.algorithm()));
-        Self { content, blob, hasher, hashed: 0, chunk: (0..0, Bytes::new()) }
-    }
-
-    /// Reads bytes. Fails instead of giving out the last ones if the content does not match the digest.
-    fn read(&mut self, range: Range<u64>) -> Result<Bytes, BoxError> {
-        let (place, chunk) = &self.chunk;
-        if place.start <= range.start && range.end <= place.end {
-            let at = |offset: u64| usize::try_from(offset - place.start).expect("a chunk is in memory");
-            return Ok(chunk.slice(at(range.start)..at(range.end)));
-        }
-        self.hash_up_to(range.start)?;
-        let bytes = self.content.slice(range.clone()).to_bytes()?;
-        let unhashed = usize::try_from(self.hashed.saturating_sub(range.start))?.min(bytes.len());
-        self.take(&bytes[unhashed..])?;
-        self.chunk = (range, bytes.clone());
-        Ok(bytes)
-    }
-
-    /// Hashes bytes that the registry has and this program has not read, such as those of an earlier attempt.
-    fn hash_up_to(&mut self, end: u64) -> Result<(), BoxError> {
-        while self.hasher.is_some() && self.hashed < end {
-            let piece = self.hashed..end.min(self.hashed + CHUNK_BYTES);
-            let bytes = self.content.slice(piece).to_bytes()?;
-            self.take(&bytes)?;
-        }
-        Ok(())
-    }
-
-    fn take(&mut self, bytes: &[u8]) -> Result<(), BoxError> {
-        let Some(hasher) = &mut self.hasher else { return Ok(()) };
-        hasher.update(bytes);
-        self.hashed += bytes.len() as u64;
-        if self.hashed == self.blob.size {
-            let actual = self.hasher.take().map(Hasher::finish);
-            if let Some(actual) = actual.filter(|actual| *actual != self.blob.digest) {
-                return Err(format!(
-                    "content does not match its digest: got {actual}; copy the archive again"
-                )
-                .into());
-            }
-        }
-        Ok(())
-    }
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn source(bytes: &'static [u8]) -> Source {
-        let blob = Descriptor::of("x", b"0123456789");
-        Source::new([Bytes::from_static(bytes)].into(), blob)
-    }
-
-    #[test]
-    fn content_is_hashed_once_in_whatever_order_it_is_read() {
-        let mut good = source(b"0123456789");
-        for (range, bytes) in [(0..4, "0123"), (2..4, "23"), (4..8, "4567"), (1..9, "12345678"), (9..10, "9")]
-        {
-            assert_eq!(good.read(range).unwrap(), bytes);
-        }
-        assert!(good.hasher.is_none(), "the digest was found to be right");
-        assert_eq!(good.read(0..10).unwrap(), "0123456789");
-    }
-
-    #[test]
-    fn the_last_bytes_of_wrong_content_are_not_given_out() {
-        let mut bad = source(b"0123456788");
-        assert!(bad.read(0..9).is_ok());
-        let error = bad.read(9..10).unwrap_err().to_string();
-        assert!(error.ends_with("copy the archive again"), "{error}");
-        let mut skipped = source(b"0123x56789");
-        assert!(skipped.read(8..10).is_err(), "bytes of an earlier attempt count");
-    }
-}
+mod tests;

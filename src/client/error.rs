@@ -234,6 +234,10 @@ pub enum ClientError {
     },
 }
 
+/// Codes of errors about a manifest that lists content that the registry lacks. distribution-spec, section Error Codes;
+/// registries differ in the one that they use.
+const MISSING_CONTENT_CODES: [&str; 4] =
+    ["MANIFEST_INVALID", "MANIFEST_BLOB_UNKNOWN", "BLOB_UNKNOWN", "MANIFEST_UNKNOWN"];
 /// Length of a registry's error text that an error repeats.
 const MAX_DETAIL_CHARS: usize = 300;
 
@@ -353,6 +357,13 @@ impl ClientError {
         matches!(self, Self::Status { status, .. } if *status == StatusCode::NOT_FOUND)
     }
 
+    /// Returns true if the registry may have refused a manifest because it lacks content that the manifest lists.
+    pub(super) fn is_of_missing_manifest(&self) -> bool {
+        let Self::Status { status, errors, .. } = self else { return false };
+        matches!(status.as_u16(), 400 | 404 | 422)
+            || errors.iter().any(|error| MISSING_CONTENT_CODES.contains(&error.code.as_str()))
+    }
+
     /// Converts an error of the HTTP library while sending to `host` at `url`.
     pub(super) fn connect(host: &str, url: &Url, error: &reqwest::Error) -> Self {
         if let Some(fault) = TlsFault::find(error) {
@@ -380,6 +391,26 @@ mod tests {
         assert_eq!(details(&errors_in(b"<html>")), "");
         let long = ErrorDetail { code: "A".into(), message: "x".repeat(9999), detail: None };
         assert_eq!(details(&[long]).len(), MAX_DETAIL_CHARS);
+    }
+
+    #[test]
+    fn only_some_answers_are_about_content_that_a_manifest_lists() {
+        let is_missing = |status: u16, code: &str| {
+            let detail = ErrorDetail { code: code.into(), message: String::new(), detail: None };
+            let (what, status) = (String::new(), StatusCode::from_u16(status).unwrap());
+            ClientError::Status { what, status, errors: vec![detail] }.is_of_missing_manifest()
+        };
+        for status in [400, 404, 422] {
+            assert!(is_missing(status, ""), "{status}");
+        }
+        for status in [403, 405, 413, 429, 500, 503, 507] {
+            assert!(!is_missing(status, "DENIED"), "{status}");
+        }
+        for code in MISSING_CONTENT_CODES {
+            assert!(is_missing(409, code), "{code}");
+        }
+        let error = ClientError::Timeout { what: String::new(), seconds: 1 };
+        assert!(!error.is_of_missing_manifest());
     }
 
     #[test]

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use quinistry_oci::{Digest, ImageReference, Reference, RepositoryName};
 
 use self::bundle::{BundledBlob, BundledManifest};
-use super::chunked::ChunkedUpload;
+use super::chunked::{ChunkedUpload, RegistryBehaviour};
 use super::parallel::ordered;
 use super::upload::BlobTarget;
 use super::{BLOBS_AT_ONCE, Client, ClientError, Outcome, Progress};
@@ -43,7 +43,8 @@ impl Client {
         host: &str,
         progress: Arc<dyn Progress>,
     ) -> Result<LoadReport, ClientError> {
-        let load = Load { client: self, bundle, host, progress };
+        let registry = RegistryBehaviour::default();
+        let load = Load { client: self, bundle, host, registry, progress };
         let mut report = load.blobs().await?;
         report.put = load.manifests().await? + load.tags().await?;
         Ok(report)
@@ -55,6 +56,7 @@ struct Load<'a> {
     client: &'a Client,
     bundle: &'a Bundle,
     host: &'a str,
+    registry: RegistryBehaviour,
     progress: Arc<dyn Progress>,
 }
 
@@ -98,10 +100,10 @@ impl Load<'_> {
         }
         let mut result = Outcome::Existing;
         for (repository, image) in lacking {
-            let target = BlobTarget::new(self.client, &image, &blob.descriptor)?;
+            let target = BlobTarget::new(self.client, &image, &blob.descriptor)?.once();
             let (content, progress) = (blob.content.clone(), self.progress.clone());
-            let upload =
-                ChunkedUpload::new(self.client, (&target, &blob.descriptor), content, from, progress);
+            let registry = (self.client, &self.registry);
+            let upload = ChunkedUpload::new(registry, (&target, &blob.descriptor), content, from, progress);
             result = match (result, upload.run().await?) {
                 (Outcome::Existing, outcome) => outcome,
                 (Outcome::Transferred, _) | (_, Outcome::Transferred) => Outcome::Transferred,
@@ -137,7 +139,7 @@ impl Load<'_> {
     async fn manifest(&self, name: ImageReference, digest: &Digest) -> Result<bool, ClientError> {
         let BundledManifest { manifest, is_sparse, .. } = &self.bundle.manifests[digest];
         match self.client.ensure_manifest(&name, manifest).await {
-            Err(error @ ClientError::Status { .. }) if *is_sparse => {
+            Err(error) if *is_sparse && error.is_of_missing_manifest() => {
                 Err(ClientError::SparseIndex { digest: digest.clone(), source: Box::new(error) })
             }
             result => result,

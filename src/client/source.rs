@@ -160,6 +160,10 @@ impl SourceFailure {
     pub(super) fn take(&self) -> Option<BoxError> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
+
+    pub(super) fn put(&self, error: BoxError) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
+    }
 }
 
 impl CheckedPieces {
@@ -178,7 +182,7 @@ impl CheckedPieces {
             Ok(piece) => piece.map(|piece| (Ok(piece), Some(self))),
             Err(error) => {
                 let text = error.to_string();
-                *self.failure.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
+                self.failure.put(error);
                 Some((Err(text), None))
             }
         }

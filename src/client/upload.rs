@@ -7,8 +7,8 @@ use reqwest::{Method, Response, StatusCode, Url};
 
 use super::endpoint::Endpoint;
 use super::manifest::text;
-use super::request::Call;
-use super::{Client, ClientError};
+use super::request::{self, Call};
+use super::{Client, ClientError, retry};
 
 /// Blob of a repository, there or to be uploaded.
 pub(super) struct BlobTarget<'a> {
@@ -16,6 +16,8 @@ pub(super) struct BlobTarget<'a> {
     endpoint: Endpoint,
     repository: String,
     blob: &'a Descriptor,
+    /// True if a failed request, except for one with bytes, is sent again at once.
+    is_repeatable: bool,
     /// Completes "failed to …".
     pub(super) what: String,
 }
@@ -31,6 +33,11 @@ pub(super) struct OpenedSession {
 /// Header by which a registry asks for chunks of some length.
 const MIN_CHUNK_HEADER: &str = "oci-chunk-min-length";
 
+/// Returns true if a session was opened, or a blob mounted.
+fn is_opened(status: StatusCode) -> bool {
+    matches!(status, StatusCode::CREATED | StatusCode::ACCEPTED)
+}
+
 // === impl BlobTarget ===
 
 impl<'a> BlobTarget<'a> {
@@ -43,12 +50,18 @@ impl<'a> BlobTarget<'a> {
         let endpoint = client.endpoint(image.host())?;
         let repository = endpoint.repository(image);
         let what = format!("push blob {} to {}/{repository}", blob.digest, image.host());
-        Ok(Self { client, endpoint, repository, blob, what })
+        Ok(Self { client, endpoint, repository, blob, is_repeatable: true, what })
+    }
+
+    /// Makes each request once, for a caller that repeats requests itself.
+    pub(super) fn once(self) -> Self {
+        Self { is_repeatable: false, ..self }
     }
 
     /// Creates a request that pushes to the repository.
     pub(super) fn call(&self, method: Method, url: Url) -> Call<'_> {
-        Call::new(&self.what, &self.endpoint, method, url).scope(&self.repository, "pull,push")
+        let call = Call::new(&self.what, &self.endpoint, method, url).scope(&self.repository, "pull,push");
+        Call { is_repeatable: self.is_repeatable, ..call }
     }
 
     /// Returns true if the response to a HEAD confirms that the registry has the blob. Any other response is no
@@ -67,27 +80,50 @@ impl<'a> BlobTarget<'a> {
         &self,
         from: Option<&RepositoryName>,
     ) -> Result<Option<OpenedSession>, ClientError> {
+        let answer = self.request_session(from).await?;
+        self.opened(answer, from.is_some()).await
+    }
+
+    /// Makes the request of [`open_session`](Self::open_session), and returns its answer, whatever that is.
+    pub(super) async fn request_session(
+        &self,
+        from: Option<&RepositoryName>,
+    ) -> Result<Response, ClientError> {
         let url = self.endpoint.url(&format!("/v2/{}/blobs/uploads/", self.repository));
         let mut call = self.call(Method::POST, url);
-        if let Some(from) = from {
-            let query = [("mount", self.blob.digest.as_str()), ("from", from.as_str())];
-            call.url.query_pairs_mut().extend_pairs(query);
-            call = call.scope(from.as_str(), "pull");
+        let Some(from) = from else { return self.client.send(&call).await };
+        let query = [("mount", self.blob.digest.as_str()), ("from", from.as_str())];
+        call.url.query_pairs_mut().extend_pairs(query);
+        call = call.scope(from.as_str(), "pull");
+        let answer = self.client.send(&call).await;
+        let is_refused = match &answer {
+            // A caller that repeats requests itself repeats the mount.
+            Ok(answer) if retry::is_transient(answer.status()) => self.is_repeatable,
+            Ok(answer) => !is_opened(answer.status()),
+            Err(error) => matches!(
+                error,
+                ClientError::Status { .. } | ClientError::Refused { .. } | ClientError::NoCredentials { .. }
+            ),
+        };
+        if !is_refused {
+            return answer;
         }
-        let wanted = [StatusCode::CREATED, StatusCode::ACCEPTED];
-        let mut answer = self.client.send_for(&call, &wanted).await;
-        let refused = matches!(
-            answer,
-            Err(ClientError::Status { .. } | ClientError::Refused { .. } | ClientError::NoCredentials { .. })
-        );
-        if from.is_some() && refused {
-            // A client without access to the other repository may still send the bytes.
-            call.url.set_query(None);
-            call.scopes.truncate(1);
-            answer = self.client.send_for(&call, &wanted).await;
+        // A client without access to the other repository may still send the bytes.
+        call.url.set_query(None);
+        call.scopes.truncate(1);
+        self.client.send(&call).await
+    }
+
+    /// Returns the session that an answer opens; `None` if the registry mounted the blob as it was asked to.
+    pub(super) async fn opened(
+        &self,
+        answer: Response,
+        is_mount: bool,
+    ) -> Result<Option<OpenedSession>, ClientError> {
+        if !is_opened(answer.status()) {
+            return Err(request::failure(&self.what, answer).await);
         }
-        let answer = answer?;
-        if answer.status() == StatusCode::CREATED && from.is_some() {
+        if answer.status() == StatusCode::CREATED && is_mount {
             return Ok(None);
         }
         let url = self.location(&answer)?.ok_or_else(|| self.protocol("an upload without a Location"))?;

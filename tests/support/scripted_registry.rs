@@ -37,6 +37,8 @@ pub struct Answer {
     body: Vec<u8>,
     /// Announce the whole body and send only so much of it.
     cut: Option<usize>,
+    /// Close the connection instead of an answer.
+    is_silent: bool,
     gate: Option<Gate>,
 }
 
@@ -63,11 +65,16 @@ impl Gate {
 
 impl Answer {
     pub fn new(status: u16) -> Self {
-        Self { status, headers: Vec::new(), body: Vec::new(), cut: None, gate: None }
+        Self { status, headers: Vec::new(), body: Vec::new(), cut: None, is_silent: false, gate: None }
     }
 
     pub fn ok(body: impl Into<Vec<u8>>) -> Self {
         Self { body: body.into(), ..Self::new(200) }
+    }
+
+    /// Breaks the connection after the request.
+    pub fn silent() -> Self {
+        Self { is_silent: true, ..Self::new(500) }
     }
 
     pub fn with(mut self, name: &str, value: impl Display) -> Self {
@@ -162,6 +169,9 @@ fn serve(mut stream: TcpStream, script: &Mutex<Script>, seen: &Mutex<Vec<Request
     seen.lock().unwrap().push(request.clone());
     if answer.gate.take().is_some_and(|gate| !gate.pass()) {
         answer = Answer::new(400);
+    }
+    if answer.is_silent {
+        return None;
     }
     answer.send(&mut stream, request.method == "HEAD").ok()
 }

@@ -12,7 +12,7 @@ use quinistry_yaml::{Located, YamlError};
 use serde::Serialize;
 use serde_json::Value;
 
-use super::names::kubernetes_name;
+use super::names::{is_explicit, kubernetes_name};
 use crate::oci::ImageReference;
 
 /// Kinds that make pods: group of the API, kind, and path of the pod's specification.
@@ -33,6 +33,8 @@ const CONTAINERS: [&str; 3] = ["containers", "initContainers", "ephemeralContain
 const IMAGE: &str = "image";
 /// Ends of the names of fields that may name an image, in lower case.
 const IMAGE_FIELD_ENDS: [&str; 2] = [IMAGE, "imagename"];
+/// Fields whose values describe or select objects, and which have keys of any name.
+const DESCRIPTIONS: [&str; 3] = ["labels", "matchLabels", "annotations"];
 
 /// Images of one text.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -58,8 +60,19 @@ pub(in crate::cli) struct ImagePlace {
     pub(in crate::cli) pointer: String,
     /// Field that names the image.
     pub(in crate::cli) field: ImageField,
-    /// True for an image that a kubelet pulls.
-    pub(in crate::cli) is_of_pod: bool,
+    /// Certainty that the value names an image.
+    pub(in crate::cli) certainty: Certainty,
+}
+
+/// Certainty that a value is the name of an image.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::cli) enum Certainty {
+    /// A kubelet pulls the image.
+    OfPod,
+    /// The value has a tag or a digest, and hardly means anything else.
+    Explicit,
+    /// The value has neither, or is a label or an annotation: it may mean something else.
+    Doubtful,
 }
 
 /// Field with the name of an image, and its place.
@@ -214,7 +227,7 @@ impl<'a> Search<'a> {
             Value::String(image) if self.may_name_image(image) => {
                 let field = self.field(image);
                 self.found.others.push(field.clone());
-                self.note_place(field, false);
+                self.note_place(field, self.certainty(image));
             }
             value => self.walk(value),
         }
@@ -225,7 +238,7 @@ impl<'a> Search<'a> {
         match kubernetes_name(image) {
             Ok(reference) => {
                 self.found.images.push(reference);
-                self.note_place(self.field(image), true);
+                self.note_place(self.field(image), Certainty::OfPod);
             }
             // Another program sets the image, as the API permits.
             Err(_) if image.is_empty() => {}
@@ -241,8 +254,7 @@ impl<'a> Search<'a> {
         match self.path.as_slice() {
             // Other texts have this form, too, such as hosts with ports and paths.
             [.., Step::Key("env"), Step::Item(_), Step::Key("value")] => {
-                let image = text.parse::<ImageReference>();
-                image.is_ok_and(|image| image.tag().is_some() || image.digest().is_some())
+                text.parse::<ImageReference>().is_ok() && is_explicit(text)
             }
             [.., Step::Key(key)] => {
                 let key = key.to_ascii_lowercase();
@@ -250,6 +262,13 @@ impl<'a> Search<'a> {
             }
             _ => false,
         }
+    }
+
+    /// Judges a text at a field that may name an image and is not one of a pod.
+    fn certainty(&self, text: &str) -> Certainty {
+        let is_description =
+            self.path.iter().any(|step| matches!(step, Step::Key(key) if DESCRIPTIONS.contains(key)));
+        if is_explicit(text) && !is_description { Certainty::Explicit } else { Certainty::Doubtful }
     }
 
     /// Returns true if the path leads to an image that a kubelet pulls.
@@ -278,7 +297,7 @@ impl<'a> Search<'a> {
     }
 
     /// Notes the place of the field at the present path.
-    fn note_place(&mut self, field: ImageField, is_of_pod: bool) {
+    fn note_place(&mut self, field: ImageField, certainty: Certainty) {
         let Object { offset, document, .. } = self.object;
         let (mut pointer, mut located) = (self.object.pointer.to_owned(), Some(self.object.located));
         for step in &self.path {
@@ -295,7 +314,7 @@ impl<'a> Search<'a> {
         }
         let bytes = located.and_then(Located::scalar_bytes).unwrap_or_default();
         let bytes = offset + bytes.start..offset + bytes.end;
-        self.found.places.push(ImagePlace { bytes, document, pointer, field, is_of_pod });
+        self.found.places.push(ImagePlace { bytes, document, pointer, field, certainty });
     }
 }
 

@@ -39,11 +39,20 @@ pub(super) fn bundled_names(image: &ImageReference) -> Vec<String> {
 
 /// Parses the name of an image as the kubelet does, where the host may be left out.
 pub(in crate::cli) fn kubernetes_name(text: &str) -> Result<ImageReference, ImageReferenceError> {
-    let image = match text.parse() {
+    parsed(text).map(|image| full_name(&image))
+}
+
+/// Parses the name of an image whose host may be left out.
+fn parsed(text: &str) -> Result<ImageReference, ImageReferenceError> {
+    match text.parse() {
         Err(ImageReferenceError::NoHost) => format!("{DEFAULT_HOST}/{text}").parse(),
         result => result,
-    };
-    image.map(|image| full_name(&image))
+    }
+}
+
+/// Returns true if a text is the name of an image, with or without a host, and has a tag or a digest.
+pub(super) fn is_explicit(text: &str) -> bool {
+    parsed(text).is_ok_and(|image| image.tag().is_some() || image.digest().is_some())
 }
 
 #[cfg(test)]
@@ -70,6 +79,17 @@ mod tests {
             (format!("ghcr.io/a:1@{digest}"), format!("ghcr.io/a:1@{digest}")),
         ] {
             assert_eq!(kubernetes_name(&text).unwrap().to_string(), full);
+        }
+    }
+
+    #[test]
+    fn a_name_is_explicit_by_its_tag_or_digest() {
+        let digest = crate::oci::Digest::sha256(b"");
+        for text in ["postgres:17.2", "ghcr.io/a:1", "localhost:5000/a:1", &format!("a@{digest}")] {
+            assert!(is_explicit(text), "{text}");
+        }
+        for text in ["postgres", "ghcr.io/a", "localhost:5000/a", "", "https://ghcr.io/a:1"] {
+            assert!(!is_explicit(text), "{text}");
         }
     }
 

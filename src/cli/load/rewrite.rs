@@ -9,7 +9,7 @@ use std::ops::Range;
 
 use serde_json::Value;
 
-use crate::cli::bundle::manifests::{self, ImageField, ImagePlace};
+use crate::cli::bundle::manifests::{self, Certainty, ImageField, ImagePlace};
 use crate::oci::ImageReference;
 
 /// Replacements in a text of manifests.
@@ -20,6 +20,8 @@ pub(super) struct Rewriting {
     pub(super) missing: Vec<ImageField>,
     /// Other fields that seem to name an image and are not replaced.
     pub(super) left: Vec<ImageField>,
+    /// Other fields that may mean something else than a bundled image of the same name, and are not replaced.
+    pub(super) doubtful: Vec<ImageField>,
     /// Fields that are replaced because their values are names of bundled images, although they are not of a pod.
     pub(super) replaced_by_name: Vec<ImageField>,
 }
@@ -29,6 +31,7 @@ struct Replacement {
     bytes: Range<usize>,
     document: usize,
     pointer: String,
+    field: ImageField,
     reference: String,
 }
 
@@ -44,6 +47,12 @@ pub(super) enum RewriteError {
         /// Number of the document, from 1.
         number: usize,
     },
+    /// A name is in several lines: the indentation of what follows could belong to it.
+    #[error("the name of an image is in several lines: {field}; write it on one line")]
+    SeveralLines {
+        /// Field that names the image.
+        field: String,
+    },
     /// The rewritten text cannot be read.
     #[error("the name of an image has a notation that cannot be rewritten; write it on one line")]
     Unreadable,
@@ -55,17 +64,27 @@ impl Rewriting {
     /// Decides for each place, where `resolve` returns the new reference of an image.
     pub(super) fn plan(places: &[ImagePlace], resolve: impl Fn(&ImageReference) -> Option<String>) -> Self {
         let mut rewriting = Self::default();
-        for ImagePlace { bytes, document, pointer, field, is_of_pod } in places {
-            let Some(reference) = field.full_name().and_then(|image| resolve(&image)) else {
-                let list = if *is_of_pod { &mut rewriting.missing } else { &mut rewriting.left };
-                list.push(field.clone());
-                continue;
+        for ImagePlace { bytes, document, pointer, field, certainty } in places {
+            let resolved = field.full_name().and_then(|image| resolve(&image));
+            let reference = match (resolved, certainty) {
+                (Some(reference), Certainty::OfPod) => reference,
+                (Some(reference), Certainty::Explicit) => {
+                    rewriting.replaced_by_name.push(field.clone());
+                    reference
+                }
+                (resolved, certainty) => {
+                    let list = match certainty {
+                        Certainty::OfPod => &mut rewriting.missing,
+                        Certainty::Doubtful if resolved.is_some() => &mut rewriting.doubtful,
+                        Certainty::Explicit | Certainty::Doubtful => &mut rewriting.left,
+                    };
+                    list.push(field.clone());
+                    continue;
+                }
             };
-            if !is_of_pod {
-                rewriting.replaced_by_name.push(field.clone());
-            }
             let (bytes, document, pointer) = (bytes.clone(), *document, pointer.clone());
-            rewriting.replacements.push(Replacement { bytes, document, pointer, reference });
+            let field = field.clone();
+            rewriting.replacements.push(Replacement { bytes, document, pointer, field, reference });
         }
         rewriting
     }
@@ -73,16 +92,16 @@ impl Rewriting {
     /// Returns the text with the replacements.
     pub(super) fn apply(&self, text: &str) -> Result<String, RewriteError> {
         // Values that aliases repeat have one place.
-        let by_place: BTreeMap<_, _> = self
-            .replacements
-            .iter()
-            .map(|one| ((one.bytes.start, one.bytes.end), one.reference.as_str()))
-            .collect();
+        let by_place: BTreeMap<_, _> =
+            self.replacements.iter().map(|one| ((one.bytes.start, one.bytes.end), one)).collect();
         let mut rewritten = String::with_capacity(text.len() + 128 * by_place.len());
         let mut end = 0;
-        for ((start, next), reference) in by_place {
+        for ((start, next), Replacement { field, reference, .. }) in by_place {
             let between = text.get(end..start).ok_or(RewriteError::Unreadable)?;
             let former = text.get(start..next).ok_or(RewriteError::Unreadable)?;
+            if former.contains(['\n', '\r']) {
+                return Err(RewriteError::SeveralLines { field: field.to_string() });
+            }
             rewritten.extend([between, &in_notation_of(former, reference)]);
             end = next;
         }

@@ -25,6 +25,8 @@ pub(super) struct Attempts {
     best: u64,
     /// Value of `best` when the count began.
     best_at_begin: u64,
+    /// True after a break, until the registry says what it has.
+    is_after_break: bool,
 }
 
 // === impl Attempts ===
@@ -33,13 +35,24 @@ impl Attempts {
     /// Notes that the registry has these bytes.
     pub(super) fn received(&mut self, offset: u64) {
         self.best = self.best.max(offset);
+        self.is_after_break = false;
     }
 
     /// Returns the time to wait after a failure, or `None` to give up.
     pub(super) fn broken(&mut self, answer: Option<&HeaderMap>) -> Option<Duration> {
         self.begin_again_after_progress();
         self.failures += 1;
+        self.is_after_break = true;
         retry::wait(self.failures, answer)
+    }
+
+    /// Returns the time to wait after the registry lost the session, or `None` to give up. A loss by a break counts as
+    /// that break alone.
+    pub(super) fn lost(&mut self) -> Option<Duration> {
+        let is_after_break = std::mem::take(&mut self.is_after_break);
+        let wait = if is_after_break { Some(Duration::ZERO) } else { self.broken(None) };
+        self.is_after_break = false;
+        wait
     }
 
     /// Returns the time to wait for an earlier request to end, or `None` to give up.
@@ -68,6 +81,15 @@ mod tests {
             attempts.received(number * MIN_PROGRESS_BYTES);
             assert!(attempts.broken(None).is_some(), "{number}");
         }
+    }
+
+    #[test]
+    fn a_session_that_a_break_loses_counts_once() {
+        let mut attempts = Attempts::default();
+        let rounds = (0..100).map_while(|_| attempts.broken(None).and_then(|_| attempts.lost()));
+        assert_eq!(rounds.count(), retry::MAX_ATTEMPTS as usize - 1);
+        let mut attempts = Attempts::default();
+        assert_eq!((0..100).map_while(|_| attempts.lost()).count(), retry::MAX_ATTEMPTS as usize - 1);
     }
 
     #[test]

@@ -43,6 +43,8 @@ pub(super) struct BundledManifest {
     pub(super) manifest: Manifest,
     children: Vec<Digest>,
     blobs: Vec<Digest>,
+    /// Number of manifests below this one, on the longest way.
+    height: usize,
     /// True for an index some of whose images are not in the archive.
     pub(super) is_sparse: bool,
 }
@@ -88,7 +90,7 @@ impl Bundle {
         let mut reader = Reader { contents: layout.contents()?, ..Reader::default() };
         layout.roots().iter().for_each(|root| reader.add(root));
         if reader.faults.is_empty() {
-            Ok(reader.finish())
+            reader.finish().map_err(|fault| BundleReadError::Faulty(vec![fault]))
         } else {
             Err(BundleReadError::Faulty(reader.faults))
         }
@@ -118,26 +120,45 @@ impl Bundle {
         Some((repository, digest))
     }
 
-    /// Adds everything below a manifest to a repository.
+    /// Adds everything below a manifest to a repository. The height of manifests bounds the depth of the recursion.
     fn add_to_repository(
         &mut self,
         repository: &RepositoryName,
         digest: &Digest,
-        seen: &mut BTreeSet<(RepositoryName, Digest)>,
-    ) {
-        if !seen.insert((repository.clone(), digest.clone())) {
-            return;
+        added: &mut Added,
+    ) -> Result<(), BundleFaultReason> {
+        if !added.manifests.insert((repository.clone(), digest.clone())) {
+            return Ok(());
         }
-        let Some(BundledManifest { children, blobs, .. }) = self.manifests.get(digest) else { return };
+        let Some(BundledManifest { children, blobs, .. }) = self.manifests.get(digest) else { return Ok(()) };
+        added.count(1 + children.len() + blobs.len())?;
         for blob in blobs {
             if let Some(blob) = self.blobs.get_mut(blob) {
                 blob.repositories.insert(repository.clone());
             }
         }
         for child in children.clone() {
-            self.add_to_repository(repository, &child, seen);
+            self.add_to_repository(repository, &child, added)?;
         }
         self.repositories.entry(repository.clone()).or_default().manifests.push(digest.clone());
+        Ok(())
+    }
+}
+
+/// Manifests that repositories have, and the number of all parts of all repositories.
+#[derive(Default)]
+struct Added {
+    manifests: BTreeSet<(RepositoryName, Digest)>,
+    parts: usize,
+}
+
+// === impl Added ===
+
+impl Added {
+    /// Counts the parts of a manifest in one more repository. Content counts for each repository that has it.
+    fn count(&mut self, parts: usize) -> Result<(), BundleFaultReason> {
+        self.parts += parts;
+        if self.parts > MAX_BUNDLE_PARTS { Err(BundleFaultReason::TooManyParts) } else { Ok(()) }
     }
 }
 
@@ -237,7 +258,14 @@ impl Reader {
         for part in &parsed.blobs {
             self.blob(image, part, &mut blobs);
         }
-        let manifest = BundledManifest { manifest, children, blobs, is_sparse };
+        // A child that was read as an image of its own may have any depth below it.
+        let heights =
+            children.iter().filter_map(|child| Some(self.manifests.get(child)?.as_ref()?.height + 1));
+        let height = heights.max().unwrap_or_default();
+        if height > MAX_INDEX_DEPTH {
+            return self.fault(image, BundleFaultReason::TooDeep(MAX_INDEX_DEPTH));
+        }
+        let manifest = BundledManifest { manifest, children, blobs, height, is_sparse };
         self.manifests.insert(digest.clone(), Some(manifest));
     }
 
@@ -306,19 +334,21 @@ impl Reader {
     }
 
     /// Returns the bundle of images without defects.
-    fn finish(self) -> Bundle {
+    fn finish(self) -> Result<Bundle, BundleFault> {
         let manifests = self.manifests.into_iter().filter_map(|(digest, manifest)| Some((digest, manifest?)));
         let (images, repositories) = (self.images, BTreeMap::new());
         let manifests = manifests.collect();
         let mut bundle = Bundle { images: Vec::new(), manifests, blobs: self.blobs, repositories };
-        let mut seen = BTreeSet::new();
+        let mut added = Added::default();
         for image in &images {
-            bundle.add_to_repository(&image.repository, &image.root.digest, &mut seen);
+            bundle
+                .add_to_repository(&image.repository, &image.root.digest, &mut added)
+                .map_err(|reason| BundleFault { image: image.name.to_string(), reason })?;
         }
         for ((repository, tag), digest) in self.tags {
             bundle.repositories.entry(repository).or_default().tags.insert(tag, digest);
         }
-        Bundle { images, ..bundle }
+        Ok(Bundle { images, ..bundle })
     }
 }
 

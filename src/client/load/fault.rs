@@ -82,7 +82,7 @@ pub enum BundleFaultReason {
     /// Indexes are nested deeper than in any real image.
     #[error("its indexes are nested more than {0} deep")]
     TooDeep(usize),
-    /// Manifests of the archive list more content than is read.
+    /// Manifests of the archive list more content than is read, where content counts for each repository that has it.
     #[error("the manifests of the archive list more than {MAX_BUNDLE_PARTS} parts; split the archive")]
     TooManyParts,
     /// Manifests of the archive are longer than is kept in memory.

@@ -194,14 +194,21 @@ fn a_load_that_is_cut_goes_on_and_sends_at_most_one_chunk_twice_for_each_cut() {
 #[test]
 fn a_load_that_failed_goes_on_when_it_is_started_again() {
     let (server, host) = registry();
+    // Another archive has the same small blobs: which blobs a failed load completes depends on their race.
+    let former = Shop::new(1000);
+    former.load(&host);
+    let tagged = || {
+        let image = good(&["inspect", &format!("{host}/{SHOP}:1.4.0"), "-o", "json"]);
+        serde_json::from_str::<Value>(&image).unwrap()["digest"].clone()
+    };
     let shop = Shop::new(2 * CHUNK_BYTES);
     let proxy = CutProxy::ending(server.peer.0, [], CHUNK_BYTES as u64);
     bad(&["load", shop.archive(), &proxy.address.to_string()], 1);
-    let tags = server.peer.get(&format!("/v2/{SHOP}/tags/list"));
-    assert!(tags.status == 404 || !tags.json().to_string().contains("1.4.0"), "tags come last");
+    assert_eq!(tagged(), former.index.as_str(), "tags come last");
     let loaded = shop.load(&host);
     let number = |field: &str| loaded[field].as_u64().unwrap();
     assert!(number("existing") > 0 && number("sentBytes") < shop.bytes(), "{loaded}");
+    assert_eq!(tagged(), shop.index.as_str());
     good(&["verify", &format!("{host}/{SHOP}:1.4.0"), "--platform", "all"]);
 }
 

@@ -55,17 +55,41 @@ fn names_that_aliases_repeat_are_replaced_where_they_are_images() {
 }
 
 #[test]
-fn names_in_several_lines_are_replaced_or_refused() {
-    for notation in [">-\n      ghcr.io/a:1\n", "|-\n      ghcr.io/a:1\n", "\"ghcr.io\\\n      /a:1\"\n"] {
+fn names_in_several_lines_are_refused() {
+    for notation in [
+        ">-\n      ghcr.io/a:1\n",
+        "|-\n      ghcr.io/a:1\n",
+        "|-\r\n      ghcr.io/a:1\r\n",
+        "\"ghcr.io\\\n      /a:1\"\n",
+    ] {
         let text = format!("kind: Pod\nspec:\n  containers:\n  - image: {notation}    name: a\n");
         let found = manifests::find("x", &text).unwrap();
         assert_eq!(found.places.len(), 1, "{text}");
-        if let Ok(rewritten) = rewrite(&text) {
-            let values = manifests::values(&rewritten).unwrap();
-            let container = &values[0]["spec"]["containers"][0];
-            assert_eq!((&container["image"], &container["name"]), (&"[::1]:5000/a@new".into(), &"a".into()));
-        }
+        let field = "'ghcr.io/a:1' in x: Pod/ spec.containers[0].image".to_owned();
+        assert_eq!(rewrite(&text), Err(RewriteError::SeveralLines { field }), "{text}");
     }
+}
+
+#[test]
+fn fields_of_other_objects_need_a_tag_or_a_digest_and_are_no_labels() {
+    let text = "kind: Cluster\nmetadata:\n  labels: {image: ghcr.io/a}\n  annotations: {last-image: 'ghcr.io/a:1'}\nspec:\n  \
+                image: ghcr.io/a\n  otherImage: ghcr.io/a:1\n  selector: {matchLabels: {image: \"ghcr.io/a:1\"}}\n  \
+                template: {metadata: {annotations: {image: ghcr.io/a:1}}}\n";
+    let wanted = text.replace("otherImage: ghcr.io/a:1", "otherImage: '[::1]:5000/a@new'");
+    assert_eq!(rewrite(text).unwrap(), wanted);
+    let rewriting = plan(text);
+    assert_eq!((rewriting.replaced_by_name.len(), rewriting.left.len()), (1, 0));
+    let doubtful: Vec<_> = rewriting.doubtful.iter().map(ToString::to_string).collect();
+    assert_eq!(
+        doubtful,
+        [
+            "'ghcr.io/a:1' in x: Cluster/ metadata.annotations.last-image",
+            "'ghcr.io/a' in x: Cluster/ metadata.labels.image",
+            "'ghcr.io/a' in x: Cluster/ spec.image",
+            "'ghcr.io/a:1' in x: Cluster/ spec.selector.matchLabels.image",
+            "'ghcr.io/a:1' in x: Cluster/ spec.template.metadata.annotations.image",
+        ]
+    );
 }
 
 #[test]

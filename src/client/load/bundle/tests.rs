@@ -141,3 +141,62 @@ fn an_archive_without_images_cannot_be_loaded() {
     let layout = write(&folder.path().join("a.tar"), &[], &[]);
     assert!(matches!(Bundle::read(&layout), Err(BundleReadError::Empty(_))));
 }
+
+/// Returns a chain of indexes above an image, from the image to the top.
+fn chain(length: usize) -> Vec<Vec<u8>> {
+    let mut chain = vec![manifest(LAYER)];
+    for number in 0..length {
+        let kind = if number == 0 { media_type::OCI_MANIFEST } else { media_type::OCI_INDEX };
+        let entry = Descriptor::of(kind, chain.last().unwrap());
+        chain.push(to_json(
+            &json!({"schemaVersion": 2, "mediaType": media_type::OCI_INDEX, "manifests": [entry]}),
+        ));
+    }
+    chain
+}
+
+#[test]
+fn indexes_that_are_images_of_their_own_count_for_the_depth() {
+    let folder = tempfile::tempdir().unwrap();
+    let chain = chain(MAX_INDEX_DEPTH + 1);
+    let blobs: Vec<&[u8]> = [b"{}", LAYER].into_iter().chain(chain.iter().map(Vec::as_slice)).collect();
+    let names: Vec<_> = (0..chain.len()).map(|number| format!("ghcr.io/a:{number}")).collect();
+    // From the image up: each index is read after the one below it.
+    let images: Vec<(_, _, &[u8])> = chain
+        .iter()
+        .enumerate()
+        .map(|(number, bytes)| {
+            let kind = if number == 0 { media_type::OCI_MANIFEST } else { media_type::OCI_INDEX };
+            (Some(names[number].as_str()), kind, bytes.as_slice())
+        })
+        .collect();
+    let whole = write(&folder.path().join("a.tar"), &blobs, &images);
+    let reason = BundleFaultReason::TooDeep(MAX_INDEX_DEPTH);
+    assert_eq!(faults(&whole), [(names[MAX_INDEX_DEPTH + 1].clone(), reason.clone())]);
+    let top = write(&folder.path().join("b.tar"), &blobs, &images[MAX_INDEX_DEPTH + 1..]);
+    assert_eq!(faults(&top), [(names[MAX_INDEX_DEPTH + 1].clone(), reason)]);
+    let most = write(&folder.path().join("c.tar"), &blobs, &images[..=MAX_INDEX_DEPTH]);
+    let bundle = Bundle::read(&most).unwrap();
+    assert_eq!(bundle.repositories.values().next().unwrap().manifests.len(), MAX_INDEX_DEPTH + 1);
+}
+
+#[test]
+fn content_counts_for_each_repository_that_has_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let image = manifest(LAYER);
+    let layer = Descriptor::of(media_type::OCI_LAYER_TAR, LAYER);
+    // Its layer 5,000 times: an entry of the index that is not a manifest.
+    let many = to_json(&json!({
+        "schemaVersion": 2, "mediaType": media_type::OCI_INDEX,
+        "manifests": std::iter::repeat_n(&layer, 5000).collect::<Vec<_>>(),
+    }));
+    let blobs: [&[u8]; 4] = [b"{}", LAYER, &image, &many];
+    let names: Vec<_> = (0..=MAX_BUNDLE_PARTS / 5001).map(|number| format!("ghcr.io/a/{number}:1")).collect();
+    let images: Vec<(_, _, &[u8])> =
+        names.iter().map(|name| (Some(name.as_str()), media_type::OCI_INDEX, many.as_slice())).collect();
+    let layout = write(&folder.path().join("a.tar"), &blobs, &images);
+    let last = names.last().unwrap().clone();
+    assert_eq!(faults(&layout), [(last, BundleFaultReason::TooManyParts)]);
+    let layout = write(&folder.path().join("b.tar"), &blobs, &images[1..]);
+    assert_eq!(Bundle::read(&layout).unwrap().repositories.len(), names.len() - 1);
+}
