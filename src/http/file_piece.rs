@@ -72,8 +72,8 @@ pub(super) struct FilePiece {
     range: Range<u64>,
     /// True once bytes of the piece were sent.
     has_begun: bool,
-    /// Offset from which the kernel was found to lack bytes in memory.
-    cold_from: Option<u64>,
+    /// Offset of a byte that was looked for in memory, and whether the kernel has it there.
+    probed: Option<(u64, bool)>,
     /// Body that gave the piece, once hyper has dropped it.
     body: Option<Body>,
 }
@@ -127,8 +127,8 @@ impl FileSender {
             return None;
         }
         self.0.set_unsent_of_piece(length as u64);
-        let cold_from = (!is_cached).then_some(range.start);
-        *piece = Some(FilePiece { file, range, has_begun: false, cold_from, body: None });
+        let probed = Some((range.start, is_cached));
+        *piece = Some(FilePiece { file, range, has_begun: false, probed, body: None });
         Some(Bytes::from_static(&PLACEHOLDERS[..length]))
     }
 
@@ -222,12 +222,15 @@ impl PieceWriter {
         let mut reading = if let Some(reading) = self.reading.take() {
             reading
         } else {
-            let is_cold = piece.cold_from.take() == Some(start);
-            if !is_cold {
+            let is_cached = match piece.probed.take() {
+                Some((offset, is_cached)) if offset == start => is_cached,
+                _ => is_cached_at(piece.file.file(), start)?,
+            };
+            if is_cached {
                 let probed = start..end.min(start + MAX_PROBED_BYTES);
                 let cached = cached_end(piece.file.file(), &probed)?;
                 if cached > start {
-                    piece.cold_from = (cached < probed.end).then_some(cached);
+                    piece.probed = (cached < probed.end).then_some((cached, false));
                     return Poll::Ready(Ok(cached));
                 }
             }
@@ -303,13 +306,10 @@ fn log_fault(error: io::Error) -> io::Error {
     error
 }
 
-/// Returns the end of the first bytes of `range` that the kernel has in memory, as far as some of them show:
-/// its first and its last byte, and one byte of each block. Clients cannot foresee which one, and so cannot
-/// have the kernel read just that.
+/// Returns the end of the first bytes of `range` that the kernel has in memory, if it has the first one, as
+/// far as some of them show: the last byte, and one byte of each block. Clients cannot foresee which one, and
+/// so cannot have the kernel read just that.
 fn cached_end(file: &File, range: &Range<u64>) -> io::Result<u64> {
-    if !is_cached_at(file, range.start)? {
-        return Ok(range.start);
-    }
     let (mut end, mut next) = (range.start, range.start);
     while next < range.end {
         let block = next..range.end.min(next + PROBED_BLOCK_BYTES);
