@@ -33,8 +33,6 @@ pub(crate) struct PassThrough {
     held: BytesMut,
     /// Offset of the first held byte.
     held_from: u64,
-    /// Number of bytes that were hashed.
-    hashed: u64,
     /// Bytes that the client still wants.
     range: Range<u64>,
     /// End of the bytes of the range that the client may have before the hash holds, as far as the range has a say.
@@ -100,7 +98,6 @@ impl PassThrough {
             hasher,
             held: BytesMut::new(),
             held_from,
-            hashed: held_from,
             range: 0..0,
             unverified_end: 0,
             _permit: permit,
@@ -193,15 +190,14 @@ impl PassThrough {
         let body = self.body.as_mut().ok_or(FetchError::Interrupted)?;
         let Batch { pieces, end } = exchange::read(body, READ_BYTES, self.fetches.options()).await;
         for piece in pieces {
+            let at = self.transfer.received();
             match self.transfer.receive(piece.len() as u64) {
                 Ok(known) => {
                     let part = &piece[usize::try_from(known).unwrap_or(usize::MAX).min(piece.len())..];
                     self.hasher.update(part);
                     // What is behind the range is only hashed.
-                    let left =
-                        usize::try_from(self.range.end.saturating_sub(self.hashed)).unwrap_or(usize::MAX);
+                    let left = usize::try_from(self.range.end.saturating_sub(at)).unwrap_or(usize::MAX);
                     self.held.extend_from_slice(&part[..left.min(part.len())]);
-                    self.hashed += part.len() as u64;
                 }
                 Err(fault) => return Ok(Action::Fail(fault)),
             }

@@ -123,6 +123,11 @@ impl Transfer {
         self.length
     }
 
+    /// Returns the number of received bytes, without a gap from the first.
+    pub(crate) fn received(&self) -> u64 {
+        self.received
+    }
+
     /// Returns the number of bytes that clients may have before the hash holds.
     pub(crate) fn unverified(&self) -> u64 {
         self.length.map_or(0, |length| self.received.min(policy::unverified_limit(length)))
