@@ -97,7 +97,7 @@ pub(crate) struct PeerRepository {
     /// Namespace by which the client has named the registry.
     pub(crate) namespace: Option<Namespace>,
     /// Tags of the repository, if there is a file of names.
-    pub(crate) tags: Option<RepositoryTags>,
+    pub(crate) tags: Option<Arc<RepositoryTags>>,
 }
 
 impl Peers {
@@ -175,13 +175,10 @@ impl Peers {
         let found = match &names {
             None => Some((within, None)),
             // A client that means another registry gets nothing of the same name without a host.
-            Some(names) => match (&namespace, within) {
-                (None, _) => names.tags(asked).map(|tags| (None, Some(tags.clone()))),
-                (Some(_), within) => within.and_then(|name| {
-                    let tags = names.tags(&name)?.clone();
-                    Some((Some(name), Some(tags)))
-                }),
-            },
+            Some(names) => {
+                let meant = if namespace.is_some() { within.as_ref() } else { Some(asked) };
+                meant.and_then(|name| names.tags(name)).map(|tags| (within, Some(tags)))
+            }
         };
         Ok(found.map(|(name, tags)| {
             let namespace = namespace.filter(|_| name.is_some());

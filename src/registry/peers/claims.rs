@@ -1,7 +1,7 @@
 //! Peers that say they have a blob, and then do not send it. Pure.
 //!
 //! A client that finds a manifest, and then none of its blobs, asks for the manifest again, in a loop (spegel#1378).
-//! What such a peer says about the blob does not count for some time, so that the manifest is not served either.
+//! The claim of such a peer about the blob does not count for some time, so that the manifest is not served either.
 
 use std::time::{Duration, Instant};
 

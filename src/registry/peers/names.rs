@@ -1,6 +1,7 @@
 //! Names of images, each with the digest that it means. Pure.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use quinistry_oci::escape::Escaped;
 use quinistry_oci::{Digest, NameError, RepositoryName, Tag, TagError};
@@ -8,7 +9,7 @@ use serde::Deserialize;
 
 /// Names by their repositories.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Names(BTreeMap<RepositoryName, RepositoryTags>);
+pub(crate) struct Names(BTreeMap<RepositoryName, Arc<RepositoryTags>>);
 
 /// Tags of one repository.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -58,7 +59,7 @@ impl Names {
                 return Err(NamesError::Digest { name, digest });
             };
             let tags = names.0.entry(repository).or_default();
-            if tags.0.insert(tag, digest.clone()).is_some_and(|former| former != digest) {
+            if Arc::make_mut(tags).0.insert(tag, digest.clone()).is_some_and(|former| former != digest) {
                 return Err(NamesError::Ambiguous(name));
             }
         }
@@ -66,8 +67,8 @@ impl Names {
     }
 
     /// Returns the tags of a repository, if a name is in it.
-    pub(crate) fn tags(&self, repository: &RepositoryName) -> Option<&RepositoryTags> {
-        self.0.get(repository)
+    pub(crate) fn tags(&self, repository: &RepositoryName) -> Option<Arc<RepositoryTags>> {
+        self.0.get(repository).cloned()
     }
 
     /// Returns the repositories that names are in, in order.

@@ -70,6 +70,17 @@ fn index(children: &[&Bytes]) -> Bytes {
     index.to_string().into()
 }
 
+/// Returns a peer that holds an image, its clock, the peers that serve the image, and its manifest.
+async fn serving() -> (Arc<ScriptedPeer>, Seconds, Arc<Peers>, Bytes) {
+    let (peer, seconds, manifest) = (ScriptedPeer::new("peer"), Seconds::default(), image(LAYER));
+    let peers = peers(&[&peer], &seconds);
+    for content in [&manifest[..], CONFIG, LAYER] {
+        peer.holds(content);
+    }
+    assert!(is_served(&peers, &manifest).await);
+    (peer, seconds, peers, manifest)
+}
+
 async fn is_served(peers: &Arc<Peers>, manifest: &Bytes) -> bool {
     let found = peers.complete_manifest(None, &name(), &Digest::sha256(manifest)).await;
     found.is_some_and(|found| found.bytes == *manifest)
@@ -139,13 +150,7 @@ async fn an_index_needs_the_children_that_are_there_and_one_at_least() {
 
 #[tokio::test]
 async fn a_result_holds_for_ten_seconds() {
-    let (peer, seconds) = (ScriptedPeer::new("peer"), Seconds::default());
-    let peers = peers(&[&peer], &seconds);
-    let manifest = image(LAYER);
-    for content in [&manifest[..], CONFIG, LAYER] {
-        peer.holds(content);
-    }
-    assert!(is_served(&peers, &manifest).await);
+    let (peer, seconds, peers, manifest) = serving().await;
     assert_eq!(peer.take_asked(), 3);
     seconds.pass(9);
     assert!(is_served(&peers, &manifest).await);
@@ -265,13 +270,7 @@ async fn a_connection_that_fails_is_tried_once_more() {
 
 #[tokio::test]
 async fn a_peer_that_is_left_out_has_not_taken_back_what_it_said() {
-    let (peer, seconds) = (ScriptedPeer::new("peer"), Seconds::default());
-    let peers = peers(&[&peer], &seconds);
-    let manifest = image(LAYER);
-    for content in [&manifest[..], CONFIG, LAYER] {
-        peer.holds(content);
-    }
-    assert!(is_served(&peers, &manifest).await);
+    let (peer, seconds, peers, manifest) = serving().await;
     peer.scripts(b"other", Script::Refuses);
     for _ in 0..3 {
         assert!(read(&peers, b"other").await.is_none());
@@ -283,13 +282,7 @@ async fn a_peer_that_is_left_out_has_not_taken_back_what_it_said() {
 
 #[tokio::test]
 async fn what_a_peer_says_of_one_repository_is_no_claim_about_another() {
-    let (peer, seconds) = (ScriptedPeer::new("peer"), Seconds::default());
-    let peers = peers(&[&peer], &seconds);
-    let manifest = image(LAYER);
-    for content in [&manifest[..], CONFIG, LAYER] {
-        peer.holds(content);
-    }
-    assert!(is_served(&peers, &manifest).await);
+    let (peer, _, peers, manifest) = serving().await;
     peer.scripts(LAYER, Script::Claims(LAYER.len() as u64));
     let elsewhere: RepositoryName = "another/name".parse().unwrap();
     assert!(peers.open_blob(&elsewhere, &Digest::sha256(LAYER)).await.unwrap().is_none());
