@@ -1,6 +1,7 @@
 //! Tests of the registry on a storage whose content lies on another machine.
 
 mod collection;
+pub(crate) mod in_memory;
 mod limits;
 mod redirects;
 mod replicas;
@@ -16,12 +17,10 @@ use http::header::{CONTENT_LENGTH, CONTENT_RANGE, RANGE};
 use http::{Method, Request, StatusCode};
 use http_body_util::BodyExt as _;
 use quinistry_oci::{Content, Digest, ReadAt};
-use quinistry_store::{
-    Abilities, Created, Entry, Key, Memory, Meta, ObjectTag, Removed, ScanPage, Storage, StorageError, Store,
-    Uploads,
-};
+use quinistry_store::{Abilities, Key, Memory, ObjectTag, Storage, StorageError, Store};
 use tower_service::Service as _;
 
+use self::in_memory::forward_to_memory;
 use crate::{Settings, State, router};
 
 /// Storage that opens content as if each read of it were a request to another machine.
@@ -73,37 +72,7 @@ impl Storage for RemoteFake {
         Ok(Some((Content::new(RemoteContent { content, reads: self.reads.clone() }), tag)))
     }
 
-    fn head(&self, key: &Key) -> Result<Option<Meta>, StorageError> {
-        self.memory.head(key)
-    }
-
-    fn write(&self, stages: &[&[Entry<'_>]]) -> Result<(), StorageError> {
-        self.memory.write(stages)
-    }
-
-    fn create(&self, key: &Key, bytes: &[u8]) -> Result<Created, StorageError> {
-        self.memory.create(key, bytes)
-    }
-
-    fn remove(&self, key: &Key) -> Result<bool, StorageError> {
-        self.memory.remove(key)
-    }
-
-    fn remove_if(&self, key: &Key, tag: &ObjectTag) -> Result<Removed, StorageError> {
-        self.memory.remove_if(key, tag)
-    }
-
-    fn clear(&self, folder: &Key) -> Result<bool, StorageError> {
-        self.memory.clear(folder)
-    }
-
-    fn scan(&self, folder: &Key, after: Option<&Key>, limit: usize) -> Result<ScanPage, StorageError> {
-        self.memory.scan(folder, after, limit)
-    }
-
-    fn uploads(&self) -> &dyn Uploads {
-        self.memory.uploads()
-    }
+    forward_to_memory!();
 }
 
 #[tokio::test]

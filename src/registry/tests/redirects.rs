@@ -6,13 +6,11 @@ use http::header::{CONTENT_LENGTH, LOCATION, RANGE};
 use http::{HeaderMap, Method, Request, StatusCode, request};
 use http_body_util::BodyExt as _;
 use quinistry_oci::{Content, Digest};
-use quinistry_store::{
-    Abilities, Created, Entry, Key, Memory, Meta, ObjectTag, Removed, ScanPage, Storage, StorageError, Store,
-    Uploads,
-};
+use quinistry_store::{Abilities, Key, Memory, ObjectTag, Storage, StorageError, Store};
 use std::time::Duration;
 use tower_service::Service as _;
 
+use super::in_memory::forward_to_memory;
 use crate::api::response::served_content::DIGEST;
 use crate::{Redirects, Settings, State, router};
 
@@ -36,37 +34,7 @@ impl Storage for WithUrls {
         Some(format!("{}://bucket.example/{key}?expires={}", self.scheme, lifetime.as_secs()))
     }
 
-    fn head(&self, key: &Key) -> Result<Option<Meta>, StorageError> {
-        self.memory.head(key)
-    }
-
-    fn write(&self, stages: &[&[Entry<'_>]]) -> Result<(), StorageError> {
-        self.memory.write(stages)
-    }
-
-    fn create(&self, key: &Key, bytes: &[u8]) -> Result<Created, StorageError> {
-        self.memory.create(key, bytes)
-    }
-
-    fn remove(&self, key: &Key) -> Result<bool, StorageError> {
-        self.memory.remove(key)
-    }
-
-    fn remove_if(&self, key: &Key, tag: &ObjectTag) -> Result<Removed, StorageError> {
-        self.memory.remove_if(key, tag)
-    }
-
-    fn clear(&self, folder: &Key) -> Result<bool, StorageError> {
-        self.memory.clear(folder)
-    }
-
-    fn scan(&self, folder: &Key, after: Option<&Key>, limit: usize) -> Result<ScanPage, StorageError> {
-        self.memory.scan(folder, after, limit)
-    }
-
-    fn uploads(&self) -> &dyn Uploads {
-        self.memory.uploads()
-    }
+    forward_to_memory!();
 }
 
 struct Answer {

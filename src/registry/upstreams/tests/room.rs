@@ -6,15 +6,13 @@ use std::thread::ThreadId;
 
 use bytes::Bytes;
 use quinistry_oci::{Content, media_type};
-use quinistry_store::{
-    Abilities, Created, Entry, Key, Memory, Meta, ObjectTag, Removed, ScanPage, Space, Storage, StorageError,
-    Store, Uploads,
-};
+use quinistry_store::{Abilities, Key, Memory, ObjectTag, Space, Storage, StorageError, Store};
 
 use super::prefetch::{APP, INTERVAL};
 use super::scripted::Scripted;
 use super::{Mirror, hub_settings, image};
 use crate::Settings;
+use crate::tests::in_memory::forward_to_memory;
 use crate::upstreams::{PrefetchRule, UpstreamSettings};
 
 /// Answer to the question for the room of the storage.
@@ -42,33 +40,7 @@ impl Storage for Roomy {
         self.memory.open(key)
     }
 
-    fn head(&self, key: &Key) -> Result<Option<Meta>, StorageError> {
-        self.memory.head(key)
-    }
-
-    fn write(&self, stages: &[&[Entry<'_>]]) -> Result<(), StorageError> {
-        self.memory.write(stages)
-    }
-
-    fn create(&self, key: &Key, bytes: &[u8]) -> Result<Created, StorageError> {
-        self.memory.create(key, bytes)
-    }
-
-    fn remove(&self, key: &Key) -> Result<bool, StorageError> {
-        self.memory.remove(key)
-    }
-
-    fn remove_if(&self, key: &Key, tag: &ObjectTag) -> Result<Removed, StorageError> {
-        self.memory.remove_if(key, tag)
-    }
-
-    fn clear(&self, folder: &Key) -> Result<bool, StorageError> {
-        self.memory.clear(folder)
-    }
-
-    fn scan(&self, folder: &Key, after: Option<&Key>, limit: usize) -> Result<ScanPage, StorageError> {
-        self.memory.scan(folder, after, limit)
-    }
+    forward_to_memory!();
 
     fn space(&self) -> Result<Space, StorageError> {
         self.asked_on.lock().unwrap().push(std::thread::current().id());
@@ -80,10 +52,6 @@ impl Storage for Roomy {
                 source: io::Error::from_raw_os_error(5),
             }),
         }
-    }
-
-    fn uploads(&self) -> &dyn Uploads {
-        self.memory.uploads()
     }
 }
 
