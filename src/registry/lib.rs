@@ -33,6 +33,7 @@ mod settings;
 mod tag_policies;
 #[cfg(test)]
 mod tests;
+mod time_text;
 mod upload_expiry;
 mod upstreams;
 
@@ -78,6 +79,7 @@ pub use self::settings::{
     QuotaPolicy, Redirects, RepositoryClass, RequiredEntries, RequiredPlatform, Scrub, Settings, TagPolicies,
     TagPolicy, UploadExpiry, UrlRules, Validation,
 };
+pub use self::time_text::rfc3339;
 pub use self::upstreams::{
     ConnectionState, CopySelection, ExcludedRepository, ExclusionReason, InsecureUpstream, MissingPolicy,
     Namespace, NamespaceError, PrefetchRule, PrefetchedUpstream, SelectionError, StoredUpstreams,

@@ -1,14 +1,13 @@
 //! Result of `quinistry retention`, as a table and as JSON.
 
 use std::fmt::Write as _;
-use std::time::SystemTime;
 
-use jiff::Timestamp;
 use serde::Serialize;
 
 use crate::cli::output;
 use crate::cli::{count, format_bytes};
 use crate::oci::{Digest, RepositoryName};
+use crate::registry::rfc3339;
 use crate::store::retention::{
     DeletedTag, Excess, JudgedTag, Policies, RepositoryPlan, RetentionInputs, RetentionReport,
 };
@@ -155,8 +154,8 @@ impl TagRow {
             repository: repository.to_string(),
             tag: facts.tag.to_string(),
             digest: facts.digest.clone(),
-            pushed: time(facts.pushed),
-            pulled: facts.pulled.map(time),
+            pushed: rfc3339(facts.pushed),
+            pulled: facts.pulled.map(rfc3339),
             deleted: verdict.deletes(),
             rule: verdict.to_string(),
         }
@@ -179,12 +178,6 @@ impl From<&Excess> for ExcessRow {
     fn from(Excess { repository, deleted, tags }: &Excess) -> Self {
         Self { repository: repository.to_string(), deleted: *deleted, tags: *tags }
     }
-}
-
-/// Formats a time by RFC 3339, in whole seconds.
-fn time(time: SystemTime) -> String {
-    let time = Timestamp::try_from(time).unwrap_or(Timestamp::MAX);
-    Timestamp::from_second(time.as_second()).unwrap_or(time).to_string()
 }
 
 impl output::Report for RetentionOutcome {

@@ -1,14 +1,11 @@
 //! Results of `quinistry upstream`, as text and as JSON.
 
-use std::time::SystemTime;
-
-use jiff::Timestamp;
 use serde::Serialize;
 
 use crate::cli::output;
 use crate::cli::{count, format_bytes, sanitize};
 use crate::registry::{
-    ConnectionState, ExcludedRepository, PrefetchedUpstream, UpstreamSettings, UpstreamStates,
+    ConnectionState, ExcludedRepository, PrefetchedUpstream, UpstreamSettings, UpstreamStates, rfc3339,
 };
 use crate::store::copies::CopySummary;
 
@@ -89,7 +86,7 @@ impl UpstreamStatus {
                 repositories: summary.repositories,
                 copies: summary.copies,
                 bytes: summary.bytes,
-                oldest_use: summary.oldest_use.map(time),
+                oldest_use: summary.oldest_use.map(rfc3339),
                 state: state.as_ref().map(|state| state.state),
                 failing_since: state.as_ref().and_then(|state| state.failing_since.clone()),
                 last_error: state.as_ref().and_then(|state| state.last_error.clone()),
@@ -99,12 +96,6 @@ impl UpstreamStatus {
         let upstreams = settings.iter().zip(summaries).map(row).collect();
         Self { states_recorded_at: Some(recorded_at).filter(|at| !at.is_empty()), upstreams }
     }
-}
-
-/// Formats a time by RFC 3339, in whole seconds.
-fn time(time: SystemTime) -> String {
-    let time = Timestamp::try_from(time).unwrap_or(Timestamp::MAX);
-    Timestamp::from_second(time.as_second()).unwrap_or(time).to_string()
 }
 
 impl UpstreamRow {

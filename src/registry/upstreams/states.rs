@@ -4,14 +4,13 @@
 
 use std::time::{Instant, SystemTime};
 
-use jiff::Timestamp;
 use quinistry_oci::{WithCauses, to_json};
 use quinistry_store::{Store, StoreError};
 use serde::{Deserialize, Serialize};
 
 use super::Upstreams;
 use super::circuit::CircuitState;
-use crate::{LimitedStore, Settings};
+use crate::{LimitedStore, Settings, rfc3339};
 
 /// States of all upstreams, as the process that leads has recorded them.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -98,8 +97,8 @@ impl Upstreams {
 
 impl UpstreamStates {
     fn new(states: &[(String, CircuitState)], (now, time): (Instant, SystemTime)) -> Self {
-        let before = |at: Instant| text(time - now.saturating_duration_since(at));
-        let after = |at: Instant| text(time + at.saturating_duration_since(now));
+        let before = |at: Instant| rfc3339(time - now.saturating_duration_since(at));
+        let after = |at: Instant| rfc3339(time + at.saturating_duration_since(now));
         let state = |(name, state): &(String, CircuitState)| {
             let plain = |state| UpstreamState {
                 name: name.clone(),
@@ -121,12 +120,6 @@ impl UpstreamStates {
                 }
             }
         };
-        Self { recorded_at: text(time), upstreams: states.iter().map(state).collect() }
+        Self { recorded_at: rfc3339(time), upstreams: states.iter().map(state).collect() }
     }
-}
-
-/// Formats a time by RFC 3339, in whole seconds.
-fn text(time: SystemTime) -> String {
-    let time = Timestamp::try_from(time).unwrap_or(Timestamp::MAX);
-    Timestamp::from_second(time.as_second()).unwrap_or(time).to_string()
 }
