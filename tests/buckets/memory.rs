@@ -73,7 +73,7 @@ fn push(peer: Peer, number: u8, mib: usize) {
 
 /// Pushes blobs at once, and returns the greatest resident memory before and after, in KiB.
 fn peaks(load: Load) -> (u64, u64) {
-    let mem = MemOptions { forgets_from: 1 << 20, ..StubOptions::new(Shape::S3).mem };
+    let mem = MemOptions { forgets_parts_from: 1 << 20, ..StubOptions::new(Shape::S3).mem };
     let stub = StubStore::with(StubOptions { mem, ..StubOptions::new(Shape::S3) });
     let sections = format!("quinistry: {{uploads: {{memory: {}}}}}\n", load.memory_mib << 20);
     let settings = ReplicaSettings { sections: &sections, ..ReplicaSettings::default() };

@@ -47,9 +47,9 @@ pub struct MemOptions {
     pub list_lag: Duration,
     /// True if pages of lists begin with the first key, whatever key they shall begin after.
     pub ignores_start_after: bool,
-    /// Length in bytes from which bodies are forgotten and read as zeros. Lets a test push more than its memory
-    /// holds.
-    pub forgets_from: u64,
+    /// Length in bytes from which parts of uploads are forgotten and read as zeros. Lets a test push more than its
+    /// memory holds. Other objects stay: the program reads records of its own back.
+    pub forgets_parts_from: u64,
     /// True if URLs can be signed.
     pub signs: bool,
     /// True if bodies are compared with the SHA-256 that their requests tell.
@@ -88,7 +88,7 @@ impl Default for MemOptions {
             requires_equal_parts: false,
             list_lag: Duration::ZERO,
             ignores_start_after: false,
-            forgets_from: u64::MAX,
+            forgets_parts_from: u64::MAX,
             signs: true,
             verifies_sha256: true,
         }
@@ -135,7 +135,7 @@ impl Mem {
 
     /// Sets an object outside any request, with a chosen time of its last change.
     pub fn plant(&self, key: &str, bytes: impl Into<bytes::Bytes>, modified: SystemTime) {
-        let body = body::Body::new(&crate::Payload::from(bytes), u64::MAX);
+        let body = body::Body::new(&crate::Payload::from(bytes));
         self.lock().insert(&self.options, key, body, None, modified);
     }
 

@@ -28,16 +28,14 @@ enum Segment {
 }
 
 impl Body {
-    /// Makes a body; one of `forgets_from` bytes or more is forgotten.
-    pub(super) fn new(payload: &Payload, forgets_from: u64) -> Self {
-        let length = payload.length();
+    pub(super) fn new(payload: &Payload) -> Self {
         // A copy: the memory of the payload belongs to the budget of its sender.
-        let segment = if length < forgets_from {
-            Segment::Bytes(payload.to_vec().into())
-        } else {
-            Segment::Forgotten(length)
-        };
-        Self { segments: vec![segment], length }
+        Self { segments: vec![Segment::Bytes(payload.to_vec().into())], length: payload.length() }
+    }
+
+    /// Makes a body of which only the length is kept.
+    pub(super) fn forgotten(length: u64) -> Self {
+        Self { segments: vec![Segment::Forgotten(length)], length }
     }
 
     pub(super) fn join<'a>(bodies: impl Iterator<Item = &'a Self>) -> Self {

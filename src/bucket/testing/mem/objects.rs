@@ -71,7 +71,7 @@ impl Objects for Mem {
                     return Err(refuse(ObjectErrorKind::Refused, "put", key, "400 BadDigest"));
                 }
                 state.check_write(options, "put", key, condition)?;
-                let body = Body::new(&body, options.forgets_from);
+                let body = Body::new(&body);
                 Ok(state.insert(options, key, body, None, now))
             })
         })
@@ -135,7 +135,12 @@ impl Objects for Mem {
     fn put_part<'a>(&'a self, upload: Multipart<'a>, number: u32, body: Payload) -> RequestFuture<'a, Part> {
         Box::pin(async move {
             self.answer(|state, options, _| {
-                let body = Body::new(&body, options.forgets_from);
+                let length = body.length();
+                let body = if length < options.forgets_parts_from {
+                    Body::new(&body)
+                } else {
+                    Body::forgotten(length)
+                };
                 state.put_part(options, upload, number, body)
             })
         })
