@@ -13,5 +13,6 @@ mod access_log;
 mod distribution;
 mod documents;
 mod exposition;
+mod failures;
 mod registry;
 mod tools;

@@ -1,6 +1,7 @@
 //! A client that sends the bytes it is given and shows the answer as it came: nothing is made well-formed on
 //! the way out, and nothing is hidden on the way in.
 
+use std::fmt;
 use std::io::{self, BufRead as _, BufReader, ErrorKind, Read as _, Write as _};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::time::Duration;
@@ -202,12 +203,21 @@ pub fn header<'a>(headers: &'a [(String, String)], name: &str) -> Option<&'a str
 }
 
 /// An answer, whole.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Answer {
     pub status: u16,
     /// In the order they came; names in lower case.
     pub headers: Vec<(String, String)>,
     pub body: Vec<u8>,
+}
+
+impl fmt::Debug for Answer {
+    /// Shows the body as text: a failed comparison of an error is read by people.
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let text = String::from_utf8_lossy(&self.body);
+        let mut shown = formatter.debug_struct("Answer");
+        shown.field("status", &self.status).field("headers", &self.headers).field("body", &text).finish()
+    }
 }
 
 impl Answer {

@@ -182,3 +182,19 @@ impl Running {
         (status, self.log.lock().unwrap().clone())
     }
 }
+
+/// Last lines of the log that a test which fails shows.
+const SHOWN_LINES: usize = 60;
+
+impl Drop for Running {
+    /// Shows the end of the log if a test fails: an answer with 500 says no more than to look there.
+    fn drop(&mut self) {
+        if thread::panicking()
+            && let Ok(log) = self.log.lock()
+        {
+            let lines: Vec<&str> = log.lines().collect();
+            let shown = &lines[lines.len().saturating_sub(SHOWN_LINES)..];
+            eprintln!("log of process {:?}:\n{}", self.process.pid(), shown.join("\n"));
+        }
+    }
+}

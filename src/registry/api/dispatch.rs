@@ -51,9 +51,10 @@ pub(crate) async fn dispatch(state: &State, mut request: Request) -> Response {
     let id = observation.as_ref().and_then(Observation::request_id);
     let mut trail = Trail::begin(&settings, &request, id);
     let mut response = panic::isolate(async {
-        call_handler(state, &settings, (&request, id), &mut body, &mut trail)
-            .await
-            .unwrap_or_else(IntoResponse::into_response)
+        call_handler(state, &settings, (&request, id), &mut body, &mut trail).await.unwrap_or_else(|error| {
+            error.log_of_storage(&request, id);
+            error.into_response()
+        })
     })
     .await;
     if let Some(observation) = &mut observation

@@ -10,6 +10,7 @@ use http::header::{
     ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, LOCATION, RANGE,
     RETRY_AFTER, WWW_AUTHENTICATE,
 };
+use http::request::Parts;
 use http::{HeaderValue, StatusCode};
 use quinistry_fetch::hops::MAX_HOPS;
 use quinistry_oci::{
@@ -158,6 +159,23 @@ pub(crate) struct AskedAction {
 }
 
 impl Error {
+    /// Logs a fault of the storage, with the causes, which the client does not get, and the request, by whose ID the
+    /// client's error is found in the log.
+    pub(crate) fn log_of_storage(&self, request: &Parts, request_id: Option<&str>) {
+        if let Self::Store(error @ (StoreError::Storage(_) | StoreError::Damaged(_))) = self
+            && !is_of_client(error)
+        {
+            // Debug formatting escapes control characters of a hostile path.
+            tracing::error!(
+                method = %request.method,
+                path = ?request.uri.path(),
+                request_id,
+                error = %WithCauses(error),
+                "request failed in storage"
+            );
+        }
+    }
+
     fn status_and_code(&self) -> (StatusCode, ErrorCode) {
         use ErrorCode as C;
         use StatusCode as S;
@@ -297,12 +315,6 @@ fn is_of_client(error: &StoreError) -> bool {
 
 impl IntoResponse for Error {
     fn into_response(self) -> Response {
-        if let Self::Store(error @ (StoreError::Storage(_) | StoreError::Damaged(_))) = &self
-            && !is_of_client(error)
-        {
-            // The log has the causes, which the client does not get.
-            tracing::error!(error = %WithCauses(error), "request failed in storage");
-        }
         let (status, code) = self.status_and_code();
         let body = to_json(&ErrorBody { errors: self.details(code) });
         let length = body.len();
