@@ -34,7 +34,7 @@ ctr -n k8s.io images ls | awk '
   /\/quinistry[:@]/ { ours[$3] }
   END { for (name in digest) if (digest[name] in ours) print name }' | sort -u | xargs -r ctr -n k8s.io images rm --sync
 systemctl stop containerd
-rm -rf /var/lib/kubelet/image_manager /quinistry-e2e";
+rm -rf /var/lib/kubelet/image_manager /quinistry-e2e /var/lib/quinistry";
 
 /// Shell script that writes a file from standard input. The script replaces the name and never the content,
 /// since an earlier run's executable may still run under that name.
