@@ -55,6 +55,7 @@ mod ownership;
 mod password_stdin;
 mod policy;
 mod port_holder;
+mod prepare_storage;
 mod private_file;
 mod probe;
 mod progress;
@@ -150,6 +151,8 @@ enum Command {
     Logout(logout::Args),
     /// Try what an object store can do
     Storage(storage_command::Args),
+    /// Give a storage folder to the user that serves it, as an init container does
+    PrepareStorage(prepare_storage::Args),
     /// Remove what no manifest needs, from a folder that no registry serves, or from a bucket
     Gc(gc::Args),
     /// Name the damage of a storage folder or bucket, and repair what has exactly one answer
@@ -277,6 +280,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Some(Command::Login(args)) => args.run().map(done),
         Some(Command::Logout(args)) => args.run().map(done),
         Some(Command::Storage(args)) => args.run().map(done),
+        Some(Command::PrepareStorage(args)) => args.run().map(done),
         Some(Command::Gc(args)) => args.run().map(done),
         Some(Command::Fsck(args)) => args.run(),
         Some(Command::Migrate(args)) => args.run(),

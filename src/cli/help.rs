@@ -28,6 +28,7 @@ const GROUPS: &[Group] = &[
             "policy",
             "upstream",
             "storage",
+            "prepare-storage",
             "gc",
             "retention",
             "fsck",

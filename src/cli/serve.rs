@@ -11,6 +11,7 @@ mod opened_storage;
 mod peers;
 pub(super) mod plan;
 pub(super) mod process;
+mod push_listener;
 mod reload;
 mod renewal;
 mod running;
@@ -27,6 +28,7 @@ use clap::ValueHint;
 
 use self::peers::PeerArgs;
 use self::plan::ServePlan;
+use self::push_listener::PushArgs;
 use self::reload::Reloads;
 use self::running::RunningRegistry;
 use self::tls_args::TlsArgs;
@@ -59,6 +61,9 @@ pub(super) struct Args {
 
     #[command(flatten)]
     storage: StorageArgs,
+
+    #[command(flatten)]
+    push: PushArgs,
 
     #[command(flatten)]
     peers: PeerArgs,

@@ -7,7 +7,7 @@ mod access;
 mod authorization;
 pub(crate) mod dispatch;
 mod handlers;
-mod method;
+pub(crate) mod method;
 mod panic;
 pub(crate) mod query;
 pub(crate) mod references;

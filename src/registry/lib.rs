@@ -15,11 +15,13 @@ mod collection;
 pub mod config;
 pub mod debug;
 mod deletion_events;
+mod entrance;
 pub mod health;
 mod keyed_queue;
 mod maintenance;
 mod memory_budgets;
 pub mod metrics;
+mod named_images;
 pub mod notifications;
 mod observer;
 mod peers;
@@ -70,6 +72,8 @@ pub use quinistry_http::{Limits, serve};
 pub use self::api::upload_state::UploadSecret;
 pub use self::client_tls::ClientTls;
 pub use self::collection::{CollectionHooks, CollectionSettings, DailyWindow, DailyWindowError, LeaderWork};
+pub use self::entrance::Entrance;
+pub use self::named_images::NamedImages;
 pub use self::observer::Observer;
 pub use self::peers::Peers;
 pub use self::prefix::{PathPrefix, PathPrefixError};
@@ -361,6 +365,18 @@ impl State {
         async move {
             if let Some(stored) = stored {
                 upstreams::prefetch::run(stored, settings).await;
+            }
+        }
+    }
+
+    /// Returns a task that copies from peers what [`Settings::named`] names and the storage lacks, for as long as the
+    /// registry runs. Spawn it beside [`serve`]; without it, nothing is copied, and the store is never ready.
+    pub fn keep_named(&self) -> impl Future<Output = ()> + Send + use<> {
+        let stored = self.0.stored.clone();
+        let named = self.0.settings.current().named.clone();
+        async move {
+            if let (Some(stored), Some(named)) = (stored, named) {
+                named.run(stored).await;
             }
         }
     }

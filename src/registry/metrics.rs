@@ -9,6 +9,7 @@ mod auth;
 mod collection;
 mod file_reloads;
 mod labels;
+mod named_images;
 mod notifications;
 mod page;
 mod peers;
@@ -28,6 +29,7 @@ use quinistry_store::{StorageAction, StorageObserver, Store};
 use self::audit_log::AuditLogMetrics;
 use self::file_reloads::FileReloadFailures;
 use self::labels::ActionLabel;
+use crate::named_images::NamedImages;
 use crate::notifications::Notifications;
 
 pub(crate) use self::auth::CacheResult;
@@ -82,6 +84,7 @@ pub struct RegistryMetrics {
     notifications: OnceLock<Arc<Notifications>>,
     upstreams: OnceLock<Arc<UpstreamMetrics>>,
     peers: OnceLock<Arc<PeerMetrics>>,
+    named_images: OnceLock<Arc<NamedImages>>,
 }
 
 /// Metrics of requests.
@@ -147,6 +150,7 @@ impl Default for RegistryMetrics {
             notifications: OnceLock::new(),
             upstreams: OnceLock::new(),
             peers: OnceLock::new(),
+            named_images: OnceLock::new(),
         }
     }
 }
@@ -195,6 +199,11 @@ impl RegistryMetrics {
     /// Shows the numbers of peers. A second value is ignored.
     pub fn watch_peers(&self, peers: Arc<PeerMetrics>) {
         let _ = self.peers.set(peers);
+    }
+
+    /// Shows how many of the named images are here. A second value is ignored.
+    pub fn watch_named_images(&self, named: Arc<NamedImages>) {
+        let _ = self.named_images.set(named);
     }
 
     /// Shows the numbers of upstreams. A second value is ignored.

@@ -49,7 +49,9 @@ use crate::upstreams::Namespace;
 use crate::upstreams::clock::Clock;
 use crate::upstreams::flights::Flights;
 
+pub(crate) use self::completeness::{MAX_DEPTH, MAX_PARTS, find_stored, verify_manifest};
 pub(crate) use self::names::RepositoryTags;
+pub(crate) use self::names_file::ReadNames;
 
 /// Most questions to all peers that wait for an answer at once.
 const MAX_CONCURRENT_QUESTIONS: usize = 32;
@@ -73,7 +75,7 @@ const FETCH_OPTIONS: FetchOptions = FetchOptions {
 };
 
 /// Repository and digest.
-type ContentKey = (RepositoryName, Digest);
+pub(crate) type ContentKey = (RepositoryName, Digest);
 
 /// Peers of a registry, and the names of images in them.
 #[derive(Debug)]
@@ -154,6 +156,14 @@ impl Peers {
         match &self.names {
             Some(file) => file.current().await.repositories().cloned().collect(),
             None => Vec::new(),
+        }
+    }
+
+    /// Returns the names of images, which are none without a file of names.
+    pub(crate) async fn read_names_again(&self) -> ReadNames {
+        match &self.names {
+            Some(file) => file.current_read().await,
+            None => ReadNames::default(),
         }
     }
 

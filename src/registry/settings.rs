@@ -11,6 +11,7 @@ use tokio::sync::watch;
 use crate::api::upload_state::UploadSecret;
 use crate::auth::AccessControl;
 use crate::collection::CollectionSettings;
+use crate::named_images::NamedImages;
 use crate::notifications::Notifier;
 use crate::observer::Observer;
 use crate::peers::Peers;
@@ -73,6 +74,9 @@ pub struct Settings {
     pub upstreams: Option<Arc<Upstreams>>,
     /// Registries of the same cluster that this one asks by digest for what it does not have, if there are any.
     pub peers: Option<Arc<Peers>>,
+    /// Images that the storage holds by a file of names, if there are any; the task is
+    /// [`State::keep_named`](crate::State::keep_named).
+    pub named: Option<Arc<NamedImages>>,
     /// Log of writes, refusals and failed logins, if there is one.
     pub audit: Option<Audit>,
     /// Endpoints that get events of pushes, pulls and deletions, if there are any.
@@ -105,6 +109,7 @@ impl Default for Settings {
             retention: None,
             upstreams: None,
             peers: None,
+            named: None,
             audit: None,
             notifier: None,
             observer: None,

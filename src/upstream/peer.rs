@@ -93,6 +93,16 @@ impl fmt::Display for PeerAddress {
 impl HttpPeer {
     /// Creates a peer, which is connected to when it is asked.
     pub fn new(address: PeerAddress) -> Result<Self, PeerError> {
+        Self::keeping_connections(address, usize::MAX)
+    }
+
+    /// Creates a peer with a connection of its own for each request: the address of a service leads each connection
+    /// to another of its registries.
+    pub fn connecting_each_time(address: PeerAddress) -> Result<Self, PeerError> {
+        Self::keeping_connections(address, 0)
+    }
+
+    fn keeping_connections(address: PeerAddress, max_idle: usize) -> Result<Self, PeerError> {
         let failed = |source: Box<dyn Error + Send + Sync>| PeerError { address, source };
         let no_tls = tls_configuration(&TlsOptions::default());
         let no_tls = no_tls.map_err(|error: ClientError| failed(Box::new(error)))?;
@@ -105,6 +115,7 @@ impl HttpPeer {
             .retry(reqwest::retry::never())
             .connect_timeout(CONNECT_TIMEOUT)
             .pool_idle_timeout(IDLE_TIMEOUT)
+            .pool_max_idle_per_host(max_idle)
             .user_agent(USER_AGENT)
             .build()
             .map_err(|error| failed(Box::new(Cause::of(&error))))?;

@@ -8,6 +8,7 @@ mod support;
 
 mod hostile;
 mod peers;
+mod prepare_storage;
 mod push;
 mod serve;
 mod wire;

@@ -4,6 +4,7 @@ mod cluster;
 mod lies;
 mod names;
 mod options;
+mod stores;
 
 use quinistry::oci::{Descriptor, Digest, ImageIndex, media_type, to_json};
 

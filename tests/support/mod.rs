@@ -15,6 +15,7 @@ pub mod in_process;
 pub mod memory_registry;
 pub mod ports;
 pub mod process;
+pub mod round_robin;
 pub mod scripted_registry;
 pub mod server;
 pub mod skip;

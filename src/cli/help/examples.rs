@@ -9,6 +9,7 @@ pub(super) const EXAMPLES: &[(&str, &[&str])] = &[
             "quinistry serve --listen localhost:8080 --storage /srv/registry",
             "quinistry serve --bundle shop.tar",
             "quinistry serve --listen localhost:5000 --peers http://10.96.0.7:8090 --names names.json",
+            "quinistry serve --storage /data --push-listen localhost:8090",
             "quinistry serve /etc/docker/registry/config.yml",
         ],
     ),
@@ -105,6 +106,13 @@ pub(super) const EXAMPLES: &[(&str, &[&str])] = &[
         &[
             "quinistry retention run /srv/registry --config config.yml",
             "quinistry retention run --config config.yml --now --max-delete 60%",
+        ],
+    ),
+    (
+        "prepare-storage",
+        &[
+            "quinistry prepare-storage --storage /data --owner 65532:65532",
+            "quinistry prepare-storage --storage /var/lib/quinistry --owner 1000:1000",
         ],
     ),
     (

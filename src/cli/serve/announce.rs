@@ -33,19 +33,29 @@ pub(super) fn created_user(user: &CreatedUser, config: Option<&Config>) {
     ));
 }
 
+/// Listeners of a registry.
+#[derive(Debug)]
+pub(super) struct Listeners<'a> {
+    pub(super) public: &'a Listener,
+    /// Listener that alone takes pushes.
+    pub(super) push: Option<&'a Listener>,
+    /// Listener for metrics and health.
+    pub(super) debug: Option<&'a Listener>,
+}
+
 /// Logs that the registry serves, once its storage is open.
 pub(super) fn serving(
-    listener: &Listener,
-    debug_listener: Option<&Listener>,
+    listeners: &Listeners<'_>,
     quine: &Quine,
     plan: &ServePlan,
     clients: &Clients,
 ) -> anyhow::Result<()> {
     let (storage, settings) = (plan.storage.as_ref(), &plan.live.settings);
-    let address = listener.local_address()?;
+    let address = listeners.public.local_address()?;
     let protocol = if plan.live.tls.is_some() { " over HTTPS" } else { "" };
     tracing::info!(%address, digest = %quine.digest(), "serving {REPOSITORY}{protocol}");
-    if let Some(inside) = debug_listener {
+    let push_address = listeners.push.map(Listener::local_address).transpose()?;
+    if let Some(inside) = listeners.debug {
         let inside = inside.local_address()?;
         tracing::info!(address = %inside, "serving metrics and health");
         if !is_local(&inside) {
@@ -72,6 +82,12 @@ pub(super) fn serving(
             };
             if settings.read_only {
                 tracing::info!(storage = %place, "serving stored content, writes are refused");
+            } else if let Some(address) = push_address {
+                let load = match &address {
+                    LocalAddress::Tcp(address) => format!("next: quinistry load FILE {address}"),
+                    LocalAddress::Unix(_) => "writes elsewhere are refused".into(),
+                };
+                tracing::info!(storage = %place, %address, "taking pushes, {load}");
             } else {
                 let push = format!("{}docker push {host}/NAME:TAG", login(&host, clients));
                 tracing::info!(storage = %place, "{}", next(push));
@@ -86,7 +102,8 @@ fn warn_of_strangers(address: &LocalAddress, plan: &ServePlan, clients: &Clients
     if is_local(address) {
         return;
     }
-    if plan.storage.is_some() && !plan.live.settings.read_only && !clients.has_users {
+    let takes_pushes = plan.storage.is_some() && !plan.live.settings.read_only && plan.push_listen.is_none();
+    if takes_pushes && !clients.has_users {
         tracing::warn!(
             %address,
             "everyone who reaches this address can push, there are no users: name a file of passwords in \

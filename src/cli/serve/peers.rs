@@ -1,4 +1,4 @@
-//! Options of `serve` that name peers, and the file of names.
+//! Options of `serve` that name peers and the file of names, and what they are made into.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -7,8 +7,8 @@ use clap::ValueHint;
 
 use crate::cli::exit::UsageError;
 use crate::oci::WithCauses;
-use crate::registry::{Peer, Peers};
-use crate::upstream::{HttpPeer, PeerAddress};
+use crate::registry::{NamedImages, Peer, Peers};
+use crate::upstream::{HttpPeer, PeerAddress, PeerError};
 
 #[derive(Clone, Debug, clap::Args)]
 #[group(skip)]
@@ -20,6 +20,17 @@ pub(super) struct PeerArgs {
     /// Answer tags from this file: {"names":[{"name":"HOST/NAME:TAG","digest":"sha256:…"}]}, read again when it changes
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, requires = "peers")]
     names: Option<PathBuf>,
+
+    /// Copy from the peers what --names names and the storage lacks, and tell at /readyz whether it is all here
+    #[arg(long, requires_all = ["storage", "names"], conflicts_with = "read_only")]
+    keep_named: bool,
+}
+
+/// Peers of a registry, and the images that it copies from them.
+#[derive(Clone, Debug, Default)]
+pub(super) struct PeerSettings {
+    pub(super) peers: Option<Arc<Peers>>,
+    pub(super) named: Option<Arc<NamedImages>>,
 }
 
 impl PeerArgs {
@@ -28,19 +39,39 @@ impl PeerArgs {
         !self.peers.is_empty()
     }
 
-    /// Returns the peers, if there are any. Reads no file, and sends no request.
-    pub(super) fn peers(&self) -> Result<Option<Arc<Peers>>, UsageError> {
+    /// Returns true if the storage holds what the file of names names.
+    pub(super) fn keeps_named(&self) -> bool {
+        self.keep_named
+    }
+
+    /// Returns the peers, and the images to copy, if there are any. Reads no file, and sends no request.
+    pub(super) fn settings(&self) -> Result<PeerSettings, UsageError> {
         if self.peers.is_empty() {
-            return Ok(None);
+            return Ok(PeerSettings::default());
         }
-        let mut peers: Vec<Arc<dyn Peer>> = Vec::new();
         for (index, address) in self.peers.iter().enumerate() {
             if self.peers[..index].contains(address) {
                 return Err(UsageError(format!("--peers names {address} twice")));
             }
-            let peer = HttpPeer::new(*address).map_err(|error| UsageError(WithCauses(&error).to_string()))?;
-            peers.push(Arc::new(peer));
         }
-        Ok(Some(Arc::new(Peers::new(peers, self.names.clone()))))
+        let peers = Arc::new(Peers::new(self.connect(HttpPeer::new)?, self.names.clone()));
+        let named = if self.keep_named {
+            let stores = self.connect(HttpPeer::connecting_each_time)?;
+            Some(Arc::new(NamedImages::new(peers.clone(), stores)))
+        } else {
+            None
+        };
+        Ok(PeerSettings { peers: Some(peers), named })
+    }
+
+    fn connect(
+        &self,
+        connect: fn(PeerAddress) -> Result<HttpPeer, PeerError>,
+    ) -> Result<Vec<Arc<dyn Peer>>, UsageError> {
+        let connected = self.peers.iter().map(|address| match connect(*address) {
+            Ok(peer) => Ok(Arc::new(peer) as Arc<dyn Peer>),
+            Err(error) => Err(UsageError(WithCauses(&error).to_string())),
+        });
+        connected.collect()
     }
 }

@@ -6,6 +6,7 @@ use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use super::peers::PeerSettings;
 use super::{Flags, endpoints, upstreams};
 use crate::bucket::BucketOptions;
 use crate::cli::configuration::{Configuration, Remarks};
@@ -43,6 +44,8 @@ const MEMORY_BYTES: u64 = 1 << 30;
 #[derive(Debug)]
 pub(super) struct ServePlan {
     pub(super) listen: Listen,
+    /// Address of the listener that alone takes pushes, if there is one.
+    pub(super) push_listen: Option<ListenAddress>,
     pub(super) storage: Option<StoragePlan>,
     pub(super) prefix: PathPrefix,
     pub(super) limits: Limits,
@@ -121,7 +124,12 @@ pub(super) struct Live {
 impl ServePlan {
     /// Makes the plan of flags alone.
     pub(super) fn of_flags(Flags { args, log_format }: &Flags) -> Result<Self, UsageError> {
-        let storage = args.storage.plan()?;
+        let mut storage = args.storage.plan()?;
+        if let Some(storage) = storage.as_mut().filter(|_| args.peers.keeps_named()) {
+            // Bundles of some platforms have indexes without the other children.
+            storage.allows_sparse = true;
+        }
+        let PeerSettings { peers, named } = args.peers.settings()?;
         let listen = match &args.listen {
             _ if args.listen_stdin => Listen::Stdin,
             Some(address) => Listen::Demanded(address.clone()),
@@ -133,6 +141,7 @@ impl ServePlan {
         };
         Ok(Self {
             listen,
+            push_listen: args.push.address()?,
             prefix: PathPrefix::default(),
             limits: Limits::default(),
             proxy_protocol: false,
@@ -147,7 +156,8 @@ impl ServePlan {
                         ..UploadExpiry::default()
                     },
                     collection: args.storage.gc.then(|| CollectionSettings::of(Writers::Ours)),
-                    peers: args.peers.peers()?,
+                    peers,
+                    named,
                     ..Settings::default()
                 },
                 access_log: args.access_log.then(|| access_log_format(log.format)),
@@ -238,6 +248,7 @@ impl ServePlan {
         limits.drain = config.http.drain_timeout.unwrap_or(limits.drain);
         Ok(Self {
             listen: Listen::Default(config.http.listen.clone()),
+            push_listen: None,
             storage: Some(StoragePlan {
                 place,
                 access,

@@ -8,13 +8,14 @@ use std::time::{Duration, Instant, SystemTime};
 use anyhow::Context as _;
 use axum::Router;
 
-use super::announce;
+use super::announce::{self, Listeners};
 use super::endpoints::{self, client_tls};
 use super::exposure::Exposure;
 use super::files::{FileValues, FileWatcher, WatchedFiles};
 use super::heal_sources;
 use super::opened_storage::OpenedStorage;
 use super::plan::{Listen, Live, ServePlan};
+use super::push_listener;
 use super::reload::Reloads;
 use super::renewal;
 use crate::cli::{listen, private_file};
@@ -26,7 +27,7 @@ use crate::http::{Limits, Listener, Transport, WithPeer, serve, serve_each};
 use crate::quine::Quine;
 use crate::registry::auth::LoadedAccess;
 use crate::registry::auth::load::UserState;
-use crate::registry::config::{AuditConfig, AuditPath, Config, HealthCheck, HealthCheckKind};
+use crate::registry::config::{AuditConfig, AuditPath, Config, HealthCheck, HealthCheckKind, ListenAddress};
 use crate::registry::debug::{self, DebugOptions};
 use crate::registry::health::{Check, Health, HttpProbe, Probe};
 use crate::registry::metrics::{CollectionMetrics, RegistryMetrics};
@@ -40,6 +41,8 @@ const LOG_FLUSH_TIMEOUT: Duration = Duration::from_secs(2);
 /// Registry that is ready to serve.
 pub(super) struct RunningRegistry {
     listener: Listener,
+    /// Listener that alone takes pushes, if there is one.
+    push_listener: Option<Listener>,
     debug: Option<(Listener, Router)>,
     /// Set when the registry begins to stop.
     is_stopping: Arc<AtomicBool>,
@@ -96,11 +99,9 @@ impl RunningRegistry {
         let option = if plan.config.is_some() { "http.addr or --listen" } else { "--listen" };
         let transport = transport(plan)?;
         let listener = bind(&plan.listen, plan.limits, option)?.with_transport(transport.clone());
-        let debug_listener = plan
-            .debug
-            .as_ref()
-            .map(|debug| listen::bind(&debug.listen, plan.limits, "--metrics or http.debug.addr"))
-            .transpose()?;
+        let push_listener = bind_other(plan.push_listen.as_ref(), plan.limits, "--push-listen")?;
+        let debug_address = plan.debug.as_ref().map(|debug| &debug.listen);
+        let debug_listener = bind_other(debug_address, plan.limits, "--metrics or http.debug.addr")?;
         let metrics_path = plan.debug.as_ref().and_then(|debug| debug.metrics_path.clone());
         let metrics = metrics_path.as_ref().map(|_| Arc::new(RegistryMetrics::default()));
         let mut state = State::new(quine).with_prefix(plan.prefix.clone());
@@ -120,6 +121,9 @@ impl RunningRegistry {
             peers.read_names();
             if let Some(metrics) = &metrics {
                 metrics.watch_peers(peers.metrics());
+                if let Some(named) = &plan.live.settings.named {
+                    metrics.watch_named_images(named.clone());
+                }
             }
         }
         let access_log = Arc::default();
@@ -161,7 +165,9 @@ impl RunningRegistry {
         let prepared = parts.prepare(&plan.live, access, None)?;
         let certificate = parts.transport.tls.as_ref().and_then(|tls| tls.certificate());
         let clients = announce::Clients { has_users, certificate };
-        announce::serving(&listener, debug_listener.as_ref(), quine, plan, &clients)?;
+        let listeners =
+            Listeners { public: &listener, push: push_listener.as_ref(), debug: debug_listener.as_ref() };
+        announce::serving(&listeners, quine, plan, &clients)?;
         let (settings, _) = parts.apply(&plan.live, prepared);
         state.replace_settings(settings);
         parts.reloaded(true);
@@ -179,12 +185,32 @@ impl RunningRegistry {
             (listener, debug::router(options))
         });
         let limits = plan.limits;
-        Ok(Self { listener, debug, is_stopping, limits, state, parts, file_watcher, heal_sources })
+        Ok(Self {
+            listener,
+            push_listener,
+            debug,
+            is_stopping,
+            limits,
+            state,
+            parts,
+            file_watcher,
+            heal_sources,
+        })
     }
 
     /// Serves until `stop` resolves, and exchanges the settings when a reload asks for it.
     pub(super) async fn serve(self, reloads: Option<Reloads>, stop: impl Future<Output = ()>) {
-        let Self { listener, debug, is_stopping, limits, state, parts, file_watcher, heal_sources } = self;
+        let Self {
+            listener,
+            push_listener,
+            debug,
+            is_stopping,
+            limits,
+            state,
+            parts,
+            file_watcher,
+            heal_sources,
+        } = self;
         let stopped_at = Arc::<OnceLock<Instant>>::default();
         let begins_to_stop = stopped_at.clone();
         let stop = async move {
@@ -206,6 +232,7 @@ impl RunningRegistry {
         tasks.push(tokio::spawn(state.collect_garbage(CollectionHooks::default(), parts.collection.clone())));
         tasks.push(tokio::spawn(state.evict_copies()));
         tasks.push(tokio::spawn(state.prefetch()));
+        tasks.push(tokio::spawn(state.keep_named()));
         if let Some((listener, router)) = debug {
             tasks.push(tokio::spawn(serve(listener, router, limits, std::future::pending())));
         }
@@ -217,7 +244,9 @@ impl RunningRegistry {
             tasks.push(tokio::spawn(reloads.run(state.clone(), parts)));
         }
         let stored = state.clone();
-        if looks_at_peers {
+        if let Some(push_listener) = push_listener {
+            push_listener::serve_apart(listener, push_listener, state, limits, stop).await;
+        } else if looks_at_peers {
             serve_each(listener, move |peer| WithPeer::new(state.clone(), peer), limits, stop).await;
         } else {
             serve(listener, state, limits, stop).await;
@@ -263,6 +292,15 @@ fn bind(wanted: &Listen, limits: Limits, option: &str) -> anyhow::Result<Listene
             None => listen::bind(address, limits, option),
         },
     }
+}
+
+/// Binds a listener beside the public one, if it has an address.
+fn bind_other(
+    address: Option<&ListenAddress>,
+    limits: Limits,
+    option: &str,
+) -> anyhow::Result<Option<Listener>> {
+    address.map(|address| listen::bind(address, limits, option)).transpose()
 }
 
 // === impl Parts ===

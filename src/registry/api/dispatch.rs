@@ -22,7 +22,7 @@ use super::authorization::{self, AskedAccess};
 use super::handlers::peers::{OwnContent, PeerRequest};
 use super::handlers::tokens::{TokenEndpoint, TokenRoute};
 use super::handlers::upstreams::{self, UpstreamRequest};
-use super::handlers::{blobs, listing, manifests, referrers, uploads};
+use super::handlers::{blobs, listing, manifests, readyz, referrers, uploads};
 use super::method::{self, Method};
 use super::panic;
 use super::query::Query;
@@ -33,6 +33,7 @@ use super::trail::Trail;
 use crate::auth::AccessControl;
 use crate::auth::caller::Caller;
 use crate::builtin::Builtin;
+use crate::entrance;
 use crate::notifications::Announcer;
 use crate::observer::Observation;
 use crate::peers::{PeerRepository, Peers};
@@ -126,6 +127,9 @@ async fn call_handler(
         };
         return Ok(Box::pin(endpoint.handle(route, request, body, settings.body, trail)).await);
     }
+    if let Some(response) = readyz::answer(settings, request) {
+        return Ok(response);
+    }
     let route = state.0.prefix.strip(path).map_or(Err(RouteError::Unknown), Route::parse);
     if let Err(RouteError::Unknown) = route {
         return Err(RouteError::Unknown.into());
@@ -133,6 +137,7 @@ async fn call_handler(
     let stored = state.0.stored.as_ref();
     let method = Method::from_http(&request.method, stored.map(|_| settings))?;
     let mut route = route?;
+    entrance::admit(request, &route, method)?;
     let builtin = state.0.builtin.as_ref();
     // The built-in repository hides content that was pushed under its name before.
     let of_builtin = builtin.filter(|_| route.name().is_some_and(Builtin::is_builtin));
@@ -141,7 +146,8 @@ async fn call_handler(
         None => None,
         Some(upstreams) => upstreams.locate(&mut route, Query::from_uri(&request.uri))?,
     };
-    let peers = settings.peers.as_ref().filter(|_| of_builtin.is_none() && method == Method::Read);
+    let asks_peers = of_builtin.is_none() && method == Method::Read && entrance::asks_peers(request);
+    let peers = settings.peers.as_ref().filter(|_| asks_peers);
     let of_peers = match peers.filter(|_| located.is_none()) {
         // On the heap, so that registries without peers need no memory for it.
         Some(peers) => Box::pin(locate_at_peers(peers, &mut route, request)).await?,

@@ -85,6 +85,9 @@ impl RegistryMetrics {
         if let Some(peers) = self.peers.get() {
             peers.write(&mut page);
         }
+        if let Some(named) = self.named_images.get() {
+            super::named_images::write(&mut page, &named.report());
+        }
         page.into_text()
     }
 }

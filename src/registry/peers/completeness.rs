@@ -25,10 +25,10 @@ use crate::{LimitedStore, run_blocking};
 const MAX_INLINE_BYTES: usize = 16 * 1024;
 
 /// Most manifests and blobs that one check asks for. An index of 500 images with 15 layers each has fewer.
-const MAX_PARTS: usize = 10_000;
+pub(crate) const MAX_PARTS: usize = 10_000;
 
 /// Deepest nesting of indexes: one over the images of an application, and theirs over platforms.
-const MAX_DEPTH: usize = 4;
+pub(crate) const MAX_DEPTH: usize = 4;
 
 /// Most blobs that one check asks for at once.
 const BLOBS_AT_ONCE: usize = 8;
@@ -218,7 +218,8 @@ impl<'a> Check<'a> {
     }
 }
 
-async fn find_stored(
+/// Returns a manifest that the store has.
+pub(crate) async fn find_stored(
     own: &LimitedStore,
     repository: &RepositoryName,
     digest: &Digest,
@@ -232,7 +233,10 @@ async fn find_stored(
 }
 
 /// Verifies a manifest; a long one on a thread that may block.
-async fn verify_manifest(sent: UpstreamManifest, digest: &Digest) -> Result<VerifiedManifest, String> {
+pub(crate) async fn verify_manifest(
+    sent: UpstreamManifest,
+    digest: &Digest,
+) -> Result<VerifiedManifest, String> {
     let reference = Reference::Digest(digest.clone());
     let is_short = sent.bytes.len() <= MAX_INLINE_BYTES;
     let verify = move || verify(sent, &reference).map_err(|error| error.to_string());

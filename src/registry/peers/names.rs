@@ -1,15 +1,21 @@
-//! Names of images, each with the digest that it means. Pure.
+//! Names of images, each with the digest that it means, and further images that stores keep. Pure.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use quinistry_oci::escape::Escaped;
 use quinistry_oci::{Digest, NameError, RepositoryName, Tag, TagError};
 use serde::Deserialize;
 
-/// Names by their repositories.
+use super::ContentKey;
+
+/// Names by their repositories, and images that have no name and are kept all the same.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Names(BTreeMap<RepositoryName, Arc<RepositoryTags>>);
+pub(crate) struct Names {
+    /// Tags of the repositories that a name or a kept image is in. Those of kept images alone have no tags.
+    repositories: BTreeMap<RepositoryName, Arc<RepositoryTags>>,
+    kept: BTreeSet<ContentKey>,
+}
 
 /// Tags of one repository.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -19,11 +25,20 @@ pub(crate) struct RepositoryTags(BTreeMap<Tag, Digest>);
 #[derive(Deserialize)]
 struct NamesDocument {
     names: Vec<NamedDigest>,
+    #[serde(default)]
+    keep: Vec<KeptImage>,
 }
 
 #[derive(Deserialize)]
 struct NamedDigest {
     name: String,
+    digest: String,
+}
+
+/// Image that stores keep without a name.
+#[derive(Deserialize)]
+struct KeptImage {
+    repository: String,
     digest: String,
 }
 
@@ -34,6 +49,8 @@ pub(crate) enum NamesError {
     Encoding,
     #[error("is not a document {{\"names\":[{{\"name\":…,\"digest\":…}}]}}: {0}")]
     Form(String),
+    #[error("repository '{}' of a kept image: {error}", Escaped(.repository))]
+    Repository { repository: String, error: NameError },
     #[error("name '{}' has no tag; write HOST/NAME:TAG", Escaped(.0))]
     Untagged(String),
     #[error("name '{}': {error}", Escaped(.name))]
@@ -58,27 +75,44 @@ impl Names {
             let Ok(digest) = digest.parse::<Digest>() else {
                 return Err(NamesError::Digest { name, digest });
             };
-            let tags = names.0.entry(repository).or_default();
+            let tags = names.repositories.entry(repository).or_default();
             if Arc::make_mut(tags).0.insert(tag, digest.clone()).is_some_and(|former| former != digest) {
                 return Err(NamesError::Ambiguous(name));
             }
+        }
+        for KeptImage { repository, digest } in document.keep {
+            let name = parse_repository(&repository)
+                .map_err(|error| NamesError::Repository { repository: repository.clone(), error })?;
+            let Ok(digest) = digest.parse::<Digest>() else {
+                return Err(NamesError::Digest { name: repository, digest });
+            };
+            names.repositories.entry(name.clone()).or_default();
+            names.kept.insert((name, digest));
         }
         Ok(names)
     }
 
     /// Returns the tags of a repository, if a name is in it.
     pub(crate) fn tags(&self, repository: &RepositoryName) -> Option<Arc<RepositoryTags>> {
-        self.0.get(repository).cloned()
+        self.repositories.get(repository).cloned()
     }
 
-    /// Returns the repositories that names are in, in order.
+    /// Returns the repositories that names and kept images are in, in order.
     pub(crate) fn repositories(&self) -> impl Iterator<Item = &RepositoryName> {
-        self.0.keys()
+        self.repositories.keys()
+    }
+
+    /// Returns the images that a store holds: those of names, and those that are kept without one.
+    pub(crate) fn images(&self) -> BTreeSet<ContentKey> {
+        let of_tags = |(repository, tags): (&RepositoryName, &Arc<RepositoryTags>)| -> Vec<ContentKey> {
+            tags.0.values().map(|digest| (repository.clone(), digest.clone())).collect()
+        };
+        self.repositories.iter().flat_map(of_tags).chain(self.kept.iter().cloned()).collect()
     }
 
     /// Returns the number of names.
     pub(crate) fn len(&self) -> usize {
-        self.0.values().map(|tags| tags.0.len()).sum()
+        self.repositories.values().map(|tags| tags.0.len()).sum()
     }
 }
 
@@ -100,13 +134,17 @@ fn split(name: &str) -> Result<(RepositoryName, Tag), NamesError> {
         Some((repository, tag)) if !tag.contains('/') => (repository, tag),
         _ => return Err(NamesError::Untagged(name.to_owned())),
     };
-    let repository = match repository.split_once('/') {
-        Some((host, path)) => format!("{}/{path}", host.replace(':', "_")).parse(),
-        None => repository.parse(),
-    };
-    let repository = repository.map_err(|error| NamesError::Name { name: name.to_owned(), error })?;
+    let repository =
+        parse_repository(repository).map_err(|error| NamesError::Name { name: name.to_owned(), error })?;
     let tag = tag.parse().map_err(|error| NamesError::Tag { name: name.to_owned(), error })?;
     Ok((repository, tag))
+}
+
+fn parse_repository(repository: &str) -> Result<RepositoryName, NameError> {
+    match repository.split_once('/') {
+        Some((host, path)) => format!("{}/{path}", host.replace(':', "_")).parse(),
+        None => repository.parse(),
+    }
 }
 
 #[cfg(test)]
@@ -160,6 +198,25 @@ mod tests {
     }
 
     #[test]
+    fn a_kept_image_is_held_and_gives_its_repository_no_tag() {
+        let text = format!(
+            r#"{{"names":[{{"name":"a/b:1","digest":"{0}"}}],"keep":[{{"repository":"a/b","digest":"{1}"}},
+                {{"repository":"registry.lan:5000/c","digest":"{1}"}},{{"repository":"a/b","digest":"{0}"}}]}}"#,
+            digest(1),
+            digest(2)
+        );
+        let names = Names::parse(text.as_bytes()).unwrap();
+        let (repository, kept) = ("a/b".parse().unwrap(), "registry.lan_5000/c".parse().unwrap());
+        assert!(names.tags(&kept).unwrap().sorted().is_empty());
+        assert_eq!((names.repositories().count(), names.len()), (2, 1));
+        let held = names.images();
+        assert_eq!(held.len(), 3);
+        for image in [(&repository, digest(1)), (&repository, digest(2)), (&kept, digest(2))] {
+            assert!(held.contains(&(image.0.clone(), image.1.clone())), "{image:?}");
+        }
+    }
+
+    #[test]
     fn a_damaged_document_is_refused_as_a_whole() {
         const DIGEST: &str = "sha256:0000000000000000000000000000000000000000000000000000000000000000";
         let named = |name: &str, digest: &str| {
@@ -185,5 +242,19 @@ mod tests {
             assert!(Names::parse(text.as_bytes()).is_err(), "{text}");
         }
         assert!(Names::parse(b"\xff").is_err());
+        let kept = |repository: &str, digest: &str| {
+            format!(r#"{{"names":[],"keep":[{{"repository":"{repository}","digest":"{digest}"}}]}}"#)
+        };
+        assert!(Names::parse(kept("a/b", DIGEST).as_bytes()).is_ok());
+        for text in [
+            kept("a/b:1", DIGEST),
+            kept("A", DIGEST),
+            kept("", DIGEST),
+            kept("a/b", "sha256:00"),
+            r#"{"names":[],"keep":[{"repository":"a/b"}]}"#.into(),
+            r#"{"keep":[]}"#.into(),
+        ] {
+            assert!(Names::parse(text.as_bytes()).is_err(), "{text}");
+        }
     }
 }

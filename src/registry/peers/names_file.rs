@@ -26,9 +26,17 @@ const MAX_NAMES_BYTES: usize = 4 * 1024 * 1024;
 pub(super) struct NamesFile {
     path: PathBuf,
     clock: Clock,
-    current: RwLock<Arc<Names>>,
+    current: RwLock<ReadNames>,
     /// State of reading, held by the request that reads.
     reading: Mutex<Reading>,
+}
+
+/// Names that were read, with the digest of the file that had them.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct ReadNames {
+    pub(crate) names: Arc<Names>,
+    /// Digest of the content of the file; `None` before the first reading of a valid file.
+    pub(crate) digest: Option<Digest>,
 }
 
 #[derive(Debug, Default)]
@@ -44,19 +52,36 @@ impl NamesFile {
     }
 
     /// Reads the file for the first time. A damaged one has no names until it is repaired: the registry serves its own
-    /// content all the same. Blocks.
+    /// content all the same. So does one that does not exist yet, as an optional ConfigMap. Blocks.
     pub(super) fn read_first(&self) {
         if let Ok(mut reading) = self.reading.try_lock() {
             reading.checked = Some(self.clock.now());
             let (state, read) = read(&self.path);
-            reading.state = Some(state);
-            self.replace(read);
+            reading.state = Some(state.clone());
+            if read.is_err() && self.is_awaited() {
+                let file = self.path.display();
+                tracing::warn!(%file, "file of names not there yet, serving without names until it is");
+            } else {
+                self.replace(state, read);
+            }
         }
+    }
+
+    /// Returns true if the file does not exist, and its folder does.
+    fn is_awaited(&self) -> bool {
+        let folder = self.path.parent().filter(|folder| !folder.as_os_str().is_empty());
+        let is_absent = matches!(self.path.try_exists(), Ok(false));
+        is_absent && folder.unwrap_or(Path::new(".")).is_dir()
     }
 
     /// Returns the names, read again if the last time was a second ago. A request does not wait for another one that
     /// reads.
     pub(super) async fn current(&self) -> Arc<Names> {
+        self.current_read().await.names
+    }
+
+    /// Returns the names as [`Self::current`] does, with the digest of the file.
+    pub(super) async fn current_read(&self) -> ReadNames {
         if let Ok(mut reading) = self.reading.try_lock() {
             let now = self.clock.now();
             if reading.checked.is_none_or(|checked| now.duration_since(checked) >= CHECK_INTERVAL) {
@@ -67,20 +92,21 @@ impl NamesFile {
                     (Some(&state) != former.as_ref()).then_some((state, read))
                 });
                 if let Some((state, read)) = read.await {
-                    reading.state = Some(state);
-                    self.replace(read);
+                    reading.state = Some(state.clone());
+                    self.replace(state, read);
                 }
             }
         }
         self.current.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    fn replace(&self, read: Result<Names, String>) {
+    fn replace(&self, state: Digest, read: Result<Names, String>) {
         let file = self.path.display();
         match read {
             Ok(names) => {
                 tracing::info!(%file, names = names.len(), "names read");
-                *self.current.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(names);
+                let read = ReadNames { names: Arc::new(names), digest: Some(state) };
+                *self.current.write().unwrap_or_else(PoisonError::into_inner) = read;
             }
             Err(error) => tracing::warn!(%file, error, "cannot read names, keeping the former ones"),
         }
@@ -159,8 +185,10 @@ mod tests {
         let file = NamesFile::new(path.clone(), clock);
         file.read_first();
         assert_eq!(*file.current().await, Names::default());
+        assert_eq!(file.current_read().await.digest, None);
         fs::write(&path, document("1")).unwrap();
         seconds.store(1, Ordering::Relaxed);
         assert!(has(&*file.current().await, "1"));
+        assert_eq!(file.current_read().await.digest, Some(Digest::sha256(document("1").as_bytes())));
     }
 }

@@ -13,10 +13,16 @@ use crate::support::server::{PROGRAM, Server};
 pub(super) const REPOSITORY: &str = "ghcr.io/acme/shop";
 
 /// Registry that clients pull from, and that asks peers.
-pub(super) struct Generation(Server);
+pub(super) struct Generation(Running);
 
 /// Registry with storage.
 pub(super) struct Store(Generation);
+
+/// Program behind an address, or another address of a program that runs elsewhere.
+enum Running {
+    Program(Box<Server>),
+    Elsewhere(Peer),
+}
 
 /// End of a download.
 #[derive(Debug, PartialEq, Eq)]
@@ -49,20 +55,30 @@ pub(super) fn until(what: &str, condition: impl Fn() -> bool) {
 
 impl Generation {
     pub(super) fn start(peers: &[&str], arguments: &[&str]) -> Self {
+        Self::start_at("127.0.0.1:0", peers, arguments)
+    }
+
+    pub(super) fn start_at(address: &str, peers: &[&str], arguments: &[&str]) -> Self {
         let mut serve = command(PROGRAM);
-        serve.args(["serve", "--listen", "127.0.0.1:0"]).args(arguments);
+        serve.args(["serve", "--listen", address]).args(arguments);
         for peer in peers {
             serve.args(["--peers", peer]);
         }
-        Self(Server::launch(&mut serve))
+        Self(Running::Program(Box::new(Server::launch(&mut serve))))
     }
 
     pub(super) fn peer(&self) -> Peer {
-        self.0.peer
+        match &self.0 {
+            Running::Program(server) => server.peer,
+            Running::Elsewhere(peer) => *peer,
+        }
     }
 
     pub(super) fn server(&self) -> &Server {
-        &self.0
+        match &self.0 {
+            Running::Program(server) => server,
+            Running::Elsewhere(_) => panic!("another value has the program"),
+        }
     }
 
     pub(super) fn get(&self, path: &str) -> Answer {
@@ -107,6 +123,11 @@ impl Store {
 
     pub(super) fn of(generation: Generation) -> Self {
         Self(generation)
+    }
+
+    /// Returns the store at another address of a program that runs already.
+    pub(super) fn at(peer: Peer) -> Self {
+        Self(Generation(Running::Elsewhere(peer)))
     }
 
     pub(super) fn generation(&self) -> &Generation {

@@ -3,6 +3,7 @@
 //! `Display` is for logs and for the `message` of the body; the codes are those of the specification.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
 use axum::body::Body;
 use axum::response::{IntoResponse, Response};
@@ -35,6 +36,12 @@ pub(crate) enum Error {
     /// Method that this endpoint does not support, or a write to read-only content.
     #[error("{why}; allowed methods: {allow}")]
     Method { why: &'static str, allow: Cow<'static, str> },
+    /// Write to a listener that takes reads alone, or a question about an upload session.
+    #[error(
+        "this address takes no pushes; push to {0} on the host or in the pod of this registry, as `quinistry load` and \
+         `kubectl port-forward` do"
+    )]
+    PushElsewhere(Arc<str>),
     #[error("repository is not known to this registry")]
     NameUnknown,
     #[error("manifest is not known to this repository")]
@@ -187,7 +194,7 @@ impl Error {
             | Self::Tag(_)
             | Self::Namespace(_)
             | Self::RepeatedNamespace => (S::BAD_REQUEST, C::NameInvalid),
-            Self::Method { .. } => (S::METHOD_NOT_ALLOWED, C::Unsupported),
+            Self::Method { .. } | Self::PushElsewhere(_) => (S::METHOD_NOT_ALLOWED, C::Unsupported),
             Self::ManifestUnknown => (S::NOT_FOUND, C::ManifestUnknown),
             Self::BlobUnknown => (S::NOT_FOUND, C::BlobUnknown),
             Self::UploadUnknown => (S::NOT_FOUND, C::BlobUploadUnknown),
@@ -328,6 +335,9 @@ impl IntoResponse for Error {
         match self {
             Self::Method { allow, .. } => {
                 headers.insert(ALLOW, ascii(allow.into_owned()));
+            }
+            Self::PushElsewhere(_) => {
+                headers.insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
             }
             Self::RangeNotSatisfiable { total } => {
                 headers.insert(CONTENT_RANGE, ascii(format!("bytes */{total}")));
