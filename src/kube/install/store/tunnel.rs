@@ -1,8 +1,8 @@
 //! Way from this machine to the write listener of a store: a socket each of whose connections is a port-forward.
 //!
-//! The socket is in a folder that no other user can enter, so that nobody else on this machine can push through it. A
-//! connection whose port-forward breaks is closed; its client connects again and goes on. A pod that fails several times
-//! in a row is left for another one of the store.
+//! The socket is in a folder that no other user of this machine can enter, since everything that connects to it can push.
+//! A connection whose port-forward breaks is closed; its client connects again and goes on. A pod that fails several
+//! times in a row is left for another one of the store.
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
