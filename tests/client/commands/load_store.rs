@@ -116,11 +116,14 @@ fn port_forwards_that_end_in_any_way_are_opened_again() {
     let api =
         ApiServer::start(resource(), vec![pod("store-a", true)], None, move |_, earlier| match earlier {
             0 => Forward::Refuse(503, "the server is currently unable to handle the request"),
-            1 => Forward::Refuse(500, "error dialing backend"),
-            3 => Forward::HalfClosed(to, 9 << 20),
-            4 => Forward::Closed(to, 3 << 20),
-            5 => Forward::Report("error forwarding port 8090: connection refused"),
-            6 => Forward::Refuse(429, "too many requests"),
+            // After the first answers; the pod counts as one that works.
+            1 => Forward::Closed(to, 1000),
+            2 => Forward::Refuse(500, "error dialing backend"),
+            3 => Forward::Report("error forwarding port 8090: connection refused"),
+            4 => Forward::Refuse(429, "too many requests"),
+            // Within the first request.
+            5 => Forward::HalfClosed(to, 100),
+            6 => Forward::Closed(to, 100),
             _ => Forward::To(to),
         });
     let shop = Shop::new(3 * CHUNK_BYTES);
@@ -201,7 +204,7 @@ fn what_keeps_a_load_from_its_store_is_named() {
     let report = Forward::Report("connection refused");
     let said = error(resource(), pods(), None, report);
     assert!(
-        said.contains("pod store-a on node node-of-store-a: the kubelet says: connection refused"),
+        said.contains("(pod store-a on node node-of-store-a): the kubelet says: connection refused; look at"),
         "{said}"
     );
     let said = error(resource(), pods(), None, Forward::Refuse(404, "pods \"store-a\" not found"));

@@ -203,10 +203,11 @@ impl Route {
                         target.failures.store(0, Ordering::Relaxed);
                     };
                     if let Some(failure) = forward.copy(local, on_data).await {
-                        let why = format!("{}: {failure}", target.pod);
+                        let why = failure.to_string();
                         self.note(&why);
                         if !has_answered.into_inner() {
-                            self.failed(&target, why.clone(), InstallError::Refused(why), false).await;
+                            let error = InstallError::Refused(format!("{why}; look at the log of the pod"));
+                            self.failed(&target, why, error, false).await;
                         }
                     }
                     return;
