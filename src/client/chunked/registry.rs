@@ -24,7 +24,7 @@ pub(crate) struct RegistryBehaviour {
     /// True once the registry has opened a session, so that its address and its certificate are right.
     pub(super) is_reached: AtomicBool,
     /// Sessions of uploads that were dropped, because another upload of the load failed.
-    abandoned: Mutex<Vec<AbandonedSession>>,
+    pub(super) abandoned: Mutex<Vec<AbandonedSession>>,
 }
 
 /// Session that nothing will continue.

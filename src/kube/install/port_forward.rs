@@ -54,7 +54,7 @@ pub(super) enum ForwardError {
     #[error("the API server sent {0}")]
     Protocol(&'static str),
     /// No sign of life came.
-    #[error("no sign of life came through the API server for a minute")]
+    #[error("no sign of life came through the API server")]
     Silent,
 }
 

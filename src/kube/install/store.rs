@@ -1,6 +1,8 @@
 //! Store of a resource: its pods, and the way from this machine to their write listener. Called by `quinistry load`.
 
+mod failure;
 mod pods;
+mod route;
 mod tunnel;
 
 use self::pods::choose;

@@ -121,9 +121,8 @@ fn port_forwards_that_end_in_any_way_are_opened_again() {
             2 => Forward::Refuse(500, "error dialing backend"),
             3 => Forward::Report("error forwarding port 8090: connection refused"),
             4 => Forward::Refuse(429, "too many requests"),
-            // Within the first request.
-            5 => Forward::HalfClosed(to, 100),
-            6 => Forward::Closed(to, 100),
+            5 => Forward::HalfClosed(to, 10),
+            6 => Forward::Closed(to, 10),
             _ => Forward::To(to),
         });
     let shop = Shop::new(3 * CHUNK_BYTES);
@@ -134,33 +133,29 @@ fn port_forwards_that_end_in_any_way_are_opened_again() {
 }
 
 #[test]
-fn a_pod_that_is_gone_is_left_for_another_one() {
-    let ((former, _), (server, host)) = (registry(), registry());
-    let (from, to) = (former.peer.0, server.peer.0);
-    let pods = vec![pod("store-a", true), pod("store-b", true)];
-    let api = ApiServer::start(resource(), pods, None, move |pod, earlier| match (pod, earlier) {
-        ("store-b", _) => Forward::To(to),
-        (_, 0) => Forward::Closed(from, 9 << 20),
-        (_, 1) => Forward::Refuse(500, "error dialing backend: connection refused"),
-        (_, 2..6) => Forward::Closed(from, 1 << 20),
-        _ => Forward::Refuse(404, "pods \"store-a\" not found"),
-    });
+fn a_pod_that_fails_for_good_is_left_for_another_one() {
     let shop = Shop::new(3 * CHUNK_BYTES);
-    let config = kubeconfig(shop.folder(), api.address);
-    let loaded = output(&mut quinistry(&load(&shop, &config))).unwrap();
-    let said = stderr(&loaded);
-    assert!(loaded.status.success(), "{said}");
-    let warning = "warning: pod store-a on node node-of-store-a failed: ";
-    assert!(
-        said.contains(warning) && said.contains("going on with pod store-b on node node-of-store-b"),
-        "{said}"
-    );
-    assert!(
-        stdout(&loaded).contains("(pod store-b on node node-of-store-b): 3 images"),
-        "{}",
-        stdout(&loaded)
-    );
-    check(&shop, &host);
+    for (status, message) in [(404, "pods \"store-a\" not found"), (500, "error dialing backend")] {
+        let ((former, _), (server, host)) = (registry(), registry());
+        let (from, to) = (former.peer.0, server.peer.0);
+        let pods = vec![pod("store-a", true), pod("store-b", true)];
+        let api = ApiServer::start(resource(), pods, None, move |pod, earlier| match (pod, earlier) {
+            ("store-b", _) => Forward::To(to),
+            (_, 0) => Forward::Closed(from, 9 << 20),
+            (_, 1..4) => Forward::Closed(from, 1 << 20),
+            _ => Forward::Refuse(status, message),
+        });
+        let config = kubeconfig(shop.folder(), api.address);
+        let loaded = output(&mut quinistry(&load(&shop, &config))).unwrap();
+        let said = stderr(&loaded);
+        assert!(loaded.status.success(), "{said}");
+        let warning = "warning: pod store-a on node node-of-store-a failed: ";
+        let going_on = "going on with pod store-b on node node-of-store-b";
+        assert!(said.contains(warning) && said.contains(message) && said.contains(going_on), "{said}");
+        let text = stdout(&loaded);
+        assert!(text.contains("(pod store-b on node node-of-store-b): 3 images"), "{text}");
+        check(&shop, &host);
+    }
 }
 
 #[test]
