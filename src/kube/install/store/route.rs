@@ -23,7 +23,7 @@ const MAX_POD_FAILURES: u32 = 6;
 const MAX_FIRST_FAILURES: u32 = 3;
 
 /// Request to which every registry answers.
-const PROBE: &[u8] = b"GET /v2/ HTTP/1.1\r\nHost: store\r\nConnection: close\r\n\r\n";
+const PROBE: &[u8] = b"GET /v2/ HTTP/1.1\r\nHost: store\r\n\r\n";
 
 /// Time limit for the answer.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -140,14 +140,19 @@ impl Route {
                 near.write_all(PROBE).await?;
                 near.read_u8().await
             };
-            tokio::select! {
-                biased;
-                Ok(_) = asking => self.answered(target),
-                failure = forward.copy(far, || {}) => {
-                    return Err(DialError::Ended(failure.unwrap_or(ForwardError::Closed)));
-                }
-                () = sleep(PROBE_TIMEOUT) => return Err(DialError::Ended(ForwardError::Silent)),
+            let has_answered = AtomicBool::default();
+            let on_data = || has_answered.store(true, Ordering::Relaxed);
+            let failure = tokio::select! {
+                failure = forward.copy(far, on_data) => failure.unwrap_or(ForwardError::Closed),
+                // An error of this side means that the copy ends.
+                _ = asking => ForwardError::Closed,
+                () = sleep(PROBE_TIMEOUT) => ForwardError::Silent,
+            };
+            // A registry may close the connection right after its answer.
+            if !has_answered.into_inner() {
+                return Err(DialError::Ended(failure));
             }
+            self.answered(target);
         }
         open().await.map_err(DialError::Open)
     }
