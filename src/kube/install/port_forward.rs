@@ -92,7 +92,7 @@ impl PortForward {
         let answer = cluster.client().send(request).await.map_err(|failure| error(&failure))?;
         if answer.status() != StatusCode::SWITCHING_PROTOCOLS {
             let status = answer.status();
-            return Err(error(&refusal(status, read(answer.into_body()).await)));
+            return Err(error(&refusal(status, &read(answer.into_body()).await)));
         }
         if let Err(why) = check(answer.headers(), &key) {
             return Err(InstallError::Refused(format!("failed to {what}: {} {why}", cluster.identity())));
@@ -141,11 +141,11 @@ async fn read(mut body: Body) -> Vec<u8> {
 }
 
 /// Returns the error of an answer. API servers explain themselves in a `Status`, kubelets and proxies in text.
-fn refusal(status: StatusCode, body: Vec<u8>) -> kube::Error {
+fn refusal(status: StatusCode, body: &[u8]) -> kube::Error {
     let explained =
-        serde_json::from_slice::<Status>(&body).ok().filter(|explained| !explained.message.is_empty());
+        serde_json::from_slice::<Status>(body).ok().filter(|explained| !explained.message.is_empty());
     let message =
-        explained.map_or_else(|| String::from_utf8_lossy(&body).trim().to_owned(), |one| one.message);
+        explained.map_or_else(|| String::from_utf8_lossy(body).trim().to_owned(), |one| one.message);
     let message = if message.is_empty() { status.to_string() } else { message };
     kube::Error::Api(Status::failure(&message, "").with_code(status.as_u16()).boxed())
 }
@@ -177,7 +177,7 @@ mod tests {
 
     #[test]
     fn refusals_are_explained() {
-        let message = |status, body: &str| match refusal(status, body.into()) {
+        let message = |status, body: &str| match refusal(status, body.as_bytes()) {
             kube::Error::Api(status) => (status.code, status.message.clone()),
             other => panic!("{other}"),
         };

@@ -16,6 +16,12 @@ const FINAL_BIT: u8 = 0x80;
 /// Bit of a masked payload. Clients mask all payloads, servers none.
 const MASK_BIT: u8 = 0x80;
 
+/// Length that says that two bytes with the length follow.
+const TWO_LENGTH_BYTES: u8 = 126;
+
+/// Length that says that eight bytes with the length follow.
+const EIGHT_LENGTH_BYTES: u8 = 127;
+
 /// Kind of a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Opcode {
@@ -49,13 +55,13 @@ pub(super) fn encode(opcode: Opcode, (prefix, data): (&[u8], &[u8]), mask: [u8; 
     out.reserve(length + 14);
     out.put_u8(FINAL_BIT | opcode as u8);
     match (u8::try_from(length), u16::try_from(length)) {
-        (Ok(length), _) if length < 126 => out.put_u8(MASK_BIT | length),
+        (Ok(length), _) if length < TWO_LENGTH_BYTES => out.put_u8(MASK_BIT | length),
         (_, Ok(length)) => {
-            out.put_u8(MASK_BIT | 126);
+            out.put_u8(MASK_BIT | TWO_LENGTH_BYTES);
             out.put_u16(length);
         }
         _ => {
-            out.put_u8(MASK_BIT | 127);
+            out.put_u8(MASK_BIT | EIGHT_LENGTH_BYTES);
             out.put_u64(length as u64);
         }
     }
@@ -92,8 +98,8 @@ impl FrameReader {
             return invalid("a masked frame");
         }
         let length = match second {
-            126 => rest.try_get_u16().map(u64::from),
-            127 => rest.try_get_u64(),
+            TWO_LENGTH_BYTES => rest.try_get_u16().map(u64::from),
+            EIGHT_LENGTH_BYTES => rest.try_get_u64(),
             length => Ok(u64::from(length)),
         };
         let Ok(length) = length else { return Ok(None) };
