@@ -1,4 +1,4 @@
-//! What the uploads of one load have found out about their registry, and the sessions that they leave there.
+//! Findings of the uploads of one load about their registry, and the sessions that they leave there.
 
 use std::sync::atomic::AtomicBool;
 use std::sync::{Mutex, MutexGuard};
