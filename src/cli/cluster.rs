@@ -101,6 +101,11 @@ fn network(text: &str) -> Result<NetworkMode, String> {
 // === impl ClusterArgs ===
 
 impl ClusterArgs {
+    /// Returns true if an argument is given.
+    pub(super) const fn is_given(&self) -> bool {
+        self.kubeconfig.is_some() || self.context.is_some()
+    }
+
     /// Connects for a read-only command: an API server that cannot serve is reported within seconds.
     pub(super) async fn connect_to_read(&self) -> Result<Cluster, InstallError> {
         self.connect(READ_RETRY_TIMEOUT).await

@@ -1,5 +1,8 @@
-//! `quinistry load`: puts all images of an archive into a registry, and rewrites Kubernetes manifests to them.
+//! `quinistry load`: puts all images of an archive into a registry or the store of a cluster, and prints Kubernetes
+//! manifests that use them.
 
+mod bundle_object;
+mod into_store;
 mod report;
 mod rewrite;
 
@@ -7,14 +10,17 @@ use std::path::PathBuf;
 
 use anyhow::Context as _;
 use clap::ValueHint;
+use serde_json::Value;
 
-use self::report::{Loaded, LoadedImage};
+use self::into_store::StoreArgs;
+use self::report::{LoadDestination, Loaded, LoadedImage};
 use self::rewrite::Rewriting;
 use super::bundle::sources;
 use super::exit::UsageError;
 use super::output::{self, OutputArgs, Report as _, complain};
 use super::remote::{self, ConnectionArgs};
-use crate::client::{Bundle, BundleReadError};
+use crate::client::{Bundle, BundleReadError, LoadReport};
+use crate::install::yaml;
 use crate::layout::Layout;
 use crate::oci::{Digest, RepositoryName};
 
@@ -30,17 +36,31 @@ pub(super) struct Args {
         value_name = "REGISTRY",
         value_parser = registry,
         value_hint = ValueHint::Hostname,
-        help = "Registry to load into, such as registry.example.com:5000; http:// before it means plain HTTP"
+        help = "Registry to load into, such as registry.example.com:5000; http:// before it means plain HTTP [default: the \
+                store of a cluster]"
     )]
-    registry: RegistryArg,
+    registry: Option<RegistryArg>,
     /// Then print these Kubernetes manifests with the digests of the loaded images; '-' is standard input
     #[arg(long = "rewrite", value_name = "YAML", value_hint = ValueHint::FilePath)]
     manifests: Option<String>,
-    /// Registry in the rewritten manifests, as nodes reach it [default: REGISTRY]
+    /// Registry in the rewritten manifests, as nodes reach it [default: REGISTRY, or localhost with the port of
+    /// generation 1]
     #[arg(long = "as", value_name = "HOST", value_parser = remote::host, requires = "manifests")]
     pull_host: Option<String>,
+    /// Then print a Bundle for kubectl, which gives the loaded images their tags in a cluster [default NAME: of FILE]
+    #[arg(
+        long = "bundle",
+        value_name = "NAME",
+        value_parser = bundle_object::name,
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = ""
+    )]
+    bundle_name: Option<String>,
     #[command(flatten)]
     output: OutputArgs,
+    #[command(flatten)]
+    store: StoreArgs,
     #[command(flatten)]
     connection: ConnectionArgs,
 }
@@ -61,47 +81,110 @@ fn registry(typed: &str) -> Result<RegistryArg, &'static str> {
     Ok(RegistryArg { host: remote::host(host)?, is_plain })
 }
 
+/// Result of a load, and what is printed beside it.
+struct Done {
+    loaded: Loaded,
+    /// Documents for standard output.
+    documents: Vec<String>,
+}
+
 // === impl Args ===
 
 impl Args {
     pub(super) fn run(self) -> anyhow::Result<()> {
-        if self.manifests.is_some() && self.output.is_json() {
-            return Err(UsageError(
-                "the manifests go to standard output, so --output json is not possible with --rewrite".into(),
-            )
-            .into());
+        self.check()?;
+        let bundle = sound(Bundle::read(&Layout::open_archive(&self.path)?))?;
+        let output = self.output;
+        let Done { loaded, documents } = match self.registry.clone() {
+            Some(registry) => self.load_into_registry(&bundle, registry)?,
+            None => super::block_on_unless_interrupted(self.load_into_store(&bundle), INTERRUPTED)?,
+        };
+        if documents.is_empty() {
+            return output.print(&loaded);
         }
-        let Self { path, registry, manifests, pull_host, output, mut connection } = self;
-        if registry.is_plain && connection.tls != remote::TlsArgs::default() {
-            return Err(UsageError(
-                "http:// has no TLS: leave it out, or the options about certificates".into(),
-            )
-            .into());
+        if !output.is_quiet() {
+            complain(loaded.text().trim_end());
         }
-        connection.plain_http |= registry.is_plain;
-        let host = registry.host;
-        let bundle = sound(Bundle::read(&Layout::open_archive(&path)?))?;
-        // Before the first byte is sent, so that an image that is not bundled is known at once.
-        let pull_host = pull_host.as_deref().unwrap_or(&host);
-        let rewritten = manifests.map(|file| rewrite_file(&file, &bundle, pull_host)).transpose()?;
+        output::print(bundle_object::stream(&documents))
+    }
 
+    /// Refuses options that contradict each other.
+    fn check(&self) -> Result<(), UsageError> {
+        let is_plain = self.registry.as_ref().is_some_and(|registry| registry.is_plain);
+        let why = if self.manifests.is_some() && self.output.is_json() {
+            "the manifests go to standard output, so --output json is not possible with --rewrite"
+        } else if is_plain && self.connection.tls != remote::TlsArgs::default() {
+            "http:// has no TLS: leave it out, or the options about certificates"
+        } else if self.registry.is_some() && self.store.is_given() {
+            "REGISTRY and the options of a cluster exclude each other"
+        } else if self.registry.is_none() && !self.connection.is_default() {
+            "without REGISTRY the images go into the store of a cluster, whose connection the kubeconfig describes: leave out \
+             the options of connections to registries, or name REGISTRY"
+        } else {
+            return Ok(());
+        };
+        Err(UsageError(why.into()))
+    }
+
+    fn load_into_registry(self, bundle: &Bundle, registry: RegistryArg) -> anyhow::Result<Done> {
+        let RegistryArg { host, is_plain } = registry;
+        let documents = self.documents(bundle, &host, None)?;
+        let mut connection = self.connection;
+        connection.plain_http |= is_plain;
         let client = connection.client()?;
-        let progress = super::progress::bars_with_total(output.is_quiet());
+        let progress = super::progress::bars_with_total(self.output.is_quiet());
         let report = super::block_on_unless_interrupted(
-            async { Ok(client.load(&bundle, &host, progress).await?) },
+            async { Ok(client.load(bundle, &host, progress).await?) },
             INTERRUPTED,
         )?;
-        let images = bundle.images().iter().map(|image| LoadedImage::of(image, &host)).collect();
-        let loaded = Loaded::new(host.clone(), images, bundle.blob_bytes(), report);
-        match rewritten {
-            None => output.print(&loaded),
-            Some(text) => {
-                if !output.is_quiet() {
-                    complain(loaded.text().trim_end());
-                }
-                output::print(text)
+        Ok(documents.done(bundle, &host, LoadDestination::Registry(host.clone()), report))
+    }
+
+    async fn load_into_store(self, bundle: &Bundle) -> anyhow::Result<Done> {
+        let store = self.store.find().await?;
+        let host = self.pull_host.clone().unwrap_or_else(|| format!("localhost:{}", store.base_port()));
+        let documents = self.documents(bundle, &host, Some(store.namespace()))?;
+        let (report, pod) = into_store::load(bundle, &store, self.output.is_quiet()).await?;
+        Ok(documents.done(bundle, &host, LoadDestination::store(&store, pod), report))
+    }
+
+    /// Prepares all documents before the first byte is sent, so that an image that is not bundled is known at once.
+    fn documents(&self, bundle: &Bundle, host: &str, namespace: Option<&str>) -> anyhow::Result<Documents> {
+        let pull_host = self.pull_host.as_deref().unwrap_or(host);
+        let manifests = self.manifests.as_deref();
+        let rewritten = manifests.map(|file| rewrite_file(file, bundle, pull_host)).transpose()?;
+        let object = self.bundle_name.as_deref().map(|name| {
+            let name = if name.is_empty() { bundle_object::name_of(&self.path) } else { name.to_owned() };
+            let (object, unnamed) = bundle_object::bundle_object(&name, namespace, bundle.images());
+            for image in unnamed {
+                complain(&super::sanitize(&format!("note: not in the Bundle: {image}; it has no tag")));
             }
-        }
+            object
+        });
+        Ok(Documents { object, rewritten, is_json: self.output.is_json() })
+    }
+}
+
+/// Documents that a load prints in the end.
+struct Documents {
+    /// `Bundle` of the loaded images.
+    object: Option<Value>,
+    /// Rewritten manifests.
+    rewritten: Option<String>,
+    is_json: bool,
+}
+
+// === impl Documents ===
+
+impl Documents {
+    fn done(self, bundle: &Bundle, host: &str, destination: LoadDestination, report: LoadReport) -> Done {
+        let Self { object, rewritten, is_json } = self;
+        let images = bundle.images().iter().map(|image| LoadedImage::of(image, host)).collect();
+        let (in_result, on_its_own) = if is_json { (object, None) } else { (None, object) };
+        let loaded = Loaded::new(destination, images, bundle.blob_bytes(), report).with_bundle(in_result);
+        let documents =
+            on_its_own.map(|object| yaml::document(&object)).into_iter().chain(rewritten).collect();
+        Done { loaded, documents }
     }
 }
 

@@ -65,6 +65,11 @@ pub(super) struct TlsArgs {
 // === impl ConnectionArgs ===
 
 impl ConnectionArgs {
+    /// Returns true if none of the arguments is given.
+    pub(super) fn is_default(&self) -> bool {
+        !self.plain_http && self.tls == TlsArgs::default()
+    }
+
     /// Creates a client, and warns of what makes it insecure.
     pub(super) fn client(self) -> anyhow::Result<Client> {
         if self.tls.insecure_skip_tls_verify {

@@ -6,11 +6,12 @@
 
 mod attempts;
 mod fault;
+mod registry;
 mod source;
 
 use std::ops::Range;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -21,6 +22,8 @@ use reqwest::{Method, Response, StatusCode, Url};
 
 use self::attempts::Attempts;
 use self::fault::{Fault, FaultKind, SessionState};
+pub(super) use self::registry::RegistryBehaviour;
+use self::registry::{AbandonedSession, DISCARD_TIMEOUT};
 use self::source::Source;
 use super::manifest::text;
 use super::request::{self, Payload};
@@ -37,18 +40,6 @@ const MAX_CHUNK_BYTES: u64 = 64 * 1024 * 1024;
 const PROBE_BYTES: u64 = 64 * 1024;
 /// Number of times that a registry is asked for a mount that it fails to answer.
 const MAX_MOUNT_FAILURES: u32 = 2;
-/// Time limit for discarding a session.
-const DISCARD_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// Behaviour of a registry, as the uploads of one load have found it.
-#[derive(Debug)]
-pub(super) struct RegistryBehaviour {
-    /// Least length of a chunk.
-    chunk_bytes: u64,
-    refuses_chunks: AtomicBool,
-    /// True once the registry has opened a session, so that its address and its certificate are right.
-    is_reached: AtomicBool,
-}
 
 /// Upload of a blob whose content can be read at an offset.
 pub(super) struct ChunkedUpload<'a> {
@@ -80,14 +71,6 @@ pub(super) struct ChunkedUpload<'a> {
     /// True if a request broke, so that the registry must be asked for the number of bytes.
     is_offset_unknown: bool,
     attempts: Attempts,
-}
-
-// === impl RegistryBehaviour ===
-
-impl Default for RegistryBehaviour {
-    fn default() -> Self {
-        Self { chunk_bytes: CHUNK_BYTES, refuses_chunks: false.into(), is_reached: false.into() }
-    }
 }
 
 // === impl ChunkedUpload ===
@@ -129,7 +112,10 @@ impl<'a> ChunkedUpload<'a> {
     pub(super) async fn run(mut self) -> Result<Outcome, ClientError> {
         loop {
             let fault = match self.step().await {
-                Ok(Some(outcome)) => return Ok(outcome),
+                Ok(Some(outcome)) => {
+                    self.session = None;
+                    return Ok(outcome);
+                }
                 Ok(None) => continue,
                 Err(fault) => fault,
             };
@@ -150,6 +136,7 @@ impl<'a> ChunkedUpload<'a> {
                 if kind != FaultKind::Broken || fault.headers.is_some() {
                     self.discard().await;
                 }
+                self.session = None;
                 return Err(fault.error);
             };
             tokio::time::sleep(wait).await;
@@ -362,6 +349,15 @@ impl<'a> ChunkedUpload<'a> {
             SessionState { is_whole: self.is_whole, is_empty: self.offset == 0, has_broken: self.has_broken };
         let error = request::failure(&self.target.what, answer).await;
         Fault { kind: FaultKind::of_refusal(status, session), error, headers: Some(headers) }
+    }
+}
+
+impl Drop for ChunkedUpload<'_> {
+    fn drop(&mut self) {
+        if let Some(url) = self.session.take() {
+            let (endpoint, repository) = (self.target.endpoint.clone(), self.target.repository.clone());
+            self.registry.abandon(AbandonedSession { endpoint, repository, url });
+        }
     }
 }
 

@@ -9,6 +9,7 @@
 //! several at once, over HTTP/1.1.
 
 use std::collections::HashMap;
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use quinistry_oci::{Digest, ImageReference, RepositoryName};
@@ -117,15 +118,19 @@ impl Client {
             (false, true) => Scheme::Https,
             (false, false) => Scheme::ByHost,
         };
-        Ok(Self {
-            shared: Arc::new(Shared {
-                transports: Transports::new(options.tls, options.peers)?,
-                scheme,
-                peers: options.peers,
-                auth: auth::Auth::new(options.config),
-                seen: Mutex::default(),
-            }),
-        })
+        let transports = Transports::new(options.tls, options.peers)?;
+        Ok(Self::over(transports, scheme, options.peers, options.config))
+    }
+
+    /// Creates a client of one registry that listens on a Unix socket, and is reached under any host: by plain HTTP, without
+    /// credentials and without a proxy.
+    pub fn over_socket(path: &Path) -> Result<Self, ClientError> {
+        Ok(Self::over(Transports::over_socket(path)?, Scheme::Http, false, None))
+    }
+
+    fn over(transports: Transports, scheme: Scheme, peers: bool, config: Option<DockerConfig>) -> Self {
+        let (auth, seen) = (auth::Auth::new(config), Mutex::default());
+        Self { shared: Arc::new(Shared { transports, scheme, peers, auth, seen }) }
     }
 
     fn endpoint(&self, host: &str) -> Result<Endpoint, ClientError> {

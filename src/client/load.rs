@@ -72,7 +72,14 @@ impl Load<'_> {
             self.progress.end(&blob.descriptor, outcome);
             Ok::<_, ClientError>((blob.descriptor.size, outcome))
         })
-        .await?;
+        .await;
+        let outcomes = match outcomes {
+            Ok(outcomes) => outcomes,
+            Err(error) => {
+                self.registry.discard_abandoned(self.client).await;
+                return Err(error);
+            }
+        };
         let mut report = LoadReport::default();
         for (size, outcome) in outcomes {
             match outcome {

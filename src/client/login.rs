@@ -1,4 +1,4 @@
-//! The check of credentials before they are stored.
+//! The check of a registry and of credentials, before either is used.
 
 use reqwest::header::CONTENT_TYPE;
 use reqwest::{Method, Response, StatusCode};
@@ -36,6 +36,15 @@ impl Client {
         ensure_registry(&call, self.send(&call).await?).await?;
         // A token was fetched only if the registry refused the request with the password alone.
         Ok(if auth.has_token(&call) { LoginCheck::Accepted } else { LoginCheck::NotAsked })
+    }
+}
+
+impl Client {
+    /// Fails unless a registry answers under this host and accepts the client.
+    pub async fn ensure_answers(&self, host: &str) -> Result<(), ClientError> {
+        let endpoint = self.endpoint(host)?;
+        let call = Call::new(format!("reach {host}"), &endpoint, Method::GET, endpoint.url("/v2/"));
+        ensure_registry(&call, self.send(&call).await?).await
     }
 }
 

@@ -1,6 +1,7 @@
 //! HTTP clients: one for most registries, and one for each that has certificates of its own.
 
 use std::collections::HashMap;
+use std::path::Path;
 use std::sync::{Mutex, MutexGuard};
 
 use reqwest::Url;
@@ -29,6 +30,17 @@ struct Transport {
     proxied: reqwest::Client,
 }
 
+/// Way of connections to servers.
+#[derive(Clone, Copy, Debug)]
+enum Route<'a> {
+    /// To the host of each URL.
+    Hosts,
+    /// As [`Hosts`](Self::Hosts), within one cluster.
+    Peers,
+    /// To a Unix socket, whatever the URL.
+    Socket(&'a Path),
+}
+
 /// Returns a builder of HTTP clients for servers other than registries, such as object stores: with the authorities
 /// that are trusted, a resolver that knows `localhost`, and the proxies of the environment. Fails if a file that the
 /// options name cannot be read.
@@ -54,8 +66,15 @@ fn proxy_of_the_environment() -> reqwest::Proxy {
 impl Transports {
     /// Reads the files that the options name. Those in folders are read when a registry is used.
     pub(super) fn new(options: TlsOptions, peers: bool) -> Result<Self, ClientError> {
-        let common = Transport::new(&options, None, peers)?;
+        let common = Transport::new(&options, None, Route::of_hosts(peers))?;
         Ok(Self { options, peers, common, by_host: Mutex::default() })
+    }
+
+    /// Creates clients all of whose connections go to a Unix socket.
+    pub(super) fn over_socket(path: &Path) -> Result<Self, ClientError> {
+        let options = TlsOptions::default();
+        let common = Transport::new(&options, None, Route::Socket(path))?;
+        Ok(Self { options, peers: false, common, by_host: Mutex::default() })
     }
 
     /// Reads the certificates of a registry, once. Returns true if there are any.
@@ -67,8 +86,9 @@ impl Transports {
             return Ok(known.is_some());
         }
         let folder = HostFolder::find(&self.options.host_folders, host)?;
-        let own =
-            folder.map(|folder| Transport::new(&self.options, Some(&folder), self.peers)).transpose()?;
+        let own = folder
+            .map(|folder| Transport::new(&self.options, Some(&folder), Route::of_hosts(self.peers)))
+            .transpose()?;
         let is_own = own.is_some();
         self.by_host().insert(host.into(), own);
         Ok(is_own)
@@ -96,15 +116,22 @@ impl Transports {
     }
 }
 
+// === impl Route ===
+
+impl Route<'_> {
+    const fn of_hosts(peers: bool) -> Self {
+        if peers { Self::Peers } else { Self::Hosts }
+    }
+}
+
 // === impl Transport ===
 
 impl Transport {
-    fn new(options: &TlsOptions, folder: Option<&HostFolder>, peers: bool) -> Result<Self, ClientError> {
+    fn new(options: &TlsOptions, folder: Option<&HostFolder>, route: Route<'_>) -> Result<Self, ClientError> {
         let tls = tls::configuration(options, folder)?;
-        let (patience, idle) = if peers {
-            (request::PEER_CONNECT_TIMEOUT, request::PEER_IDLE_TIMEOUT)
-        } else {
-            (request::CONNECT_TIMEOUT, request::IDLE_TIMEOUT)
+        let (patience, idle) = match route {
+            Route::Peers => (request::PEER_CONNECT_TIMEOUT, request::PEER_IDLE_TIMEOUT),
+            Route::Hosts | Route::Socket(_) => (request::CONNECT_TIMEOUT, request::IDLE_TIMEOUT),
         };
         let builder = || {
             reqwest::Client::builder()
@@ -122,6 +149,10 @@ impl Transport {
         let build = |builder: reqwest::ClientBuilder| {
             builder.build().map_err(|error| ClientError::Setup { source: Cause::of(&error) })
         };
+        if let Route::Socket(path) = route {
+            let client = build(builder().no_proxy().unix_socket(path))?;
+            return Ok(Self { direct: client.clone(), proxied: client });
+        }
         Ok(Self { direct: build(builder().no_proxy())?, proxied: build(builder().proxy(through))? })
     }
 }

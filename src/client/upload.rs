@@ -13,8 +13,8 @@ use super::{Client, ClientError, retry};
 /// Blob of a repository, there or to be uploaded.
 pub(super) struct BlobTarget<'a> {
     client: &'a Client,
-    endpoint: Endpoint,
-    repository: String,
+    pub(super) endpoint: Endpoint,
+    pub(super) repository: String,
     blob: &'a Descriptor,
     /// True if a failed request, except for one with bytes, is sent again at once.
     is_repeatable: bool,

@@ -3,7 +3,7 @@
 //! The commands `quinistry up`, `check`, `status` and `down` without their arguments: [`check`] finds what
 //! would prevent an installation, [`install()`] applies everything in order and can be repeated at any time,
 //! [`manifests`] are the objects that it applies, [`uninstall()`] deletes them, [`status`] and [`tree`] show
-//! the state. Generation 0 itself belongs to the operator; the installer calls
+//! the state. [`store`] is the way of `quinistry load` to the store of a resource. Generation 0 itself belongs to the operator; the installer calls
 //! [`operator::generation_zero`](crate::operator::generation_zero).
 //!
 //! Writes nothing to standard output, sets no exit codes and asks the user nothing: the command line does,
@@ -22,11 +22,13 @@ pub mod manifests;
 mod operators;
 mod ownership;
 mod payload;
+mod port_forward;
 mod render;
 mod request;
 pub mod resource;
 mod seed_parts;
 pub mod status;
+pub mod store;
 pub mod tree;
 mod uninstall;
 pub mod version;

@@ -6,7 +6,7 @@
 //! - [`operator`]: raises generations on the nodes of a cluster: observe, plan, build, apply, verify, report.
 //! - [`seed`]: generation 0: the executable in `ConfigMaps`, and the images that carry it.
 //! - [`install`]: installs all of that on a cluster without images of quinistry, shows its status, and
-//!   removes it.
+//!   removes it; finds the way to the pods of a store.
 //!
 //! Arrows point one way: `api ← {crd, seed}`, `{crd, seed} ← operator`, `{crd, seed, operator} ← install`.
 

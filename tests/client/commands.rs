@@ -5,6 +5,7 @@ mod config;
 mod fields;
 mod fsck;
 mod load;
+mod load_store;
 mod output;
 mod push;
 mod refusals;

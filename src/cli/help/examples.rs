@@ -203,6 +203,8 @@ pub(super) const EXAMPLES: &[(&str, &[&str])] = &[
             "quinistry load shop.tar registry.example.com:5000",
             "quinistry load shop.tar registry.example.com:5000 --rewrite rendered.yaml | kubectl apply -f -",
             "quinistry load shop.tar 127.0.0.1:8090 --as localhost:5000 --rewrite rendered.yaml > rewritten.yaml",
+            "quinistry load shop.tar --bundle --rewrite rendered.yaml | kubectl apply -f -",
+            "quinistry load shop.tar --context site-7 --namespace pantry",
         ],
     ),
     (

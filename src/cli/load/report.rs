@@ -1,16 +1,23 @@
 //! Result of `quinistry load`, in each form.
 
+use std::fmt;
+
 use serde::Serialize;
+use serde_json::Value;
 
 use crate::cli::output::{Report, lines};
-use crate::cli::{count, format_bytes};
+use crate::cli::{count, format_bytes, sanitize};
 use crate::client::{BundledImage, LoadReport};
+use crate::install::store::{Store, StorePod};
 use crate::oci::Digest;
 
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Loaded {
-    registry: String,
+    registry: Option<String>,
+    store: Option<LoadedStore>,
+    /// `Bundle` of the images, if it is part of the result.
+    bundle: Option<Value>,
     images: Vec<LoadedImage>,
     /// Length of all blobs.
     bytes: u64,
@@ -21,6 +28,22 @@ pub(super) struct Loaded {
     existing: usize,
     /// Number of manifests and tags that were put.
     put: usize,
+}
+
+/// Registry or store that was loaded into.
+#[derive(Debug)]
+pub(super) enum LoadDestination {
+    Registry(String),
+    Store(LoadedStore),
+}
+
+/// Store that was loaded into, and the pod that took the bytes.
+#[derive(Debug, Serialize)]
+pub(super) struct LoadedStore {
+    namespace: String,
+    name: String,
+    pod: String,
+    node: String,
 }
 
 #[derive(Debug, Serialize)]
@@ -35,9 +58,41 @@ pub(super) struct LoadedImage {
 // === impl Loaded ===
 
 impl Loaded {
-    pub(super) fn new(registry: String, images: Vec<LoadedImage>, bytes: u64, report: LoadReport) -> Self {
+    pub(super) fn new(
+        destination: LoadDestination,
+        images: Vec<LoadedImage>,
+        bytes: u64,
+        report: LoadReport,
+    ) -> Self {
         let LoadReport { uploaded, mounted, existing, sent_bytes, put } = report;
-        Self { registry, images, bytes, sent_bytes, uploaded, mounted, existing, put }
+        let (registry, store) = match destination {
+            LoadDestination::Registry(host) => (Some(host), None),
+            LoadDestination::Store(store) => (None, Some(store)),
+        };
+        Self { registry, store, bundle: None, images, bytes, sent_bytes, uploaded, mounted, existing, put }
+    }
+
+    /// Makes a `Bundle` part of the result.
+    pub(super) fn with_bundle(self, bundle: Option<Value>) -> Self {
+        Self { bundle, ..self }
+    }
+}
+
+// === impl LoadDestination ===
+
+impl LoadDestination {
+    pub(super) fn store(store: &Store, pod: StorePod) -> Self {
+        let StorePod { name: pod, node } = pod;
+        Self::Store(LoadedStore { namespace: store.namespace().into(), name: store.name().into(), pod, node })
+    }
+}
+
+// === impl LoadedStore ===
+
+impl fmt::Display for LoadedStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { namespace, name, pod, node } = self;
+        write!(f, "store of {namespace}/{name} (pod {pod} on node {node})")
     }
 }
 
@@ -60,9 +115,13 @@ impl Report for Loaded {
     fn text(&self) -> String {
         let images = self.images.iter().map(|image| image.target.clone());
         let there = format_bytes(self.bytes.saturating_sub(self.sent_bytes));
+        let destination = match (&self.registry, &self.store) {
+            (Some(registry), _) => registry.clone(),
+            (None, Some(store)) => sanitize(&store.to_string()),
+            (None, None) => unreachable!("a load has a destination"),
+        };
         let total = format!(
-            "{}: {}; {there} of {} were there",
-            self.registry,
+            "{destination}: {}; {there} of {} were there",
             count(self.images.len(), "image"),
             format_bytes(self.bytes)
         );

@@ -253,3 +253,30 @@ fn a_handshake_that_is_closed_is_a_break_once_a_session_was_opened() {
     registry.is_reached.store(true, Ordering::Relaxed);
     assert_eq!(upload.kind(&closed()), FaultKind::Broken);
 }
+
+#[tokio::test]
+async fn the_session_of_a_dropped_upload_is_discarded_once() {
+    let (sent, came) = tokio::sync::mpsc::unbounded_channel();
+    let mut came = came;
+    let (registry, sessions) = registry(move |request, _| {
+        (request.method == "PATCH").then(|| {
+            sent.send(()).unwrap();
+            Answer::new(503).with("retry-after", "60")
+        })
+    });
+    let (bytes, behaviour) = (blob(CHUNK + 1), behaviour());
+    tokio::select! {
+        result = upload(&registry, &behaviour, &bytes, None) => panic!("{result:?}"),
+        _ = came.recv() => {}
+    }
+    let client = Client::new(ClientOptions { plain_http: true, ..ClientOptions::default() }).unwrap();
+    for _ in 0..2 {
+        behaviour.discard_abandoned(&client).await;
+        assert_eq!(requests(&registry).last().unwrap(), "DELETE");
+        assert_eq!(requests(&registry).iter().filter(|request| *request == "DELETE").count(), 1);
+    }
+    assert_eq!(sessions.lock().unwrap().all, [None]);
+    upload(&registry, &behaviour, &blob(10), None).await.unwrap();
+    behaviour.discard_abandoned(&client).await;
+    assert_eq!(requests(&registry).last().unwrap(), "PUT 10", "a finished upload leaves no session");
+}

@@ -109,11 +109,22 @@ impl Bundle {
     }
 
     /// Finds an image by its name at its origin, and returns its repository and its digest. With a digest, the digest
-    /// counts and not the tag, as for the kubelet.
+    /// counts and not the tag, as for the kubelet. Of Docker Hub, an image of the folder `library` is found with and without
+    /// that folder: some tools complete names, and others do not.
     #[must_use]
     pub fn find(&self, image: &ImageReference) -> Option<(&RepositoryName, Digest)> {
-        let (repository, parts) = self.repositories.get_key_value(&image.repository_with_host().ok()?)?;
-        let digest = match image.reference() {
+        let repository = image.repository_with_host().ok()?;
+        let found = self.find_in(&repository, image.reference());
+        found.or_else(|| self.find_in(&other_name_on_hub(&repository)?, image.reference()))
+    }
+
+    fn find_in(
+        &self,
+        repository: &RepositoryName,
+        reference: Reference,
+    ) -> Option<(&RepositoryName, Digest)> {
+        let (repository, parts) = self.repositories.get_key_value(repository)?;
+        let digest = match reference {
             Reference::Tag(tag) => parts.tags.get(&tag)?.clone(),
             Reference::Digest(digest) => parts.manifests.contains(&digest).then_some(digest)?,
         };
@@ -143,6 +154,17 @@ impl Bundle {
         self.repositories.entry(repository.clone()).or_default().manifests.push(digest.clone());
         Ok(())
     }
+}
+
+/// Returns the other name of a repository in Docker Hub's default folder, if it is in that folder.
+fn other_name_on_hub(repository: &RepositoryName) -> Option<RepositoryName> {
+    let name = repository.as_str().strip_prefix("docker.io/")?;
+    let other = match name.strip_prefix("library/") {
+        Some(short) if !short.contains('/') => format!("docker.io/{short}"),
+        None if !name.contains('/') => format!("docker.io/library/{name}"),
+        _ => return None,
+    };
+    other.parse().ok()
 }
 
 /// Manifests that repositories have, and the number of all parts of all repositories.

@@ -200,3 +200,31 @@ fn content_counts_for_each_repository_that_has_it() {
     let layout = write(&folder.path().join("b.tar"), &blobs, &images[1..]);
     assert_eq!(Bundle::read(&layout).unwrap().repositories.len(), names.len() - 1);
 }
+
+#[test]
+fn images_of_the_default_folder_of_docker_hub_are_found_under_both_names() {
+    let folder = tempfile::tempdir().unwrap();
+    let image = manifest(LAYER);
+    let names =
+        ["docker.io/nginx:1", "docker.io/library/redis:1", "docker.io/acme/shop:1", "quay.io/nginx:1"];
+    let images: Vec<_> =
+        names.iter().map(|name| (Some(*name), media_type::OCI_MANIFEST, &image[..])).collect();
+    let layout = write(&folder.path().join("a.tar"), &[b"{}", LAYER, &image], &images);
+    let bundle = Bundle::read(&layout).unwrap();
+    let find = |name: &str| {
+        bundle.find(&name.parse().unwrap()).map(|(repository, _)| repository.as_str().to_owned())
+    };
+    for (name, found) in [
+        ("docker.io/nginx:1", "docker.io/nginx"),
+        ("docker.io/library/nginx:1", "docker.io/nginx"),
+        ("docker.io/redis:1", "docker.io/library/redis"),
+        ("docker.io/library/redis:1", "docker.io/library/redis"),
+    ] {
+        assert_eq!(find(name).as_deref(), Some(found), "{name}");
+    }
+    for name in
+        ["docker.io/nginx:2", "docker.io/shop:1", "docker.io/library/acme/shop:1", "quay.io/library/nginx:1"]
+    {
+        assert_eq!(find(name), None, "{name}");
+    }
+}

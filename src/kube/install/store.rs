@@ -1,0 +1,111 @@
+//! Store of a resource: its pods, and the way from this machine to their write listener. Called by `quinistry load`.
+
+mod failure;
+mod pods;
+mod route;
+mod tunnel;
+
+use self::pods::choose;
+use super::api::{Cluster, POD, QUINISTRY};
+use super::error::InstallError;
+use crate::api::names::labels;
+use crate::api::types::{Pod, Quinistry};
+
+pub use self::pods::StorePod;
+pub use self::tunnel::{StoreTunnel, TunnelEvent};
+
+/// Value of the label [`ROLE`](labels::ROLE) on a store's pods.
+const STORE_ROLE: &str = "store";
+
+/// Port of generation 1 of a resource that names none.
+const DEFAULT_BASE_PORT: u16 = 5000;
+
+/// Port on the loopback interface of a store's pod that takes reads and writes.
+const PUSH_PORT: u16 = 8090;
+
+/// Store of a resource, found in a cluster.
+#[derive(Clone, Debug)]
+pub struct Store {
+    cluster: Cluster,
+    namespace: String,
+    name: String,
+    /// Selector of the store's pods.
+    selector: String,
+    base_port: u16,
+}
+
+// === impl Store ===
+
+impl Store {
+    /// Finds the store of a resource.
+    pub async fn find(cluster: &Cluster, namespace: &str, name: &str) -> Result<Self, InstallError> {
+        let found = cluster.get::<Quinistry>(QUINISTRY, namespace, name).await;
+        let resource = found.map_err(|error| needing("get quinistries.quinistry.dev", namespace, error))?;
+        let Some(Quinistry { metadata, spec, .. }) = resource else {
+            return Err(InstallError::Refused(format!(
+                "there is no Quinistry {namespace}/{name} in {}; name another one with --namespace and --name, or raise it \
+                 with `quinistry up`",
+                cluster.identity()
+            )));
+        };
+        if !spec["store"].is_object() {
+            return Err(InstallError::Refused(format!(
+                "Quinistry {namespace}/{name} has no store for applications (no spec.store); `kubectl --namespace \
+                 {namespace} patch quinistry {name} --type merge --patch '{{\"spec\":{{\"store\":{{\"copies\":3}}}}}}'` adds \
+                 one, or name a registry to load into"
+            )));
+        }
+        let base_port = spec["basePort"].as_u64().and_then(|port| port.try_into().ok());
+        Ok(Self {
+            cluster: cluster.clone(),
+            namespace: namespace.into(),
+            name: name.into(),
+            selector: format!(
+                "{}={},{}={STORE_ROLE}",
+                labels::RESOURCE,
+                metadata.uid.unwrap_or_default(),
+                labels::ROLE
+            ),
+            base_port: base_port.unwrap_or(DEFAULT_BASE_PORT),
+        })
+    }
+
+    /// Namespace of the resource.
+    #[must_use]
+    pub fn namespace(&self) -> &str {
+        &self.namespace
+    }
+
+    /// Name of the resource.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Port of generation 1, from which nodes pull.
+    #[must_use]
+    pub const fn base_port(&self) -> u16 {
+        self.base_port
+    }
+
+    /// Returns the pod to load through: one that is ready, or another one that runs. `former` is a pod that failed.
+    async fn pod(&self, former: Option<&str>) -> Result<Option<StorePod>, InstallError> {
+        let pods = self.cluster.list::<Pod>(POD, &self.namespace, &self.selector).await;
+        let pods = pods.map_err(|error| needing("list pods", &self.namespace, error))?;
+        Ok(choose(&pods, former))
+    }
+}
+
+/// Adds the right that a refused request needs to its error.
+fn needing(right: &str, namespace: &str, error: InstallError) -> InstallError {
+    match error {
+        InstallError::Api { what, why, code: Some(403) } => {
+            let why = format!(
+                "{why}; your user needs the right to {right} in namespace {namespace}: a cluster administrator can grant it by \
+                 the Role in docs/bundles.md"
+            );
+            InstallError::Api { what, why, code: Some(403) }
+        }
+        error => error,
+    }
+}

@@ -1,0 +1,238 @@
+//! Destination of the connections of a tunnel: a pod, until it fails and another one takes its place.
+
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::UnixStream;
+use tokio::sync::mpsc;
+use tokio::time::sleep;
+
+use super::failure::{DialError, Refusal, pause_after};
+use super::tunnel::TunnelEvent;
+use super::{PUSH_PORT, Store, StorePod, needing};
+use crate::api::locks::lock;
+use crate::install::port_forward::{ForwardError, PortForward};
+
+/// Number of failures in a row after which a pod is left for another one, within about eight seconds. A container that
+/// restarts is back by then, and the other pod lacks what this one has got.
+const MAX_POD_FAILURES: u32 = 6;
+
+/// Number of failures in a row after which a pod that has never answered is left, or the load ends.
+const MAX_FIRST_FAILURES: u32 = 3;
+
+/// Request to which every registry answers.
+const PROBE: &[u8] = b"GET /v2/ HTTP/1.1\r\nHost: store\r\n\r\n";
+
+/// Time limit for the answer.
+const PROBE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Number of times that a load leaves a pod: then the pods fail in turn.
+const MAX_MOVES: u32 = 8;
+
+/// Time for which a connection of the client waits for a port-forward. Shorter than the client waits for an answer.
+const DIAL_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Destination of connections, shared by all of them.
+#[derive(Debug)]
+pub(super) struct Route {
+    store: Store,
+    target: Mutex<Arc<Target>>,
+    /// Held while another pod is looked for.
+    moving: tokio::sync::Mutex<()>,
+    moves: AtomicU32,
+    /// True once a store has answered.
+    has_answered: AtomicBool,
+    last_failure: Mutex<Option<String>>,
+    events: mpsc::UnboundedSender<TunnelEvent>,
+}
+
+/// Pod that connections lead to.
+#[derive(Debug)]
+pub(super) struct Target {
+    pub(super) pod: StorePod,
+    failures: Mutex<Failures>,
+}
+
+/// Failures of a pod since it answered.
+#[derive(Debug, Default)]
+struct Failures {
+    count: u32,
+    /// Time of the last failure that was counted.
+    last: Option<Instant>,
+}
+
+// === impl Route ===
+
+impl Route {
+    pub(super) fn new(store: Store, pod: StorePod, events: mpsc::UnboundedSender<TunnelEvent>) -> Self {
+        Self {
+            store,
+            target: Mutex::new(Target::new(pod)),
+            moving: tokio::sync::Mutex::default(),
+            moves: AtomicU32::default(),
+            has_answered: AtomicBool::default(),
+            last_failure: Mutex::default(),
+            events,
+        }
+    }
+
+    pub(super) fn last_failure(&self) -> Option<String> {
+        lock(&self.last_failure).clone()
+    }
+
+    pub(super) fn target(&self) -> Arc<Target> {
+        lock(&self.target).clone()
+    }
+
+    /// Forwards a connection until either side ends it, or no port-forward can be opened in time.
+    pub(super) async fn forward(self: Arc<Self>, local: UnixStream) {
+        let (began, mut attempts) = (Instant::now(), 0);
+        loop {
+            let target = self.target();
+            let pause = pause_after(target.failures().max(attempts));
+            if began.elapsed() + pause > DIAL_TIMEOUT {
+                return;
+            }
+            sleep(pause).await;
+            attempts += 1;
+            let attempt_began = Instant::now();
+            let failure = match self.dial(&target).await {
+                Ok(forward) => {
+                    let has_answered = AtomicBool::default();
+                    let on_data = || {
+                        has_answered.store(true, Ordering::Relaxed);
+                        self.answered(&target);
+                    };
+                    if let Some(failure) = forward.copy(local, on_data).await {
+                        self.note(&failure.to_string());
+                        if !has_answered.into_inner() {
+                            self.failed(&target, attempt_began, DialError::Ended(failure)).await;
+                        }
+                    }
+                    return;
+                }
+                Err(failure) => failure,
+            };
+            self.note(&failure.to_string());
+            match failure {
+                DialError::Open(error) if Refusal::of(&error) == Refusal::Final => {
+                    let error = needing("get and create pods/portforward", &self.store.namespace, error);
+                    return self.emit(TunnelEvent::Failed(error));
+                }
+                DialError::Open(error) if Refusal::of(&error) == Refusal::Passing => {}
+                failure => self.failed(&target, attempt_began, failure).await,
+            }
+        }
+    }
+
+    /// Opens a port-forward to a pod. If the pod has failed since it answered last, it must answer before the client's
+    /// requests go there: each request that breaks costs one of the client's attempts.
+    async fn dial(&self, target: &Target) -> Result<PortForward, DialError> {
+        let Store { cluster, namespace, .. } = &self.store;
+        let open = || PortForward::open(cluster, namespace, &target.pod.name, PUSH_PORT);
+        if target.failures() > 0 {
+            let (mut near, far) =
+                UnixStream::pair().map_err(|error| DialError::Ended(ForwardError::Broken(error)))?;
+            let forward = open().await.map_err(DialError::Open)?;
+            let asking = async {
+                near.write_all(PROBE).await?;
+                near.read_u8().await
+            };
+            let has_answered = AtomicBool::default();
+            let on_data = || has_answered.store(true, Ordering::Relaxed);
+            let failure = tokio::select! {
+                failure = forward.copy(far, on_data) => failure.unwrap_or(ForwardError::Closed),
+                // An error of this side means that the copy ends.
+                _ = asking => ForwardError::Closed,
+                () = sleep(PROBE_TIMEOUT) => ForwardError::Silent,
+            };
+            // A registry may close the connection right after its answer.
+            if !has_answered.into_inner() {
+                return Err(DialError::Ended(failure));
+            }
+            self.answered(target);
+        }
+        open().await.map_err(DialError::Open)
+    }
+
+    /// Notes that a pod answers.
+    fn answered(&self, target: &Target) {
+        self.has_answered.store(true, Ordering::Relaxed);
+        lock(&target.failures).count = 0;
+    }
+
+    /// Keeps a failure for the error of the load.
+    fn note(&self, why: &str) {
+        *lock(&self.last_failure) = Some(why.to_owned());
+    }
+
+    fn emit(&self, event: TunnelEvent) {
+        // Without a receiver the load has ended.
+        let _ = self.events.send(event);
+    }
+
+    /// Counts a failure of a pod, and moves to another one after several. Gives up if there is none and no store has
+    /// answered yet.
+    async fn failed(&self, target: &Arc<Target>, began: Instant, failure: DialError) {
+        let failures = target.count_failure(began);
+        let is_gone = matches!(&failure, DialError::Open(error) if Refusal::of(error) == Refusal::Gone);
+        let has_answered = self.has_answered.load(Ordering::Relaxed);
+        let limit = if has_answered { MAX_POD_FAILURES } else { MAX_FIRST_FAILURES };
+        if failures < limit && !is_gone {
+            return;
+        }
+        let _moving = self.moving.lock().await;
+        if !Arc::ptr_eq(target, &self.target()) {
+            return;
+        }
+        // A list that fails says nothing of other pods; the next failure asks for it again.
+        if let Ok(Some(to)) = self.store.pod(Some(&target.pod.name)).await {
+            if self.moves.fetch_add(1, Ordering::Relaxed) >= MAX_MOVES {
+                return self.emit(TunnelEvent::Failed(failure.into()));
+            }
+            *lock(&self.target) = Target::new(to.clone());
+            self.emit(TunnelEvent::Moved { from: target.pod.clone(), to, why: failure.to_string() });
+        } else if failures >= limit && !has_answered {
+            self.emit(TunnelEvent::Failed(failure.into()));
+        }
+    }
+}
+
+// === impl Target ===
+
+impl Target {
+    fn new(pod: StorePod) -> Arc<Self> {
+        Arc::new(Self { pod, failures: Mutex::default() })
+    }
+
+    /// Returns the number of failures since the pod answered.
+    fn failures(&self) -> u32 {
+        lock(&self.failures).count
+    }
+
+    /// Counts the failure of an attempt that began at some time, and returns the number of failures. Attempts that were
+    /// made at the same time count once.
+    fn count_failure(&self, began: Instant) -> u32 {
+        let mut failures = lock(&self.failures);
+        if failures.last.is_none_or(|last| began >= last) {
+            failures.count += 1;
+            failures.last = Some(Instant::now());
+        }
+        failures.count
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn attempts_at_the_same_time_fail_once() {
+        let target = Target::new(StorePod { name: "a".into(), node: "n".into() });
+        let began = Instant::now();
+        assert_eq!([began; 3].map(|began| target.count_failure(began)), [1, 1, 1]);
+        assert_eq!(target.count_failure(Instant::now()), 2);
+    }
+}
