@@ -22,7 +22,9 @@ mod write;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex};
 
-use kube::{Api, Client};
+use futures_util::FutureExt as _;
+use futures_util::future::join_all;
+use kube::Api;
 use quinistry_client::ClientError;
 use tokio::sync::Notify;
 
@@ -38,8 +40,8 @@ use proof::Proofs;
 
 /// Bundles of all namespaces, and what is known about them.
 pub(super) struct Bundles {
-    bundles: Cache<ObservedBundle>,
-    names: Cache<ObservedNames>,
+    bundles: Arc<Cache<ObservedBundle>>,
+    names: Arc<Cache<ObservedNames>>,
     /// Statuses that were written last, by UID of the bundle: the cache may lag behind.
     reported: Mutex<HashMap<String, BundleStatus>>,
     proofs: Mutex<Proofs>,
@@ -59,8 +61,8 @@ pub(super) struct Bundles {
 impl Bundles {
     pub(super) fn new() -> Result<Self, ClientError> {
         Ok(Self {
-            bundles: Cache::new(),
-            names: Cache::new(),
+            bundles: Arc::new(Cache::new()),
+            names: Arc::new(Cache::new()),
             reported: Mutex::default(),
             proofs: Mutex::default(),
             targets: Mutex::default(),
@@ -78,34 +80,9 @@ impl Bundles {
 
     /// Watches, plans and asks until dropped. (Client required.)
     pub(super) async fn run(operator: Arc<Operator>) {
-        let client = operator.client.clone();
-        let namespace = operator.namespace.as_deref();
-        let this = &operator.bundles;
-        let bundles = watch::watch_into(
-            api::<WireBundle>(client.clone(), namespace),
-            watches::config(),
-            &this.bundles,
-            observed::bundle,
-            || {
-                this.listed.notify_one();
-                this.wake();
-            },
-        );
-        let names = async {
-            // Without bundles no right to `ConfigMaps` is needed either.
-            while !this.bundles.is_synced() {
-                this.listed.notified().await;
-            }
-            watch::watch_into(
-                api::<WireNames>(client, namespace),
-                watches::config().labels(NAMES),
-                &this.names,
-                |map| map.readable().and_then(observed::names),
-                || this.wake(),
-            )
-            .await;
-        };
-        tokio::join!(bundles, names, pass::run(&operator), rounds::run(&operator));
+        let watches = [watch_bundles(operator.clone()).boxed(), watch_names(operator.clone()).boxed()];
+        let loops = [pass::run(operator.clone()).boxed(), rounds::run(operator).boxed()];
+        join_all(watches.into_iter().chain(loops)).await;
     }
 
     /// Returns true if the caches are complete and current. The operator works without them.
@@ -114,17 +91,39 @@ impl Bundles {
     }
 }
 
+async fn watch_bundles(operator: Arc<Operator>) {
+    let api = api::<WireBundle>(&operator);
+    let (cache, config) = (operator.bundles.bundles.clone(), watches::config());
+    let on_change = || {
+        operator.bundles.listed.notify_one();
+        operator.bundles.wake();
+    };
+    watch::watch_into(api, config, cache, observed::bundle, on_change).await;
+}
+
+async fn watch_names(operator: Arc<Operator>) {
+    // Without bundles no right to `ConfigMaps` is needed either.
+    while !operator.bundles.bundles.is_synced() {
+        operator.bundles.listed.notified().await;
+    }
+    let api = api::<WireNames>(&operator);
+    let (cache, config) = (operator.bundles.names.clone(), watches::config().labels(NAMES));
+    let view = |map: Guarded<WireNames>| map.readable().and_then(observed::names);
+    watch::watch_into(api, config, cache, view, || operator.bundles.wake()).await;
+}
+
 /// Returns the name of the `ConfigMap` of names for a `Quinistry`.
 pub(super) fn map_name(registry: &str) -> String {
     format!("{registry}-names")
 }
 
-fn api<K>(client: Client, namespace: Option<&str>) -> Api<Guarded<K>>
+fn api<K>(operator: &Operator) -> Api<Guarded<K>>
 where
     K: kube::Resource<Scope = kube::core::NamespaceResourceScope>,
     K::DynamicType: Default,
 {
-    match namespace {
+    let client = operator.client.clone();
+    match &operator.namespace {
         Some(namespace) => Api::namespaced(client, namespace),
         None => Api::all(client),
     }

@@ -45,9 +45,12 @@ impl Asker {
     pub(super) async fn ask(&self, question: &Question) -> Answers {
         let end = Instant::now() + NODE_TIMEOUT;
         let AskableNode { node, ip } = &question.node;
-        let requests = question.images.iter().map(|image| async {
-            let answer = timeout(REQUEST_TIMEOUT, self.request(ip, image)).await;
-            (image.clone(), answer.unwrap_or_else(|_| Err("no response in time".into())))
+        let requests = question.images.iter().cloned().map(|image| {
+            let (asker, ip) = (self.clone(), ip.clone());
+            async move {
+                let answer = timeout(REQUEST_TIMEOUT, asker.request(&ip, &image)).await;
+                (image, answer.unwrap_or_else(|_| Err("no response in time".into())))
+            }
         });
         let mut answered = stream::iter(requests).buffer_unordered(REQUESTS_PER_NODE);
         let mut answers = Vec::new();

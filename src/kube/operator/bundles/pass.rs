@@ -34,12 +34,12 @@ struct RegistryState {
 }
 
 /// Plans all bundles whenever one changes, until dropped. (Client required.)
-pub(super) async fn run(operator: &Arc<Operator>) {
+pub(super) async fn run(operator: Arc<Operator>) {
     let mut logged = None;
     loop {
         let mut pause = PASS_INTERVAL;
         if operator.leadership.holds() && operator.is_synced() && operator.bundles.is_synced() {
-            match pass(operator).await {
+            match pass(&operator).await {
                 Ok(()) => logged = None,
                 Err(error) => {
                     pause = error.category().pause(1).map_or(PASS_INTERVAL, |pause| pause.max(RETRY_PAUSE));

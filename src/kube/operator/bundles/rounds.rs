@@ -18,14 +18,14 @@ const ROUND_INTERVAL: Duration = Duration::from_mins(1);
 const SPREADING_INTERVAL: Duration = Duration::from_secs(15);
 
 /// Asks nodes in rounds until dropped. (Client required.)
-pub(super) async fn run(operator: &Arc<Operator>) {
+pub(super) async fn run(operator: Arc<Operator>) {
     loop {
         let this = &operator.bundles;
         let mut interval = ROUND_INTERVAL;
         if operator.leadership.holds() && operator.is_synced() {
             let targets: Vec<Registry> = lock(&this.targets).values().cloned().collect();
             for registry in &targets {
-                round(operator, registry).await;
+                round(&operator, registry).await;
                 if lock(&this.proofs).of(&registry.identity.uid).is_spreading(Instant::now()) {
                     interval = SPREADING_INTERVAL;
                 }
@@ -45,7 +45,11 @@ async fn round(operator: &Arc<Operator>, registry: &Registry) {
     let pods = operator.pods.select(|pod| pod.claims(&registry.identity));
     let nodes: Vec<AskableNode> = ask::askable_nodes(&pods, &registry.identity);
     let questions: Vec<Question> = lock(&this.proofs).of(uid).choose(&nodes, Instant::now());
-    let answers = join_all(questions.iter().map(|question| this.asker.ask(question))).await;
+    let answers = questions.iter().cloned().map(|question| {
+        let asker = this.asker.clone();
+        async move { asker.ask(&question).await }
+    });
+    let answers = join_all(answers).await;
     let mut is_news = false;
     let mut proofs = lock(&this.proofs);
     for (question, answers) in questions.iter().zip(answers) {

@@ -4,6 +4,7 @@
 //! of bundles, or gives the operator no right to them: that is logged once, and everything else goes on.
 
 use std::fmt::Debug;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
@@ -36,7 +37,7 @@ enum Failure {
 pub(super) async fn watch_into<K, V: Cacheable>(
     api: Api<Guarded<K>>,
     config: watcher::Config,
-    cache: &Cache<V>,
+    cache: Arc<Cache<V>>,
     view: impl Fn(Guarded<K>) -> Option<(String, V)>,
     on_change: impl Fn(),
 ) where
