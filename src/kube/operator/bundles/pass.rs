@@ -185,6 +185,8 @@ async fn carry_out(
             }
         }
     }
+    // Before the other loop is woken, which asks nothing of an unknown registry.
+    lock(&this.targets).insert(identity.uid.clone(), wanted.registry.clone());
     let now = Instant::now();
     if lock(&this.proofs).of(&identity.uid).set_images(&wanted.images, wanted.needs_write, now) {
         this.asked_for.notify_one();
