@@ -24,6 +24,7 @@ const REGISTRY_PATTERN: &str = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z
 
 /// Names of images with their digests, which stores and generations of a Quinistry resource serve on every
 /// node.
+#[allow(clippy::duplicated_attributes, reason = "each column has a type")]
 #[derive(CustomResource, KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[kube(
     group = "quinistry.dev",

@@ -40,7 +40,7 @@ use proof::Proofs;
 
 /// Bundles of all namespaces, and what is known about them.
 pub(super) struct Bundles {
-    bundles: Arc<Cache<ObservedBundle>>,
+    observed: Arc<Cache<ObservedBundle>>,
     names: Arc<Cache<ObservedNames>>,
     /// Statuses that were written last, by UID of the bundle: the cache may lag behind.
     reported: Mutex<HashMap<String, BundleStatus>>,
@@ -61,7 +61,7 @@ pub(super) struct Bundles {
 impl Bundles {
     pub(super) fn new() -> Result<Self, ClientError> {
         Ok(Self {
-            bundles: Arc::new(Cache::new()),
+            observed: Arc::new(Cache::new()),
             names: Arc::new(Cache::new()),
             reported: Mutex::default(),
             proofs: Mutex::default(),
@@ -87,13 +87,13 @@ impl Bundles {
 
     /// Returns true if the caches are complete and current. The operator works without them.
     fn is_synced(&self) -> bool {
-        self.bundles.is_synced() && self.names.is_synced()
+        self.observed.is_synced() && self.names.is_synced()
     }
 }
 
 async fn watch_bundles(operator: Arc<Operator>) {
     let api = api::<WireBundle>(&operator);
-    let (cache, config) = (operator.bundles.bundles.clone(), watches::config());
+    let (cache, config) = (operator.bundles.observed.clone(), watches::config());
     let on_change = || {
         operator.bundles.listed.notify_one();
         operator.bundles.wake();
@@ -103,7 +103,7 @@ async fn watch_bundles(operator: Arc<Operator>) {
 
 async fn watch_names(operator: Arc<Operator>) {
     // Without bundles no right to `ConfigMaps` is needed either.
-    while !operator.bundles.bundles.is_synced() {
+    while !operator.bundles.observed.is_synced() {
         operator.bundles.listed.notified().await;
     }
     let api = api::<WireNames>(&operator);

@@ -77,7 +77,7 @@ async fn pass(operator: &Arc<Operator>) -> Result<(), OperatorError> {
     }
     lock(&this.proofs).retain(&asked.keys().cloned().into_set());
     *lock(&this.targets) = asked;
-    let alive = this.bundles.select(|_| true).iter().map(|bundle| bundle.uid.clone()).into_set();
+    let alive = this.observed.select(|_| true).iter().map(|bundle| bundle.uid.clone()).into_set();
     lock(&this.reported).retain(|uid, _| alive.contains(uid));
     result
 }
@@ -86,7 +86,7 @@ async fn pass(operator: &Arc<Operator>) -> Result<(), OperatorError> {
 fn namespaces(operator: &Operator) -> BTreeMap<String, Vec<Registry>> {
     let this = &operator.bundles;
     let mut all: BTreeMap<String, Vec<Registry>> = BTreeMap::new();
-    for bundle in this.bundles.select(|_| true) {
+    for bundle in this.observed.select(|_| true) {
         all.entry(bundle.namespace.clone()).or_default();
     }
     for resource in operator.resources.state() {
@@ -121,7 +121,7 @@ async fn pass_over(
             return Ok(BTreeMap::new());
         }
     }
-    let bundles = this.bundles.select(|bundle| bundle.namespace == namespace);
+    let bundles = this.observed.select(|bundle| bundle.namespace == namespace);
     let mut former = BTreeMap::new();
     let mut states: BTreeMap<String, RegistryState> = BTreeMap::new();
     for registry in registries {
@@ -221,14 +221,14 @@ async fn report(
         };
         let reported = lock(&this.reported).get(&bundle.uid).cloned();
         let before = reported.as_ref().or(bundle.status.as_ref());
-        let status = status(bundle.generation, planned, &known, before, Timestamp::now());
-        if before != Some(&status) {
-            if let Err(error) = write_status(&operator.client, bundle, &status).await {
-                result = Err(error);
-                continue;
-            }
+        let now = status(bundle.generation, planned, &known, before, Timestamp::now());
+        if before != Some(&now)
+            && let Err(error) = write_status(&operator.client, bundle, &now).await
+        {
+            result = Err(error);
+            continue;
         }
-        lock(&this.reported).insert(bundle.uid.clone(), status);
+        lock(&this.reported).insert(bundle.uid.clone(), now);
     }
     result
 }

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use super::{
     ANSWER_LIFETIME, AbsentNames, AskableNode, BUDGET_PERIOD, FAILING_NODES_PER_ROUND, NODES_PER_ROUND,
@@ -210,15 +210,13 @@ impl RegistryProof {
     /// could not serve, then those with old answers.
     fn urgent_images(&self, node: &str, limit: usize, now: Instant) -> Vec<Arc<Image>> {
         let known = self.nodes.get(node);
-        let mut ranked: Vec<(u8, Duration, &Arc<Image>)> = self
+        let mut ranked: Vec<(u8, Option<Instant>, &Arc<Image>)> = self
             .images
             .keys()
             .filter_map(|image| match known.and_then(|known| known.answers.get(image)) {
-                None => Some((0, Duration::ZERO, image)),
-                Some((at, false)) => Some((1, Duration::MAX - now.duration_since(*at), image)),
-                Some((at, true)) if now.duration_since(*at) >= RENEWAL_AGE => {
-                    Some((2, Duration::MAX - now.duration_since(*at), image))
-                }
+                None => Some((0, None, image)),
+                Some((at, false)) => Some((1, Some(*at), image)),
+                Some((at, true)) if now.duration_since(*at) >= RENEWAL_AGE => Some((2, Some(*at), image)),
                 Some(_) => None,
             })
             .collect();
