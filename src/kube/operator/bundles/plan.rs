@@ -68,9 +68,9 @@ pub(super) struct BundlePlan {
     pub total: usize,
     /// Names that count.
     pub names: Vec<ParsedName>,
-    /// Why names do not count; `None` if all count.
+    /// Reason why names do not count; `None` if all count.
     pub refusal: Option<Verdict>,
-    /// What else is wrong with a bundle whose names count.
+    /// Another defect of a bundle whose names count.
     pub complaint: Option<Verdict>,
     /// Former images that stores keep.
     pub previous: Vec<String>,

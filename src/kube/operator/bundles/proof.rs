@@ -58,7 +58,7 @@ pub(super) struct Question {
     pub images: Vec<Arc<Image>>,
 }
 
-/// What the answers of nodes tell about some names.
+/// Summary of the answers of nodes about some names.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct ProofSummary {
     /// Number of nodes whose answers about all names are known.

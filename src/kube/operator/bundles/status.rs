@@ -12,14 +12,14 @@ use crate::crd::{BundleDeviation, BundleReason, BundleStatus, MAX_BUNDLE_DEVIATI
 /// A condition before it has times.
 type Judged = (&'static str, Verdict);
 
-/// What is known about a bundle beside its plan.
+/// Facts about a bundle beside its plan.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Known {
-    /// Why the `ConfigMap` of names could not be written.
+    /// Reason why the `ConfigMap` of names could not be written.
     pub rejection: Option<Verdict>,
     /// True if the operator cannot ask the pods.
     pub is_unreachable: bool,
-    /// What nodes answered.
+    /// Answers of nodes about the bundle's names.
     pub proof: ProofSummary,
 }
 
