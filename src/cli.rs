@@ -189,7 +189,7 @@ enum Command {
     Down(down::Args),
     /// Raise generations on the nodes of a Kubernetes cluster, as Quinistry resources ask for
     Operator(operator::Args),
-    /// Print the resource definition of the Kubernetes operator
+    /// Print the resource definitions of the Kubernetes operator
     Crd(crd::Args),
     /// Print a completion script for a shell
     #[command(visible_alias = "completion")]

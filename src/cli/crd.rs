@@ -1,4 +1,4 @@
-//! `quinistry crd`: the resource's definition, for `kubectl apply --server-side -f -`.
+//! `quinistry crd`: the definitions of the resources, for `kubectl apply --server-side -f -`.
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {}
@@ -6,6 +6,6 @@ pub(super) struct Args {}
 impl Args {
     #[expect(clippy::unused_self, reason = "subcommands look alike")]
     pub(super) fn run(self) -> anyhow::Result<()> {
-        super::print(crate::crd::DEFINITION_YAML)
+        super::print(crate::crd::DEFINITIONS.map(|(_, yaml)| yaml).join("---\n"))
     }
 }

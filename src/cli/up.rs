@@ -7,7 +7,7 @@ use clap::ValueEnum;
 use serde_json::{Value, json};
 
 use super::cluster::{self, ClusterArgs, InstallArgs, LiveText};
-use crate::crd::DEFINITION_YAML;
+use crate::crd::DEFINITIONS;
 use crate::escape;
 use crate::install::api::Cluster;
 use crate::install::check::{Level, check};
@@ -142,13 +142,15 @@ impl Args {
 }
 
 fn documents(out: &mut impl std::io::Write, objects: &[Value]) -> std::io::Result<()> {
-    writeln!(out, "{}", DEFINITION_YAML.trim_end())?;
+    let definitions = DEFINITIONS.map(|(_, yaml)| yaml.trim_end()).join("\n---\n");
+    writeln!(out, "{definitions}")?;
     objects.iter().try_for_each(|object| write!(out, "---\n{}", yaml::document(object)))
 }
 
 fn list(out: &mut impl std::io::Write, mut objects: Vec<Value>) -> std::io::Result<()> {
-    let definition = quinistry_yaml::from_str(DEFINITION_YAML).map_err(std::io::Error::other)?;
-    objects.insert(0, definition);
+    for (at, (_, yaml)) in DEFINITIONS.iter().enumerate() {
+        objects.insert(at, quinistry_yaml::from_str(yaml).map_err(std::io::Error::other)?);
+    }
     let list = json!({"apiVersion": "v1", "kind": "List", "items": objects});
     writeln!(out, "{}", escape::json(&serde_json::to_string_pretty(&list)?))
 }

@@ -1,9 +1,12 @@
-//! The `Quinistry` resource: its specification, its status, and the vocabulary of both.
+//! The resources `Quinistry` and [`Bundle`]: their specifications, their status, and the vocabulary of both.
 //!
-//! The schema holds every rule that the API server can check (bounds, patterns, CEL), so that it refuses a
+//! The schemas hold every rule that the API server can check (bounds, patterns, CEL), so that it refuses a
 //! mistake at once. No async, no client: shared by the operator, the installer, `quinistry crd` and the
 //! tests. `kubectl explain` shows the doc comments of the fields.
 
+mod bundle;
+mod bundle_reason;
+mod bundle_status;
 mod definition;
 mod network;
 mod pods;
@@ -18,7 +21,12 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-pub use definition::{DEFINITION_YAML, OLDEST_KUBERNETES, definition};
+pub use bundle::{Bundle, BundleName, BundleSpec, MAX_BUNDLE_NAMES};
+pub use bundle_reason::BundleReason;
+pub use bundle_status::{BundleDeviation, BundleStatus, MAX_BUNDLE_DEVIATIONS, MAX_PREVIOUS_IMAGES};
+pub use definition::{
+    BUNDLE_DEFINITION_YAML, DEFINITION_YAML, DEFINITIONS, OLDEST_KUBERNETES, bundle_definition, definition,
+};
 pub use network::{Network, NetworkMode};
 pub use pods::{Resources, TaintEffect, Toleration, TolerationOperator};
 pub use reason::{EventReason, OPERATOR_GONE, Reason};

@@ -11,6 +11,7 @@
 mod admin;
 mod apply;
 mod build;
+mod bundles;
 mod cache;
 mod claims;
 mod connection;
@@ -56,6 +57,7 @@ use crate::seed::SplitExecutable;
 pub use admin::router;
 pub use error::{Category, OperatorError};
 
+use bundles::Bundles;
 use cache::Cache;
 use claims::Claims;
 use debounce::Debounce;
@@ -100,6 +102,7 @@ pub struct Operator {
     daemon_sets: Arc<Cache<ObservedDaemonSet>>,
     pods: Arc<Cache<ObservedPod>>,
     nodes: Arc<Cache<ObservedNode>>,
+    bundles: Bundles,
     seed_parts: SeedParts,
     verifier: Arc<Verifier>,
     metrics: Arc<Metrics>,
@@ -164,6 +167,7 @@ impl Operator {
             daemon_sets: Arc::new(Cache::new()),
             pods: Arc::new(Cache::new()),
             nodes: Arc::new(Cache::new()),
+            bundles: Bundles::new()?,
             seed_parts: SeedParts::new(settings.own, settings.hand_over),
             verifier: Arc::new(Verifier::new()?),
             metrics: Arc::default(),
@@ -211,6 +215,7 @@ impl Operator {
                 () = reconciler => {}
                 error = failed => return Err(error),
                 () = Claims::run(self.clone()) => {}
+                () = Bundles::run(self.clone()) => {}
             }
             self.claims.release().await;
             return Ok(());
@@ -219,6 +224,7 @@ impl Operator {
             () = reconciler => {}
             error = failed => return Err(error),
             () = Claims::run(self.clone()) => {}
+            () = Bundles::run(self.clone()) => {}
             holder = election.run(|| watches::request_all(&self)) => return Err(OperatorError::LostLeadership { holder }),
         }
         election.release().await;

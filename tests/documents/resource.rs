@@ -1,4 +1,5 @@
-//! `docs/resource.md`: every field of the resource, with the defaults and bounds of the definition.
+//! `docs/resource.md` and `docs/bundle-resource.md`: every field of the resources, with the defaults and bounds
+//! of their definitions.
 
 use std::collections::BTreeMap;
 
@@ -6,7 +7,11 @@ use serde_json::Value;
 
 use crate::page::{code, read, table, yaml};
 
-const PAGE: &str = "docs/resource.md";
+/// The pages, each with its definition and the plural of the kind.
+const PAGES: [(&str, &str, &str); 2] = [
+    ("docs/resource.md", "crds/quinistries.quinistry.dev.yaml", "quinistries"),
+    ("docs/bundle-resource.md", "crds/bundles.quinistry.dev.yaml", "bundles"),
+];
 
 /// Adds the fields below `schema` that have no fields of their own, by path. `[]` stands for the items of a
 /// list.
@@ -24,12 +29,12 @@ fn leaves(path: &str, schema: &Value, all: &mut BTreeMap<String, Value>) {
     }
 }
 
-fn fields(part: &str) -> BTreeMap<String, Value> {
-    let definition = &yaml("crds/quinistries.quinistry.dev.yaml")[0];
+fn fields(definition: &str, part: &str) -> BTreeMap<String, Value> {
+    let definition = &yaml(definition)[0];
     let schema = &definition["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"][part];
     let mut all = BTreeMap::new();
     leaves("", schema, &mut all);
-    assert!(all.len() > 10, "{all:?}");
+    assert!(all.len() > 4, "{all:?}");
     all
 }
 
@@ -62,56 +67,64 @@ fn bounds(schema: &Value) -> Vec<String> {
 }
 
 #[track_caller]
-fn assert_tells_bounds(field: &str, schema: &Value, text: &str) {
+fn assert_tells_bounds(page: &str, field: &str, schema: &Value, text: &str) {
     let words: Vec<&str> = text.split(|c: char| !c.is_alphanumeric() && c != '`').collect();
     for bound in bounds(schema) {
-        assert!(words.contains(&&*bound), "{PAGE}, {field}: {bound} is missing in: {text}");
+        assert!(words.contains(&&*bound), "{page}, {field}: {bound} is missing in: {text}");
     }
 }
 
 #[test]
 fn the_specification_has_a_row_for_each_field() {
-    let fields = fields("spec");
-    let rows = table(&read(PAGE), ["field of `spec`", "default", "meaning"]);
-    let mut listed: Vec<&str> = rows.iter().map(|[field, ..]| code(field)).collect();
-    listed.sort_unstable();
-    assert_eq!(listed, fields.keys().collect::<Vec<_>>());
-    for [field, told, meaning] in &rows {
-        let schema = &fields[code(field)];
-        assert_eq!(*told, default(schema), "{PAGE}, {field}");
-        assert_tells_bounds(field, schema, meaning);
+    for (page, definition, _) in PAGES {
+        let fields = fields(definition, "spec");
+        let rows = table(&read(page), ["field of `spec`", "default", "meaning"]);
+        let mut listed: Vec<&str> = rows.iter().map(|[field, ..]| code(field)).collect();
+        listed.sort_unstable();
+        assert_eq!(listed, fields.keys().collect::<Vec<_>>(), "{page}");
+        for [field, told, meaning] in &rows {
+            let schema = &fields[code(field)];
+            assert_eq!(*told, default(schema), "{page}, {field}");
+            assert_tells_bounds(page, field, schema, meaning);
+        }
     }
 }
 
 #[test]
 fn the_status_has_a_row_for_each_field() {
-    let fields = fields("status");
-    let rows = table(&read(PAGE), ["field of `status`", "meaning"]);
-    let mut listed: Vec<&str> = rows.iter().map(|[field, _]| code(field)).collect();
-    listed.sort_unstable();
-    assert_eq!(listed, fields.keys().collect::<Vec<_>>());
-    for [field, meaning] in &rows {
-        // Reasons have a page of their own.
-        if code(field) != "deviations[].reason" {
-            assert_tells_bounds(field, &fields[code(field)], meaning);
+    for (page, definition, _) in PAGES {
+        let fields = fields(definition, "status");
+        let rows = table(&read(page), ["field of `status`", "meaning"]);
+        let mut listed: Vec<&str> = rows.iter().map(|[field, _]| code(field)).collect();
+        listed.sort_unstable();
+        assert_eq!(listed, fields.keys().collect::<Vec<_>>(), "{page}");
+        for [field, meaning] in &rows {
+            // Reasons have a page of their own.
+            if code(field) != "deviations[].reason" {
+                assert_tells_bounds(page, field, &fields[code(field)], meaning);
+            }
         }
     }
 }
 
 #[test]
 fn the_columns_are_those_that_kubectl_prints() {
-    let definition = &yaml("crds/quinistries.quinistry.dev.yaml")[0];
-    let columns = definition["spec"]["versions"][0]["additionalPrinterColumns"].as_array().unwrap();
-    let page = read(PAGE);
-    let (_, line) = page.split_once("`kubectl get quinistries` prints the columns ").unwrap();
-    let (narrow, wide) = line.split_once(';').unwrap();
-    let (wide, _) = wide.split_once("of the condition").unwrap();
-    let named = |text: &str| -> Vec<String> {
-        text.split('`').skip(1).step_by(2).filter(|name| !name.starts_with("--")).map(Into::into).collect()
-    };
-    let of = |priority: i64| -> Vec<String> {
-        let columns = columns.iter().filter(|column| column["priority"].as_i64().unwrap_or(0) == priority);
-        columns.map(|column| column["name"].as_str().unwrap().to_owned()).collect()
-    };
-    assert_eq!((named(narrow), named(wide)), (of(0), of(1)));
+    for (page, definition, plural) in PAGES {
+        let definition = &yaml(definition)[0];
+        let columns = definition["spec"]["versions"][0]["additionalPrinterColumns"].as_array().unwrap();
+        let text = read(page);
+        let (_, line) = text.split_once(&format!("`kubectl get {plural}` prints the columns ")).unwrap();
+        let (narrow, wide) = line.split_once(';').unwrap();
+        let (wide, _) = wide.split_once("of the condition").unwrap();
+        let named = |text: &str| -> Vec<String> {
+            let words = text.split('`').skip(1).step_by(2);
+            words.filter(|name| !name.starts_with("--")).map(Into::into).collect()
+        };
+        let of = |priority: i64| -> Vec<String> {
+            let columns =
+                columns.iter().filter(|column| column["priority"].as_i64().unwrap_or(0) == priority);
+            columns.map(|column| column["name"].as_str().unwrap().to_owned()).collect()
+        };
+        assert_eq!((named(narrow), named(wide)), (of(0), of(1)), "{page}");
+    }
 }

@@ -13,6 +13,8 @@ const OPERATOR_NAMESPACE: &str = "/api/v1/namespaces/quinistry-system-operator";
 const ROLE: &str = "/apis/rbac.authorization.k8s.io/v1/namespaces/quinistry-system/roles/quinistry-operator";
 const DEPLOYMENT: &str = "/apis/apps/v1/namespaces/quinistry-system-operator/deployments/quinistry-operator";
 const DEFINITION: &str = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions/quinistries.quinistry.dev";
+const BUNDLE_DEFINITION: &str =
+    "/apis/apiextensions.k8s.io/v1/customresourcedefinitions/bundles.quinistry.dev";
 const RESOURCE: &str = "/apis/quinistry.dev/v1alpha1/namespaces/quinistry-system/quinistries/quinistry";
 
 fn ours() -> Value {
@@ -36,7 +38,9 @@ fn installed() -> Api {
         api.put(path, ours());
     }
     let fields = json!([{"manager": "quinistry-up"}, {"manager": "kube-apiserver", "subresource": "status"}]);
-    api.put(DEFINITION, json!({"metadata": {"managedFields": fields}}));
+    for definition in [DEFINITION, BUNDLE_DEFINITION] {
+        api.put(definition, json!({"metadata": {"managedFields": fields}}));
+    }
     api.put(RESOURCE, resource_of_up());
     let labels = json!({"quinistry.dev/seed": "0123456789abcdef", "quinistry.dev/name": "quinistry"});
     let part = format!("{NAMESPACE}/configmaps/quinistry-seed-0123456789abcdef-000");
@@ -97,6 +101,15 @@ fn down_leaves_the_definition_to_a_resource_that_it_cannot_decode() {
     let said = down(&api);
     assert!(api.has(DEFINITION) && said.contains("Quinistry tenant/shelf is one"), "{said}");
     assert!(!api.has(NAMESPACE), "{said}");
+}
+
+#[test]
+fn down_leaves_the_definition_of_bundles_while_there_is_one() {
+    let api = installed();
+    api.put("/apis/quinistry.dev/v1alpha1/namespaces/tenant/bundles/shop", json!({"spec": {}}));
+    let said = down(&api);
+    assert!(api.has(BUNDLE_DEFINITION) && said.contains("Bundle tenant/shop is one"), "{said}");
+    assert!(!api.has(DEFINITION) && !api.has(NAMESPACE), "{said}");
 }
 
 #[test]

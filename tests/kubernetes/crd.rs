@@ -1,30 +1,38 @@
-//! The resource's definition: the file in `crds/` is what the program prints, and the rules in it tell good
-//! from bad.
+//! The definitions: the files in `crds/` are what the program prints, and the rules in that of `Quinistry`
+//! tell good from bad. The rules of `Bundle` are beside this.
 
 use kube::core::cel::{RootContext, Validator};
-use quinistry::crd::{DEFINITION_YAML, Quinistry, definition};
+use quinistry::crd::{DEFINITIONS, Quinistry, bundle_definition, definition};
 use serde_json::{Value, json};
 
 const DIGEST: &str = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
 
 #[test]
-fn the_file_in_crds_is_what_the_types_say() {
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/crds/quinistries.quinistry.dev.yaml");
-    let derived = serde_saphyr::to_string(&definition()).unwrap();
-    if std::env::var_os("QUINISTRY_UPDATE_GOLDEN").is_some() {
-        std::fs::write(path, &derived).unwrap();
+fn the_files_in_crds_are_what_the_types_say() {
+    for definition in [definition(), bundle_definition()] {
+        let name = definition["metadata"]["name"].as_str().unwrap();
+        let path = format!("{}/crds/{name}.yaml", env!("CARGO_MANIFEST_DIR"));
+        let derived = serde_saphyr::to_string(&definition).unwrap();
+        if std::env::var_os("QUINISTRY_UPDATE_GOLDEN").is_some() {
+            std::fs::write(&path, &derived).unwrap();
+        }
+        assert!(
+            std::fs::read_to_string(&path).unwrap() == derived,
+            "{path} is out of date; run this test with QUINISTRY_UPDATE_GOLDEN=1 and look at the difference"
+        );
     }
-    assert!(
-        std::fs::read_to_string(path).unwrap() == derived,
-        "{path} is out of date; run this test with QUINISTRY_UPDATE_GOLDEN=1 and look at the difference"
-    );
 }
 
 #[test]
-fn the_program_prints_the_file_in_crds() {
+fn the_program_prints_the_files_in_crds_as_documents() {
     let output = std::process::Command::new(env!("CARGO_BIN_EXE_quinistry")).arg("crd").output().unwrap();
     assert!(output.status.success());
-    assert_eq!(String::from_utf8(output.stdout).unwrap(), DEFINITION_YAML);
+    let printed = String::from_utf8(output.stdout).unwrap();
+    let documents: Vec<&str> = printed.split("---\n").collect();
+    assert_eq!(documents, DEFINITIONS.map(|(_, yaml)| yaml));
+    for (name, yaml) in DEFINITIONS {
+        assert!(yaml.contains(&format!("\n  name: {name}\n")), "{name}");
+    }
 }
 
 #[test]
@@ -41,6 +49,7 @@ fn integers_are_signed_and_bounded_and_nothing_is_nullable() {
         }
     }
     walk("", &definition());
+    walk("", &bundle_definition());
 }
 
 /// The messages with which the API server would refuse `spec`, after defaulting.

@@ -7,6 +7,7 @@
 mod support;
 
 mod access;
+mod bundle_crd;
 mod chart;
 mod cluster;
 mod crd;

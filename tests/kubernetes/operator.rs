@@ -2,6 +2,7 @@
 //! when it is refused, and who of several leads. What plans hold is tested beside them.
 
 mod api;
+mod bundles;
 mod election;
 mod running;
 mod writes;

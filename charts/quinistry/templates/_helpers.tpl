@@ -90,12 +90,27 @@ app.kubernetes.io/component: test
 - apiGroups: [events.k8s.io]
   resources: [events]
   verbs: [list, watch, create, patch]
+{{- if .Values.store.enabled }}
+# The names and digests of delivered images.
+- apiGroups: [quinistry.dev]
+  resources: [bundles]
+  verbs: [get, list, watch]
+# The operator patches the status subresource with what nodes can serve.
+- apiGroups: [quinistry.dev]
+  resources: [bundles/status]
+  verbs: [patch]
+{{- end }}
 {{- if .Values.seed.enabled }}
 # The seed parts of generation 0's executable: lost or altered parts are created again, those of older
-# executables are deleted.
+# executables are deleted. Also the names of delivered images.
 - apiGroups: [""]
   resources: [configmaps]
   verbs: [get, list, watch, create, patch, delete]
+{{- else if .Values.store.enabled }}
+# The names of delivered images, which stores and generations read.
+- apiGroups: [""]
+  resources: [configmaps]
+  verbs: [get, list, watch, create, patch]
 {{- end }}
 # The Lease by which one of several operators claims a namespace. RBAC cannot limit create to a name.
 - apiGroups: [coordination.k8s.io]

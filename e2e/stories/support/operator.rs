@@ -186,14 +186,16 @@ pub async fn upgrade(world: &World, values: &[&str]) -> Result<()> {
     helm(world, &arguments.into_iter().chain(values).collect::<Vec<_>>()).await.map(drop)
 }
 
-/// Applies the definition that the executable prints.
+/// Applies the definitions that the executable prints.
 async fn apply_definition(world: &World) -> Result<()> {
     let program = world.first.path.to_string_lossy();
     let text = shell::text(shell::command([program.as_ref(), "crd"])).await?;
-    let definition: serde_json::Value = serde_saphyr::from_str(&text)?;
+    let definitions: Vec<serde_json::Value> = serde_saphyr::from_multiple(&text)?;
     let crds = Api::<CustomResourceDefinition>::all(world.client.clone());
-    let name = definition["metadata"]["name"].as_str().context("the definition has no name")?;
-    crds.patch(name, &PatchParams::apply("story").force(), &Patch::Apply(&definition)).await?;
+    for definition in definitions {
+        let name = definition["metadata"]["name"].as_str().context("the definition has no name")?;
+        crds.patch(name, &PatchParams::apply("story").force(), &Patch::Apply(&definition)).await?;
+    }
     Ok(())
 }
 

@@ -247,7 +247,7 @@ pub(super) const EXAMPLES: &[(&str, &[&str])] = &[
     ("status", &["quinistry status", "quinistry status -n edge -w"]),
     ("down", &["quinistry down", "quinistry down -n edge --yes"]),
     ("operator", &["quinistry operator", "quinistry operator -n edge --leader-elect"]),
-    ("crd", &["quinistry crd | kubectl apply --server-side -f -", "quinistry crd > quinistries.yaml"]),
+    ("crd", &["quinistry crd | kubectl apply --server-side -f -", "quinistry crd > definitions.yaml"]),
     (
         "probe",
         &[

@@ -21,5 +21,8 @@ pub const POD_SCHEDULED: &str = "PodScheduled";
 /// Condition of a definition whose resources the API server serves.
 pub const ESTABLISHED: &str = "Established";
 
-/// Condition of an `APIService` that answers.
+/// Condition of an `APIService` that answers. Also of a bundle: nodes that were asked can serve all names.
 pub const AVAILABLE: &str = "Available";
+
+/// The names of a bundle count.
+pub const ACCEPTED: &str = "Accepted";

@@ -17,6 +17,15 @@ pub const PLURAL: &str = "quinistries";
 /// Name of the definition.
 pub const DEFINITION_NAME: &str = "quinistries.quinistry.dev";
 
+/// Kind of the resource that names images.
+pub const BUNDLE_KIND: &str = "Bundle";
+
+/// Kind of the resource that names images, in paths and rules.
+pub const BUNDLE_PLURAL: &str = "bundles";
+
+/// Name of the definition of bundles.
+pub const BUNDLE_DEFINITION_NAME: &str = "bundles.quinistry.dev";
+
 /// Value of [`labels::APP_NAME`] on everything that is part of this program.
 pub const APP: &str = "quinistry";
 
@@ -93,6 +102,9 @@ pub mod labels {
     /// Name of the resource, on objects that are created before the resource has a UID.
     pub const NAME: &str = "quinistry.dev/name";
 
+    /// On a `ConfigMap` of names: name of the resource whose stores and generations read it.
+    pub const NAMES: &str = "quinistry.dev/names";
+
     /// Program that an object is part of.
     pub const APP_NAME: &str = "app.kubernetes.io/name";
 
@@ -157,8 +169,10 @@ pub mod taints {
 mod tests {
     use kube::{CustomResourceExt as _, Resource as _};
 
-    use super::{API_VERSION, DEFINITION_NAME, GROUP, KIND, PLURAL};
-    use crate::crd::Quinistry;
+    use super::{
+        API_VERSION, BUNDLE_DEFINITION_NAME, BUNDLE_KIND, BUNDLE_PLURAL, DEFINITION_NAME, GROUP, KIND, PLURAL,
+    };
+    use crate::crd::{Bundle, Quinistry};
 
     #[test]
     fn the_names_of_the_resource_are_those_of_the_definition() {
@@ -167,5 +181,8 @@ mod tests {
         assert_eq!(Quinistry::kind(&()), KIND);
         assert_eq!(Quinistry::plural(&()), PLURAL);
         assert_eq!(Quinistry::crd_name(), DEFINITION_NAME);
+        assert_eq!(Bundle::api_version(&()), API_VERSION);
+        assert_eq!((Bundle::kind(&()), Bundle::plural(&())), (BUNDLE_KIND.into(), BUNDLE_PLURAL.into()));
+        assert_eq!(Bundle::crd_name(), BUNDLE_DEFINITION_NAME);
     }
 }

@@ -24,8 +24,8 @@ use crate::lenient::{Sparse, decode_each};
 use request::{ApiRequest, Verb};
 
 pub use kind::{
-    ACCOUNT, BINDING, CLUSTER_BINDING, CLUSTER_ROLE, CONFIG_MAP, CRD, DAEMON_SET, DEPLOYMENT, KINDS, LEASE,
-    NAMESPACE, NODE, POD, QUINISTRY, ROLE, ResourceKind,
+    ACCOUNT, BINDING, BUNDLE, CLUSTER_BINDING, CLUSTER_ROLE, CONFIG_MAP, CRD, DAEMON_SET, DEPLOYMENT, KINDS,
+    LEASE, NAMESPACE, NODE, POD, QUINISTRY, ROLE, ResourceKind,
 };
 
 /// Media type that asks for lists of metadata, and falls back to whole objects.

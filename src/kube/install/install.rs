@@ -20,7 +20,7 @@ use super::status::{self, StatusSnapshot};
 use super::{InstallRequest, ownership, seed_parts, tree, version};
 use crate::api::conditions::ESTABLISHED;
 use crate::api::names::labels::APP_MANAGED_BY;
-use crate::api::names::{DEFINITION_NAME, OPERATOR, RESOURCE, managers, operator_namespace};
+use crate::api::names::{OPERATOR, RESOURCE, managers, operator_namespace};
 use crate::api::types::{self, Metadata as _};
 use crate::crd::{GenerationState, Quinistry};
 use crate::operator::{Category, generation_zero};
@@ -67,8 +67,10 @@ pub async fn install(
     wait: InstallWait,
     report: InstallProgressFn<'_>,
 ) -> Result<Option<StatusSnapshot>, InstallError> {
-    apply_definition(cluster).await?;
-    report(InstallProgress::StepDone("definition".into()));
+    for (name, definition) in version::definitions() {
+        apply_definition(cluster, name, &definition).await?;
+    }
+    report(InstallProgress::StepDone("definitions".into()));
     apply_namespaces(cluster, request.namespace).await?;
     for object in manifests::rights(request.namespace) {
         cluster.apply(&object).await?;
@@ -104,15 +106,15 @@ pub async fn install(
     wait_until_proven(cluster, request, wait.timeout, report).await.map(Some)
 }
 
-/// Applies the definition, and waits until the API server serves it.
-async fn apply_definition(cluster: &Cluster) -> Result<(), InstallError> {
-    let there: Option<Value> = cluster.get(CRD, "", DEFINITION_NAME).await?;
-    if needs_definition(there.as_ref()) {
-        cluster.apply(&version::definition()).await?;
+/// Applies a definition, and waits until the API server serves it.
+async fn apply_definition(cluster: &Cluster, name: &str, definition: &Value) -> Result<(), InstallError> {
+    let there: Option<Value> = cluster.get(CRD, "", name).await?;
+    if needs_definition(there.as_ref(), definition) {
+        cluster.apply(definition).await?;
     }
     let began = Instant::now();
     loop {
-        let found: Option<Value> = cluster.get(CRD, "", DEFINITION_NAME).await?;
+        let found: Option<Value> = cluster.get(CRD, "", name).await?;
         let conditions = found.as_ref().and_then(|found| found["status"]["conditions"].as_array());
         if conditions
             .is_some_and(|all| all.iter().any(|one| one["type"] == ESTABLISHED && one["status"] == "True"))
@@ -120,9 +122,9 @@ async fn apply_definition(cluster: &Cluster) -> Result<(), InstallError> {
             return Ok(());
         }
         if began.elapsed() > DEFINITION_TIMEOUT {
-            let why = format!("kubectl describe crd {DEFINITION_NAME} says why; then run this again");
+            let why = format!("kubectl describe crd {name} says why; then run this again");
             return Err(InstallError::Timeout {
-                what: "the definition is not served".into(),
+                what: format!("the definition {name} is not served"),
                 after: DEFINITION_TIMEOUT,
                 why,
             });
@@ -131,12 +133,12 @@ async fn apply_definition(cluster: &Cluster) -> Result<(), InstallError> {
     }
 }
 
-/// Returns true if the definition must be applied. A newer definition is never lowered; one of a Helm release
+/// Returns true if a definition must be applied. A newer definition is never lowered; one of a Helm release
 /// is left alone if it has every field that this program needs.
-fn needs_definition(there: Option<&Value>) -> bool {
+fn needs_definition(there: Option<&Value>, own: &Value) -> bool {
     let Some(there) = there else { return true };
     let is_helms = ownership::release(there).is_some();
-    let is_enough = is_helms && version::covers(there, &version::definition());
+    let is_enough = is_helms && version::covers(there, own);
     !version::is_newer_definition(there) && !is_enough
 }
 
@@ -361,6 +363,8 @@ mod tests {
 
     #[test]
     fn a_definition_is_never_lowered_and_a_releases_is_left_alone() {
+        let own = version::definition();
+        let needs_definition = |there: Option<&Value>| needs_definition(there, &own);
         assert!(needs_definition(None));
         let ours = version::definition();
         assert!(needs_definition(Some(&ours)));

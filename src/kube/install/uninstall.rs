@@ -21,14 +21,15 @@ use serde_json::{Value, json};
 use tokio::time::sleep;
 
 use super::api::{
-    ACCOUNT, BINDING, CLUSTER_BINDING, CLUSTER_ROLE, CONFIG_MAP, CRD, Cluster, DAEMON_SET, DEPLOYMENT,
-    Deletion, LEASE, NAMESPACE, NODE, POD, QUINISTRY, ROLE, ResourceKind,
+    ACCOUNT, BINDING, BUNDLE, CLUSTER_BINDING, CLUSTER_ROLE, CONFIG_MAP, CRD, Cluster, DAEMON_SET,
+    DEPLOYMENT, Deletion, LEASE, NAMESPACE, NODE, POD, QUINISTRY, ROLE, ResourceKind,
 };
 use super::error::InstallError;
 use super::ownership;
 use crate::api::names::annotations::CARRIERS_TRIED;
 use crate::api::names::{
-    DEFINITION_NAME, OPERATOR, RESOURCE, cluster_wide, labels, operator_namespace, operator_selector,
+    BUNDLE_DEFINITION_NAME, DEFINITION_NAME, OPERATOR, RESOURCE, cluster_wide, labels, operator_namespace,
+    operator_selector,
 };
 use crate::api::types::{self, Metadata as _};
 
@@ -40,6 +41,10 @@ const CONCURRENT_DELETIONS: usize = 8;
 
 /// Number of attempts to delete an object that other writers change.
 const MAX_DELETE_ATTEMPTS: usize = 20;
+
+/// Kinds that have a definition, with its name.
+const DEFINED_KINDS: [(ResourceKind, &str); 2] =
+    [(QUINISTRY, DEFINITION_NAME), (BUNDLE, BUNDLE_DEFINITION_NAME)];
 
 /// Time limit for Kubernetes' garbage collector, after which the objects left in a namespace count as
 /// foreign.
@@ -71,13 +76,17 @@ pub async fn uninstall(
     let mut report = UninstallReport::default();
     // Before anything is deleted: both fail if they cannot be complete.
     discover(cluster).await?;
-    RemainingResources::list(cluster).await?;
+    for (kind, _) in DEFINED_KINDS {
+        RemainingResources::list(cluster, kind).await?;
+    }
     delete_operator(cluster, namespace, timeout, &mut report).await?;
     delete_resource(cluster, namespace, timeout, &mut report).await?;
     delete_rights(cluster, namespace, &mut report).await?;
-    let others = RemainingResources::list(cluster).await?;
+    let others = RemainingResources::list(cluster, QUINISTRY).await?;
     delete_labels(cluster, &others, &mut report).await?;
-    delete_definition(cluster, &mut report).await?;
+    for (kind, definition) in DEFINED_KINDS {
+        delete_definition(cluster, kind, definition, &mut report).await?;
+    }
     let kinds = discover(cluster).await?;
     for name in [operator_namespace(namespace), namespace.to_owned()] {
         delete_namespace(cluster, &kinds, &name, timeout, &mut report).await?;
@@ -245,7 +254,8 @@ async fn delete_labels(
     let user = match others {
         RemainingResources::NotServed => Some("a resource that cannot be listed now".into()),
         RemainingResources::Known(all) => {
-            all.iter().find(|other| !other["spec"]["seed"].is_null()).map(display_name)
+            let seeded = all.iter().find(|other| !other["spec"]["seed"].is_null());
+            seeded.map(|other| display_name(QUINISTRY, other))
         }
     };
     if let Some(user) = user {
@@ -265,22 +275,28 @@ async fn delete_labels(
     Ok(())
 }
 
-/// Deletes the definition, unless another resource exists or another writer owns a part of it: Kubernetes
+/// Deletes a definition, unless another resource exists or another writer owns a part of it: Kubernetes
 /// deletes all resources together with their definition.
-async fn delete_definition(cluster: &Cluster, report: &mut UninstallReport) -> Result<(), InstallError> {
-    let left = |why: &str| format!("definition {DEFINITION_NAME}, {why}");
+async fn delete_definition(
+    cluster: &Cluster,
+    kind: ResourceKind,
+    name: &str,
+    report: &mut UninstallReport,
+) -> Result<(), InstallError> {
+    let left = |why: &str| format!("definition {name}, {why}");
     for _ in 0..MAX_DELETE_ATTEMPTS {
-        let found: Option<types::Object> = cluster.get(CRD, "", DEFINITION_NAME).await?;
+        let found: Option<types::Object> = cluster.get(CRD, "", name).await?;
         let Some(found) = found else { return Ok(()) };
         // Listed after the definition was read, so that a resource created in between is in the list.
-        match RemainingResources::list(cluster).await? {
+        match RemainingResources::list(cluster, kind).await? {
             RemainingResources::NotServed => {
                 report.kept.push(left("whose resources cannot be listed"));
                 return Ok(());
             }
             RemainingResources::Known(others) => {
                 if let Some(other) = others.first() {
-                    report.kept.push(left(&format!("of which {} is one", display_name(other))));
+                    let other = display_name(kind, other);
+                    report.kept.push(left(&format!("of which {other} is one")));
                     return Ok(());
                 }
             }
@@ -293,7 +309,7 @@ async fn delete_definition(cluster: &Cluster, report: &mut UninstallReport) -> R
             Deletion::Changed => {}
             Deletion::Missing => return Ok(()),
             Deletion::Deleted => {
-                report.deleted.push(format!("definition {DEFINITION_NAME}"));
+                report.deleted.push(format!("definition {name}"));
                 return Ok(());
             }
         }
@@ -325,12 +341,12 @@ async fn delete_namespace(
             return Ok(());
         }
         let mut inside = inhabitants(cluster, kinds, namespace).await?;
-        match RemainingResources::list(cluster).await? {
+        match RemainingResources::list(cluster, QUINISTRY).await? {
             RemainingResources::NotServed => {}
             RemainingResources::Known(others) => {
                 let here = others.iter().filter(|other| other["metadata"]["namespace"] == namespace);
                 inside.extend(here.map(|other| {
-                    format!("{}, which no operator of `up` looks after now", display_name(other))
+                    format!("{}, which no operator of `up` looks after now", display_name(QUINISTRY, other))
                 }));
             }
         }
@@ -376,7 +392,7 @@ async fn wait_until_gone(
     }
 }
 
-fn display_name(quinistry: &Value) -> String {
-    let part = |key: &str| quinistry["metadata"][key].as_str().unwrap_or_default();
-    format!("Quinistry {}/{}", part("namespace"), part("name"))
+fn display_name(kind: ResourceKind, object: &Value) -> String {
+    let part = |key: &str| object["metadata"][key].as_str().unwrap_or_default();
+    kind.display_name(part("namespace"), part("name"))
 }

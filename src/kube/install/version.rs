@@ -6,7 +6,7 @@ use std::cmp::Ordering;
 use serde_json::Value;
 
 use crate::api::names::annotations::VERSION;
-use crate::crd::DEFINITION_YAML;
+use crate::crd::{DEFINITION_YAML, DEFINITIONS};
 
 /// Version of this program.
 pub const OWN_VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -29,10 +29,28 @@ pub(super) fn mark(object: &Value) -> Option<&str> {
     object["metadata"]["annotations"][VERSION].as_str()
 }
 
-/// Returns the definition of this program, marked with its version.
+/// Returns this program's definition of `Quinistry`, marked with its version.
+#[cfg(test)]
 pub(super) fn definition() -> Value {
+    marked(DEFINITION_YAML)
+}
+
+/// Returns all definitions of this program with their names, marked with its version, in the order in which
+/// they are applied.
+pub(super) fn definitions() -> [(&'static str, Value); 2] {
+    DEFINITIONS.map(|(name, yaml)| (name, marked(yaml)))
+}
+
+/// Returns this program's definition of the same name.
+pub(super) fn own_definition(there: &Value) -> Value {
+    let mut all = DEFINITIONS.iter();
+    let own = all.find(|(name, _)| there["metadata"]["name"] == **name);
+    marked(own.map_or(DEFINITION_YAML, |(_, yaml)| yaml))
+}
+
+fn marked(yaml: &str) -> Value {
     let mut definition: Value =
-        quinistry_yaml::from_str(DEFINITION_YAML).expect("the definition that is compiled in is YAML");
+        quinistry_yaml::from_str(yaml).expect("the definitions that are compiled in are YAML");
     definition["metadata"]["annotations"][VERSION] = OWN_VERSION.into();
     definition
 }
@@ -43,7 +61,7 @@ pub(super) fn is_newer_definition(there: &Value) -> bool {
     match mark(there).and_then(|mark| compare(mark, OWN_VERSION)) {
         Some(Ordering::Greater) => true,
         Some(Ordering::Less) => false,
-        Some(Ordering::Equal) | None => !covers(&definition(), there),
+        Some(Ordering::Equal) | None => !covers(&own_definition(there), there),
     }
 }
 

@@ -126,6 +126,11 @@ impl<V: Cacheable> Cache<V> {
         vec![value]
     }
 
+    /// Returns the object with a key.
+    pub(super) fn get(&self, key: &str) -> Option<Arc<V>> {
+        self.lock().now.get(key).cloned()
+    }
+
     pub(super) fn select(&self, filter: impl Fn(&V) -> bool) -> Vec<Arc<V>> {
         self.lock().now.values().filter(|value| filter(value)).cloned().collect()
     }

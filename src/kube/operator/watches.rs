@@ -221,6 +221,7 @@ pub(super) fn request_all(operator: &Operator) {
     for resource in all_resources(operator) {
         let _ = operator.requests.send(resource);
     }
+    operator.bundles.wake();
 }
 
 fn all_resources(operator: &Operator) -> Vec<ObjectRef<WatchedResource>> {

@@ -122,6 +122,12 @@ pub const EVERYTHING: &[&str] = &["--values", "tests/golden/chart/everything.val
 pub const EVERYTHING_OF_REGISTRY: &[&str] =
     &["--values", "tests/golden/registry-chart/everything.values.yaml"];
 
+/// The definitions: their copies in the chart, and their files.
+pub const DEFINITION_FILES: [(&str, &str); 2] = [
+    ("files/crd.yaml", "crds/quinistries.quinistry.dev.yaml"),
+    ("files/crd-bundles.yaml", "crds/bundles.quinistry.dev.yaml"),
+];
+
 /// The objects of one kind.
 pub fn of_kind<'a>(objects: &'a [Value], kind: &str) -> Vec<&'a Value> {
     objects.iter().filter(|object| object["kind"] == kind).collect()

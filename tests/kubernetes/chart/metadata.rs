@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value};
 
-use crate::chart::helm::{CHARTS, EVERYTHING, Helm, only, parse_file};
+use crate::chart::helm::{CHARTS, DEFINITION_FILES, EVERYTHING, Helm, only, parse_file};
 
 /// Kinds that belong to no namespace.
 const CLUSTER_WIDE: &[&str] = &[
@@ -64,11 +64,13 @@ fn annotations_for_artifact_hub_tell_the_truth() {
     let annotation = |name: &str| chart["annotations"][format!("artifacthub.io/{name}")].as_str().unwrap();
     assert_eq!(annotation("operator"), "true");
     let named = &crate::chart::helm::parse(annotation("crds"))[0];
-    let crd = parse_file("crds/quinistries.quinistry.dev.yaml");
-    assert_eq!(named.as_array().unwrap().len(), 1);
-    assert_eq!(named[0]["name"], crd["metadata"]["name"]);
-    assert_eq!(named[0]["kind"], crd["spec"]["names"]["kind"]);
-    assert_eq!(named[0]["version"], crd["spec"]["versions"][0]["name"]);
+    assert_eq!(named.as_array().unwrap().len(), DEFINITION_FILES.len());
+    for (named, (_, file)) in named.as_array().unwrap().iter().zip(DEFINITION_FILES) {
+        let crd = parse_file(file);
+        assert_eq!(named["name"], crd["metadata"]["name"]);
+        assert_eq!(named["kind"], crd["spec"]["names"]["kind"]);
+        assert_eq!(named["version"], crd["spec"]["versions"][0]["name"]);
+    }
 }
 
 #[test]

@@ -9,7 +9,7 @@ use quinistry::cli::Cli;
 use quinistry::layout::Layout;
 use serde_json::{Value, json};
 
-use crate::chart::helm::{EVERYTHING, Helm, of_kind, only, parse_file, root};
+use crate::chart::helm::{DEFINITION_FILES, EVERYTHING, Helm, of_kind, only, parse_file, root};
 
 fn operator(objects: &[Value]) -> &Value {
     let containers = &only(objects, "Deployment")["spec"]["template"]["spec"]["containers"];
@@ -18,34 +18,42 @@ fn operator(objects: &[Value]) -> &Value {
 }
 
 #[test]
-fn the_definition_is_the_one_in_crds() {
+fn the_definitions_are_those_in_crds() {
     let Some(helm) = Helm::find() else { return };
-    // A file and no link, which tools that fetch the chart's folder alone would lose, as Flux does.
-    let copy = root().join("charts/quinistry/files/crd.yaml");
-    assert!(copy.symlink_metadata().unwrap().is_file());
-    let original = std::fs::read(root().join("crds/quinistries.quinistry.dev.yaml")).unwrap();
-    assert!(std::fs::read(copy).unwrap() == original, "copy crds/quinistries.quinistry.dev.yaml there");
+    let objects = helm.objects(&[]);
+    let rendered = of_kind(&objects, "CustomResourceDefinition");
+    assert_eq!(rendered.len(), DEFINITION_FILES.len());
+    for (mut rendered, (copy, original)) in rendered.into_iter().cloned().zip(DEFINITION_FILES) {
+        // A file and no link, which tools that fetch the chart's folder alone would lose, as Flux does.
+        let copy = root().join("charts/quinistry").join(copy);
+        assert!(copy.symlink_metadata().unwrap().is_file());
+        let bytes = std::fs::read(root().join(original)).unwrap();
+        assert!(std::fs::read(&copy).unwrap() == bytes, "copy {original} to {}", copy.display());
 
-    let mut rendered = only(&helm.objects(&[]), "CustomResourceDefinition").clone();
-    let metadata = rendered["metadata"].as_object_mut().unwrap();
-    assert!(metadata.remove("labels").is_some());
-    assert_eq!(metadata.remove("annotations").unwrap(), json!({"helm.sh/resource-policy": "keep"}));
-    assert_eq!(rendered, parse_file("crds/quinistries.quinistry.dev.yaml"));
+        let metadata = rendered["metadata"].as_object_mut().unwrap();
+        assert!(metadata.remove("labels").is_some());
+        assert_eq!(metadata.remove("annotations").unwrap(), json!({"helm.sh/resource-policy": "keep"}));
+        assert_eq!(rendered, parse_file(original));
+    }
 }
 
 #[test]
-fn the_definition_can_be_left_out_and_can_be_taken_away() {
+fn the_definitions_can_be_left_out_and_can_be_taken_away() {
     let Some(helm) = Helm::find() else { return };
     assert!(of_kind(&helm.objects(&["--set", "crds.enabled=false"]), "CustomResourceDefinition").is_empty());
     let objects = helm.objects(&["--set", "crds.keep=false"]);
-    assert!(only(&objects, "CustomResourceDefinition")["metadata"]["annotations"].is_null());
+    let definitions = of_kind(&objects, "CustomResourceDefinition");
+    assert!(definitions.iter().all(|definition| definition["metadata"]["annotations"].is_null()));
 }
 
 #[test]
 fn there_is_no_resource_beside_its_definition() {
     let Some(helm) = Helm::find() else { return };
     for args in [&[] as &[&str], EVERYTHING] {
-        assert!(of_kind(&helm.objects(args), "Quinistry").is_empty(), "it could not be installed in one go");
+        let objects = helm.objects(args);
+        for kind in ["Quinistry", "Bundle"] {
+            assert!(of_kind(&objects, kind).is_empty(), "{kind} could not be installed in one go");
+        }
     }
 }
 

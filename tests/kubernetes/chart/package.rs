@@ -7,26 +7,26 @@ use flate2::read::GzDecoder;
 use tar::{Archive, EntryType};
 use tempfile::TempDir;
 
-use crate::chart::helm::{Helm, root};
+use crate::chart::helm::{DEFINITION_FILES, Helm, root};
 
 #[test]
-fn a_package_holds_the_definition_itself() {
+fn a_package_holds_the_definitions_themselves() {
     let Some(helm) = Helm::find() else { return };
     let folder = TempDir::new().unwrap();
     let destination = folder.path().to_str().unwrap();
     helm.text(&["package", "charts/quinistry", "--destination", destination]);
     let package = folder.path().join(concat!("quinistry-", env!("CARGO_PKG_VERSION"), ".tgz"));
 
-    let definition = std::fs::read(root().join("crds/quinistries.quinistry.dev.yaml")).unwrap();
     let mut found = Vec::new();
     for entry in Archive::new(GzDecoder::new(File::open(&package).unwrap())).entries().unwrap() {
         let mut entry = entry.unwrap();
         assert_eq!(entry.header().entry_type(), EntryType::Regular, "{:?}", entry.path());
         let path = entry.path().unwrap().display().to_string();
-        if path == "quinistry/files/crd.yaml" {
+        let is_copy = |(copy, _): &&(&str, &str)| path.strip_prefix("quinistry/") == Some(*copy);
+        if let Some((_, original)) = DEFINITION_FILES.iter().find(is_copy) {
             let mut content = Vec::new();
             entry.read_to_end(&mut content).unwrap();
-            assert_eq!(content, definition);
+            assert_eq!(content, std::fs::read(root().join(original)).unwrap());
         }
         found.push(path);
     }
@@ -36,6 +36,7 @@ fn a_package_holds_the_definition_itself() {
         "values.yaml",
         "values.schema.json",
         "files/crd.yaml",
+        "files/crd-bundles.yaml",
         "templates/crd.yaml",
     ] {
         assert!(found.contains(&format!("quinistry/{path}")), "{path} in {found:?}");

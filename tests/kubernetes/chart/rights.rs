@@ -23,6 +23,13 @@ const CLUSTER: &[&str] = &["/nodes: list watch"];
 /// Rights for generation 0 where resources live.
 const SEED_NAMESPACED: &[&str] = &["/configmaps: create delete get list patch watch"];
 
+/// Rights for bundles where resources live.
+const STORE_NAMESPACED: &[&str] =
+    &["quinistry.dev/bundles: get list watch", "quinistry.dev/bundles/status: patch"];
+
+/// Rights for bundles where there is no generation 0.
+const STORE_WITHOUT_SEED: &[&str] = &["/configmaps: create get list patch watch"];
+
 /// Rights for generation 0 beyond namespaces.
 const SEED_CLUSTER: &[&str] = &["/nodes: patch", "/pods: list"];
 
@@ -89,6 +96,23 @@ fn without_seeds_the_operator_changes_no_node_and_reads_no_config_map() {
         .objects(&["--set", "seed.enabled=false,watchNamespace=reading-room,leaderElection.enabled=false"]);
     assert_eq!(rights(only(&one, "Role")), set(&[NAMESPACED]));
     assert_eq!(rights(named(&one, "ClusterRole", "shelf-quinistry-operator-reading-room")), set(&[CLUSTER]));
+}
+
+#[test]
+fn with_stores_the_operator_reads_bundles_and_writes_config_maps() {
+    let Some(helm) = Helm::find() else { return };
+    let of = |values: &str| {
+        let objects = helm.objects(&["--set", &format!("leaderElection.enabled=false,{values}")]);
+        rights(named(&objects, "ClusterRole", "shelf-quinistry-operator"))
+    };
+    assert_eq!(
+        of("store.enabled=true"),
+        set(&[NAMESPACED, CLUSTER, SEED_NAMESPACED, SEED_CLUSTER, STORE_NAMESPACED])
+    );
+    assert_eq!(
+        of("store.enabled=true,seed.enabled=false"),
+        set(&[NAMESPACED, CLUSTER, STORE_NAMESPACED, STORE_WITHOUT_SEED])
+    );
 }
 
 #[test]
@@ -173,10 +197,16 @@ fn people_get_the_resource_and_not_its_status() {
     let objects = helm.objects(&[]);
     let view = named(&objects, "ClusterRole", "library-shelf-quinistry-operator-view");
     let edit = named(&objects, "ClusterRole", "library-shelf-quinistry-operator-edit");
-    assert_eq!(rights(view), set(&[&["quinistry.dev/quinistries: get list watch"]]));
+    assert_eq!(
+        rights(view),
+        set(&[&["quinistry.dev/bundles: get list watch", "quinistry.dev/quinistries: get list watch"]])
+    );
     assert_eq!(
         rights(edit),
-        set(&[&["quinistry.dev/quinistries: create delete deletecollection patch update"]])
+        set(&[&[
+            "quinistry.dev/bundles: create delete deletecollection patch update",
+            "quinistry.dev/quinistries: create delete deletecollection patch update"
+        ]])
     );
     let aggregated = |role: &Value, to: &str| {
         role["metadata"]["labels"][format!("rbac.authorization.k8s.io/aggregate-to-{to}")] == "true"
@@ -226,5 +256,6 @@ fn each_right_has_its_reason_above_it() {
         }
     }
     let seed = SEED_NAMESPACED.len() + SEED_CLUSTER.len();
-    assert_eq!(rules, NAMESPACED.len() + CLUSTER.len() + seed + ELECTION.len() + 2);
+    let store = STORE_NAMESPACED.len() + STORE_WITHOUT_SEED.len();
+    assert_eq!(rules, NAMESPACED.len() + CLUSTER.len() + seed + store + ELECTION.len() + 2);
 }

@@ -17,6 +17,9 @@ use tokio::sync::broadcast;
 /// Label of all that is the resource's.
 pub(crate) const RESOURCE: &str = "quinistry.dev/resource";
 
+/// Label of `ConfigMaps` of names.
+const NAMES: &str = "quinistry.dev/names";
+
 /// As much of an API server as it takes: lists, watches in which happens what it is told to say, and writes.
 #[derive(Clone, Default)]
 pub(crate) struct Api {
@@ -32,6 +35,14 @@ pub(crate) struct Api {
     /// True if the resource is deleted although no watch has told.
     pub(crate) is_gone: Arc<Mutex<bool>>,
     pub(crate) asked: Arc<Mutex<u32>>,
+    /// Bundles by name.
+    pub(crate) bundles: Arc<Mutex<BTreeMap<String, Value>>>,
+    /// `ConfigMaps` by name.
+    pub(crate) maps: Arc<Mutex<BTreeMap<String, Value>>>,
+    /// Pods that its list has.
+    pub(crate) pods: Arc<Mutex<Vec<Value>>>,
+    /// Kinds that it does not serve, with the status of the answer.
+    pub(crate) unserved: Arc<Mutex<BTreeMap<&'static str, u16>>>,
     watches: Watches,
     /// Kinds that it does not tell of at the moment, and how often it was asked for one.
     away: Arc<Mutex<BTreeSet<&'static str>>>,
@@ -80,6 +91,59 @@ impl Api {
         let _ = self.watches.0.send(("quinistries", Some(format!("{event}\n"))));
     }
 
+    /// Puts a bundle, and tells the watches.
+    pub(crate) fn put_bundle(&self, bundle: Value) {
+        let name = bundle["metadata"]["name"].as_str().unwrap().to_owned();
+        self.tell("bundles", "MODIFIED", &bundle);
+        self.bundles.lock().unwrap().insert(name, bundle);
+    }
+
+    /// Deletes a bundle, and tells the watches.
+    pub(crate) fn delete_bundle(&self, name: &str) {
+        let bundle = self.bundles.lock().unwrap().remove(name).unwrap();
+        self.tell("bundles", "DELETED", &bundle);
+    }
+
+    /// Changes a `ConfigMap`, as another writer would, and tells the watches.
+    pub(crate) fn change_map(&self, name: &str, change: impl FnOnce(&mut Value)) {
+        let mut maps = self.maps.lock().unwrap();
+        let map = maps.get_mut(name).unwrap();
+        change(map);
+        raise_version(map);
+        self.tell("configmaps", "MODIFIED", map);
+    }
+
+    fn tell(&self, kind: &'static str, type_: &str, object: &Value) {
+        let event = json!({"type": type_, "object": object});
+        let _ = self.watches.0.send((kind, Some(format!("{event}\n"))));
+    }
+
+    /// Writes a `ConfigMap` as server-side apply does: an object of another version is a conflict.
+    fn write_map(&self, name: &str, mut map: Value) -> Response {
+        self.writes.lock().unwrap().push(format!("apply {name}"));
+        if let Some((code, message)) = self.refusals.lock().unwrap().pop() {
+            return failure(code, message);
+        }
+        let mut maps = self.maps.lock().unwrap();
+        let there = maps.get(name).map(|map| map["metadata"]["resourceVersion"].clone());
+        if there.is_some_and(|version| version != map["metadata"]["resourceVersion"]) {
+            return failure(409, "the object has been modified");
+        }
+        raise_version(&mut map);
+        maps.insert(name.to_owned(), map.clone());
+        self.tell("configmaps", "MODIFIED", &map);
+        json_answer(&map)
+    }
+
+    fn write_bundle_status(&self, name: &str, mut applied: Value) -> Response {
+        let mut bundles = self.bundles.lock().unwrap();
+        let Some(bundle) = bundles.get_mut(name) else { return failure(404, "there is no such bundle") };
+        self.writes.lock().unwrap().push(format!("status of {name}"));
+        bundle["status"] = applied["status"].take();
+        self.tell("bundles", "MODIFIED", bundle);
+        json_answer(bundle)
+    }
+
     /// Ends the watches of a kind, and does not tell of it any more.
     pub(crate) fn go_away(&self, kind: &'static str) {
         self.away.lock().unwrap().insert(kind);
@@ -126,6 +190,13 @@ impl Api {
                     "kubernetes.io/arch": if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" }}},
                 "status": {"conditions": [{"type": "Ready", "status": "True"}]},
             })],
+            Some("bundles") => self.bundles.lock().unwrap().values().cloned().collect(),
+            // As the operator asks for those of names, which is by this label.
+            Some("configmaps") => {
+                let maps = self.maps.lock().unwrap();
+                maps.values().filter(|map| map["metadata"]["labels"][NAMES].is_string()).cloned().collect()
+            }
+            Some("pods") => self.pods.lock().unwrap().clone(),
             _ => Vec::new(),
         };
         json!({"metadata": {"resourceVersion": "9"}, "items": items})
@@ -140,6 +211,12 @@ impl Api {
         if path.contains("/events") {
             self.writes.lock().unwrap().push("event".into());
             return json_answer(&object);
+        }
+        if let Some((_, name)) = path.split_once("/bundles/") {
+            return self.write_bundle_status(name.trim_end_matches("/status"), object);
+        }
+        if path.contains("/configmaps/") {
+            return self.write_map(&name, object);
         }
         if name == "status" {
             self.writes.lock().unwrap().push("status".into());
@@ -198,6 +275,13 @@ fn write_lease(kept: &Mutex<Option<Value>>, mut lease: Value) -> Response {
     json_answer(&lease)
 }
 
+/// Gives an object the next version.
+fn raise_version(object: &mut Value) {
+    let version =
+        object["metadata"]["resourceVersion"].as_str().and_then(|version| version.parse::<u64>().ok());
+    object["metadata"]["resourceVersion"] = json!((version.unwrap_or_default() + 1).to_string());
+}
+
 fn failure(code: u16, message: &str) -> Response {
     let reason = match code {
         403 => "Forbidden",
@@ -220,6 +304,17 @@ async fn answer(State(api): State<Api>, method: Method, uri: Uri, body: Bytes) -
     if method != Method::GET {
         return api.write(uri.path(), serde_json::from_slice(&body).unwrap());
     }
+    let unserved = api
+        .unserved
+        .lock()
+        .unwrap()
+        .iter()
+        .find(|(kind, _)| uri.path().ends_with(**kind))
+        .map(|(_, code)| *code);
+    if let Some(code) = unserved {
+        *api.turned_away.lock().unwrap() += 1;
+        return failure(code, "the server could not find the requested resource");
+    }
     if api.is_away(uri.path()) {
         return failure(503, "not now");
     }
@@ -232,6 +327,10 @@ async fn answer(State(api): State<Api>, method: Method, uri: Uri, body: Bytes) -
             return failure(404, "there is no such resource");
         }
         return json_answer(&api.resource.lock().unwrap());
+    }
+    if let Some((_, name)) = uri.path().split_once("/configmaps/") {
+        let map = api.maps.lock().unwrap().get(name).cloned();
+        return map.map_or_else(|| failure(404, "there is no such ConfigMap"), |map| json_answer(&map));
     }
     if let Some((_, name)) = uri.path().split_once("/daemonsets/") {
         let set = api.sets.lock().unwrap().get(name).cloned();

@@ -43,6 +43,7 @@ kinds! {
     #[doc = "Kind of the generations."] DAEMON_SET = "apps/v1" "DaemonSet" "daemonsets" true;
     #[doc = "Kind of claims and leader elections."] LEASE = "coordination.k8s.io/v1" "Lease" "leases" true;
     #[doc = "Kind of the resource."] QUINISTRY = "quinistry.dev/v1alpha1" "Quinistry" "quinistries" true;
+    #[doc = "Kind of bundles."] BUNDLE = "quinistry.dev/v1alpha1" "Bundle" "bundles" true;
 }
 
 // === impl ResourceKind ===

@@ -1,5 +1,7 @@
 //! Checks of existing objects: those that another program owns, and those of a newer version. Pure.
 
+use serde_json::Value;
+
 use super::observe::ObservedCluster;
 use super::{InstallRequest, PreflightFinding};
 use crate::api::names::annotations::VERSION;
@@ -34,9 +36,8 @@ pub(super) fn versions(
 ) -> Vec<PreflightFinding> {
     let shipped = request.payload.version.as_deref();
     let mut newer = Vec::new();
-    if let Some(definition) = &observed.definition
-        && version::is_newer_definition(definition)
-    {
+    let mut definitions = observed.definitions.iter();
+    if let Some(definition) = definitions.find(|definition| version::is_newer_definition(definition)) {
         let mark = version::mark(definition).map_or_else(String::new, |mark| format!(" {mark}"));
         newer.push(format!("the definition{mark}"));
     }
@@ -62,10 +63,12 @@ pub(super) fn versions(
             PreflightFinding::fail("version", text)
         });
     }
-    if let Some(definition) = &observed.definition
+    let lacks = |definition: &&Value| {
+        !version::covers(definition, &version::own_definition(definition))
+            && !version::is_newer_definition(definition)
+    };
+    if let Some(definition) = observed.definitions.iter().find(lacks)
         && let Some(release) = ownership::release(definition)
-        && !version::covers(definition, &version::definition())
-        && !version::is_newer_definition(definition)
     {
         let text = format!(
             "the definition of Helm release {release} lacks what {own} needs; upgrade that release first"

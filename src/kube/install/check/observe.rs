@@ -12,9 +12,9 @@ use serde_json::{Value, json};
 use super::rights::{self, Permission};
 use crate::api::names::annotations::VERSION;
 use crate::api::names::labels::POD_SECURITY_ENFORCE;
-use crate::api::names::{DEFINITION_NAME, OPERATOR, operator_namespace};
+use crate::api::names::{OPERATOR, operator_namespace};
 use crate::api::types::{self, Metadata as _};
-use crate::crd::Quinistry;
+use crate::crd::{DEFINITIONS, Quinistry};
 use crate::install::api::{CRD, Cluster, DEPLOYMENT, NAMESPACE, NODE, POD, QUINISTRY, ResourceKind};
 use crate::install::error::InstallError;
 use crate::install::operators::{self, OperatorDeployment};
@@ -47,7 +47,8 @@ pub(in crate::install) struct ObservedCluster {
     pub claim: Option<String>,
     /// Foreign objects under names that `up` uses, each with the reason why it is foreign.
     pub foreign: Vec<String>,
-    pub definition: Option<Value>,
+    /// Definitions of this program that the cluster has.
+    pub definitions: Vec<Value>,
     /// Version of the existing operator of `up`.
     pub operator_version: Option<String>,
     /// Pull policy after admission of a pod with `Never`, or the reason why it is unknown.
@@ -87,7 +88,10 @@ pub(super) async fn observe(cluster: &Cluster, namespace: &str) -> Result<Observ
     let policy = policy(cluster, review_namespace).await;
     let (operators, claim) = tokio::try_join!(operators::list(cluster), claim(cluster, namespace))?;
     let (foreign, operator_version) = foreign(cluster, namespace).await?;
-    let definition = readable(cluster.get(CRD, "", DEFINITION_NAME).await)?;
+    let mut definitions = Vec::new();
+    for (name, _) in DEFINITIONS {
+        definitions.extend(readable(cluster.get(CRD, "", name).await)?);
+    }
     Ok(ObservedCluster {
         version: (version.major, version.minor),
         user,
@@ -100,7 +104,7 @@ pub(super) async fn observe(cluster: &Cluster, namespace: &str) -> Result<Observ
         operators,
         claim,
         foreign,
-        definition,
+        definitions,
         operator_version,
         policy,
     })

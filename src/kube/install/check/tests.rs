@@ -59,7 +59,7 @@ fn fine() -> ObservedCluster {
         operators: Some(Vec::new()),
         claim: None,
         foreign: Vec::new(),
-        definition: None,
+        definitions: Vec::new(),
         operator_version: None,
         policy: Ok("Never".into()),
     }
@@ -263,9 +263,9 @@ fn what_is_newer_is_not_lowered_unless_that_is_asked_for() {
     let generations = ObservedCluster { resources: vec![newer], ..fine() };
     assert!(version(&generations, false).unwrap().1.contains("the generations 2.0.0"));
     let mut definition = crate::install::version::definition();
-    assert_eq!(version(&ObservedCluster { definition: Some(definition.clone()), ..fine() }, false), None);
+    assert_eq!(version(&ObservedCluster { definitions: vec![definition.clone()], ..fine() }, false), None);
     definition["metadata"]["annotations"]["quinistry.dev/version"] = "999.0.0".into();
-    let defined = ObservedCluster { definition: Some(definition), ..fine() };
+    let defined = ObservedCluster { definitions: vec![definition], ..fine() };
     assert!(version(&defined, false).unwrap().1.contains("the definition 999.0.0"));
 }
 

@@ -40,6 +40,8 @@ pub fn namespaced_rules() -> Vec<Rule> {
     vec![
         Rule::new(GROUP, "quinistries", &["get", "list", "watch"]),
         Rule::new(GROUP, "quinistries/status", &["patch"]),
+        Rule::new(GROUP, "bundles", &["get", "list", "watch"]),
+        Rule::new(GROUP, "bundles/status", &["patch"]),
         Rule::new("apps", "daemonsets", &["get", "list", "watch", "create", "patch", "delete"]),
         Rule::new("", "pods", &["list", "watch", "delete"]),
         Rule::new("events.k8s.io", "events", &["list", "watch", "create", "patch"]),

@@ -1,0 +1,229 @@
+//! Plan: turns the bundles of a namespace and the former `ConfigMaps` of names into the wanted ones, and
+//! judges each bundle. Pure: the status of a bundle is no input.
+
+mod fit;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use fit::fit;
+
+use super::documents::{HISTORY_KEY, HistoryDocument, NAMES_KEY, NamesDocument};
+use super::observed::{ObservedBundle, ObservedNames};
+use super::parse::{Image, ParsedBundle, ParsedName};
+use crate::crd::{BundleReason, MAX_PREVIOUS_IMAGES};
+use crate::operator::resource::ResourceIdentity;
+
+/// Number of names that a message lists.
+const MAX_LISTED_NAMES: usize = 3;
+
+/// A `Quinistry` that can serve bundles.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Registry {
+    /// Identity of the resource.
+    pub identity: ResourceIdentity,
+    /// True if the operator cannot ask the pods: they listen on their nodes' loopback.
+    pub is_unreachable: bool,
+}
+
+/// A condition's reason with its message.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Verdict {
+    pub reason: BundleReason,
+    pub message: String,
+}
+
+/// Plan for the bundles of one namespace.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct NamespacePlan {
+    /// Wanted `ConfigMaps`, of the registries that have or need one.
+    pub maps: Vec<WantedNames>,
+    /// One judgement for each bundle that is not being deleted.
+    pub bundles: Vec<BundlePlan>,
+}
+
+/// A wanted `ConfigMap` of names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct WantedNames {
+    /// Registry whose stores and generations read it.
+    pub registry: Registry,
+    /// Data by key.
+    pub data: BTreeMap<String, String>,
+    /// Images that names stand for.
+    pub images: Vec<Image>,
+    /// True if the `ConfigMap` is missing or differs.
+    pub needs_write: bool,
+}
+
+/// Judgement about a bundle.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct BundlePlan {
+    /// UID of the bundle.
+    pub uid: String,
+    /// UID of the registry that serves the bundle, if there is one.
+    pub registry: Option<String>,
+    /// Number of names in the specification.
+    pub total: usize,
+    /// Names that count.
+    pub names: Vec<ParsedName>,
+    /// Reason why names do not count; `None` if all count.
+    pub refusal: Option<Verdict>,
+    /// Another defect of a bundle whose names count.
+    pub complaint: Option<Verdict>,
+    /// Former images that stores keep.
+    pub previous: Vec<String>,
+}
+
+/// A bundle with its parsed specification.
+struct Candidate<'a> {
+    bundle: &'a ObservedBundle,
+    spec: &'a ParsedBundle,
+}
+
+/// Plans the bundles of a namespace. `former` has the present `ConfigMaps` by name of the registry.
+pub(super) fn plan(
+    bundles: &[Arc<ObservedBundle>],
+    registries: &[Registry],
+    former: &BTreeMap<String, Arc<ObservedNames>>,
+) -> NamespacePlan {
+    let mut bundles: Vec<&ObservedBundle> =
+        bundles.iter().map(AsRef::as_ref).filter(|bundle| !bundle.is_leaving).collect();
+    bundles.sort_by(|one, other| (one.created, &one.uid).cmp(&(other.created, &other.uid)));
+    let mut plan = NamespacePlan::default();
+    let mut by_registry: BTreeMap<&str, Vec<Candidate<'_>>> = BTreeMap::new();
+    for bundle in &bundles {
+        match candidate(bundle, registries) {
+            Ok((registry, spec)) => {
+                let name = registry.identity.name.as_str();
+                by_registry.entry(name).or_default().push(Candidate { bundle, spec });
+            }
+            Err(verdict) => plan.bundles.push(BundlePlan::refused(bundle, None, verdict)),
+        }
+    }
+    for registry in registries {
+        let candidates = by_registry.remove(registry.identity.name.as_str()).unwrap_or_default();
+        let present = former.get(&registry.identity.name);
+        // Without bundles there is nothing to say, unless there were some.
+        if candidates.is_empty() && present.is_none() {
+            continue;
+        }
+        let history = HistoryDocument::read(
+            present.and_then(|present| present.data.get(HISTORY_KEY)).map(String::as_str),
+        );
+        let unreadable: Vec<&str> =
+            bundles.iter().filter(|bundle| bundle.spec.is_err()).map(|bundle| bundle.uid.as_str()).collect();
+        let fitted = fit(registry, &candidates, &history, &unreadable);
+        plan.bundles.extend(fitted.bundles);
+        plan.maps.push(wanted(registry, &fitted.names, &fitted.history, fitted.images, present));
+    }
+    plan
+}
+
+/// Returns the registry and the specification of a bundle, or why it has none.
+fn candidate<'a, 'r>(
+    bundle: &'a ObservedBundle,
+    registries: &'r [Registry],
+) -> Result<(&'r Registry, &'a ParsedBundle), Verdict> {
+    let spec = bundle
+        .spec
+        .as_ref()
+        .map_err(|error| Verdict { reason: BundleReason::InvalidSpec, message: error.clone() })?;
+    Ok((registry_of(bundle, spec, registries)?, spec))
+}
+
+/// Returns the registry that serves a bundle: the named one, or the only one of the namespace.
+fn registry_of<'r>(
+    bundle: &ObservedBundle,
+    spec: &ParsedBundle,
+    registries: &'r [Registry],
+) -> Result<&'r Registry, Verdict> {
+    let namespace = &bundle.namespace;
+    let mut candidates = registries
+        .iter()
+        .filter(|registry| spec.registry.as_ref().is_none_or(|name| registry.identity.name == *name));
+    match (candidates.next(), candidates.next(), &spec.registry) {
+        (Some(registry), None, _) => Ok(registry),
+        (None, _, Some(name)) => Err(Verdict {
+            reason: BundleReason::RegistryNotFound,
+            message: format!(
+                "no Quinistry {namespace}/{name} to serve the bundle; create it, or name another one in spec.registry"
+            ),
+        }),
+        (None, _, None) => Err(Verdict {
+            reason: BundleReason::RegistryNotFound,
+            message: format!(
+                "no Quinistry in namespace {namespace} to serve the bundle; create one, or create the bundle where one is"
+            ),
+        }),
+        (Some(_), Some(_), _) => {
+            let names: Vec<&str> =
+                registries.iter().map(|registry| registry.identity.name.as_str()).collect();
+            Err(Verdict {
+                reason: BundleReason::RegistryAmbiguous,
+                message: format!(
+                    "namespace {namespace} has several Quinistry resources ({}); name one in spec.registry",
+                    list(&names)
+                ),
+            })
+        }
+    }
+}
+
+/// Returns the `ConfigMap` with these documents; an equal one is not written again.
+fn wanted(
+    registry: &Registry,
+    names: &NamesDocument,
+    history: &HistoryDocument,
+    images: Vec<Image>,
+    present: Option<&Arc<ObservedNames>>,
+) -> WantedNames {
+    let data: BTreeMap<String, String> = [(NAMES_KEY, names.to_json()), (HISTORY_KEY, history.to_json())]
+        .map(|(key, text)| (key.to_owned(), text))
+        .into();
+    let identity = &registry.identity;
+    let is_as_wanted = present.is_some_and(|present| {
+        data.iter().all(|(key, text)| present.data.get(key) == Some(text))
+            && present.resource.as_deref() == Some(identity.name.as_str())
+            && present.controller.as_ref().is_some_and(|(uid, _)| *uid == identity.uid)
+            && present.applied.as_deref() == Some(hash(&data).as_str())
+    });
+    WantedNames { registry: registry.clone(), data, images, needs_write: !is_as_wanted }
+}
+
+/// Returns the hash of the data, for the annotation of the `ConfigMap`.
+pub(super) fn hash(data: &BTreeMap<String, String>) -> String {
+    let text = serde_json::to_vec(data).expect("strings are JSON");
+    quinistry_oci::Digest::sha256(&text).hex()[..16].into()
+}
+
+/// Lists the first of these names, and the number of the others.
+pub(super) fn list(names: &[&str]) -> String {
+    let more = names.len().saturating_sub(MAX_LISTED_NAMES);
+    let more = if more == 0 { String::new() } else { format!(" and {more} more") };
+    format!("{}{more}", names[..names.len().min(MAX_LISTED_NAMES)].join(", "))
+}
+
+// === impl BundlePlan ===
+
+impl BundlePlan {
+    /// Plans a bundle of which no name counts.
+    fn refused(bundle: &ObservedBundle, registry: Option<String>, verdict: Verdict) -> Self {
+        Self {
+            uid: bundle.uid.clone(),
+            registry,
+            total: bundle.spec.as_ref().map_or(0, |spec| spec.names.len()),
+            names: Vec::new(),
+            refusal: Some(verdict),
+            complaint: None,
+            previous: Vec::new(),
+        }
+    }
+}
+
+/// Formats the images of a former list for a status.
+fn previous(former: &[Vec<Image>]) -> Vec<String> {
+    let last = former.first().into_iter().flatten();
+    last.take(MAX_PREVIOUS_IMAGES).map(ToString::to_string).collect()
+}
