@@ -33,6 +33,7 @@ mod resource;
 mod rival;
 mod seed_parts;
 mod select;
+mod store;
 mod verify;
 mod watches;
 
@@ -65,6 +66,7 @@ use metrics::Metrics;
 use observed::{ObservedDaemonSet, ObservedNode, ObservedPod};
 use resource::WatchedResource;
 use seed_parts::SeedParts;
+use store::Stores;
 use verify::Verifier;
 use watches::Requests;
 
@@ -101,6 +103,7 @@ pub struct Operator {
     pods: Arc<Cache<ObservedPod>>,
     nodes: Arc<Cache<ObservedNode>>,
     seed_parts: SeedParts,
+    stores: Stores,
     verifier: Arc<Verifier>,
     metrics: Arc<Metrics>,
     histories: Histories,
@@ -165,6 +168,7 @@ impl Operator {
             pods: Arc::new(Cache::new()),
             nodes: Arc::new(Cache::new()),
             seed_parts: SeedParts::new(settings.own, settings.hand_over),
+            stores: Stores::default(),
             verifier: Arc::new(Verifier::new()?),
             metrics: Arc::default(),
             histories: Histories::default(),

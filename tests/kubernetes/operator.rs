@@ -4,4 +4,5 @@
 mod api;
 mod election;
 mod running;
+mod store;
 mod writes;

@@ -77,7 +77,7 @@ pub mod labels {
     /// Number of the generation.
     pub const GENERATION: &str = "quinistry/generation";
 
-    /// `seed`, `parent` or `child`.
+    /// `seed`, `parent` or `child`; `store` on objects of the stores, which have no generation.
     pub const ROLE: &str = "quinistry/role";
 
     /// On a node: with the value `true`, no generation runs there.
@@ -96,7 +96,7 @@ pub mod labels {
     /// Program that an object is part of.
     pub const APP_NAME: &str = "app.kubernetes.io/name";
 
-    /// Part of the program: `operator`, `registry` or `seed`.
+    /// Part of the program: `operator`, `registry`, `store` or `seed`.
     pub const APP_COMPONENT: &str = "app.kubernetes.io/component";
 
     /// Helm release, or namespace of `up`, that an object is part of.
@@ -116,6 +116,9 @@ pub mod labels {
 
     /// On a node: its architecture.
     pub const NODE_ARCHITECTURE: &str = "kubernetes.io/arch";
+
+    /// On a node of the control plane, with any value.
+    pub const NODE_CONTROL_PLANE: &str = "node-role.kubernetes.io/control-plane";
 
     /// On a node: its name.
     pub const NODE_HOSTNAME: &str = "kubernetes.io/hostname";
@@ -148,6 +151,9 @@ pub mod annotations {
 pub mod taints {
     /// The node is not ready.
     pub const NOT_READY: &str = "node.kubernetes.io/not-ready";
+
+    /// The node is closed to new pods.
+    pub const UNSCHEDULABLE: &str = "node.kubernetes.io/unschedulable";
 
     /// The node's kubelet is silent.
     pub const UNREACHABLE: &str = "node.kubernetes.io/unreachable";

@@ -27,7 +27,7 @@ use crate::seed::{SeedPart, SplitExecutable};
 /// Resource version of an object that is to be created by server-side apply. An existing object has another
 /// version, as the first revision of etcd is never that of an object, and the apply is a conflict; without an
 /// existing object the version is ignored.
-const NEW_OBJECT_VERSION: &str = "1";
+pub(super) const NEW_OBJECT_VERSION: &str = "1";
 
 /// Media type of an object's metadata alone.
 const METADATA_ONLY: HeaderValue =
