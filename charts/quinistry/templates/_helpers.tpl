@@ -97,6 +97,17 @@ app.kubernetes.io/component: test
   resources: [configmaps]
   verbs: [get, list, watch, create, patch, delete]
 {{- end }}
+{{- if .Values.store.enabled }}
+# The Service of a resource's stores, whose address the generations ask. The operator reads it by name.
+# Server-side apply needs create and patch; a Service without an address, or without stores, is deleted.
+- apiGroups: [""]
+  resources: [services]
+  verbs: [get, create, patch, delete]
+# The policy that leads to the stores' reading port alone; deleted with the stores.
+- apiGroups: [networking.k8s.io]
+  resources: [networkpolicies]
+  verbs: [get, create, patch, delete]
+{{- end }}
 # The Lease by which one of several operators claims a namespace. RBAC cannot limit create to a name.
 - apiGroups: [coordination.k8s.io]
   resources: [leases]

@@ -23,6 +23,10 @@ const CLUSTER: &[&str] = &["/nodes: list watch"];
 /// Rights for generation 0 where resources live.
 const SEED_NAMESPACED: &[&str] = &["/configmaps: create delete get list patch watch"];
 
+/// Rights for stores where resources live.
+const STORE_NAMESPACED: &[&str] =
+    &["/services: create delete get patch", "networking.k8s.io/networkpolicies: create delete get patch"];
+
 /// Rights for generation 0 beyond namespaces.
 const SEED_CLUSTER: &[&str] = &["/nodes: patch", "/pods: list"];
 
@@ -88,6 +92,20 @@ fn without_seeds_the_operator_changes_no_node_and_reads_no_config_map() {
     let one = helm
         .objects(&["--set", "seed.enabled=false,watchNamespace=reading-room,leaderElection.enabled=false"]);
     assert_eq!(rights(only(&one, "Role")), set(&[NAMESPACED]));
+    assert_eq!(rights(named(&one, "ClusterRole", "shelf-quinistry-operator-reading-room")), set(&[CLUSTER]));
+}
+
+#[test]
+fn rights_for_stores_are_given_where_they_are_asked_for() {
+    let Some(helm) = Helm::find() else { return };
+    let objects = helm.objects(&["--set", "store.enabled=true"]);
+    let role = named(&objects, "ClusterRole", "shelf-quinistry-operator");
+    assert_eq!(rights(role), set(&[NAMESPACED, CLUSTER, SEED_NAMESPACED, SEED_CLUSTER, STORE_NAMESPACED]));
+    let one = helm.objects(&[
+        "--set",
+        "store.enabled=true,seed.enabled=false,watchNamespace=reading-room,leaderElection.enabled=false",
+    ]);
+    assert_eq!(rights(only(&one, "Role")), set(&[NAMESPACED, STORE_NAMESPACED]));
     assert_eq!(rights(named(&one, "ClusterRole", "shelf-quinistry-operator-reading-room")), set(&[CLUSTER]));
 }
 
@@ -225,6 +243,6 @@ fn each_right_has_its_reason_above_it() {
             rules += 1;
         }
     }
-    let seed = SEED_NAMESPACED.len() + SEED_CLUSTER.len();
-    assert_eq!(rules, NAMESPACED.len() + CLUSTER.len() + seed + ELECTION.len() + 2);
+    let optional = SEED_NAMESPACED.len() + SEED_CLUSTER.len() + STORE_NAMESPACED.len();
+    assert_eq!(rules, NAMESPACED.len() + CLUSTER.len() + optional + ELECTION.len() + 2);
 }
