@@ -12,6 +12,7 @@ mod network;
 mod pods;
 mod reason;
 mod status;
+mod store;
 
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
@@ -31,6 +32,7 @@ pub use network::{Network, NetworkMode};
 pub use pods::{Resources, TaintEffect, Toleration, TolerationOperator};
 pub use reason::{EventReason, OPERATOR_GONE, Reason};
 pub use status::{Deviation, GenerationState, GenerationStatus, MAX_DEVIATIONS, Proof, QuinistryStatus};
+pub use store::{MAX_COPIES, StoreSpec, StoreStatus};
 
 /// Number of generations of one resource at most.
 pub const MAX_GENERATIONS: i32 = 16;
@@ -60,6 +62,7 @@ const IMAGE_PATTERN: &str = "^[A-Za-z0-9\\[][A-Za-z0-9._:/@\\[\\]-]*$";
     printcolumn(name = "Port", type_ = "integer", json_path = ".spec.basePort"),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
     printcolumn(name = "Image", type_ = "string", json_path = ".spec.image", priority = 1),
+    printcolumn(name = "Store", type_ = "string", json_path = ".status.store.copies", priority = 1),
     printcolumn(
         name = "Reason",
         type_ = "string",
@@ -73,7 +76,9 @@ const IMAGE_PATTERN: &str = "^[A-Za-z0-9\\[][A-Za-z0-9._:/@\\[\\]-]*$";
         priority = 1
     ),
     validation = Rule::new("size(self.metadata.name) <= 57")
-        .message("the name must be at most 57 characters long: '-gen16' is appended for the DaemonSets")
+        .message("the name must be at most 57 characters long: '-gen16' is appended for the DaemonSets"),
+    validation = Rule::new("!has(self.spec.store) || self.metadata.name.matches('^[a-z][a-z0-9-]*$')")
+        .message("with store, the name must begin with a letter and have no dots: it becomes the name of a Service")
 )]
 #[serde(rename_all = "camelCase")]
 #[x_kube(
@@ -151,6 +156,10 @@ pub struct QuinistrySpec {
     /// Pace of changes, and tolerance for nodes that lag behind.
     #[serde(default)]
     pub rollout: Rollout,
+
+    /// Nodes that hold the images of applications, for clusters that reach no registry. Without, none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub store: Option<StoreSpec>,
 
     /// Stop acting on this resource; what runs goes on running. False by default.
     #[serde(default)]

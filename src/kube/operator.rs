@@ -34,6 +34,7 @@ mod resource;
 mod rival;
 mod seed_parts;
 mod select;
+mod store;
 mod verify;
 mod watches;
 
@@ -67,6 +68,7 @@ use metrics::Metrics;
 use observed::{ObservedDaemonSet, ObservedNode, ObservedPod};
 use resource::WatchedResource;
 use seed_parts::SeedParts;
+use store::Stores;
 use verify::Verifier;
 use watches::Requests;
 
@@ -104,6 +106,7 @@ pub struct Operator {
     nodes: Arc<Cache<ObservedNode>>,
     bundles: Bundles,
     seed_parts: SeedParts,
+    stores: Stores,
     verifier: Arc<Verifier>,
     metrics: Arc<Metrics>,
     histories: Histories,
@@ -169,6 +172,7 @@ impl Operator {
             nodes: Arc::new(Cache::new()),
             bundles: Bundles::new()?,
             seed_parts: SeedParts::new(settings.own, settings.hand_over),
+            stores: Stores::default(),
             verifier: Arc::new(Verifier::new()?),
             metrics: Arc::default(),
             histories: Histories::default(),

@@ -8,8 +8,9 @@ use crate::page::{code, read, table, yaml};
 
 const PAGE: &str = "docs/security.md";
 
-/// A render with one namespace to watch: there the rights of each scope stand in a role of their own.
-const RENDER: &str = "tests/golden/chart/watch-namespace.yaml";
+/// A render with all rights, and with one namespace to watch: there the rights of each scope stand in a role of
+/// their own.
+const RENDER: &str = "tests/golden/chart/stores.yaml";
 
 /// The names of the roles in the render, and the scopes of the page.
 const SCOPES: [(&str, &str); 3] = [

@@ -94,6 +94,8 @@ fn good_specifications_are_taken() {
         json!({"image": "a", "tolerations": [{"operator": "Exists"}, {"key": "a", "value": "b", "effect": "NoSchedule"}]}),
         json!({"image": "a", "resources": {"requests": {"cpu": 1, "memory": "24Mi"}}}),
         json!({"image": "a", "digest": DIGEST, "network": {"mode": "HostNetwork"}}),
+        json!({"image": "a", "store": {}}),
+        json!({"image": "a", "store": {"copies": 16, "path": "/srv/blobs", "nodeSelector": {"disk": "large"}}}),
     ] {
         taken(&spec);
     }
@@ -154,4 +156,29 @@ fn names_leave_room_for_the_generation() {
     assert_eq!(refusals(&"n".repeat(57), &spec, None), Vec::<String>::new());
     let long = refusals(&"n".repeat(58), &spec, None);
     assert!(long.iter().any(|message| message.contains("at most 57")), "{long:?}");
+}
+
+#[test]
+fn the_folder_of_stores_stays() {
+    let old = json!({"image": "a", "store": {}});
+    let moved = refusals("web", &json!({"image": "a", "store": {"path": "/srv"}}), Some(&old));
+    assert!(moved.iter().any(|message| message.contains("store.path cannot be changed")), "{moved:?}");
+    for spec in
+        [json!({"image": "a", "store": {"path": "/var/lib/quinistry", "copies": 1}}), json!({"image": "a"})]
+    {
+        assert_eq!(refusals("web", &spec, Some(&old)), Vec::<String>::new());
+    }
+}
+
+#[test]
+fn the_name_of_a_resource_with_stores_can_be_that_of_a_service() {
+    let spec = json!({"image": "a", "store": {}});
+    for bad in ["0web", "web.example"] {
+        let messages = refusals(bad, &spec, None);
+        assert!(
+            messages.iter().any(|message| message.contains("the name of a Service")),
+            "{bad}: {messages:?}"
+        );
+        assert_eq!(refusals(bad, &json!({"image": "a"}), None), Vec::<String>::new());
+    }
 }

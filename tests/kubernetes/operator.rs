@@ -5,4 +5,5 @@ mod api;
 mod bundles;
 mod election;
 mod running;
+mod store;
 mod writes;

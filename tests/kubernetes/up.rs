@@ -172,12 +172,12 @@ fn the_operators_deployment_is_that_of_the_chart() {
     assert_eq!(ours, theirs);
 }
 
-/// The chart's operator does the same, but for the Lease, whose name is another one.
+/// The chart's operator with `store.enabled` does the same, but for the Lease, whose name is another one.
 #[test]
 fn the_operators_rights_are_those_of_the_chart() {
     let folder = TempDir::new().unwrap();
     let ours: Vec<Value> = serde_saphyr::from_multiple(&dry_run(folder.path(), &[])).unwrap();
-    let golden = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/chart/watch-namespace.yaml");
+    let golden = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/chart/stores.yaml");
     let theirs: Vec<Value> = serde_saphyr::from_multiple(&fs::read_to_string(golden).unwrap()).unwrap();
     let rules = |role: &Value| -> BTreeSet<String> {
         role["rules"].as_array().unwrap().iter().map(Value::to_string).collect()

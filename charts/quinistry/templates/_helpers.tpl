@@ -91,6 +91,10 @@ app.kubernetes.io/component: test
   resources: [events]
   verbs: [list, watch, create, patch]
 {{- if .Values.store.enabled }}
+# An annotation on pods lets their kubelets read new names of images at once, instead of within two minutes.
+- apiGroups: [""]
+  resources: [pods]
+  verbs: [patch]
 # The names and digests of delivered images.
 - apiGroups: [quinistry.dev]
   resources: [bundles]
@@ -111,6 +115,17 @@ app.kubernetes.io/component: test
 - apiGroups: [""]
   resources: [configmaps]
   verbs: [get, list, watch, create, patch]
+{{- end }}
+{{- if .Values.store.enabled }}
+# The Service of a resource's stores, whose address the generations ask. The operator reads it by name.
+# Server-side apply needs create and patch; a Service without an address, or without stores, is deleted.
+- apiGroups: [""]
+  resources: [services]
+  verbs: [get, create, patch, delete]
+# The policy that leads to the stores' reading port alone; deleted with the stores.
+- apiGroups: [networking.k8s.io]
+  resources: [networkpolicies]
+  verbs: [get, create, patch, delete]
 {{- end }}
 # The Lease by which one of several operators claims a namespace. RBAC cannot limit create to a name.
 - apiGroups: [coordination.k8s.io]

@@ -15,6 +15,9 @@ pub const FIXED_POINT: &str = "FixedPoint";
 /// Something is wrong.
 pub const DEGRADED: &str = "Degraded";
 
+/// All stores are ready; only with `spec.store`.
+pub const STORE_READY: &str = "StoreReady";
+
 /// Condition of a pod that has a node.
 pub const POD_SCHEDULED: &str = "PodScheduled";
 

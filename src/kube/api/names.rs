@@ -86,7 +86,7 @@ pub mod labels {
     /// Number of the generation.
     pub const GENERATION: &str = "quinistry/generation";
 
-    /// `seed`, `parent` or `child`.
+    /// `seed`, `parent` or `child`; `store` on objects of the stores, which have no generation.
     pub const ROLE: &str = "quinistry/role";
 
     /// On a node: with the value `true`, no generation runs there.
@@ -108,7 +108,7 @@ pub mod labels {
     /// Program that an object is part of.
     pub const APP_NAME: &str = "app.kubernetes.io/name";
 
-    /// Part of the program: `operator`, `registry` or `seed`.
+    /// Part of the program: `operator`, `registry`, `store` or `seed`.
     pub const APP_COMPONENT: &str = "app.kubernetes.io/component";
 
     /// Helm release, or namespace of `up`, that an object is part of.
@@ -129,6 +129,9 @@ pub mod labels {
     /// On a node: its architecture.
     pub const NODE_ARCHITECTURE: &str = "kubernetes.io/arch";
 
+    /// On a node of the control plane, with any value.
+    pub const NODE_CONTROL_PLANE: &str = "node-role.kubernetes.io/control-plane";
+
     /// On a node: its name.
     pub const NODE_HOSTNAME: &str = "kubernetes.io/hostname";
 }
@@ -146,6 +149,9 @@ pub mod annotations {
     /// On a node without a carrier: hash of the candidates that were tried.
     pub const CARRIERS_TRIED: &str = "quinistry.dev/carriers-tried";
 
+    /// On the pods of a resource: hash of the names that were written last, by which their kubelets read these at once.
+    pub const ANNOUNCED: &str = "quinistry.dev/names";
+
     /// On a seed's `ConfigMaps`: number of parts of the executable.
     pub const PART_COUNT: &str = "quinistry.dev/pieces";
 
@@ -160,6 +166,9 @@ pub mod annotations {
 pub mod taints {
     /// The node is not ready.
     pub const NOT_READY: &str = "node.kubernetes.io/not-ready";
+
+    /// The node is closed to new pods.
+    pub const UNSCHEDULABLE: &str = "node.kubernetes.io/unschedulable";
 
     /// The node's kubelet is silent.
     pub const UNREACHABLE: &str = "node.kubernetes.io/unreachable";

@@ -90,6 +90,20 @@ pub enum Reason {
     /// No progress for longer than allowed.
     ProgressDeadlineExceeded,
 
+    // === the stores ===
+    /// All stores are ready.
+    StoresReady,
+    /// No store can be started before generation 1 serves.
+    WaitingForGeneration,
+    /// Fewer nodes can hold a store than copies are wanted.
+    TooFewNodes,
+    /// Some stores are not ready.
+    StoresNotReady,
+    /// An object of another owner has the name of an object of the stores.
+    NameTaken,
+    /// The operator lacks the rights for objects of the stores.
+    RightsMissing,
+
     // === the resource ===
     /// The specification is invalid or contradicts itself.
     InvalidSpec,
@@ -122,19 +136,25 @@ pub enum EventReason {
     SeedDropped,
     /// A node's carrier label was set or removed.
     CarrierChosen,
+    /// An object of the stores was created or changed.
+    StoreApplied,
+    /// An object of the stores was deleted.
+    StoreDeleted,
     /// Another operator has claimed the resource.
     ClaimedByAnother,
 }
 
 impl EventReason {
     /// All reasons, in the order of the documentation.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 9] = [
         Self::GenerationApplied,
         Self::GenerationDeleted,
         Self::PodReplaced,
         Self::SeedRestored,
         Self::SeedDropped,
         Self::CarrierChosen,
+        Self::StoreApplied,
+        Self::StoreDeleted,
         Self::ClaimedByAnother,
     ];
 }

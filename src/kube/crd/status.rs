@@ -25,7 +25,7 @@ pub struct QuinistryStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub digest: Option<String>,
 
-    /// Ready, Progressing, `PortsAvailable`, `FixedPoint` and Degraded.
+    /// Ready, Progressing, `PortsAvailable`, `FixedPoint` and Degraded; with spec.store also `StoreReady`.
     #[serde(default)]
     #[schemars(length(max = 8))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
@@ -42,6 +42,10 @@ pub struct QuinistryStatus {
     #[schemars(length(max = 16))]
     #[x_kube(merge_strategy = ListMerge::Atomic)]
     pub deviations: Vec<Deviation>,
+
+    /// The stores, if spec.store is set.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub store: Option<super::StoreStatus>,
 }
 
 impl QuinistryStatus {

@@ -8,6 +8,7 @@ pub const fn advice_for(reason: Reason) -> Option<&'static str> {
     use Reason as R;
     Some(match reason {
         R::AllProven
+        | R::StoresReady
         | R::RollingOut
         | R::Verifying
         | R::DigestsEqual
@@ -61,6 +62,13 @@ pub const fn advice_for(reason: Reason) -> Option<&'static str> {
             "treat it as an alarm: compare spec.digest, the first image, and mirrors on that node"
         }
         R::ProgressDeadlineExceeded => "look at the nodes named here: they are what it waits for",
+        R::WaitingForGeneration => "look at the condition Ready: the stores follow generation 1",
+        R::TooFewNodes => {
+            "add nodes, or lower store.copies; look at store.nodeSelector, tolerations and taints"
+        }
+        R::StoresNotReady => "look at the pods of the nodes that the message names",
+        R::NameTaken => "delete the object that the message names, or give the resource another name",
+        R::RightsMissing => "set store.enabled=true in the values of the operator's chart",
         R::Contested => "look for a second operator, or for a tool that edits the DaemonSets",
         R::InvalidSpec => "change the specification as the message says",
         R::ApplyRejected => "the message has the API server's words: a quota, a policy, a webhook",

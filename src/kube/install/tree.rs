@@ -8,7 +8,7 @@ use quinistry_oci::escape;
 use super::advice::advice_for;
 use super::operators::WriterState;
 use super::status::{Presence, StatusSnapshot};
-use crate::api::conditions::{DEGRADED, FIXED_POINT, PORTS_AVAILABLE, READY};
+use crate::api::conditions::{DEGRADED, FIXED_POINT, PORTS_AVAILABLE, READY, STORE_READY};
 use crate::api::names::operator_selector;
 use crate::crd::{GenerationState, QuinistryStatus};
 use crate::operator::generation_zero::ResourceProblem;
@@ -174,7 +174,7 @@ fn draw_problems(text: &mut String, snapshot: &StatusSnapshot, colours: Colours)
     for condition in &status.conditions {
         let wrong = match condition.type_.as_str() {
             DEGRADED => condition.status == "True",
-            PORTS_AVAILABLE | FIXED_POINT => condition.status == "False",
+            PORTS_AVAILABLE | FIXED_POINT | STORE_READY => condition.status == "False",
             _ => false,
         };
         let reason = serde_json::from_value(condition.reason.clone().into()).ok();

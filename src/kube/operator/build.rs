@@ -17,6 +17,9 @@ use serde::Serialize;
 use serde_json::Value;
 
 pub(super) use image::is_same_image;
+pub(super) use pod::{
+    START_SECONDS, USER_ID, container_security, non_empty, non_empty_list, pod_security, probe, toleration,
+};
 
 use super::naming;
 use super::resource::ValidResource;
@@ -27,15 +30,15 @@ use crate::sorted::Sorted as _;
 
 /// Labels that keep the sidecars of service meshes away: a kubelet's request on `localhost` belongs to no
 /// mesh, and an injected container would be pulled from a registry that may not be reachable.
-const NO_SIDECAR_LABELS: [(&str, &str); 2] =
+pub(super) const NO_SIDECAR_LABELS: [(&str, &str); 2] =
     [("sidecar.istio.io/inject", "false"), ("kuma.io/sidecar-injection", "disabled")];
 
 /// Annotations with the same purpose, for the meshes that read annotations.
-const NO_SIDECAR_ANNOTATIONS: [(&str, &str); 2] =
+pub(super) const NO_SIDECAR_ANNOTATIONS: [(&str, &str); 2] =
     [("linkerd.io/inject", "disabled"), ("consul.hashicorp.com/connect-inject", "false")];
 
 /// Number of old revisions to keep: one to inspect, one to compare it with.
-const REVISION_HISTORY_LIMIT: i32 = 2;
+pub(super) const REVISION_HISTORY_LIMIT: i32 = 2;
 
 /// Input of a generation's `DaemonSet`, beside the specification.
 #[derive(Clone, Debug)]
@@ -50,6 +53,8 @@ pub(super) struct BuildInput<'a> {
     pub digest: Option<&'a Digest>,
     /// `updateStrategy.rollingUpdate.maxUnavailable`.
     pub max_unavailable: i32,
+    /// URL of the stores that the generation asks for what it lacks, if there are any; `None` for generation 0.
+    pub stores: Option<&'a str>,
     /// Seed of generation 0; `None` for the others.
     pub seed: Option<SeedInput<'a>>,
 }
@@ -202,6 +207,14 @@ fn annotation<'a>(annotations: Option<&'a BTreeMap<String, String>>, key: &str) 
 /// that choose nodes must be equal: an added label would exclude nodes.
 #[must_use]
 pub(super) fn covers(live: &Value, labels: &BTreeMap<String, String>, wanted: &apps::DaemonSet) -> bool {
+    let mut wanted_labels = wanted.metadata.labels.iter().flatten();
+    let wanted = serde_json::to_value(&wanted.spec).expect("a DaemonSet is JSON");
+    wanted_labels.all(|(key, value)| labels.get(key) == Some(value)) && contains(live, &wanted)
+}
+
+/// Returns true if the specification of a `DaemonSet` on the server contains the one that was applied.
+#[must_use]
+pub(super) fn contains(live: &Value, wanted: &Value) -> bool {
     fn within(wanted: &Value, live: &Value) -> bool {
         match (wanted, live) {
             (Value::Object(wanted), Value::Object(live)) => wanted.iter().all(|(key, value)| {
@@ -224,9 +237,7 @@ pub(super) fn covers(live: &Value, labels: &BTreeMap<String, String>, wanted: &a
             _ => wanted == live,
         }
     }
-    let mut wanted_labels = wanted.metadata.labels.iter().flatten();
-    let wanted = serde_json::to_value(&wanted.spec).expect("a DaemonSet is JSON");
-    wanted_labels.all(|(key, value)| labels.get(key) == Some(value)) && within(&wanted, live)
+    within(wanted, live)
 }
 
 /// Returns true for values that the server omits.
@@ -249,22 +260,26 @@ pub(super) fn starts_from_bootstrap_image(quinistry: &ValidResource, generation:
 /// Pull policy of generation 0: a carrier is an image that exists on the node.
 pub(super) const PULL_NEVER: &str = "Never";
 
+/// Pull policy of images that are pinned by digest.
+pub(super) const IF_NOT_PRESENT: &str = "IfNotPresent";
+
 /// Returns the pull policy of a generation.
 #[must_use]
 pub(super) fn pull_policy(quinistry: &ValidResource, generation: i32) -> &'static str {
     match generation {
         0 => PULL_NEVER,
         _ if starts_from_bootstrap_image(quinistry, generation) => quinistry.spec.image_pull_policy.as_str(),
-        _ => "IfNotPresent",
+        _ => IF_NOT_PRESENT,
     }
 }
 
-fn hash(value: &impl Serialize) -> String {
+/// Returns the hash of an object that is applied.
+pub(super) fn hash(value: &impl Serialize) -> String {
     // A prefix is long enough, as a collision gains an attacker nothing, and it stays readable.
     Digest::sha256(&serde_json::to_vec(value).expect("Kubernetes objects are JSON")).hex()[..16].into()
 }
 
-fn to_owned_pair((key, value): (&str, &str)) -> (String, String) {
+pub(super) fn to_owned_pair((key, value): (&str, &str)) -> (String, String) {
     (key.into(), value.into())
 }
 

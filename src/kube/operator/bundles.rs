@@ -4,9 +4,10 @@
 //! Two loops run beside the reconciler, since bundles concern no `DaemonSet`, and must not hold up one. The
 //! first plans the bundles of each namespace whenever one changes, and writes the `ConfigMap` of names and
 //! the statuses; the second asks a few nodes in each round. `plan`, `proof` and `status` are pure; `watch`,
-//! `write` and `ask` take clients. Status is no input here either: the history of images is in the
+//! `write`, `announce` and `ask` take clients. Status is no input here either: the history of images is in the
 //! `ConfigMap`.
 
+mod announce;
 mod ask;
 mod documents;
 mod observed;

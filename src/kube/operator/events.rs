@@ -6,7 +6,8 @@ use kube::runtime::events::{Event, EventType, Recorder};
 
 use super::apply::Applied;
 use super::resource::ResourceIdentity;
-use crate::api::conditions::{DEGRADED, PROGRESSING, READY};
+use super::store::StoreKind;
+use crate::api::conditions::{DEGRADED, PROGRESSING, READY, STORE_READY};
 use crate::crd::{EventReason, QuinistryStatus};
 use crate::one_line::one_line;
 
@@ -46,6 +47,20 @@ pub(super) fn of_action(applied: &Applied) -> Option<Event> {
     Some(Event { secondary: related(applied), ..event(EventType::Normal, reason.to_string(), note) })
 }
 
+/// Creates the Event for an object of the stores that was applied or deleted.
+#[must_use]
+pub(super) fn of_store(kind: StoreKind, name: &str, is_deleted: bool) -> Event {
+    let kind = kind.as_str();
+    let (reason, note) = if is_deleted {
+        (EventReason::StoreDeleted, format!("deleted {kind} {name}"))
+    } else {
+        (EventReason::StoreApplied, format!("applied {kind} {name}"))
+    };
+    let secondary =
+        ObjectReference { kind: Some(kind.into()), name: Some(name.into()), ..ObjectReference::default() };
+    Event { secondary: Some(secondary), ..event(EventType::Normal, reason.to_string(), note) }
+}
+
 /// Returns the object that an action was about. The recorder merges Events that differ only in their note
 /// into one, which then shows the first note and a count.
 fn related(applied: &Applied) -> Option<ObjectReference> {
@@ -71,7 +86,8 @@ pub(super) fn of_change(before: Option<&QuinistryStatus>, after: &QuinistryStatu
         Some((condition.status.clone(), condition.reason.clone(), condition.message.clone()))
     };
     let mut events = Vec::new();
-    for (kind, bad) in [(READY, None), (PROGRESSING, Some("False")), (DEGRADED, Some("True"))] {
+    let kinds = [(READY, None), (PROGRESSING, Some("False")), (DEGRADED, Some("True")), (STORE_READY, None)];
+    for (kind, bad) in kinds {
         let Some((status, reason, message)) = find(Some(after), kind) else { continue };
         let earlier = find(before, kind);
         if earlier.is_some_and(|(old, because, _)| old == status && because == reason) {
@@ -79,6 +95,13 @@ pub(super) fn of_change(before: Option<&QuinistryStatus>, after: &QuinistryStatu
         }
         match bad {
             None if status == "True" => events.push(event(EventType::Normal, reason, message)),
+            // Stores that start, or are replaced, are no problem.
+            None if kind == STORE_READY
+                && status == "False"
+                && !matches!(reason.as_str(), "WaitingForGeneration" | "StoresNotReady") =>
+            {
+                events.push(event(EventType::Warning, reason, message));
+            }
             // Ready reports the end of progress, and a requested pause is no warning.
             Some("False") if status == "False" && matches!(reason.as_str(), "ProgressDeadlineExceeded") => {
                 events.push(event(EventType::Warning, reason, message));

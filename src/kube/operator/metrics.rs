@@ -12,6 +12,7 @@ use quinistry_http::metrics::{CounterFamily, Exposition, Histogram, LabelValue};
 
 use super::error::Category;
 use super::plan::Conditions;
+use crate::api::conditions::STORE_READY;
 use crate::api::locks::lock;
 
 /// Upper bounds of the histogram's buckets in seconds; a reconcile without verification of pods takes a
@@ -74,7 +75,7 @@ struct ResourceReport {
     desired: usize,
     ready: usize,
     /// Type and status of each condition.
-    conditions: [(&'static str, &'static str); 5],
+    conditions: Vec<(&'static str, &'static str)>,
 }
 
 // === impl Write ===
@@ -125,7 +126,8 @@ impl ReportedResources {
     /// Returns the number of resources for each type and status of a condition.
     fn conditions(&self) -> impl Iterator<Item = ([(&'static str, &'static str); 2], u64)> {
         let types = Conditions::default().all().map(|(kind, _)| kind);
-        let series = types.into_iter().flat_map(|kind| STATUSES.map(|status| (kind, status)));
+        let series =
+            types.into_iter().chain([STORE_READY]).flat_map(|kind| STATUSES.map(|status| (kind, status)));
         series.map(move |one| {
             let count = self.reported.values().filter(|report| report.conditions.contains(&one)).count();
             ([("type", one.0), ("status", one.1)], count as u64)
@@ -171,9 +173,18 @@ impl Metrics {
         self.verifications.of(result).increment();
     }
 
-    /// Records the wanted and the proven number of generations of a resource, and its conditions.
-    pub(super) fn reported(&self, uid: &str, desired: usize, ready: usize, conditions: &Conditions) {
-        let conditions = conditions.all().map(|(kind, condition)| (kind, condition.status));
+    /// Records the wanted and the proven number of generations of a resource, its conditions, and the status of
+    /// `StoreReady` if it has stores.
+    pub(super) fn reported(
+        &self,
+        uid: &str,
+        desired: usize,
+        ready: usize,
+        conditions: &Conditions,
+        store: Option<&'static str>,
+    ) {
+        let conditions = conditions.all().into_iter().map(|(kind, condition)| (kind, condition.status));
+        let conditions = conditions.chain(store.map(|status| (STORE_READY, status))).collect();
         self.lock().reported.insert(uid.into(), ResourceReport { desired, ready, conditions });
     }
 

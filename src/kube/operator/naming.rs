@@ -23,6 +23,21 @@ pub(super) fn carrier_set_name(resource: &str, carrier: &str) -> String {
     if carrier == MAIN_CARRIER { name } else { format!("{name}-{carrier}") }
 }
 
+/// Role of a store, in labels.
+pub(super) const STORE_ROLE: &str = "store";
+
+/// Returns the name of all objects of a resource's stores.
+#[must_use]
+pub(super) fn store_name(resource: &str) -> String {
+    format!("{resource}-store")
+}
+
+/// Returns the name of the `ConfigMap` with the names of images.
+#[must_use]
+pub(super) fn names_map_name(resource: &str) -> String {
+    format!("{resource}-names")
+}
+
 /// Returns true if a name is that of a `DaemonSet` of this generation of a resource.
 #[must_use]
 pub(super) fn is_of_generation(resource: &str, generation: i32, name: &str) -> bool {

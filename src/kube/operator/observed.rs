@@ -63,6 +63,8 @@ pub(super) struct ObservedState {
     pub altered: BTreeSet<String>,
     /// Images of running pods, on nodes where they were queried.
     pub running: BTreeMap<String, Vec<RunningImage>>,
+    /// URL of the resource's stores, which its generations ask for what they lack; `None` without stores.
+    pub stores: Option<String>,
     /// Executable of the operator itself.
     pub own: OwnExecutable,
     /// Last query that was made; those before it were made too.

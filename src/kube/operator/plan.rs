@@ -39,10 +39,11 @@ use super::build::{self, BuildInput};
 use super::naming;
 use super::observed::{FetchResult, ObservedDaemonSet, ObservedNode, ObservedPod, ObservedState};
 use super::resource::ValidResource;
+use super::store::StoreReport;
 use crate::crd::{Deviation, GenerationState, GenerationStatus, NetworkMode, Reason};
 
 pub(super) use action::{Action, DropPart, VerifyRequest};
-pub(super) use conditions::Conditions;
+pub(super) use conditions::{Conditions, PlannedCondition};
 use generation::{DaemonSetDiff, GenerationView};
 use index::NodeIndex;
 use limit::limit;
@@ -52,6 +53,7 @@ pub(super) use progress::MissingSince;
 use progress::RolloutProgress;
 pub(super) use requeue::Requeue;
 use seed::SeedView;
+pub(super) use text::{counted, names, shorten};
 pub(super) use validate::{Share, ValidSpec, validate};
 
 /// Number of pods of a generation that the operator verifies.
@@ -89,6 +91,8 @@ pub(super) struct ReconcilePlan {
     pub missing_since: MissingSince,
     /// Nodes without a known carrier, whose running images are needed.
     pub nodes_without_carrier: Vec<String>,
+    /// Report about the stores, which are planned apart; `None` without stores.
+    pub store: Option<StoreReport>,
 }
 
 /// Plans from what is observed, even if more information could be queried.
@@ -135,6 +139,7 @@ pub(super) fn plan_as_observed(
         missing: Missing::of(&chain),
         missing_since: progress.missing_since,
         nodes_without_carrier: seed::nodes_without_carrier(quinistry, observed),
+        store: None,
         conditions,
         deviations,
     }
@@ -211,7 +216,9 @@ impl<'a> ChainView<'a> {
         let digest = if self.learns(number) { None } else { self.digest.as_ref() };
         let Some(image) = self.image(number) else { return DaemonSetDiff::new(None, live) };
         let max_unavailable = self.max_unavailable(number);
-        let input = BuildInput { generation: number, image: &image, digest, max_unavailable, seed: None };
+        let stores = self.observed.stores.as_deref();
+        let input =
+            BuildInput { generation: number, image: &image, digest, max_unavailable, stores, seed: None };
         self.wanted(&input, live)
     }
 
@@ -227,7 +234,7 @@ impl<'a> ChainView<'a> {
             let live = self.observed.sets_of(0).find(|set| set.carrier.as_deref() == Some(carrier));
             let seed = Some(build::SeedInput { carrier, executable: seed.executable, part_count });
             let digest = self.quinistry.digest.as_ref();
-            let input = BuildInput { generation: 0, image, digest, max_unavailable, seed };
+            let input = BuildInput { generation: 0, image, digest, max_unavailable, stores: None, seed };
             self.wanted(&input, live)
         };
         seed.carriers().map(set).collect()

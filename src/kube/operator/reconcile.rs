@@ -108,6 +108,10 @@ impl Operator {
         quinistry: &ValidResource,
     ) -> Result<Next, OperatorError> {
         let identity = &quinistry.identity;
+        // observe, and apply the Service of stores (client required)
+        let Some(stores) = self.observe_stores(quinistry).await? else {
+            return Ok(Next::requeue(STALE_WATCH_DELAY));
+        };
         // observe (client required only for seeds), plan and build (pure)
         let (mut parts, mut altered) = (Vec::new(), BTreeSet::new());
         if quinistry.spec.seed.is_some() || self.observe(quinistry).daemon_set(0).is_some() {
@@ -118,7 +122,8 @@ impl Operator {
             altered = self.seed_parts.altered(&self.client, quinistry, &found).await?;
             parts = found;
         }
-        let mut observed = ObservedState { parts, altered, ..self.observe(quinistry) };
+        let mut observed =
+            ObservedState { parts, altered, stores: stores.url.clone(), ..self.observe(quinistry) };
         let mut requery = None;
         let mut plan = loop {
             let stage = match self.plan(quinistry, &observed) {
@@ -166,6 +171,9 @@ impl Operator {
             failure?;
             return Ok(Next::requeue(RECHECK_DELAY));
         }
+        let outcome = self.carry_out_stores(quinistry, stores, &observed, &plan, failure.is_ok()).await;
+        plan.store = outcome.report;
+        let failure = failure.and(outcome.result);
         // report (client required), also after a failure, so that the user sees what is known
         let later = self.report(watched, &plan, failure.is_ok()).await?;
         failure?;
@@ -174,8 +182,10 @@ impl Operator {
             Requeue::Soon { .. } => RECHECK_DELAY,
             Requeue::Idle | Requeue::Never => jittered(RESYNC_PERIOD, identity),
         };
-        let again =
-            [later, requery, plan.requeue.deadline()].into_iter().flatten().fold(again, Duration::min);
+        let again = [later, requery, plan.requeue.deadline(), outcome.due]
+            .into_iter()
+            .flatten()
+            .fold(again, Duration::min);
         Ok(Next::requeue(again.min(self.verifier.next_due(&plan.verify).unwrap_or(again))))
     }
 
@@ -201,8 +211,8 @@ impl Operator {
         before: ObservedState,
         queried: QueryStage,
     ) -> ObservedState {
-        let ObservedState { refusals, parts, altered, running, .. } = before;
-        ObservedState { refusals, parts, altered, running, queried, ..self.observe(quinistry) }
+        let ObservedState { refusals, parts, altered, running, stores, .. } = before;
+        ObservedState { refusals, parts, altered, running, stores, queried, ..self.observe(quinistry) }
     }
 
     fn observe(&self, quinistry: &ValidResource) -> ObservedState {
@@ -280,7 +290,8 @@ impl Operator {
         let (resource, generations) = (watched.identity(), watched.generations());
         let ready = QuinistryStatus::proven(&plan.generations);
         let desired = usize::try_from(generations).unwrap_or_default();
-        self.metrics.reported(&resource.uid, desired, ready, &plan.conditions);
+        let store = plan.store.as_ref().map(|report| report.condition.status);
+        self.metrics.reported(&resource.uid, desired, ready, &plan.conditions, store);
         let reported = self.histories.reported(resource);
         let before = reported.as_ref().or(watched.status());
         let status = report::status(resource, generations, plan, before, Timestamp::now());
@@ -336,6 +347,7 @@ impl Operator {
         let alive: BTreeSet<&str> =
             resources.iter().map(|resource| resource.identity().uid.as_str()).into_set();
         self.histories.retain(&alive);
+        self.stores.retain(&alive);
         self.metrics.keep(|uid| alive.contains(uid));
         self.seed_parts.prune();
         let pods = self.pods.select(|_| true);

@@ -12,6 +12,7 @@ use serde_json::json;
 use super::error::OperatorError;
 use super::plan::ReconcilePlan;
 use super::resource::ResourceIdentity;
+use crate::api::conditions::STORE_READY;
 use crate::api::names::{API_VERSION, KIND, managers};
 use crate::api::types;
 use crate::crd::{GenerationStatus, MAX_DEVIATIONS, QuinistryStatus};
@@ -26,7 +27,8 @@ pub(super) fn status(
     now: Timestamp,
 ) -> QuinistryStatus {
     let generation = resource.generation;
-    let conditions = plan.conditions.all().map(|(kind, condition)| {
+    let store = plan.store.as_ref().map(|report| (STORE_READY, &report.condition));
+    let conditions = plan.conditions.all().into_iter().chain(store).map(|(kind, condition)| {
         let earlier = before
             .and_then(|status| status.conditions.iter().find(|condition| condition.type_ == kind))
             .filter(|earlier| earlier.status == condition.status);
@@ -43,9 +45,10 @@ pub(super) fn status(
         observed_generation: generation,
         ready: QuinistryStatus::headline(&plan.generations, generations),
         digest: plan.digest.clone(),
-        conditions: conditions.into(),
+        conditions: conditions.collect(),
         generations: plan.generations.clone(),
         deviations: plan.deviations.iter().take(MAX_DEVIATIONS).cloned().collect(),
+        store: plan.store.as_ref().map(|report| report.status.clone()),
     }
 }
 

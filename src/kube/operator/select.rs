@@ -16,7 +16,7 @@ const TOLERATED: [&str; 7] = [
     "node.kubernetes.io/disk-pressure",
     "node.kubernetes.io/memory-pressure",
     "node.kubernetes.io/pid-pressure",
-    "node.kubernetes.io/unschedulable",
+    taints::UNSCHEDULABLE,
     "node.kubernetes.io/network-unavailable",
 ];
 

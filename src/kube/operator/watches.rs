@@ -161,7 +161,8 @@ pub(super) fn supervise(
     handle
 }
 
-fn api<K>(client: kube::Client, namespace: Option<&str>) -> Api<K>
+/// Returns the API of a kind in one namespace, or in all.
+pub(super) fn api<K>(client: kube::Client, namespace: Option<&str>) -> Api<K>
 where
     K: Resource<Scope = NamespaceResourceScope>,
     K::DynamicType: Default,

@@ -85,6 +85,7 @@ fn alerts_say_what_to_do() {
                 "QuinistryOperatorDown",
                 "QuinistryLeaderMissing",
                 "QuinistryNotReady",
+                "QuinistryStoreNotReady",
                 "QuinistryFixedPointBroken",
                 "QuinistryReconcileFails"
             ]

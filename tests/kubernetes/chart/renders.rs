@@ -13,11 +13,8 @@ fn renders_are_as_reviewed() {
     golden(&helm, "default", &[]);
     golden(&helm, "everything", EVERYTHING);
     golden(&helm, "two-operators", &["--set", "replicas=2"]);
-    golden(
-        &helm,
-        "watch-namespace",
-        &["--set", "watchNamespace=reading-room,networkPolicy.enabled=true,store.enabled=true"],
-    );
+    golden(&helm, "watch-namespace", &["--set", "watchNamespace=reading-room,networkPolicy.enabled=true"]);
+    golden(&helm, "stores", &["--set", "watchNamespace=reading-room,store.enabled=true"]);
 }
 
 fn golden(helm: &Helm, name: &str, args: &[&str]) {

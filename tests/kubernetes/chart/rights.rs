@@ -23,9 +23,14 @@ const CLUSTER: &[&str] = &["/nodes: list watch"];
 /// Rights for generation 0 where resources live.
 const SEED_NAMESPACED: &[&str] = &["/configmaps: create delete get list patch watch"];
 
-/// Rights for bundles where resources live.
-const STORE_NAMESPACED: &[&str] =
-    &["quinistry.dev/bundles: get list watch", "quinistry.dev/bundles/status: patch"];
+/// Rights for stores and bundles where resources live.
+const STORE_NAMESPACED: &[&str] = &[
+    "/pods: patch",
+    "/services: create delete get patch",
+    "networking.k8s.io/networkpolicies: create delete get patch",
+    "quinistry.dev/bundles: get list watch",
+    "quinistry.dev/bundles/status: patch",
+];
 
 /// Rights for bundles where there is no generation 0.
 const STORE_WITHOUT_SEED: &[&str] = &["/configmaps: create get list patch watch"];
@@ -99,20 +104,17 @@ fn without_seeds_the_operator_changes_no_node_and_reads_no_config_map() {
 }
 
 #[test]
-fn with_stores_the_operator_reads_bundles_and_writes_config_maps() {
+fn rights_for_stores_are_given_where_they_are_asked_for() {
     let Some(helm) = Helm::find() else { return };
-    let of = |values: &str| {
-        let objects = helm.objects(&["--set", &format!("leaderElection.enabled=false,{values}")]);
-        rights(named(&objects, "ClusterRole", "shelf-quinistry-operator"))
-    };
-    assert_eq!(
-        of("store.enabled=true"),
-        set(&[NAMESPACED, CLUSTER, SEED_NAMESPACED, SEED_CLUSTER, STORE_NAMESPACED])
-    );
-    assert_eq!(
-        of("store.enabled=true,seed.enabled=false"),
-        set(&[NAMESPACED, CLUSTER, STORE_NAMESPACED, STORE_WITHOUT_SEED])
-    );
+    let objects = helm.objects(&["--set", "store.enabled=true"]);
+    let role = named(&objects, "ClusterRole", "shelf-quinistry-operator");
+    assert_eq!(rights(role), set(&[NAMESPACED, CLUSTER, SEED_NAMESPACED, SEED_CLUSTER, STORE_NAMESPACED]));
+    let one = helm.objects(&[
+        "--set",
+        "store.enabled=true,seed.enabled=false,watchNamespace=reading-room,leaderElection.enabled=false",
+    ]);
+    assert_eq!(rights(only(&one, "Role")), set(&[NAMESPACED, STORE_NAMESPACED, STORE_WITHOUT_SEED]));
+    assert_eq!(rights(named(&one, "ClusterRole", "shelf-quinistry-operator-reading-room")), set(&[CLUSTER]));
 }
 
 #[test]

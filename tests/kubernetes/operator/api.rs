@@ -25,6 +25,11 @@ const NAMES: &str = "quinistry.dev/names";
 pub(crate) struct Api {
     pub(crate) resource: Arc<Mutex<Value>>,
     pub(crate) sets: Arc<Mutex<BTreeMap<String, Value>>>,
+    /// Services and network policies, by kind and name as in `services/larder-store`.
+    pub(crate) objects: Arc<Mutex<BTreeMap<String, Value>>>,
+    pub(crate) pods: Arc<Mutex<Vec<Value>>>,
+    /// True if Services may be neither read nor written.
+    pub(crate) denies_services: Arc<Mutex<bool>>,
     pub(crate) writes: Arc<Mutex<Vec<String>>>,
     /// Answers to the next applies: status codes and messages.
     pub(crate) refusals: Arc<Mutex<Vec<(u16, &'static str)>>>,
@@ -39,8 +44,6 @@ pub(crate) struct Api {
     pub(crate) bundles: Arc<Mutex<BTreeMap<String, Value>>>,
     /// `ConfigMaps` by name.
     pub(crate) maps: Arc<Mutex<BTreeMap<String, Value>>>,
-    /// Pods that its list has.
-    pub(crate) pods: Arc<Mutex<Vec<Value>>>,
     /// Kinds that it does not serve, with the status of the answer.
     pub(crate) unserved: Arc<Mutex<BTreeMap<&'static str, u16>>>,
     watches: Watches,
@@ -185,6 +188,7 @@ impl Api {
                 let sets = self.sets.lock().unwrap();
                 sets.values().filter(|set| set["metadata"]["labels"][RESOURCE].is_string()).cloned().collect()
             }
+            Some("pods") => self.pods.lock().unwrap().clone(),
             Some("nodes") => vec![json!({
                 "metadata": {"name": "node-1", "labels": {"kubernetes.io/os": "linux",
                     "kubernetes.io/arch": if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" }}},
@@ -196,7 +200,6 @@ impl Api {
                 let maps = self.maps.lock().unwrap();
                 maps.values().filter(|map| map["metadata"]["labels"][NAMES].is_string()).cloned().collect()
             }
-            Some("pods") => self.pods.lock().unwrap().clone(),
             _ => Vec::new(),
         };
         json!({"metadata": {"resourceVersion": "9"}, "items": items})
@@ -226,11 +229,13 @@ impl Api {
             resource["metadata"]["sent"] = object["metadata"]["resourceVersion"].take();
             return json_answer(&resource);
         }
+        let name = name_of(path);
         self.writes.lock().unwrap().push(format!("apply {name}"));
         if let Some((code, message)) = self.refusals.lock().unwrap().pop() {
             return failure(code, message);
         }
-        let there = self.sets.lock().unwrap().get(&name).cloned();
+        let kept = if path.contains("/daemonsets/") { &self.sets } else { &self.objects };
+        let there = kept.lock().unwrap().get(&name).cloned();
         if there
             .is_some_and(|set| set["metadata"]["resourceVersion"] != object["metadata"]["resourceVersion"])
         {
@@ -241,8 +246,19 @@ impl Api {
         object["metadata"]["generation"] = json!(1);
         object["metadata"]["resourceVersion"] = json!("7");
         object["metadata"]["creationTimestamp"] = json!("2099-01-01T00:00:00Z");
-        self.sets.lock().unwrap().insert(name, object.clone());
+        if name.starts_with("services/") {
+            object["spec"]["clusterIP"] = json!("10.96.0.7");
+        }
+        kept.lock().unwrap().insert(name, object.clone());
         json_answer(&object)
+    }
+
+    fn delete(&self, path: &str) -> Response {
+        let name = name_of(path);
+        self.writes.lock().unwrap().push(format!("delete {name}"));
+        let kept = if path.contains("/daemonsets/") { &self.sets } else { &self.objects };
+        let deleted = kept.lock().unwrap().remove(&name);
+        deleted.map_or_else(|| failure(404, "there is no such object"), |object| json_answer(&object))
     }
 
     /// Who holds the Lease.
@@ -300,7 +316,22 @@ fn json_answer(value: &Value) -> Response {
     ([("content-type", "application/json")], value.to_string()).into_response()
 }
 
+/// Returns the name of an object; for Services and network policies also the kind.
+fn name_of(path: &str) -> String {
+    let at = ["/services/", "/networkpolicies/"].iter().find_map(|kind| path.find(kind));
+    at.map_or_else(|| path.rsplit('/').next().unwrap().into(), |at| path[at + 1..].into())
+}
+
 async fn answer(State(api): State<Api>, method: Method, uri: Uri, body: Bytes) -> Response {
+    if *api.denies_services.lock().unwrap() && uri.path().contains("/services/") {
+        return failure(
+            403,
+            "services is forbidden: User \"o\" cannot get resource \"services\" in API group \"\"",
+        );
+    }
+    if method == Method::DELETE {
+        return api.delete(uri.path());
+    }
     if method != Method::GET {
         return api.write(uri.path(), serde_json::from_slice(&body).unwrap());
     }
@@ -335,6 +366,10 @@ async fn answer(State(api): State<Api>, method: Method, uri: Uri, body: Bytes) -
     if let Some((_, name)) = uri.path().split_once("/daemonsets/") {
         let set = api.sets.lock().unwrap().get(name).cloned();
         return set.map_or_else(|| failure(404, "there is no such DaemonSet"), |set| json_answer(&set));
+    }
+    if ["/services/", "/networkpolicies/"].iter().any(|kind| uri.path().contains(kind)) {
+        let object = api.objects.lock().unwrap().get(&name_of(uri.path())).cloned();
+        return object.map_or_else(|| failure(404, "there is no such object"), |object| json_answer(&object));
     }
     if uri.path().contains("/leases/") {
         let is_claim = uri.path().ends_with("/quinistry-claim");

@@ -7,7 +7,7 @@ use crate::operator::api::{Api, RESOURCE, until};
 use crate::operator::running::{Running, a_while};
 
 /// Runs an operator until `done`, and for a while longer, so that what it should not do would show.
-async fn operate(api: &Api, done: impl Fn(&Api) -> bool) {
+pub(crate) async fn operate(api: &Api, done: impl Fn(&Api) -> bool) {
     let config = api.serve().await;
     let running = Running::begin(&config, Settings::default());
     until(api, done).await;
@@ -15,7 +15,7 @@ async fn operate(api: &Api, done: impl Fn(&Api) -> bool) {
     running.end().await.unwrap();
 }
 
-fn has_reported(api: &Api) -> bool {
+pub(crate) fn has_reported(api: &Api) -> bool {
     api.writes().iter().any(|write| write == "status")
 }
 

@@ -88,6 +88,7 @@ pub(crate) struct PodStatus {
     #[serde(rename = "podIP")]
     pub pod_ip: Option<String>,
     pub conditions: Vec<Condition>,
+    pub init_container_statuses: Vec<ContainerStatus>,
     pub container_statuses: Vec<ContainerStatus>,
 }
 

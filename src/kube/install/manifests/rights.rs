@@ -1,5 +1,6 @@
-//! Permissions of the operator: those of the Helm chart, which gives the reason for each. A test holds them
-//! to the chart's.
+//! Permissions of the operator: those of the Helm chart with `store.enabled`, which gives the reason for each. A test
+//! holds them to the chart's. Stores are made for the clusters that `up` is made for, so that their rights are not left
+//! out.
 
 use serde_json::{Value, json};
 
@@ -43,9 +44,11 @@ pub fn namespaced_rules() -> Vec<Rule> {
         Rule::new(GROUP, "bundles", &["get", "list", "watch"]),
         Rule::new(GROUP, "bundles/status", &["patch"]),
         Rule::new("apps", "daemonsets", &["get", "list", "watch", "create", "patch", "delete"]),
-        Rule::new("", "pods", &["list", "watch", "delete"]),
+        Rule::new("", "pods", &["list", "watch", "patch", "delete"]),
         Rule::new("events.k8s.io", "events", &["list", "watch", "create", "patch"]),
         Rule::new("", "configmaps", &["get", "list", "watch", "create", "patch", "delete"]),
+        Rule::new("", "services", &["get", "create", "patch", "delete"]),
+        Rule::new("networking.k8s.io", "networkpolicies", &["get", "create", "patch", "delete"]),
         Rule::new("coordination.k8s.io", "leases", &["create"]),
         Rule { name: CLAIM, ..Rule::new("coordination.k8s.io", "leases", &["get", "update"]) },
     ]

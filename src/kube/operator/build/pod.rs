@@ -15,12 +15,13 @@ use crate::crd::{NetworkMode, TaintEffect, Toleration, TolerationOperator};
 use crate::operator::naming::{self, CONTAINER_PORT};
 use crate::operator::resource::ValidResource;
 use crate::operator::select::LEFT_OUT;
+use crate::operator::store::access;
 use crate::seed::{self, SeedNames};
 use crate::sorted::Sorted as _;
 
 /// User and group ID of the registry, as in the image; numeric so that the kubelet can see that it is not
 /// root.
-const USER_ID: i64 = 65532;
+pub(in crate::operator) const USER_ID: i64 = 65532;
 
 /// Grace period in seconds: a registry has responded within it; the kubelet kills what runs longer.
 const GRACE_SECONDS: i64 = 10;
@@ -28,7 +29,7 @@ const GRACE_SECONDS: i64 = 10;
 /// Time in seconds after which a registry that does not answer counts as stuck. On a busy node the start of one takes
 /// many times its usual 15 ms, and a registry that finds another digest than the expected one computes all its own
 /// before it can say so.
-const START_SECONDS: i32 = 120;
+pub(in crate::operator) const START_SECONDS: i32 = 120;
 
 pub(super) fn pod(quinistry: &ValidResource, input: &BuildInput<'_>) -> core::PodSpec {
     let spec = &quinistry.spec;
@@ -46,9 +47,12 @@ pub(super) fn pod(quinistry: &ValidResource, input: &BuildInput<'_>) -> core::Po
         containers: vec![container(quinistry, input)],
         node_selector: Some(selector),
         affinity: Some(affinity(carrier == Some(MAIN_CARRIER))),
-        volumes: input.seed.map(|seed| {
-            seed::pod::volumes(&SeedNames::new(quinistry.name(), seed.executable), seed.part_count)
-        }),
+        volumes: input
+            .seed
+            .map(|seed| {
+                seed::pod::volumes(&SeedNames::new(quinistry.name(), seed.executable), seed.part_count)
+            })
+            .or_else(|| input.stores.map(|_| vec![access::volume(quinistry.name())])),
         tolerations: non_empty_list(spec.tolerations.iter().map(toleration).collect()),
         image_pull_secrets: non_empty_list(secrets),
         priority_class_name: non_empty(&spec.priority_class_name),
@@ -59,17 +63,56 @@ pub(super) fn pod(quinistry: &ValidResource, input: &BuildInput<'_>) -> core::Po
         dns_policy: Some("Default".into()),
         enable_service_links: Some(false),
         termination_grace_period_seconds: Some(GRACE_SECONDS),
-        security_context: Some(core::PodSecurityContext {
-            run_as_non_root: Some(true),
-            run_as_user: Some(USER_ID),
-            run_as_group: Some(USER_ID),
-            seccomp_profile: Some(core::SeccompProfile {
-                type_: "RuntimeDefault".into(),
-                localhost_profile: None,
-            }),
-            ..core::PodSecurityContext::default()
-        }),
+        security_context: Some(pod_security()),
         ..core::PodSpec::default()
+    }
+}
+
+/// Returns the security context of all pods.
+pub(in crate::operator) fn pod_security() -> core::PodSecurityContext {
+    core::PodSecurityContext {
+        run_as_non_root: Some(true),
+        run_as_user: Some(USER_ID),
+        run_as_group: Some(USER_ID),
+        seccomp_profile: Some(core::SeccompProfile {
+            type_: "RuntimeDefault".into(),
+            localhost_profile: None,
+        }),
+        ..core::PodSecurityContext::default()
+    }
+}
+
+/// Returns the security context of containers.
+pub(in crate::operator) fn container_security() -> core::SecurityContext {
+    core::SecurityContext {
+        allow_privilege_escalation: Some(false),
+        read_only_root_filesystem: Some(true),
+        run_as_non_root: Some(true),
+        capabilities: Some(core::Capabilities { drop: Some(vec!["ALL".into()]), add: None }),
+        ..core::SecurityContext::default()
+    }
+}
+
+/// Returns a probe by HTTP, with its period in seconds; `host` if that is not the pod's own address.
+pub(in crate::operator) fn probe(
+    host: Option<&str>,
+    port: i32,
+    path: String,
+    period: i32,
+    failures: i32,
+) -> core::Probe {
+    core::Probe {
+        http_get: Some(core::HTTPGetAction {
+            host: host.map(Into::into),
+            port: IntOrString::Int(port),
+            path: Some(path),
+            scheme: Some("HTTP".into()),
+            http_headers: None,
+        }),
+        period_seconds: Some(period),
+        timeout_seconds: Some(2),
+        failure_threshold: Some(failures),
+        ..core::Probe::default()
     }
 }
 
@@ -107,20 +150,8 @@ fn container(quinistry: &ValidResource, input: &BuildInput<'_>) -> core::Contain
     if let Some(digest) = input.digest {
         args.extend(["--expect-digest".into(), digest.to_string()]);
     }
+    args.extend(input.stores.into_iter().flat_map(access::arguments));
     let reference = input.digest.map_or_else(|| "latest".to_owned(), ToString::to_string);
-    let probe = |host: Option<&str>, port, path: String, period, failures| core::Probe {
-        http_get: Some(core::HTTPGetAction {
-            host: host.map(Into::into),
-            port: IntOrString::Int(port),
-            path: Some(path),
-            scheme: Some("HTTP".into()),
-            http_headers: None,
-        }),
-        period_seconds: Some(period),
-        timeout_seconds: Some(2),
-        failure_threshold: Some(failures),
-        ..core::Probe::default()
-    };
     let (liveness_host, liveness_port) =
         if host_network { (Some("127.0.0.1"), port) } else { (None, CONTAINER_PORT) };
     core::Container {
@@ -129,7 +160,10 @@ fn container(quinistry: &ValidResource, input: &BuildInput<'_>) -> core::Contain
         image_pull_policy: Some(pull_policy(quinistry, input.generation).into()),
         command: input.seed.map(|seed| seed::pod::command(seed.executable)),
         args: Some(args),
-        volume_mounts: input.seed.map(|_| seed::pod::mounts()),
+        volume_mounts: input
+            .seed
+            .map(|_| seed::pod::mounts())
+            .or_else(|| input.stores.map(|_| vec![access::mount()])),
         // Independent of the carrier's working directory.
         working_dir: input.seed.map(|_| "/".into()),
         ports: Some(vec![core::ContainerPort {
@@ -153,13 +187,7 @@ fn container(quinistry: &ValidResource, input: &BuildInput<'_>) -> core::Contain
             ..probe(liveness_host, liveness_port, "/v2/".into(), 10, 3)
         }),
         resources: Some(resources(quinistry)),
-        security_context: Some(core::SecurityContext {
-            allow_privilege_escalation: Some(false),
-            read_only_root_filesystem: Some(true),
-            run_as_non_root: Some(true),
-            capabilities: Some(core::Capabilities { drop: Some(vec!["ALL".into()]), add: None }),
-            ..core::SecurityContext::default()
-        }),
+        security_context: Some(container_security()),
         // The last output tells why the registry could not listen.
         termination_message_policy: Some("FallbackToLogsOnError".into()),
         ..core::Container::default()
@@ -187,7 +215,7 @@ fn resources(quinistry: &ValidResource) -> core::ResourceRequirements {
     }
 }
 
-fn toleration(toleration: &Toleration) -> core::Toleration {
+pub(in crate::operator) fn toleration(toleration: &Toleration) -> core::Toleration {
     core::Toleration {
         key: non_empty(&toleration.key),
         operator: Some(
@@ -208,10 +236,10 @@ fn toleration(toleration: &Toleration) -> core::Toleration {
     }
 }
 
-fn non_empty(text: &str) -> Option<String> {
+pub(in crate::operator) fn non_empty(text: &str) -> Option<String> {
     (!text.is_empty()).then(|| text.into())
 }
 
-fn non_empty_list<T>(items: Vec<T>) -> Option<Vec<T>> {
+pub(in crate::operator) fn non_empty_list<T>(items: Vec<T>) -> Option<Vec<T>> {
     (!items.is_empty()).then_some(items)
 }

@@ -20,7 +20,7 @@ fn quinistry(spec: &Value) -> ValidResource {
 }
 
 fn built(spec: &Value, generation: i32, digest: Option<&Digest>) -> Value {
-    let input = BuildInput { generation, image: IMAGE, digest, max_unavailable: 1, seed: None };
+    let input = BuildInput { generation, image: IMAGE, digest, max_unavailable: 1, stores: None, seed: None };
     serde_json::to_value(daemon_set(&quinistry(spec), &input)).unwrap()
 }
 
@@ -62,7 +62,8 @@ fn no_variable_configures_a_generation() {
     for mode in ["HostPort", "HostNetwork"] {
         for (generation, seed) in [(0, Some(zero)), (1, None), (2, None)] {
             let resource = quinistry(&json!({"network": {"mode": mode}}));
-            let input = BuildInput { generation, image: IMAGE, digest: None, max_unavailable: 1, seed };
+            let input =
+                BuildInput { generation, image: IMAGE, digest: None, max_unavailable: 1, stores: None, seed };
             let set = serde_json::to_value(daemon_set(&resource, &input)).unwrap();
             let pod = pod_of(&set);
             assert_eq!(pod["enableServiceLinks"], false, "generation {generation}");
@@ -211,4 +212,66 @@ fn an_added_node_selector_is_an_edit_and_a_pinned_image_is_not() {
         pod["containers"][0]["image"] = json!(image + "@sha256:aaaa");
     }));
     assert!(!edited(|pod| pod["containers"][0]["image"] = json!("elsewhere")));
+}
+
+/// Hashes of objects that earlier versions built: other ones would replace the pods of every cluster at an upgrade.
+#[test]
+fn without_a_store_generations_are_as_they_were_before_stores() {
+    let executable = Digest::sha256(b"executable");
+    let digest = Digest::sha256(b"image");
+    let zero = SeedInput { carrier: "main", executable: &executable, part_count: 3 };
+    let hashes = [(0, Some(zero)), (1, None), (2, None)].map(|(generation, seed)| {
+        let resource = quinistry(&json!({"nodeSelector": {"kubernetes.io/arch": "amd64"}}));
+        let input = BuildInput {
+            generation,
+            image: IMAGE,
+            digest: Some(&digest),
+            max_unavailable: 1,
+            stores: None,
+            seed,
+        };
+        let set = daemon_set(&resource, &input);
+        assert_eq!(set.spec.as_ref().unwrap().template.spec.as_ref().unwrap().containers.len(), 1);
+        applied(&set).to_owned()
+    });
+    assert_eq!(hashes, ["c2316986aaa4489d", "8abcb2bf2243f91b", "cb64743bcdd6460a"]);
+}
+
+#[test]
+fn generations_of_a_resource_with_stores_ask_them_and_generation_0_does_not() {
+    let executable = Digest::sha256(b"executable");
+    let zero = SeedInput { carrier: "main", executable: &executable, part_count: 3 };
+    let resource = quinistry(&json!({"store": {}}));
+    let pod = |generation, stores, seed| {
+        let input = BuildInput { generation, image: IMAGE, digest: None, max_unavailable: 1, stores, seed };
+        serde_json::to_value(daemon_set(&resource, &input)).unwrap()["spec"]["template"]["spec"].take()
+    };
+    let with = pod(1, Some("http://[fd00::7]:8080"), None);
+    let container = &with["containers"][0];
+    assert_eq!(
+        container["args"],
+        json!([
+            "serve",
+            "--listen",
+            "[::]:8080",
+            "--peers",
+            "http://[fd00::7]:8080",
+            "--names",
+            "/etc/quinistry/names/names.json"
+        ])
+    );
+    let mount = json!([{"name": "names", "mountPath": "/etc/quinistry/names", "readOnly": true}]);
+    assert_eq!(container["volumeMounts"], mount);
+    assert_eq!(
+        with["volumes"],
+        json!([{"name": "names", "configMap": {"name": "larder-names", "optional": true}}])
+    );
+    // All else is as without stores.
+    let mut without = pod(1, None, None);
+    without["volumes"] = with["volumes"].clone();
+    for field in ["args", "volumeMounts"] {
+        without["containers"][0][field] = container[field].clone();
+    }
+    assert_eq!(without, with);
+    assert!(!pod(0, None, Some(zero)).to_string().contains("names.json"));
 }

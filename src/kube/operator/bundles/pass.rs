@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use k8s_openapi::jiff::Timestamp;
 
+use super::announce::announce;
 use super::observed::{ObservedBundle, ObservedNames};
 use super::plan::{NamespacePlan, Registry, Verdict, WantedNames, plan};
 use super::status::{Known, status};
@@ -182,6 +183,7 @@ async fn carry_out(
                 if let Some((key, names)) = map {
                     this.names.put(key, names);
                 }
+                announce(&operator.client, wanted).await;
             }
         }
     }

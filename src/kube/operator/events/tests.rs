@@ -41,6 +41,17 @@ fn a_pause_is_no_warning_and_a_missed_deadline_is() {
 }
 
 #[test]
+fn stores_that_start_are_no_warning_and_what_is_in_their_way_is() {
+    let starting = status(&[("StoreReady", "False", "StoresNotReady")]);
+    assert!(reported(None, &starting).is_empty());
+    let ready = status(&[("StoreReady", "True", "StoresReady")]);
+    assert_eq!(reported(Some(&starting), &ready), ["Normal StoresReady"]);
+    let taken = status(&[("StoreReady", "False", "NameTaken")]);
+    assert_eq!(reported(Some(&ready), &taken), ["Warning NameTaken"]);
+    assert!(reported(Some(&taken), &taken).is_empty());
+}
+
+#[test]
 fn notes_are_as_long_as_the_api_takes_and_cut_between_letters() {
     let long = event(EventType::Normal, "Reason".into(), "é".repeat(MAX_NOTE_BYTES));
     let note = long.note.unwrap();

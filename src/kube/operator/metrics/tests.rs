@@ -77,7 +77,7 @@ fn no_count_brings_a_new_series() {
     for result in VerificationResult::ALL {
         metrics.verified(*result);
     }
-    metrics.reported("uid", 3, 2, &Conditions::default());
+    metrics.reported("uid", 3, 2, &Conditions::default(), None);
     let after: Vec<_> = series(&metrics.render(true)).into_keys().collect();
     assert_eq!(before, after);
 }
@@ -90,12 +90,12 @@ fn conditions_are_counted_over_resources() {
         series(&metrics.render(true))[&name].to_string()
     };
     let mut words = Conditions::default();
-    metrics.reported("a", 3, 0, &words);
-    metrics.reported("b", 2, 0, &words);
+    metrics.reported("a", 3, 0, &words, None);
+    metrics.reported("b", 2, 0, &words, None);
     assert_eq!(STATUSES.map(|status| condition("Ready", status)), ["0", "0", "2"]);
     words.ready.status = "True";
     words.fixed_point.status = "False";
-    metrics.reported("a", 3, 3, &words);
+    metrics.reported("a", 3, 3, &words, None);
     assert_eq!(STATUSES.map(|status| condition("Ready", status)), ["1", "0", "1"]);
     assert_eq!(STATUSES.map(|status| condition("FixedPoint", status)), ["0", "1", "1"]);
     // A deleted resource counts in no condition.

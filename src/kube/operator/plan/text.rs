@@ -7,7 +7,7 @@ const MAX_NAMED_NODES: usize = 3;
 const MAX_MESSAGE_CHARS: usize = 1024;
 
 /// Joins names as `a, b, c and 4 more`, sorted, so that the same state gives the same text.
-pub(super) fn names(mut nodes: Vec<&str>) -> String {
+pub(in crate::operator) fn names(mut nodes: Vec<&str>) -> String {
     nodes.sort_unstable();
     nodes.dedup();
     let more = nodes.len().saturating_sub(MAX_NAMED_NODES);
@@ -17,11 +17,11 @@ pub(super) fn names(mut nodes: Vec<&str>) -> String {
 }
 
 /// Formats a count with its noun: `1 node`, `2 nodes`.
-pub(super) fn counted(count: usize, noun: &str) -> String {
+pub(in crate::operator) fn counted(count: usize, noun: &str) -> String {
     if count == 1 { format!("1 {noun}") } else { format!("{count} {noun}s") }
 }
 
 /// Cuts a message to the length that the schema allows.
-pub(super) fn shorten(message: &str) -> String {
+pub(in crate::operator) fn shorten(message: &str) -> String {
     message.chars().take(MAX_MESSAGE_CHARS).collect()
 }

@@ -111,6 +111,12 @@ pub(in crate::operator) fn validate(name: &str, spec: &QuinistrySpec) -> Result<
                 .into(),
         );
     }
+    if let Some(store) = &spec.store {
+        store.check()?;
+        if !name.starts_with(|c: char| c.is_ascii_lowercase()) || name.contains('.') {
+            return Err("with store, the name must begin with a letter and have no dots".into());
+        }
+    }
     Ok(ValidSpec { digest, executable, max_unavailable, tolerated })
 }
 

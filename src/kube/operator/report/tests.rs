@@ -2,9 +2,10 @@
 
 use serde_json::json;
 
-use super::super::plan::{Conditions, plan_as_observed as plan};
+use super::super::plan::{Conditions, PlannedCondition, plan_as_observed as plan};
+use super::super::store::StoreReport;
 use super::*;
-use crate::crd::GenerationState;
+use crate::crd::{GenerationState, Reason, StoreStatus};
 use crate::operator::observed::ObservedState;
 use crate::operator::resource::ValidResource;
 
@@ -62,6 +63,21 @@ fn status_has_the_observed_generation_and_the_headline() {
     let status = status(&quinistry, &plan, None, at(0));
     assert_eq!((status.observed_generation, status.ready.as_str()), (7, "0/3"));
     assert_eq!(status.generations.len(), 3);
+}
+
+#[test]
+fn stores_have_a_condition_and_a_part_of_the_status_where_there_are_any() {
+    let quinistry = quinistry();
+    let nothing = status(&quinistry, &ReconcilePlan::default(), None, at(0));
+    assert_eq!(nothing.store, None);
+    let condition = PlannedCondition { status: "True", reason: Reason::StoresReady, message: "all".into() };
+    let store = StoreStatus { copies: "1/1".into(), nodes: vec!["a".into()] };
+    let report = StoreReport { condition, status: store.clone() };
+    let plan = ReconcilePlan { store: Some(report), ..ReconcilePlan::default() };
+    let status = status(&quinistry, &plan, None, at(0));
+    assert_eq!(status.store, Some(store));
+    let last = status.conditions.last().unwrap();
+    assert_eq!((last.type_.as_str(), last.reason.as_str()), (STORE_READY, "StoresReady"));
 }
 
 #[test]

@@ -1,0 +1,167 @@
+//! Choice of nodes: one test for each rule.
+
+use std::collections::BTreeMap;
+
+use serde_json::json;
+
+use super::*;
+use crate::operator::build;
+
+const NOW: i64 = 1_800_000_000;
+
+fn at(offset: i64) -> Timestamp {
+    Timestamp::from_second(NOW + offset).unwrap()
+}
+
+fn spec(more: &Value) -> QuinistrySpec {
+    let mut spec = json!({"image": "registry.example.com/larder:1"});
+    spec.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+    serde_json::from_value(spec).unwrap()
+}
+
+fn store(copies: i32) -> StoreSpec {
+    StoreSpec { copies, path: "/srv".into(), node_selector: BTreeMap::new() }
+}
+
+fn node(name: &str) -> ObservedNode {
+    ObservedNode {
+        name: name.into(),
+        ready: true,
+        since: at(-3600),
+        seen: at(-3600),
+        labels: BTreeMap::from([
+            ("kubernetes.io/os".into(), "linux".into()),
+            ("kubernetes.io/arch".into(), build::architecture().into()),
+        ]),
+        taints: Vec::new(),
+        tried: None,
+        sandboxes: Vec::new(),
+    }
+}
+
+fn control_plane(name: &str) -> ObservedNode {
+    let mut node = node(name);
+    node.labels.insert(labels::NODE_CONTROL_PLANE.into(), String::new());
+    node
+}
+
+/// Returns a node that has not been Ready for this number of seconds.
+fn unready(name: &str, seconds: i64) -> ObservedNode {
+    ObservedNode { ready: false, since: at(-seconds), seen: at(-seconds), ..node(name) }
+}
+
+fn choice(nodes: &[ObservedNode], copies: i32, earlier: &[&str]) -> Choice {
+    let nodes: Vec<_> = nodes.iter().cloned().map(Arc::new).collect();
+    let earlier = earlier.iter().map(|name| (*name).to_owned()).collect();
+    choose(&spec(&json!({})), &store(copies), &nodes, &earlier, at(0))
+}
+
+fn names(nodes: &[ObservedNode], copies: i32, earlier: &[&str]) -> Vec<String> {
+    choice(nodes, copies, earlier).nodes
+}
+
+#[test]
+fn control_planes_are_chosen_first_and_then_by_name() {
+    let nodes = [node("c"), node("a"), node("b"), control_plane("z")];
+    assert_eq!(names(&nodes, 3, &[]), ["a", "b", "z"]);
+    let reversed: Vec<_> = nodes.iter().rev().cloned().collect();
+    assert_eq!(names(&reversed, 3, &[]), ["a", "b", "z"], "the order of the watch does not matter");
+}
+
+#[test]
+fn chosen_nodes_are_kept_when_others_would_come_first() {
+    let nodes = [node("a"), node("b"), control_plane("z")];
+    assert_eq!(names(&nodes, 2, &["a", "b"]), ["a", "b"]);
+    assert_eq!(names(&nodes, 3, &["b"]), ["a", "b", "z"]);
+}
+
+#[test]
+fn never_more_nodes_than_copies_are_chosen_and_ready_ones_stay() {
+    let nodes = [node("a"), unready("b", 5), node("c")];
+    assert_eq!(names(&nodes, 2, &["a", "b", "c"]), ["a", "c"]);
+    assert_eq!(names(&nodes, 1, &["a", "b", "c"]), ["a"]);
+}
+
+#[test]
+fn more_copies_than_nodes_are_all_nodes() {
+    let choice = choice(&[node("a"), node("b")], 3, &[]);
+    assert_eq!((choice.nodes.len(), choice.candidates), (2, 2));
+}
+
+#[test]
+fn a_node_that_is_gone_is_replaced() {
+    assert_eq!(names(&[node("a"), node("c")], 2, &["a", "b"]), ["a", "c"]);
+}
+
+#[test]
+fn a_node_that_is_not_ready_keeps_its_place_for_ten_minutes() {
+    let nodes = |seconds| [node("a"), unready("b", seconds), node("c")];
+    assert_eq!(names(&nodes(599), 2, &["a", "b"]), ["a", "b"]);
+    assert_eq!(choice(&nodes(599), 2, &["a", "b"]).due, Some(Duration::from_secs(1)));
+    assert_eq!(names(&nodes(600), 2, &["a", "b"]), ["a", "c"]);
+    assert_eq!(choice(&nodes(600), 2, &["a", "b"]).due, None);
+}
+
+#[test]
+fn a_node_whose_clock_is_late_keeps_its_place_as_long() {
+    let late = ObservedNode { since: at(-7200), seen: at(-10), ..unready("b", 0) };
+    assert_eq!(names(&[node("a"), late, node("c")], 2, &["a", "b"]), ["a", "b"]);
+}
+
+#[test]
+fn a_place_that_no_other_node_can_have_is_not_taken_away() {
+    let nodes = [node("a"), unready("b", 86400)];
+    assert_eq!(names(&nodes, 2, &["a", "b"]), ["a", "b"]);
+    assert_eq!(choice(&nodes, 2, &["a", "b"]).due, None, "nothing is waited for");
+}
+
+#[test]
+fn a_node_that_comes_back_after_its_place_was_given_away_is_no_store() {
+    let nodes = [node("a"), unready("b", 700), node("c")];
+    let second = names(&nodes, 2, &["a", "b"]);
+    let back = [node("a"), node("b"), node("c")];
+    let earlier: Vec<&str> = second.iter().map(String::as_str).collect();
+    assert_eq!(names(&back, 2, &earlier), ["a", "c"]);
+}
+
+#[test]
+fn a_node_that_is_not_ready_is_never_chosen() {
+    assert_eq!(names(&[unready("a", 1), node("b")], 2, &[]), ["b"]);
+}
+
+#[test]
+fn a_cordoned_node_is_chosen_last_and_keeps_its_store() {
+    let mut cordoned = control_plane("a");
+    cordoned.taints.push((taints::UNSCHEDULABLE.into(), String::new(), "NoSchedule".into()));
+    let nodes = [cordoned, node("b"), node("c")];
+    assert_eq!(names(&nodes, 2, &[]), ["b", "c"]);
+    assert_eq!(names(&nodes, 3, &[]), ["a", "b", "c"]);
+    assert_eq!(names(&nodes, 2, &["a", "b"]), ["a", "b"]);
+}
+
+#[test]
+fn only_nodes_that_both_selectors_and_the_tolerations_allow_are_chosen() {
+    let mut disk = node("disk");
+    disk.labels.insert("disk".into(), "large".into());
+    let mut excluded = disk.clone();
+    excluded.name = "excluded".into();
+    excluded.labels.insert(labels::EXCLUDE.into(), "true".into());
+    let mut tainted = disk.clone();
+    tainted.name = "tainted".into();
+    tainted.taints.push(("dedicated".into(), "gpu".into(), "NoSchedule".into()));
+    let nodes: Vec<_> = [disk, excluded, tainted, node("plain")].map(Arc::new).into();
+    let mut store = store(9);
+    store.node_selector.insert("disk".into(), "large".into());
+    let choose = |spec: &Value, store: &StoreSpec, earlier: &[&str]| {
+        let earlier = earlier.iter().map(|name| (*name).to_owned()).collect();
+        choose(&self::spec(spec), store, &nodes, &earlier, at(0)).nodes
+    };
+    let earlier = ["excluded", "tainted", "plain"];
+    assert_eq!(choose(&json!({}), &store, &earlier), ["disk"], "a choice ends with the selection");
+    let tolerant = json!({"tolerations": [{"operator": "Exists"}]});
+    assert_eq!(choose(&tolerant, &store, &[]), ["disk", "tainted"]);
+    let mut none = store.clone();
+    none.node_selector.insert("disk".into(), "small".into());
+    assert!(choose(&json!({}), &none, &[]).is_empty());
+    assert_eq!(choose(&json!({"nodeSelector": {"disk": "large"}}), &self::store(9), &[]), ["disk"]);
+}

@@ -1,0 +1,154 @@
+//! Plan of the stores: compares what is wanted with what is observed. Pure; the clock is a parameter.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use k8s_openapi::jiff::Timestamp;
+
+use super::live::{LiveObject, LiveObjects, Ownership, StorePod};
+use super::nodes::{self, Choice};
+use super::objects::{self, StoreKind, WantedObject};
+use super::set::{self, SetInput};
+use crate::crd::{GenerationState, GenerationStatus, Reason, StoreSpec};
+use crate::operator::naming;
+use crate::operator::observed::ObservedNode;
+use crate::operator::resource::ValidResource;
+
+/// Problem that keeps the stores from being as they should be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct StoreProblem {
+    /// Reason in CamelCase.
+    pub reason: Reason,
+    /// Message for users.
+    pub message: String,
+}
+
+/// Next step for one object.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Step {
+    /// Nothing is to be done.
+    Keep,
+    /// The object is created or changed, upon this version of it.
+    Apply(Box<WantedObject>, Option<String>),
+    /// The object with this UID and version is deleted.
+    Delete(StoreKind, String, String),
+    /// Another owner's object is in the way.
+    Refuse(StoreProblem),
+}
+
+/// State that a plan is made of.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct StoreInput<'a> {
+    pub quinistry: &'a ValidResource,
+    pub store: &'a StoreSpec,
+    pub nodes: &'a [Arc<ObservedNode>],
+    pub live: &'a LiveObjects,
+    /// Pods that claim to be stores of the resource.
+    pub pods: &'a [Arc<StorePod>],
+    /// URL of the Service, if it has an address.
+    pub url: Option<&'a str>,
+    /// Status of generation 1, if the chain has it.
+    pub first: Option<&'a GenerationStatus>,
+    /// Digest that all generations serve, if it is known.
+    pub digest: Option<&'a str>,
+    pub now: Timestamp,
+}
+
+/// Outcome of a plan.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) struct StorePlan {
+    /// Steps in the order in which they are carried out.
+    pub steps: Vec<Step>,
+    /// Chosen nodes.
+    pub choice: Choice,
+    /// True if the stores wait for generation 1.
+    pub is_waiting: bool,
+}
+
+impl StorePlan {
+    /// Returns the time of the next plan, if a node loses its store then.
+    pub(super) const fn due(&self) -> Option<Duration> {
+        self.choice.due
+    }
+}
+
+/// Plans the Service, whose address the generations must know before they are built.
+pub(super) fn service(quinistry: &ValidResource, live: Option<&LiveObject>) -> Step {
+    // The address of a Service is immutable, and a headless one has none.
+    if let Some(live) = live.filter(|live| live.is_own() && live.spec["clusterIP"] == "None") {
+        return Step::Delete(StoreKind::Service, live.uid.clone(), live.version.clone());
+    }
+    step(quinistry, objects::service(quinistry), live)
+}
+
+/// Plans the other objects.
+pub(super) fn plan(input: &StoreInput<'_>) -> StorePlan {
+    let live = input.live.get(&StoreKind::DaemonSet).filter(|live| live.is_own());
+    let earlier = live.map(|live| nodes::chosen(&live.spec)).unwrap_or_default();
+    let choice = nodes::choose(&input.quinistry.spec, input.store, input.nodes, &earlier, input.now);
+    let policy = objects::network_policy(input.quinistry);
+    let policy = step(input.quinistry, policy, input.live.get(&StoreKind::NetworkPolicy));
+    let image = image(input, live);
+    let set = match (&image, input.url) {
+        // Without nodes there is no valid affinity.
+        _ if choice.nodes.is_empty() => match live {
+            Some(live) => Step::Delete(StoreKind::DaemonSet, live.uid.clone(), live.version.clone()),
+            None => Step::Keep,
+        },
+        (Some(image), Some(url)) => {
+            let wanted =
+                set::daemon_set(input.quinistry, input.store, SetInput { image, url, nodes: &choice.nodes });
+            step(input.quinistry, wanted, input.live.get(&StoreKind::DaemonSet))
+        }
+        _ => Step::Keep,
+    };
+    StorePlan { steps: vec![policy, set], is_waiting: live.is_none() && image.is_none(), choice }
+}
+
+/// Returns the image of the stores: that of generation 1 once it serves somewhere. Live stores change to
+/// another image only when generation 1 serves that on all nodes; until then their pods could not pull it.
+fn image(input: &StoreInput<'_>, live: Option<&LiveObject>) -> Option<String> {
+    let present = live.and_then(|live| live.spec["template"]["spec"]["containers"][0]["image"].as_str());
+    let serves = |first: &GenerationStatus| match present {
+        Some(_) => first.state == GenerationState::Ready,
+        None => first.available > 0,
+    };
+    let digest = input.digest.filter(|_| input.first.is_some_and(serves));
+    digest.map(|digest| set::image(input.quinistry, digest)).or_else(|| present.map(str::to_owned))
+}
+
+/// Compares an object with the live one in its place.
+fn step(quinistry: &ValidResource, wanted: WantedObject, live: Option<&LiveObject>) -> Step {
+    match live {
+        None => Step::Apply(Box::new(wanted), None),
+        Some(live) => match &live.ownership {
+            Ownership::Own if live.matches(&wanted) => Step::Keep,
+            Ownership::Own => Step::Apply(Box::new(wanted), Some(live.version.clone())),
+            Ownership::Leaving => Step::Keep,
+            Ownership::Foreign(whose) => {
+                let (kind, name) = (wanted.kind.as_str(), naming::store_name(quinistry.name()));
+                let message = format!(
+                    "{kind} {name} is there already and {whose}; delete it, or give the resource another name"
+                );
+                Step::Refuse(StoreProblem { reason: Reason::NameTaken, message })
+            }
+        },
+    }
+}
+
+/// Returns the nodes with a ready store, of those that were chosen.
+pub(super) fn ready_nodes<'a>(input: &StoreInput<'a>, choice: &Choice) -> BTreeSet<&'a str> {
+    let pods = own_pods(input).filter(|pod| pod.is_ready).filter_map(|pod| pod.node.as_deref());
+    pods.filter(|node| choice.nodes.iter().any(|chosen| chosen == node)).collect()
+}
+
+/// Returns the pods of the live `DaemonSet`. Every user can copy a label, so the controller counts.
+pub(super) fn own_pods<'a>(input: &StoreInput<'a>) -> impl Iterator<Item = &'a StorePod> {
+    let set =
+        input.live.get(&StoreKind::DaemonSet).filter(|live| live.is_own()).map(|live| live.uid.as_str());
+    input.pods.iter().map(AsRef::as_ref).filter(move |pod| set.is_some() && pod.controller.as_deref() == set)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,79 @@
+//! Report about the stores: a condition, and a part of the status. Pure.
+
+use super::plan::{StoreInput, StorePlan, StoreProblem, own_pods, ready_nodes};
+use crate::crd::{Reason, StoreStatus};
+use crate::operator::plan::{PlannedCondition, counted, names, shorten};
+
+/// Report about the stores of one resource.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in crate::operator) struct StoreReport {
+    /// The condition `StoreReady`.
+    pub condition: PlannedCondition,
+    /// `status.store`.
+    pub status: StoreStatus,
+}
+
+/// Derives the report. `problem` is what kept the plan from being carried out.
+pub(super) fn report(input: &StoreInput<'_>, plan: &StorePlan, problem: Option<StoreProblem>) -> StoreReport {
+    let ready = ready_nodes(input, &plan.choice);
+    let wanted = usize::try_from(input.store.copies).unwrap_or_default();
+    let status =
+        StoreStatus { copies: format!("{}/{wanted}", ready.len()), nodes: plan.choice.nodes.clone() };
+    let (is_ready, reason, message) = match problem {
+        Some(problem) => (false, problem.reason, problem.message),
+        None => verdict(input, plan, ready.len(), wanted),
+    };
+    let status_word = if is_ready { "True" } else { "False" };
+    let condition = PlannedCondition { status: status_word, reason, message: shorten(&message) };
+    StoreReport { condition, status }
+}
+
+fn verdict(input: &StoreInput<'_>, plan: &StorePlan, ready: usize, wanted: usize) -> (bool, Reason, String) {
+    let chosen = plan.choice.nodes.len();
+    let too_few = || {
+        format!(
+            "{} of {wanted} wanted can hold a store: add nodes, lower store.copies, or look at store.nodeSelector, \
+             nodeSelector and tolerations",
+            counted(chosen, "node")
+        )
+    };
+    if plan.is_waiting && chosen > 0 {
+        let message = "no store can be started before generation 1 serves its digest on a node, from where the \
+                       stores pull their image";
+        return (false, Reason::WaitingForGeneration, message.into());
+    }
+    if ready < chosen {
+        let served = ready_nodes(input, &plan.choice);
+        let lacking = plan.choice.nodes.iter().map(String::as_str).filter(|node| !served.contains(node));
+        let lacking: Vec<&str> = lacking.collect();
+        let mut message = format!(
+            "{} of {} are ready; not yet on {}",
+            ready,
+            counted(chosen, "store"),
+            names(lacking.clone())
+        );
+        let problem = own_pods(input).find_map(|pod| {
+            let node = pod.node.as_deref().filter(|node| lacking.contains(node))?;
+            Some(format!("; {node}: {}", pod.problem.as_deref()?))
+        });
+        message.extend(problem);
+        if chosen < wanted {
+            message.push_str("; ");
+            message.push_str(&too_few());
+        }
+        return (false, Reason::StoresNotReady, message);
+    }
+    if chosen < wanted {
+        return (false, Reason::TooFewNodes, too_few());
+    }
+    let nodes: Vec<&str> = plan.choice.nodes.iter().map(String::as_str).collect();
+    (
+        true,
+        Reason::StoresReady,
+        format!(
+            "{} ready on {}",
+            if chosen == 1 { "the only store is".into() } else { format!("all {chosen} stores are") },
+            names(nodes)
+        ),
+    )
+}
