@@ -81,7 +81,7 @@ impl NamedImages {
 
     /// Returns what is known of the images.
     pub(crate) fn report(&self) -> Report {
-        self.ledger.with(|ledger, now| ledger.report(now))
+        self.ledger.with(Ledger::report)
     }
 
     /// Copies what the storage lacks, for as long as the registry runs.
