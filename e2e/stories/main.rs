@@ -8,6 +8,7 @@
 
 mod api_away;
 mod api_faults;
+mod application;
 mod architectures;
 mod bad_children;
 mod bad_resources;
@@ -83,6 +84,7 @@ fn main() -> ExitCode {
         conflicts::story(),
         operator_killed::story(),
         api_away::story(),
+        application::story(),
         removed_nodes::story(),
         dead_nodes::story(),
         crowded_node::story(),

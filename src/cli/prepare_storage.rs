@@ -64,9 +64,9 @@ impl Args {
         let is_changed = prepare(&storage, wanted)
             .with_context(|| format!("failed to give storage {path} to {user}:{group}"))?;
         if is_changed {
-            print(&format!("storage {path} belongs to {user}:{group} now\n"))
+            print(format!("storage {path} belongs to {user}:{group} now\n"))
         } else {
-            print(&format!("storage {path} belongs to {user}:{group} already\n"))
+            print(format!("storage {path} belongs to {user}:{group} already\n"))
         }
     }
 }

@@ -156,7 +156,8 @@ impl NamedImages {
                 let is_new = self.ledger.with(|ledger, now| ledger.note_complete(image, is_sparse, now));
                 if is_new {
                     let (bytes, seconds) = (bytes.into_inner(), begun.elapsed().as_secs_f32());
-                    tracing::info!(%repository, %digest, bytes, seconds, "image copied");
+                    let seconds = format_args!("{seconds:.1}");
+                    tracing::info!(%repository, %digest, bytes, %seconds, "image copied");
                 }
                 self.is_unanswered.store(false, Ordering::Relaxed);
                 return true;

@@ -1,5 +1,6 @@
 //! Support for the stories: the cluster, its nodes, a stage for each story, and the runner.
 
+pub mod application;
 pub mod chain_rule;
 pub mod cluster;
 pub mod daemon_sets;

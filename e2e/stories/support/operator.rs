@@ -174,15 +174,17 @@ async fn install(world: &World) -> Result<()> {
     if namespaces.get_opt(NAMESPACE).await?.is_none() {
         namespaces.create(&PostParams::default(), &namespace).await?;
     }
-    // Without values: the chart's default image is the name that `image save --bootstrap` gave.
+    // The chart's default image is the name that `image save --bootstrap` gave.
     upgrade(world, &[]).await
 }
 
-/// Upgrades the release to these values and the chart's defaults for all others. Installs a missing release.
+/// Upgrades the release to these values, rights for stores, and the chart's defaults for all others. Installs a missing
+/// release.
 pub async fn upgrade(world: &World, values: &[&str]) -> Result<()> {
     let arguments =
         ["upgrade", "--install", RELEASE, "charts/quinistry", "--reset-values", "--wait", "--timeout", "90s"];
-    let values = values.iter().flat_map(|value| ["--set", value]);
+    // Stores need rights that the chart gives only where they are asked for.
+    let values = ["store.enabled=true"].iter().chain(values).flat_map(|value| ["--set", value]);
     helm(world, &arguments.into_iter().chain(values).collect::<Vec<_>>()).await.map(drop)
 }
 

@@ -95,8 +95,8 @@ struct Copies {
 impl Copies {
     fn new(service: &Arc<Service>) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let names = folder.path().join("names.json");
-        let peers = Arc::new(Peers::new(vec![service.clone()], Some(names)));
+        let file = folder.path().join("names.json");
+        let peers = Arc::new(Peers::new(vec![service.clone()], Some(file)));
         let stored = LimitedStore::new(Store::open(Memory::new(1 << 24), true).unwrap());
         let fetches = Fetches::new(Some(stored.store.clone()), FetchOptions::default());
         let named = NamedImages::new(peers, vec![service.clone()]);

@@ -3,7 +3,7 @@
 //! A kubelet brings a changed `ConfigMap` into a pod when it looks at the pod next, which may take a minute and a half. A
 //! changed annotation of the pod lets it look at once.
 
-use futures_util::{StreamExt as _, TryStreamExt as _, stream};
+use futures_util::{TryStreamExt as _, stream};
 use kube::api::{ListParams, Patch, PatchParams};
 use kube::core::PartialObjectMeta;
 use kube::{Api, Client, ResourceExt as _};

@@ -97,7 +97,10 @@ fn an_absent_image_is_asked_for_more_and_more_rarely_and_reported_once_for_each_
         assert_eq!(ledger.next_copy(now), Some(a.clone()));
         let is_new = ledger.note_absent(&a, "nowhere", now);
         assert_eq!(is_new, wait == 10);
-        assert_eq!(ledger.next_copy(now + seconds(wait) - Duration::from_millis(1)), None);
+        assert_eq!(
+            ledger.next_copy(now + seconds(wait).checked_sub(Duration::from_millis(1)).unwrap()),
+            None
+        );
         now += seconds(wait);
     }
     assert!(ledger.note_absent(&a, "a blob is nowhere", now));
@@ -115,7 +118,11 @@ fn an_index_without_some_children_is_complete_and_asked_for_rarely() {
     let (mut ledger, mut now) = ledger(&[(&a, Held::Lacking)]);
     assert!(ledger.note_complete(&a, true, now));
     for wait in [10, 20, 40, 80, 160, 320, 600, 600] {
-        assert_eq!(ledger.next_copy(now + seconds(wait) - Duration::from_millis(1)), None, "{wait}");
+        assert_eq!(
+            ledger.next_copy(now + seconds(wait).checked_sub(Duration::from_millis(1)).unwrap()),
+            None,
+            "{wait}"
+        );
         now += seconds(wait);
         assert_eq!(ledger.next_copy(now), Some(a.clone()));
         assert!(!ledger.note_complete(&a, true, now));
