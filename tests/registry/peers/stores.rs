@@ -140,10 +140,10 @@ fn what_is_loaded_into_one_store_comes_to_all() {
         first.pushes.push(image);
     }
     first.pushes.push_manifest(&index, &bytes);
-    let named = names
+    let written = names
         .write(&[("ghcr.io/acme/shop:1.4.0", &index.digest)], &[(REPOSITORY, &former.descriptor.digest)]);
     for store in &stores {
-        store.has_all(&named);
+        store.has_all(&written);
         let by_tag = store.main.get(&format!("/v2/{REPOSITORY}/manifests/1.4.0"));
         assert_eq!((by_tag.status, &by_tag.body), (200, &bytes));
         for image in [&here, &former] {
@@ -185,13 +185,13 @@ fn a_name_that_no_store_has_is_reported_and_takes_no_store_away() {
     }
     // The content comes, and the names stay as they are: a bundle is loaded after its resource was applied.
     let late = Image::new("amd64", &["late"], Packing::Gzip);
-    let named = names.write(
+    let written = names.write(
         &[(&format!("{shop}:1"), &image.descriptor.digest), (&format!("{shop}:2"), &late.descriptor.digest)],
         &[],
     );
     stores[1].pushes.push(&late);
     for store in &stores {
-        store.has_all(&named);
+        store.has_all(&written);
     }
 }
 
@@ -200,7 +200,7 @@ fn a_store_goes_on_after_a_crash_without_what_it_has_and_serves_without_peers() 
     let (names, folder) = (Names::new(), tempfile::tempdir().unwrap());
     let storage = folder.path().to_str().unwrap().to_owned();
     let image = Image::new("amd64", &["first layer", "second layer"], Packing::Gzip);
-    let named = names.write(&[("ghcr.io/acme/shop:1", &image.descriptor.digest)], &[]);
+    let written = names.write(&[("ghcr.io/acme/shop:1", &image.descriptor.digest)], &[]);
     let slow = image.layers[1].0.digest.to_string();
     // A peer that holds the second layer back.
     let gate = Gate::of(100);
@@ -216,11 +216,11 @@ fn a_store_goes_on_after_a_crash_without_what_it_has_and_serves_without_peers() 
     drop(keeper);
     let peer = peer_of(&image, |_, answer| answer);
     let keeper = Keeper::start(reserved_address(), &storage, &format!("http://{}", peer.host), &names);
-    keeper.has_all(&named);
+    keeper.has_all(&written);
     assert!(peer.requests().iter().all(|request| !request.path().contains(first.as_str())));
     drop(keeper);
     let keeper = Keeper::start(reserved_address(), &storage, "http://127.0.0.1:1", &names);
-    keeper.has_all(&named);
+    keeper.has_all(&written);
     keeper.main.pulls(&image);
 }
 
@@ -245,10 +245,10 @@ fn a_bundle_of_one_platform_is_loaded_by_the_push_address_and_copied() {
     good(&["bundle", &format!("{host}/{REPOSITORY}:1.4.0"), "--platform", "linux/amd64"]);
     let stores = three_stores(&names);
     good(&["load", &stores[2].pushes.generation().peer().0.to_string()]);
-    let named = names.write(&[(&format!("{host}/{REPOSITORY}:1.4.0"), &index.digest)], &[]);
+    let written = names.write(&[(&format!("{host}/{REPOSITORY}:1.4.0"), &index.digest)], &[]);
     let repository = format!("{}/{REPOSITORY}", host.to_string().replace(':', "_"));
     for store in &stores {
-        store.has_all(&named);
+        store.has_all(&written);
         let by_tag = store.main.get(&format!("/v2/{repository}/manifests/1.4.0"));
         assert_eq!((by_tag.status, &by_tag.body), (200, &bytes));
         for (image, status) in [(&amd64, 200), (&s390x, 404)] {

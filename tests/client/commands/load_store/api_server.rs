@@ -152,7 +152,7 @@ impl Shared {
                 assert_eq!(field("upgrade").as_deref(), Some("websocket"));
                 assert_eq!(field("sec-websocket-version").as_deref(), Some("13"));
                 assert_eq!(field("sec-websocket-protocol").as_deref(), Some("v4.channel.k8s.io"));
-                self.forward(reader, client, &field("sec-websocket-key").unwrap(), forward)
+                Self::forward(reader, client, &field("sec-websocket-key").unwrap(), &forward)
             }
             Some(_) => respond(client, 400, &status_of(400, "other ports")),
             None if path.starts_with(&format!("{pods}?")) => {
@@ -168,11 +168,10 @@ impl Shared {
     }
 
     fn forward(
-        &self,
         mut reader: BufReader<&TcpStream>,
         mut client: &TcpStream,
         key: &str,
-        forward: Forward,
+        forward: &Forward,
     ) -> io::Result<()> {
         let accept = [key.as_bytes(), b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"].concat();
         let accept = STANDARD.encode(digest(&SHA1_FOR_LEGACY_USE_ONLY, &accept));
@@ -181,7 +180,7 @@ impl Shared {
              {accept}\r\nSec-WebSocket-Protocol: v4.channel.k8s.io\r\n\r\n"
         );
         let header = |channel: u8| [0x82, 3, channel, PORT[0], PORT[1]];
-        let (registry, end, is_half) = match forward {
+        let (registry, end, is_half) = match *forward {
             Forward::Refuse(status, message) => return respond(client, status, &status_of(status, message)),
             Forward::Garbled => {
                 return client.write_all(
