@@ -84,7 +84,7 @@ pub(super) struct Args {
     expect_digest: Option<Digest>,
 
     /// Serve on the listening socket given as standard input
-    #[arg(long, hide = true, conflicts_with = "listen")]
+    #[arg(long, hide = true, conflicts_with_all = ["listen", "push_listen"])]
     listen_stdin: bool,
 
     /// Die with the process of this id, which must be the parent

@@ -15,7 +15,7 @@ use crate::registry::{Entrance, State};
 pub(super) struct PushArgs {
     /// Take pushes at this loopback address alone, and refuse them at the other one: HOST:PORT or unix:PATH
     #[arg(long, value_name = "ADDR", value_parser = ListenAddress::from_flag, requires = "storage")]
-    #[arg(conflicts_with_all = ["read_only", "listen_stdin"])]
+    #[arg(conflicts_with = "read_only")]
     push_listen: Option<ListenAddress>,
 }
 

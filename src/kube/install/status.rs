@@ -1,6 +1,7 @@
-//! Status of resources, and of their generations on each node, read by two lists. (Client required, except
+//! Status of resources, and of their generations on each node, read by two lists; by a third one if there are stores. (Client required, except
 //! for [`StatusSnapshot`].) [`tree`](super::tree) draws it.
 
+mod bundles;
 mod renewals;
 
 use std::collections::BTreeMap;
@@ -18,6 +19,7 @@ use crate::api::types::{self, Metadata as _};
 use crate::crd::{OPERATOR_GONE, Quinistry, QuinistryStatus};
 use crate::operator::generation_zero::{GenerationZero, ResourceProblem};
 
+pub use bundles::BundleSummary;
 pub use renewals::Renewals;
 
 /// Number of nodes up to which each node is shown. With more nodes, pods are not listed at all.
@@ -50,6 +52,8 @@ pub struct StatusSnapshot {
     pub trouble: Option<ResourceProblem>,
     /// State of each generation on each node; empty with more than [`MAX_SHOWN_NODES`] nodes.
     pub nodes: BTreeMap<String, BTreeMap<i32, Presence>>,
+    /// Bundles that the resource serves, by name.
+    pub bundles: Vec<BundleSummary>,
 }
 
 /// State of a generation on a node.
@@ -80,6 +84,7 @@ impl StatusSnapshot {
             written: written(quinistry),
             trouble: None,
             nodes: BTreeMap::new(),
+            bundles: Vec::new(),
         }
     }
 
@@ -159,6 +164,7 @@ pub async fn read_snapshots(
     if snapshots.is_empty() {
         return Ok(snapshots);
     }
+    bundles::add(cluster, namespace, &resources, &mut snapshots).await?;
     let operators = operators(cluster, renewals).await?;
     for snapshot in &mut snapshots {
         let claim = operators::claim(cluster, &snapshot.namespace).await?;

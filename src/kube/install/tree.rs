@@ -1,5 +1,7 @@
 //! The status of a resource as text for a terminal: generations, nodes, problems and advice. Pure.
 
+mod stores;
+
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
@@ -48,6 +50,7 @@ impl Colours {
 pub fn draw(snapshot: &StatusSnapshot, colours: Colours) -> String {
     let mut text = headline_of(snapshot, colours);
     draw_generations(&mut text, snapshot, colours);
+    stores::draw(&mut text, snapshot, colours);
     draw_nodes(&mut text, snapshot, colours);
     draw_problems(&mut text, snapshot, colours);
     text
@@ -78,7 +81,8 @@ fn headline_of(snapshot: &StatusSnapshot, colours: Colours) -> String {
 fn draw_generations(text: &mut String, snapshot: &StatusSnapshot, colours: Colours) {
     let generations = &snapshot.status.generations;
     for (at, one) in generations.iter().enumerate() {
-        let branch = if at + 1 == generations.len() { "└─" } else { "├─" };
+        let is_last = at + 1 == generations.len() && snapshot.status.store.is_none();
+        let branch = if is_last { "└─" } else { "├─" };
         let (colour, state) = match one.state {
             GenerationState::Waiting => (Colour::Faint, "Waiting  "),
             GenerationState::Rolling => (Colour::Busy, "Rolling  "),
@@ -186,6 +190,11 @@ fn draw_problems(text: &mut String, snapshot: &StatusSnapshot, colours: Colours)
                 .expect("writing to a string does not fail");
         }
     }
+    for one in snapshot.bundles.iter().filter(|one| one.available == "False") {
+        let reason = colours.paint(Colour::Bad, &sanitize(&one.reason));
+        writeln!(lines, "bundle {}: {reason}: {}", sanitize(&one.name), sanitize(&one.message))
+            .expect("writing to a string does not fail");
+    }
     for reason in shown {
         if let Some(advice) = advice_for(reason) {
             let advice = advice.replace("NAMESPACE", &snapshot.namespace);
@@ -278,6 +287,7 @@ mod tests {
                 ("n3".into(), [(0, Presence::Starting)].into()),
             ]
             .into(),
+            bundles: Vec::new(),
         }
     }
 
