@@ -24,13 +24,13 @@ pub(super) struct Fitted {
 /// Names that bundles hold: the digest, and the holder.
 type Holders<'a> = BTreeMap<(&'a RepositoryName, &'a Tag), (&'a Digest, &'a str)>;
 
-/// Fits the bundles of a registry, which are sorted by age. Of `unreadable` bundles the history is kept as it
-/// is, with all of its images: their names cannot be known.
+/// Fits the bundles of a registry, which are sorted by age. Of `unserved` bundles the history is kept as it
+/// is, with all of its images: their specification cannot be read, or no registry serves them yet.
 pub(super) fn fit(
     registry: &Registry,
     candidates: &[Candidate<'_>],
     before: &HistoryDocument,
-    unreadable: &[&str],
+    unserved: &[&str],
 ) -> Fitted {
     let mut holders = Holders::new();
     let mut names = NamesDocument::default();
@@ -49,7 +49,7 @@ pub(super) fn fit(
     }
     // Former lists, the last one of each bundle first.
     for (candidate, plan) in candidates.iter().zip(&mut bundles) {
-        if candidate.spec.history == 0 || is_too_large(plan) {
+        if is_too_large(plan) {
             continue;
         }
         let uid = &candidate.bundle.uid;
@@ -79,7 +79,7 @@ pub(super) fn fit(
         kept.extend(entry.former.iter().flatten().cloned());
         history.0.insert(uid.clone(), entry);
     }
-    for uid in unreadable {
+    for uid in unserved {
         let Some(entry) = before.0.get(*uid) else { continue };
         let lists = || std::iter::once(&entry.current).chain(&entry.former);
         let bytes = entry.bytes(uid) + lists().map(|list| former_bytes(list)).sum::<usize>();
@@ -118,10 +118,9 @@ fn accept<'a>(
         .map(|name| NamedDigest { name: name.text.clone(), digest: name.image.digest.to_string() })
         .collect();
     let mut bytes: usize = entries.iter().map(NamedDigest::bytes).sum();
-    if spec.history > 0 {
-        let entry = BundleHistory { current: sorted_images(&spec.names), former: Vec::new() };
-        bytes += entry.bytes(&bundle.uid);
-    }
+    // Without former lists, too: images of a bundle that becomes unreadable are known from its entry alone.
+    let entry = BundleHistory { current: sorted_images(&spec.names), former: Vec::new() };
+    bytes += entry.bytes(&bundle.uid);
     let uid = Some(registry.identity.uid.clone());
     if used + bytes > MAX_DOCUMENT_BYTES {
         let message = format!(
