@@ -22,6 +22,8 @@ pub enum BundleReason {
     InvalidSpec,
     /// No `Quinistry` is there that could serve the bundle.
     RegistryNotFound,
+    /// The `Quinistry` that could serve the bundle has no stores.
+    RegistryWithoutStore,
     /// The bundle does not say which of several `Quinistry` resources serves it.
     RegistryAmbiguous,
     /// An older bundle gives a name another digest.
@@ -44,7 +46,7 @@ pub enum BundleReason {
 
 impl BundleReason {
     /// All reasons, in the order of the documentation.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::Accepted,
         Self::Served,
         Self::AsExpected,
@@ -52,6 +54,7 @@ impl BundleReason {
         Self::NotAsked,
         Self::InvalidSpec,
         Self::RegistryNotFound,
+        Self::RegistryWithoutStore,
         Self::RegistryAmbiguous,
         Self::NameTaken,
         Self::TooLarge,

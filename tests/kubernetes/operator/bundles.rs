@@ -18,6 +18,13 @@ use crate::operator::running::{Running, a_while};
 
 const MAP: &str = "larder-names";
 
+/// Returns an API server with a resource that wants a store.
+fn with_store() -> Api {
+    let api = Api::new();
+    api.resource.lock().unwrap()["spec"]["store"] = json!({"copies": 1});
+    api
+}
+
 fn digest(number: u8) -> String {
     Digest::sha256(&[number]).to_string()
 }
@@ -82,7 +89,7 @@ fn count(api: &Api, write: &str) -> usize {
 
 #[tokio::test]
 async fn names_are_written_once_and_restored_when_another_writer_changes_them() {
-    let api = Api::new();
+    let api = with_store();
     api.put_bundle(bundle("shop", 1, &[("ghcr.io/acme/shop:1", 1), ("ghcr.io/acme/till:1", 2)]));
     operate(&api, |api| is(api, "shop", "Accepted", "True", "Accepted")).await;
     assert_eq!(count(&api, "apply larder-names"), 1, "{:?}", api.writes());
@@ -112,7 +119,7 @@ async fn names_are_written_once_and_restored_when_another_writer_changes_them() 
 
 #[tokio::test]
 async fn a_rollback_is_one_change_and_its_images_were_kept_over_a_restart() {
-    let api = Api::new();
+    let api = with_store();
     let version = |number| bundle("shop", 1, &[("ghcr.io/acme/shop:latest", number)]);
     let mut kept = Vec::new();
     for number in [1, 2, 1] {
@@ -127,7 +134,7 @@ async fn a_rollback_is_one_change_and_its_images_were_kept_over_a_restart() {
 
 #[tokio::test]
 async fn a_name_that_is_taken_is_reported_and_passes_on_with_its_holder() {
-    let api = Api::new();
+    let api = with_store();
     api.put_bundle(bundle("old", 1, &[("ghcr.io/acme/shop:1", 1)]));
     api.put_bundle(bundle("new", 2, &[("ghcr.io/acme/shop:1", 2), ("ghcr.io/acme/till:1", 3)]));
     let config = api.serve().await;
@@ -157,7 +164,7 @@ async fn without_the_definition_or_the_right_the_operator_works_and_tries_again_
 
 #[tokio::test]
 async fn a_config_map_of_another_owner_is_left_alone_and_told() {
-    let api = Api::new();
+    let api = with_store();
     let other =
         json!({"metadata": {"name": MAP, "namespace": "pantry", "resourceVersion": "5"}, "data": {"a": "b"}});
     api.maps.lock().unwrap().insert(MAP.into(), other.clone());
@@ -169,7 +176,7 @@ async fn a_config_map_of_another_owner_is_left_alone_and_told() {
 
 #[tokio::test]
 async fn a_refused_config_map_is_told() {
-    let api = Api::new();
+    let api = with_store();
     let running = Running::begin(&api.serve().await, Settings::default());
     until(&api, |api| !api.sets.lock().unwrap().is_empty()).await;
     *api.refusals.lock().unwrap() = vec![(403, "exceeded quota: maps"); 9];
@@ -182,7 +189,7 @@ async fn a_refused_config_map_is_told() {
 
 #[tokio::test]
 async fn a_bundle_without_a_registry_is_told() {
-    let api = Api::new();
+    let api = with_store();
     let mut lost = bundle("lost", 1, &[("ghcr.io/acme/shop:1", 1)]);
     lost["spec"]["registry"] = json!("attic");
     api.put_bundle(lost);
@@ -244,7 +251,7 @@ async fn nodes_are_asked_and_one_that_cannot_serve_is_named() {
     let (good, bad) = (Ipv4Addr::new(127, 89, 1, 1), Ipv4Addr::new(127, 89, 1, 2));
     serve_node(good, vec![digest(1), digest(2)]).await;
     serve_node(bad, vec![digest(1)]).await;
-    let api = Api::new();
+    let api = with_store();
     *api.pods.lock().unwrap() = vec![pod("node-1", good), pod("node-2", bad)];
     api.put_bundle(bundle("whole", 1, &[("ghcr.io/acme/shop:1", 1)]));
     api.put_bundle(bundle("half", 2, &[("ghcr.io/acme/shop:1-too", 1), ("ghcr.io/acme/shop:2", 2)]));

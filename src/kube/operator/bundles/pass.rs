@@ -13,7 +13,6 @@ use super::status::{Known, status};
 use super::write::{Written, foreign, read_names, write_names, write_status};
 use super::{Bundles, map_name};
 use crate::api::locks::lock;
-use crate::crd::NetworkMode;
 use crate::one_line::one_line;
 use crate::operator::claims::{self, Claim};
 use crate::operator::{Operator, OperatorError};
@@ -96,11 +95,8 @@ fn namespaces(operator: &Operator) -> BTreeMap<String, Vec<Registry>> {
         if identity.is_leaving || !(has_names || all.contains_key(&identity.namespace)) {
             continue;
         }
-        let mode = resource.rival().map(|rival| rival.spec.network.mode);
-        let is_unreachable = mode == Some(NetworkMode::HostNetwork);
-        all.entry(identity.namespace.clone())
-            .or_default()
-            .push(Registry { identity: identity.clone(), is_unreachable });
+        let spec = resource.rival().map(|rival| rival.spec.as_ref());
+        all.entry(identity.namespace.clone()).or_default().push(Registry::new(identity, spec, has_names));
     }
     for registries in all.values_mut() {
         registries.sort_by(|one, other| one.identity.name.cmp(&other.identity.name));
@@ -128,7 +124,7 @@ async fn pass_over(
     for registry in registries {
         let identity = &registry.identity;
         let mut present = this.names(namespace, &identity.name);
-        if present.is_none() && !bundles.is_empty() {
+        if present.is_none() && registry.has_store && !bundles.is_empty() {
             present = read_names(&operator.client, registry).await?.map(|(_, names)| Arc::new(names));
         }
         let rejection = present.as_ref().and_then(|present| foreign(registry, present));
@@ -151,7 +147,9 @@ async fn pass_over(
             state.has_failed = true;
             failure = Some(error);
         }
-        targets.insert(identity.uid.clone(), wanted.registry.clone());
+        if wanted.registry.has_store {
+            targets.insert(identity.uid.clone(), wanted.registry.clone());
+        }
     }
     let reported = report(operator, &bundles, &plan, &states).await;
     failure.map_or(reported, Err).map(|()| targets)
@@ -186,6 +184,9 @@ async fn carry_out(
                 announce(&operator.client, wanted).await;
             }
         }
+    }
+    if !wanted.registry.has_store {
+        return Ok(());
     }
     // Before the other loop is woken, which asks nothing of an unknown registry.
     lock(&this.targets).insert(identity.uid.clone(), wanted.registry.clone());

@@ -13,7 +13,7 @@ use fit::fit;
 use super::documents::{HISTORY_KEY, HistoryDocument, NAMES_KEY, NamesDocument};
 use super::observed::{ObservedBundle, ObservedNames};
 use super::parse::{Image, ParsedBundle, ParsedName};
-use crate::crd::{BundleReason, MAX_PREVIOUS_IMAGES};
+use crate::crd::{BundleReason, MAX_PREVIOUS_IMAGES, NetworkMode, QuinistrySpec};
 use crate::operator::resource::ResourceIdentity;
 
 /// Number of names that a message lists.
@@ -26,6 +26,8 @@ pub(super) struct Registry {
     pub identity: ResourceIdentity,
     /// True if the operator cannot ask the pods: they listen on their nodes' loopback.
     pub is_unreachable: bool,
+    /// True if the resource has stores. Without them it serves no bundle.
+    pub has_store: bool,
 }
 
 /// A condition's reason with its message.
@@ -93,78 +95,109 @@ pub(super) fn plan(
     bundles.sort_by(|one, other| (one.created, &one.uid).cmp(&(other.created, &other.uid)));
     let mut plan = NamespacePlan::default();
     let mut by_registry: BTreeMap<&str, Vec<Candidate<'_>>> = BTreeMap::new();
+    let histories: Vec<HistoryDocument> =
+        registries.iter().map(|registry| history(former.get(&registry.identity.name))).collect();
+    let mut unserved = Vec::new();
     for bundle in &bundles {
-        match candidate(bundle, registries) {
+        match candidate(bundle, registries, &histories) {
             Ok((registry, spec)) => {
                 let name = registry.identity.name.as_str();
                 by_registry.entry(name).or_default().push(Candidate { bundle, spec });
             }
-            Err(verdict) => plan.bundles.push(BundlePlan::refused(bundle, None, verdict)),
+            Err(verdict) => {
+                unserved.push(bundle.uid.as_str());
+                plan.bundles.push(BundlePlan::refused(bundle, None, verdict));
+            }
         }
     }
-    for registry in registries {
+    for (registry, history) in registries.iter().zip(&histories) {
         let candidates = by_registry.remove(registry.identity.name.as_str()).unwrap_or_default();
         let present = former.get(&registry.identity.name);
         // Without bundles there is nothing to say, unless there were some.
         if candidates.is_empty() && present.is_none() {
             continue;
         }
-        let history = HistoryDocument::read(
-            present.and_then(|present| present.data.get(HISTORY_KEY)).map(String::as_str),
-        );
-        let unreadable: Vec<&str> =
-            bundles.iter().filter(|bundle| bundle.spec.is_err()).map(|bundle| bundle.uid.as_str()).collect();
-        let fitted = fit(registry, &candidates, &history, &unreadable);
+        let fitted = fit(registry, &candidates, history, &unserved);
         plan.bundles.extend(fitted.bundles);
         plan.maps.push(wanted(registry, &fitted.names, &fitted.history, fitted.images, present));
     }
     plan
 }
 
+/// Returns the history in a `ConfigMap` of names; an empty one if there is none.
+fn history(present: Option<&Arc<ObservedNames>>) -> HistoryDocument {
+    HistoryDocument::read(present.and_then(|present| present.data.get(HISTORY_KEY)).map(String::as_str))
+}
+
 /// Returns the registry and the specification of a bundle, or why it has none.
 fn candidate<'a, 'r>(
     bundle: &'a ObservedBundle,
     registries: &'r [Registry],
+    histories: &[HistoryDocument],
 ) -> Result<(&'r Registry, &'a ParsedBundle), Verdict> {
     let spec = bundle
         .spec
         .as_ref()
         .map_err(|error| Verdict { reason: BundleReason::InvalidSpec, message: error.clone() })?;
-    Ok((registry_of(bundle, spec, registries)?, spec))
+    Ok((registry_of(bundle, spec, registries, histories)?, spec))
 }
 
-/// Returns the registry that serves a bundle: the named one, or the only one of the namespace.
+/// Returns the registry that serves a bundle: the named one, or the only one with stores. Of several with
+/// stores, one goes on serving the bundles of its history, so that another `Quinistry` takes no names away.
 fn registry_of<'r>(
     bundle: &ObservedBundle,
     spec: &ParsedBundle,
     registries: &'r [Registry],
+    histories: &[HistoryDocument],
 ) -> Result<&'r Registry, Verdict> {
     let namespace = &bundle.namespace;
-    let mut candidates = registries
-        .iter()
-        .filter(|registry| spec.registry.as_ref().is_none_or(|name| registry.identity.name == *name));
-    match (candidates.next(), candidates.next(), &spec.registry) {
-        (Some(registry), None, _) => Ok(registry),
-        (None, _, Some(name)) => Err(Verdict {
-            reason: BundleReason::RegistryNotFound,
-            message: format!(
-                "no Quinistry {namespace}/{name} to serve the bundle; create it, or name another one in spec.registry"
+    let refuse = |reason, message| Err(Verdict { reason, message });
+    if let Some(name) = &spec.registry {
+        return match registries.iter().find(|registry| registry.identity.name == *name) {
+            Some(registry) if registry.has_store => Ok(registry),
+            Some(_) => refuse(
+                BundleReason::RegistryWithoutStore,
+                format!(
+                    "Quinistry {namespace}/{name} has no stores to serve the bundle from; add spec.store to it, or name \
+                     another one in spec.registry"
+                ),
             ),
-        }),
-        (None, _, None) => Err(Verdict {
-            reason: BundleReason::RegistryNotFound,
-            message: format!(
+            None => refuse(
+                BundleReason::RegistryNotFound,
+                format!(
+                    "no Quinistry {namespace}/{name} to serve the bundle; create it, or name another one in spec.registry"
+                ),
+            ),
+        };
+    }
+    let with_store: Vec<&Registry> = registries.iter().filter(|registry| registry.has_store).collect();
+    let names = |registries: &[&Registry]| {
+        list(&registries.iter().map(|registry| registry.identity.name.as_str()).collect::<Vec<_>>())
+    };
+    match with_store[..] {
+        [only] => Ok(only),
+        [] if registries.is_empty() => refuse(
+            BundleReason::RegistryNotFound,
+            format!(
                 "no Quinistry in namespace {namespace} to serve the bundle; create one, or create the bundle where one is"
             ),
-        }),
-        (Some(_), Some(_), _) => {
-            let names: Vec<&str> =
-                registries.iter().map(|registry| registry.identity.name.as_str()).collect();
-            Err(Verdict {
+        ),
+        [] => refuse(
+            BundleReason::RegistryWithoutStore,
+            format!(
+                "no Quinistry in namespace {namespace} has stores to serve the bundle from; add spec.store to one ({})",
+                names(&registries.iter().collect::<Vec<_>>())
+            ),
+        ),
+        _ => {
+            let holds = |history: &HistoryDocument| history.0.contains_key(&bundle.uid);
+            let mut all = registries.iter().zip(histories);
+            let holder = all.find(|(registry, history)| registry.has_store && holds(history));
+            holder.map(|(registry, _)| registry).ok_or_else(|| Verdict {
                 reason: BundleReason::RegistryAmbiguous,
                 message: format!(
-                    "namespace {namespace} has several Quinistry resources ({}); name one in spec.registry",
-                    list(&names)
+                    "namespace {namespace} has several Quinistry resources with stores ({}); name one in spec.registry",
+                    names(&with_store)
                 ),
             })
         }
@@ -203,6 +236,20 @@ pub(super) fn list(names: &[&str]) -> String {
     let more = names.len().saturating_sub(MAX_LISTED_NAMES);
     let more = if more == 0 { String::new() } else { format!(" and {more} more") };
     format!("{}{more}", names[..names.len().min(MAX_LISTED_NAMES)].join(", "))
+}
+
+// === impl Registry ===
+
+impl Registry {
+    /// Creates the description of a resource. One whose specification cannot be read keeps what it had: its
+    /// stores run on, and with names they had bundles.
+    pub(super) fn new(identity: &ResourceIdentity, spec: Option<&QuinistrySpec>, has_names: bool) -> Self {
+        Self {
+            identity: identity.clone(),
+            is_unreachable: spec.is_some_and(|spec| spec.network.mode == NetworkMode::HostNetwork),
+            has_store: spec.map_or(has_names, |spec| spec.store.is_some()),
+        }
+    }
 }
 
 // === impl BundlePlan ===

@@ -24,13 +24,13 @@ pub(super) struct Fitted {
 /// Names that bundles hold: the digest, and the holder.
 type Holders<'a> = BTreeMap<(&'a RepositoryName, &'a Tag), (&'a Digest, &'a str)>;
 
-/// Fits the bundles of a registry, which are sorted by age. Of `unreadable` bundles the history is kept as it
-/// is, with all of its images: their names cannot be known.
+/// Fits the bundles of a registry, which are sorted by age. Of `unserved` bundles the history is kept as it
+/// is, with all of its images: their specification cannot be read, or no registry serves them yet.
 pub(super) fn fit(
     registry: &Registry,
     candidates: &[Candidate<'_>],
     before: &HistoryDocument,
-    unreadable: &[&str],
+    unserved: &[&str],
 ) -> Fitted {
     let mut holders = Holders::new();
     let mut names = NamesDocument::default();
@@ -79,7 +79,7 @@ pub(super) fn fit(
         kept.extend(entry.former.iter().flatten().cloned());
         history.0.insert(uid.clone(), entry);
     }
-    for uid in unreadable {
+    for uid in unserved {
         let Some(entry) = before.0.get(*uid) else { continue };
         let lists = || std::iter::once(&entry.current).chain(&entry.former);
         let bytes = entry.bytes(uid) + lists().map(|list| former_bytes(list)).sum::<usize>();

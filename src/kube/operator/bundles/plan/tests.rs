@@ -42,7 +42,7 @@ fn registry(name: &str) -> Registry {
         created: None,
         is_leaving: false,
     };
-    Registry { identity, is_unreachable: false }
+    Registry { identity, is_unreachable: false, has_store: true }
 }
 
 /// The `ConfigMap` as it is after a write.
@@ -248,6 +248,72 @@ fn the_registry_is_the_named_one_or_the_only_one() {
     assert_eq!((reason(&chosen, "a"), chosen.maps.len()), (None, 1));
     assert_eq!(chosen.maps[0].registry.identity.name, "larder");
     assert_eq!(reason(&of(None, &two[..1]), "a"), None);
+}
+
+fn without_store(name: &str) -> Registry {
+    Registry { has_store: false, ..registry(name) }
+}
+
+#[test]
+fn another_resource_takes_no_names_away() {
+    let bundles = [Arc::new(bundle("a", 1, &[("ghcr.io/shop:1", 1)]))];
+    let first = plan(&bundles, &[registry("larder")], &BTreeMap::new());
+    let former: BTreeMap<_, _> = [("larder".to_owned(), written(&first.maps[0]))].into();
+    for other in [without_store("cellar"), registry("cellar"), without_store("pier"), registry("pier")] {
+        let mut all = [registry("larder"), other];
+        all.sort_by(|one, other| one.identity.name.cmp(&other.identity.name));
+        let second = plan(&bundles, &all, &former);
+        assert_eq!((reason(&second, "a"), second.maps.len()), (None, 1), "{all:?}");
+        assert_eq!(second.bundles[0].registry.as_deref(), Some("uid-of-larder"));
+        assert!(!second.maps[0].needs_write);
+    }
+    // A bundle that none of them holds is refused, and only that one.
+    let more = [bundles[0].clone(), Arc::new(bundle("b", 2, &[("ghcr.io/till:1", 2)]))];
+    let third = plan(&more, &[registry("cellar"), registry("larder")], &former);
+    assert_eq!((reason(&third, "a"), reason(&third, "b")), (None, Some(BundleReason::RegistryAmbiguous)));
+    assert_eq!(names(&third), ["ghcr.io/shop:1"]);
+}
+
+#[test]
+fn a_resource_without_stores_serves_no_bundle_and_its_history_waits() {
+    let named = |name: Option<&str>| {
+        let mut bundle = bundle("a", 1, &[("ghcr.io/shop:1", 1)]);
+        bundle.spec.as_mut().unwrap().registry = name.map(str::to_owned);
+        [Arc::new(bundle)]
+    };
+    for name in [None, Some("larder")] {
+        let plan = plan(&named(name), &[without_store("larder")], &BTreeMap::new());
+        assert_eq!(reason(&plan, "a"), Some(BundleReason::RegistryWithoutStore));
+        assert!(message(&plan, "a").contains("add spec.store"), "{}", message(&plan, "a"));
+        assert!(plan.maps.is_empty() && plan.bundles[0].registry.is_none());
+    }
+    let first = plan(&named(None), &[registry("larder")], &BTreeMap::new());
+    let former = [("larder".to_owned(), written(&first.maps[0]))].into();
+    let away = plan(&named(None), &[without_store("larder")], &former);
+    assert_eq!((names(&away).len(), kept(&away)), (0, vec![image("ghcr.io/shop", 1)]));
+    let former = [("larder".to_owned(), written(&away.maps[0]))].into();
+    let back = plan(&named(None), &[registry("larder")], &former);
+    assert_eq!(back.maps[0].data, first.maps[0].data);
+    // The history does not stay behind when another resource serves the bundle.
+    let moved = plan(&named(None), &[registry("cellar"), without_store("larder")], &former);
+    assert_eq!(moved.maps[1].data[HISTORY_KEY], "{}");
+}
+
+#[test]
+fn a_resource_that_cannot_be_read_keeps_the_stores_that_it_had() {
+    let identity = registry("larder").identity;
+    let spec = |store: bool| -> QuinistrySpec {
+        let mut spec = serde_json::json!({"image": "registry.example.com/larder:1"});
+        if store {
+            spec["store"] = serde_json::json!({});
+        }
+        serde_json::from_value(spec).unwrap()
+    };
+    for has_names in [false, true] {
+        assert_eq!(Registry::new(&identity, None, has_names).has_store, has_names);
+        assert!(Registry::new(&identity, Some(&spec(true)), has_names).has_store);
+        assert!(!Registry::new(&identity, Some(&spec(false)), has_names).has_store);
+    }
 }
 
 #[test]
