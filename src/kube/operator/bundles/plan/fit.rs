@@ -49,7 +49,7 @@ pub(super) fn fit(
     }
     // Former lists, the last one of each bundle first.
     for (candidate, plan) in candidates.iter().zip(&mut bundles) {
-        if candidate.spec.history == 0 || is_too_large(plan) {
+        if is_too_large(plan) {
             continue;
         }
         let uid = &candidate.bundle.uid;
@@ -118,10 +118,9 @@ fn accept<'a>(
         .map(|name| NamedDigest { name: name.text.clone(), digest: name.image.digest.to_string() })
         .collect();
     let mut bytes: usize = entries.iter().map(NamedDigest::bytes).sum();
-    if spec.history > 0 {
-        let entry = BundleHistory { current: sorted_images(&spec.names), former: Vec::new() };
-        bytes += entry.bytes(&bundle.uid);
-    }
+    // Without former lists, too: images of a bundle that becomes unreadable are known from its entry alone.
+    let entry = BundleHistory { current: sorted_images(&spec.names), former: Vec::new() };
+    bytes += entry.bytes(&bundle.uid);
     let uid = Some(registry.identity.uid.clone());
     if used + bytes > MAX_DOCUMENT_BYTES {
         let message = format!(

@@ -232,6 +232,18 @@ fn images_of_a_bundle_that_cannot_be_read_any_more_are_kept() {
 }
 
 #[test]
+fn images_of_a_bundle_without_history_are_kept_as_well_when_it_cannot_be_read() {
+    let bundle = || keeping(bundle("a", 1, &[("ghcr.io/shop:1", 1)]), 0);
+    let first = planned(&[bundle()], None);
+    let odd = ObservedBundle { spec: Err("of another version".into()), ..bundle() };
+    let plan = planned(&[odd], Some(&first));
+    assert_eq!(kept(&plan), [image("ghcr.io/shop", 1)]);
+    let next = keeping(self::bundle("a", 1, &[("ghcr.io/shop:1", 2)]), 0);
+    let after = planned(&[next], Some(&plan));
+    assert!(kept(&after).is_empty() && after.bundles[0].previous.is_empty());
+}
+
+#[test]
 fn the_registry_is_the_named_one_or_the_only_one() {
     let named = |name: Option<&str>| {
         let mut bundle = bundle("a", 1, &[("ghcr.io/shop:1", 1)]);
