@@ -34,7 +34,9 @@ pub(super) struct Choice {
 ///
 /// A node stays chosen while the resource selects it and it is Ready, or has not been so for less than
 /// [`OUTAGE_SECONDS`]. Free places go to Ready nodes, control planes first, and cordoned nodes last. A node that
-/// is not Ready for longer keeps its place only while no other node can have it.
+/// is not Ready for longer keeps its place only while no other node can have it. While no earlier node is Ready,
+/// all of them keep their places and no other node gets one: a new store would have none to copy from, and the
+/// bytes of the earlier ones would be served by none when they are back.
 pub(super) fn choose(
     spec: &QuinistrySpec,
     store: &StoreSpec,
@@ -44,9 +46,11 @@ pub(super) fn choose(
 ) -> Choice {
     let mut selected: Vec<&ObservedNode> =
         nodes.iter().map(AsRef::as_ref).filter(|node| selects(spec, store, node)).collect();
+    let is_earlier = |node: &ObservedNode| earlier.contains(&node.name);
+    let has_source = selected.iter().any(|node| is_earlier(node) && node.ready);
+    let is_outage = !has_source && selected.iter().any(|node| is_earlier(node));
     let rank = |node: &ObservedNode| {
-        let is_kept = earlier.contains(&node.name);
-        let class = match (is_kept, node.ready) {
+        let class = match (is_earlier(node), node.ready) {
             (true, true) => 0,
             (true, false) if left(node, now).is_some() => 1,
             (false, true) => 2,
@@ -58,8 +62,12 @@ pub(super) fn choose(
     selected.retain(|node| rank(node).is_some());
     selected.sort_by(|one, other| rank(one).cmp(&rank(other)).then_with(|| one.name.cmp(&other.name)));
     let candidates = selected.len();
+    if is_outage {
+        selected.retain(|node| is_earlier(node));
+    }
     selected.truncate(usize::try_from(store.copies).unwrap_or_default());
-    let due = selected.iter().filter(|node| !node.ready).filter_map(|node| left(node, now)).min();
+    let waiting = selected.iter().filter(|node| !node.ready && !is_outage);
+    let due = waiting.filter_map(|node| left(node, now)).min();
     let mut nodes: Vec<String> = selected.into_iter().map(|node| node.name.clone()).collect();
     nodes.sort_unstable();
     Choice { nodes, candidates, due }

@@ -125,6 +125,26 @@ fn a_node_that_comes_back_after_its_place_was_given_away_is_no_store() {
 }
 
 #[test]
+fn the_only_store_keeps_its_place_since_no_other_could_copy_from_it() {
+    for seconds in [5, 600, 86400] {
+        let choice = choice(&[unready("a", seconds), node("b")], 1, &["a"]);
+        assert_eq!((choice.nodes, choice.due), (vec!["a".to_owned()], None));
+    }
+    assert_eq!(names(&[node("b")], 1, &["a"]), ["b"], "a node that is deleted does not come back");
+}
+
+#[test]
+fn nodes_that_are_all_down_keep_their_places_until_one_is_back() {
+    let down = ["a", "b", "c"].map(|name| unready(name, 86400));
+    let nodes: Vec<_> = down.into_iter().chain(["d", "e"].map(node)).collect();
+    let earlier = ["a", "b", "c"];
+    assert_eq!(names(&nodes, 3, &earlier), earlier);
+    assert_eq!(names(&nodes, 4, &earlier), earlier, "a new store would count as one to copy from");
+    let back: Vec<_> = [node("a")].into_iter().chain(nodes[1..].iter().cloned()).collect();
+    assert_eq!(names(&back, 3, &earlier), ["a", "d", "e"]);
+}
+
+#[test]
 fn a_node_that_is_not_ready_is_never_chosen() {
     assert_eq!(names(&[unready("a", 1), node("b")], 2, &[]), ["b"]);
 }
