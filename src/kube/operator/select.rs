@@ -20,6 +20,9 @@ const TOLERATED: [&str; 7] = [
     "node.kubernetes.io/network-unavailable",
 ];
 
+/// Effects of taints that keep new pods away for certain.
+const HARD_EFFECTS: [&str; 2] = ["NoSchedule", "NoExecute"];
+
 /// Labels of nodes that are left out: the one by which a node is excluded, and those of virtual nodes, where
 /// a pod has no host port, no localhost and no runtime to pull with. Virtual kubelets, those of AKS, Alibaba
 /// and others, carry a label by convention; AWS names Fargate, and Liqo its own.
@@ -35,7 +38,7 @@ pub(super) const LEFT_OUT: [(&str, &str); 4] = [
 pub(super) fn selects(spec: &QuinistrySpec, node: &ObservedNode) -> bool {
     has_labels(&node.labels, &build::node_selector(spec))
         && !is_left_out(node)
-        && tolerates(&spec.tolerations, node)
+        && tolerates(&spec.tolerations, node, &HARD_EFFECTS)
 }
 
 /// Returns true if the resource would select the node, were it not for the node's architecture.
@@ -48,7 +51,7 @@ pub(super) fn misses_by_architecture(spec: &QuinistrySpec, node: &ObservedNode) 
     let ours = selector.remove(NODE_ARCHITECTURE);
     has_labels(&node.labels, &selector)
         && !is_left_out(node)
-        && tolerates(&spec.tolerations, node)
+        && tolerates(&spec.tolerations, node, &HARD_EFFECTS)
         && node.labels.get(NODE_ARCHITECTURE) != ours.as_ref()
 }
 
@@ -59,6 +62,15 @@ pub(super) fn disjoint(one: &QuinistrySpec, other: &QuinistrySpec) -> bool {
     one.iter().any(|(key, value)| other.get(key).is_some_and(|other| other != value))
 }
 
+/// Returns true if pods that run on the node may stay there: other than for [`selects`], taints that only keep
+/// new pods away do not count.
+#[must_use]
+pub(super) fn keeps(spec: &QuinistrySpec, node: &ObservedNode) -> bool {
+    has_labels(&node.labels, &build::node_selector(spec))
+        && !is_left_out(node)
+        && tolerates(&spec.tolerations, node, &["NoExecute"])
+}
+
 fn is_left_out(node: &ObservedNode) -> bool {
     LEFT_OUT.iter().any(|(key, value)| node.labels.get(*key).is_some_and(|label| label == value))
 }
@@ -67,24 +79,27 @@ fn has_labels(labels: &BTreeMap<String, String>, selector: &BTreeMap<String, Str
     selector.iter().all(|(key, value)| labels.get(key) == Some(value))
 }
 
-fn tolerates(tolerations: &[Toleration], node: &ObservedNode) -> bool {
-    node.taints.iter().filter(|(_, _, effect)| effect != "PreferNoSchedule").all(|(key, value, effect)| {
-        TOLERATED.contains(&key.as_str())
-            || tolerations.iter().any(|toleration| {
-                let effect_fits = match toleration.effect {
-                    TaintEffect::Any => true,
-                    TaintEffect::NoSchedule => effect == "NoSchedule",
-                    TaintEffect::NoExecute => effect == "NoExecute",
-                    TaintEffect::PreferNoSchedule => false,
-                };
-                let key_fits = if toleration.key.is_empty() {
-                    toleration.operator == TolerationOperator::Exists
-                } else {
-                    toleration.key == *key
-                };
-                let value_fits =
-                    toleration.operator == TolerationOperator::Exists || toleration.value == *value;
-                effect_fits && key_fits && value_fits
-            })
-    })
+/// Returns true if each taint of the node with one of these effects is tolerated.
+fn tolerates(tolerations: &[Toleration], node: &ObservedNode, effects: &[&str]) -> bool {
+    node.taints.iter().filter(|(_, _, effect)| effects.contains(&effect.as_str())).all(
+        |(key, value, effect)| {
+            TOLERATED.contains(&key.as_str())
+                || tolerations.iter().any(|toleration| {
+                    let effect_fits = match toleration.effect {
+                        TaintEffect::Any => true,
+                        TaintEffect::NoSchedule => effect == "NoSchedule",
+                        TaintEffect::NoExecute => effect == "NoExecute",
+                        TaintEffect::PreferNoSchedule => false,
+                    };
+                    let key_fits = if toleration.key.is_empty() {
+                        toleration.operator == TolerationOperator::Exists
+                    } else {
+                        toleration.key == *key
+                    };
+                    let value_fits =
+                        toleration.operator == TolerationOperator::Exists || toleration.value == *value;
+                    effect_fits && key_fits && value_fits
+                })
+        },
+    )
 }

@@ -33,10 +33,11 @@ pub(super) struct Choice {
 /// Chooses nodes. `earlier` has the nodes that hold stores now.
 ///
 /// A node stays chosen while the resource selects it and it is Ready, or has not been so for less than
-/// [`OUTAGE_SECONDS`]. Free places go to Ready nodes, control planes first, and cordoned nodes last. A node that
-/// is not Ready for longer keeps its place only while no other node can have it. While no earlier node is Ready,
-/// all of them keep their places and no other node gets one: a new store would have none to copy from, and the
-/// bytes of the earlier ones would be served by none when they are back.
+/// [`OUTAGE_SECONDS`]. A taint that evicts no pods takes no place away. Free places go to Ready nodes, control
+/// planes first, and cordoned nodes last. A node that is not Ready for longer keeps its place only while no other
+/// node can have it. While no earlier node is Ready, all of them keep their places and no other node gets one: a
+/// new store would have none to copy from, and the bytes of the earlier ones would be served by none when they
+/// are back.
 pub(super) fn choose(
     spec: &QuinistrySpec,
     store: &StoreSpec,
@@ -44,9 +45,12 @@ pub(super) fn choose(
     earlier: &BTreeSet<String>,
     now: Timestamp,
 ) -> Choice {
-    let mut selected: Vec<&ObservedNode> =
-        nodes.iter().map(AsRef::as_ref).filter(|node| selects(spec, store, node)).collect();
     let is_earlier = |node: &ObservedNode| earlier.contains(&node.name);
+    let is_selected = |node: &&ObservedNode| {
+        let is_allowed = if is_earlier(node) { select::keeps } else { select::selects };
+        is_allowed(spec, node) && has_labels(store, node)
+    };
+    let mut selected: Vec<&ObservedNode> = nodes.iter().map(AsRef::as_ref).filter(is_selected).collect();
     let has_source = selected.iter().any(|node| is_earlier(node) && node.ready);
     let is_outage = !has_source && selected.iter().any(|node| is_earlier(node));
     let rank = |node: &ObservedNode| {
@@ -84,10 +88,10 @@ pub(super) fn chosen(set: &Value) -> BTreeSet<String> {
     values.filter_map(|value| value.as_str().map(str::to_owned)).collect()
 }
 
-/// Returns true if a node may hold a store: stores are pulled from generation 1 on the node's own localhost.
-fn selects(spec: &QuinistrySpec, store: &StoreSpec, node: &ObservedNode) -> bool {
-    select::selects(spec, node)
-        && store.node_selector.iter().all(|(key, value)| node.labels.get(key) == Some(value))
+/// Returns true if a node has the labels of the nodes for stores. Those of the resource count as well, since
+/// stores are pulled from generation 1 on the node's own localhost.
+fn has_labels(store: &StoreSpec, node: &ObservedNode) -> bool {
+    store.node_selector.iter().all(|(key, value)| node.labels.get(key) == Some(value))
 }
 
 /// Returns the time until a node that is not Ready loses its store; `None` if that time is over. Counted from

@@ -145,6 +145,20 @@ fn nodes_that_are_all_down_keep_their_places_until_one_is_back() {
 }
 
 #[test]
+fn a_taint_moves_a_store_only_if_it_evicts_pods() {
+    let tainted = |effect: &str| {
+        let mut node = node("b");
+        node.taints.push(("dedicated".into(), "gpu".into(), effect.into()));
+        [self::node("a"), node, self::node("c")]
+    };
+    for effect in ["NoSchedule", "PreferNoSchedule"] {
+        assert_eq!(names(&tainted(effect), 2, &["a", "b"]), ["a", "b"], "{effect}");
+    }
+    assert_eq!(names(&tainted("NoExecute"), 2, &["a", "b"]), ["a", "c"]);
+    assert_eq!(names(&tainted("NoSchedule"), 3, &["a"]), ["a", "c"], "it gets no new store");
+}
+
+#[test]
 fn a_node_that_is_not_ready_is_never_chosen() {
     assert_eq!(names(&[unready("a", 1), node("b")], 2, &[]), ["b"]);
 }
@@ -168,7 +182,7 @@ fn only_nodes_that_both_selectors_and_the_tolerations_allow_are_chosen() {
     excluded.labels.insert(labels::EXCLUDE.into(), "true".into());
     let mut tainted = disk.clone();
     tainted.name = "tainted".into();
-    tainted.taints.push(("dedicated".into(), "gpu".into(), "NoSchedule".into()));
+    tainted.taints.push(("dedicated".into(), "gpu".into(), "NoExecute".into()));
     let nodes: Vec<_> = [disk, excluded, tainted, node("plain")].map(Arc::new).into();
     let mut store = store(9);
     store.node_selector.insert("disk".into(), "large".into());
