@@ -91,11 +91,8 @@ pub(super) fn plan(input: &StoreInput<'_>) -> StorePlan {
     let policy = step(input.quinistry, policy, input.live.get(&StoreKind::NetworkPolicy));
     let image = image(input, live);
     let set = match (&image, input.url) {
-        // Without nodes there is no valid affinity.
-        _ if choice.nodes.is_empty() => match live {
-            Some(live) => Step::Delete(StoreKind::DaemonSet, live.uid.clone(), live.version.clone()),
-            None => Step::Keep,
-        },
+        // Without nodes there is no valid affinity. A live DaemonSet stays: it remembers the choice.
+        _ if choice.nodes.is_empty() => Step::Keep,
         (Some(image), Some(url)) => {
             let wanted =
                 set::daemon_set(input.quinistry, input.store, SetInput { image, url, nodes: &choice.nodes });

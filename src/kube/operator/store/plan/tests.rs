@@ -198,14 +198,18 @@ fn fewer_nodes_than_copies_hold_stores_and_that_is_reported() {
     assert_eq!((report.condition.status, report.condition.reason), ("False", Reason::TooFewNodes));
     assert!(report.condition.message.starts_with("2 nodes of 3 wanted"), "{}", report.condition.message);
     assert_eq!(report.status.copies, "2/3");
-    scene.nodes.clear();
-    assert_eq!(
-        actions(&scene.plan()),
-        ["-DaemonSet"],
-        "no node is left, and no affinity is valid without one"
-    );
+}
+
+#[test]
+fn stores_stay_where_they_are_while_no_node_is_selected() {
+    let mut scene = Scene::new(&json!({"copies": 2}), &["b", "c"]);
     scene.apply();
+    let nodes = std::mem::take(&mut scene.nodes);
+    assert_eq!(actions(&scene.plan()), Vec::<String>::new());
     assert_eq!(scene.verdict(), ("False", Reason::TooFewNodes));
+    scene.nodes = [nodes, vec![Arc::new(node("a"))]].concat();
+    assert_eq!(actions(&scene.plan()), Vec::<String>::new(), "the choice is remembered");
+    assert_eq!(scene.plan().choice.nodes, ["b", "c"]);
 }
 
 #[test]
