@@ -26,6 +26,8 @@ pub(super) struct Choice {
     pub nodes: Vec<String>,
     /// Number of nodes that could hold a store.
     pub candidates: usize,
+    /// Number of chosen nodes that are not Ready.
+    pub unready: usize,
     /// Time until a node that is not Ready loses its store.
     pub due: Option<Duration>,
 }
@@ -72,9 +74,10 @@ pub(super) fn choose(
     selected.truncate(usize::try_from(store.copies).unwrap_or_default());
     let waiting = selected.iter().filter(|node| !node.ready && !is_outage);
     let due = waiting.filter_map(|node| left(node, now)).min();
+    let unready = selected.iter().filter(|node| !node.ready).count();
     let mut nodes: Vec<String> = selected.into_iter().map(|node| node.name.clone()).collect();
     nodes.sort_unstable();
-    Choice { nodes, candidates, due }
+    Choice { nodes, candidates, unready, due }
 }
 
 /// Returns the nodes that the specification of a live `DaemonSet` of stores names.

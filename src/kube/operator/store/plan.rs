@@ -94,8 +94,8 @@ pub(super) fn plan(input: &StoreInput<'_>) -> StorePlan {
         // Without nodes there is no valid affinity. A live DaemonSet stays: it remembers the choice.
         _ if choice.nodes.is_empty() => Step::Keep,
         (Some(image), Some(url)) => {
-            let wanted =
-                set::daemon_set(input.quinistry, input.store, SetInput { image, url, nodes: &choice.nodes });
+            let set = SetInput { image, url, nodes: &choice.nodes, unready: choice.unready };
+            let wanted = set::daemon_set(input.quinistry, input.store, set);
             step(input.quinistry, wanted, input.live.get(&StoreKind::DaemonSet))
         }
         _ => Step::Keep,

@@ -45,6 +45,8 @@ pub(super) struct SetInput<'a> {
     pub url: &'a str,
     /// Names of the nodes, sorted; at least one.
     pub nodes: &'a [String],
+    /// Number of these nodes that are not Ready.
+    pub unready: usize,
 }
 
 /// Returns the image of the stores: the address at which generation 1 serves a digest on each node.
@@ -56,6 +58,7 @@ pub(super) fn image(quinistry: &ValidResource, digest: &str) -> String {
 pub(super) fn daemon_set(quinistry: &ValidResource, store: &StoreSpec, input: SetInput<'_>) -> WantedObject {
     let mut pod_labels = all_labels(quinistry);
     pod_labels.extend(build::NO_SIDECAR_LABELS.map(to_owned_pair));
+    let limit = i32::try_from(input.unready).unwrap_or(i32::MAX).saturating_add(1);
     let set = apps::DaemonSet {
         metadata: ObjectMeta {
             name: Some(naming::store_name(quinistry.name())),
@@ -75,11 +78,12 @@ pub(super) fn daemon_set(quinistry: &ValidResource, store: &StoreSpec, input: Se
                 spec: Some(pod(quinistry, store, input)),
             },
             revision_history_limit: Some(build::REVISION_HISTORY_LIMIT),
-            // One store at a time, so that the others have what it holds.
+            // One store at a time, so that the others have what it holds. A store on a node that is down
+            // counts as unavailable, and would stop the update for as long.
             update_strategy: Some(apps::DaemonSetUpdateStrategy {
                 type_: Some("RollingUpdate".into()),
                 rolling_update: Some(apps::RollingUpdateDaemonSet {
-                    max_unavailable: Some(IntOrString::Int(1)),
+                    max_unavailable: Some(IntOrString::Int(limit)),
                     max_surge: None,
                 }),
             }),

@@ -23,9 +23,11 @@ fn wanted(kind: StoreKind) -> WantedObject {
     match kind {
         StoreKind::Service => service(&quinistry),
         StoreKind::NetworkPolicy => network_policy(&quinistry),
-        StoreKind::DaemonSet => {
-            daemon_set(&quinistry, store, SetInput { image: "i", url: "http://10.0.0.1:8080", nodes: &nodes })
-        }
+        StoreKind::DaemonSet => daemon_set(
+            &quinistry,
+            store,
+            SetInput { image: "i", url: "http://10.0.0.1:8080", nodes: &nodes, unready: 0 },
+        ),
     }
 }
 

@@ -213,6 +213,20 @@ fn stores_stay_where_they_are_while_no_node_is_selected() {
 }
 
 #[test]
+fn an_upgrade_goes_on_while_a_chosen_node_is_down() {
+    let mut scene = Scene::new(&json!({}), &["a", "b", "c"]);
+    scene.apply();
+    let since = Timestamp::from_second(NOW - 5).unwrap();
+    scene.nodes[0] = Arc::new(ObservedNode { ready: false, since, seen: since, ..node("a") });
+    let limit = |set: &Value| set["spec"]["updateStrategy"]["rollingUpdate"]["maxUnavailable"].clone();
+    assert_eq!(limit(&scene.set()), json!(2));
+    scene.apply();
+    assert_eq!(actions(&scene.plan()), Vec::<String>::new());
+    scene.nodes[0] = Arc::new(node("a"));
+    assert_eq!(limit(&scene.set()), json!(1));
+}
+
+#[test]
 fn a_store_that_does_not_start_is_named_with_the_kubelets_words() {
     let mut scene = Scene::new(&json!({"copies": 2}), &["a", "b"]);
     scene.apply();
