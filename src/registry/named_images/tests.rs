@@ -57,6 +57,10 @@ impl Peer for Service {
         "http://10.96.0.7:8080"
     }
 
+    fn on_new_connections(&self) -> &dyn Peer {
+        self
+    }
+
     fn get_manifest<'a>(&'a self, _: &'a RepositoryName, digest: &'a Digest) -> Told<'a, UpstreamManifest> {
         Box::pin(async {
             Ok(UpstreamManifest { headers: ManifestHeaders::default(), bytes: self.ask(digest)? })
