@@ -157,6 +157,7 @@ impl Args {
             let name = if name.is_empty() { bundle_object::name_of(&self.path) } else { name.to_owned() };
             bundle_object::bundle_object(&name, namespace, bundle.images())
         });
+        let object = object.transpose()?;
         Ok(Documents { object, rewritten, is_json: self.output.is_json() })
     }
 }

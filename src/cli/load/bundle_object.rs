@@ -13,6 +13,17 @@ use crate::oci::{ImageReference, Reference};
 /// Length of the longest name, in bytes: names of objects become values of labels.
 const MAX_NAME_BYTES: usize = 63;
 
+/// Greatest number of names in a `Bundle`, as its schema has it.
+const MAX_NAMES: usize = 256;
+
+/// Error of more names than a `Bundle` takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "a Bundle takes {MAX_NAMES} names, and this archive has {0}; split it: bundle the images in two archives, and load each \
+     with --bundle"
+)]
+pub(super) struct TooManyNames(usize);
+
 /// Number of hexadecimal digits of a digest in a derived tag: enough that no two images share one.
 const DERIVED_TAG_DIGITS: usize = 32;
 
@@ -41,13 +52,20 @@ pub(super) fn name_of(path: &Path) -> String {
 
 /// Returns the `Bundle` of images, in the order of their names. An image that no tag names has a derived one: a cluster
 /// serves only the repositories that names are in, and its stores copy only images that have names.
-pub(super) fn bundle_object(name: &str, namespace: Option<&str>, images: &[BundledImage]) -> Value {
+pub(super) fn bundle_object(
+    name: &str,
+    namespace: Option<&str>,
+    images: &[BundledImage],
+) -> Result<Value, TooManyNames> {
     let mut named: BTreeMap<String, &BundledImage> =
         images.iter().filter_map(|image| Some((tagged_name(&image.name)?, image))).collect();
     let covered: BTreeSet<_> = named.values().map(|image| (&image.repository, &image.root.digest)).collect();
     let unnamed = images.iter().filter(|image| !covered.contains(&(&image.repository, &image.root.digest)));
     let derived: Vec<_> = unnamed.map(|image| (derived_name(image), image)).collect();
     named.extend(derived);
+    if named.len() > MAX_NAMES {
+        return Err(TooManyNames(named.len()));
+    }
     let names: Vec<_> =
         named.iter().map(|(name, image)| json!({"name": name, "digest": image.root.digest})).collect();
     let mut object = json!({
@@ -59,7 +77,7 @@ pub(super) fn bundle_object(name: &str, namespace: Option<&str>, images: &[Bundl
     if let Some(namespace) = namespace {
         object["metadata"]["namespace"] = namespace.into();
     }
-    object
+    Ok(object)
 }
 
 /// Returns the name of an image with a tag derived from its digest.
@@ -132,7 +150,7 @@ mod tests {
             image(&format!("ghcr.io/acme/shop@{digest}"), b"1"),
             image(&format!("ghcr.io/acme/other@{digest}"), b"1"),
         ];
-        let object = bundle_object("shop", Some("pantry"), &images);
+        let object = bundle_object("shop", Some("pantry"), &images).unwrap();
         let derived = &digest.as_str()["sha256:".len()..][..32];
         let tools = Descriptor::of("x", b"2").digest;
         let text = format!(
@@ -142,7 +160,17 @@ mod tests {
              registry.lan:5000/tools:latest\n"
         );
         assert_eq!(yaml::document(&object).replace('"', ""), text);
-        assert!(bundle_object("shop", None, &images)["metadata"]["namespace"].is_null());
+        assert!(bundle_object("shop", None, &images).unwrap()["metadata"]["namespace"].is_null());
+    }
+
+    #[test]
+    fn an_archive_of_more_names_than_the_api_server_takes_is_refused() {
+        let mut images: Vec<_> =
+            (0..256).map(|number| image(&format!("ghcr.io/acme/shop:{number}"), b"1")).collect();
+        assert!(bundle_object("shop", None, &images).is_ok());
+        images.push(image("ghcr.io/acme/shop:256", b"1"));
+        let error = bundle_object("shop", None, &images).unwrap_err().to_string();
+        assert!(error.contains("256") && error.contains("257") && error.contains("split"), "{error}");
     }
 
     #[test]
