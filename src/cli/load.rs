@@ -155,12 +155,9 @@ impl Args {
         let rewritten = manifests.map(|file| rewrite_file(file, bundle, pull_host)).transpose()?;
         let object = self.bundle_name.as_deref().map(|name| {
             let name = if name.is_empty() { bundle_object::name_of(&self.path) } else { name.to_owned() };
-            let (object, unnamed) = bundle_object::bundle_object(&name, namespace, bundle.images());
-            for image in unnamed {
-                complain(&super::sanitize(&format!("note: not in the Bundle: {image}; it has no tag")));
-            }
-            object
+            bundle_object::bundle_object(&name, namespace, bundle.images())
         });
+        let object = object.transpose()?;
         Ok(Documents { object, rewritten, is_json: self.output.is_json() })
     }
 }

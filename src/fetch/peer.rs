@@ -16,6 +16,10 @@ pub trait Peer: fmt::Debug + Send + Sync + 'static {
     /// Returns the name of the peer, for the log, for metrics, and to remember which peer has sent wrong content.
     fn name(&self) -> &str;
 
+    /// Returns the peer with a connection of its own for each request. Behind the address of a service are several stores,
+    /// and a new connection may lead to another one.
+    fn on_new_connections(&self) -> &dyn Peer;
+
     /// Asks for a manifest, of at most 4 MiB. Its bytes are not hashed yet.
     fn get_manifest<'a>(
         &'a self,

@@ -100,6 +100,9 @@ impl NamedImages {
     async fn watch(&self, stored: &LimitedStore) {
         loop {
             self.look(stored).await;
+            if let Some((repository, digest)) = self.ledger.with(|ledger, now| ledger.probe(now)) {
+                self.sources.probe(&repository, &digest).await;
+            }
             sleep(TICK).await;
         }
     }

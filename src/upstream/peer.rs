@@ -56,6 +56,8 @@ pub struct HttpPeer {
     /// Address as the command line gives it, without a final slash.
     name: Box<str>,
     client: Client,
+    /// Client that keeps no connection; `None` if `client` keeps none.
+    connecting: Option<Box<HttpPeer>>,
 }
 
 /// Kinds of content, as paths have them.
@@ -93,7 +95,8 @@ impl fmt::Display for PeerAddress {
 impl HttpPeer {
     /// Creates a peer, which is connected to when it is asked.
     pub fn new(address: PeerAddress) -> Result<Self, PeerError> {
-        Self::keeping_connections(address, usize::MAX)
+        let connecting = Some(Box::new(Self::connecting_each_time(address)?));
+        Ok(Self { connecting, ..Self::keeping_connections(address, usize::MAX)? })
     }
 
     /// Creates a peer with a connection of its own for each request: the address of a service leads each connection
@@ -119,7 +122,7 @@ impl HttpPeer {
             .user_agent(USER_AGENT)
             .build()
             .map_err(|error| failed(Box::new(Cause::of(&error))))?;
-        Ok(Self { name: address.to_string().into(), client })
+        Ok(Self { name: address.to_string().into(), client, connecting: None })
     }
 
     /// Sends one request. Answers but 200, 206 where a part was asked for, 429 and 5xx mean that there is no content.
@@ -164,6 +167,10 @@ impl fmt::Debug for HttpPeer {
 impl Peer for HttpPeer {
     fn name(&self) -> &str {
         &self.name
+    }
+
+    fn on_new_connections(&self) -> &dyn Peer {
+        self.connecting.as_deref().unwrap_or(self)
     }
 
     fn get_manifest<'a>(

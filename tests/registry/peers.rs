@@ -11,6 +11,7 @@ use quinistry::oci::{Descriptor, Digest, ImageIndex, media_type, to_json};
 use self::cluster::{Generation, REPOSITORY, Store, image, path, until};
 use crate::support::images::{Image, Packing};
 use crate::support::process::{command, output};
+use crate::support::round_robin::RoundRobin;
 use crate::support::scripted_registry::{Answer, ScriptedRegistry};
 use crate::support::skip::{Need, lacks};
 
@@ -80,6 +81,15 @@ fn the_parts_of_an_image_may_be_on_several_peers_and_in_the_registry_itself() {
     own.push_manifest(&second.descriptor, &second.manifest);
     own.generation().pulls(&second);
     own.generation().pulls(&image);
+}
+
+#[test]
+fn content_of_one_of_three_stores_behind_one_address_is_served() {
+    let (stores, image) = ([(); 3].map(|()| Store::start(&[])), image());
+    let addresses = stores.each_ref().map(|store| store.generation().peer().0);
+    stores[1].push(&image);
+    let generation = Generation::start(&[&format!("http://{}", RoundRobin::start(&addresses).address)], &[]);
+    generation.pulls(&image);
 }
 
 #[test]

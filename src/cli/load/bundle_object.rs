@@ -13,6 +13,20 @@ use crate::oci::{ImageReference, Reference};
 /// Length of the longest name, in bytes: names of objects become values of labels.
 const MAX_NAME_BYTES: usize = 63;
 
+/// Greatest number of names in a `Bundle`, as its schema has it.
+const MAX_NAMES: usize = 256;
+
+/// Error of more names than a `Bundle` takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "a Bundle takes {MAX_NAMES} names, and this archive has {0}; split it: bundle the images in two archives, and load each \
+     with --bundle"
+)]
+pub(super) struct TooManyNames(usize);
+
+/// Number of hexadecimal digits of a digest in a derived tag: enough that no two images share one.
+const DERIVED_TAG_DIGITS: usize = 32;
+
 /// Name for a file whose own name has no letter and no digit.
 const DEFAULT_NAME: &str = "bundle";
 
@@ -36,21 +50,24 @@ pub(super) fn name_of(path: &Path) -> String {
     if name.is_empty() { DEFAULT_NAME.into() } else { name.into() }
 }
 
-/// Returns the `Bundle` of the images that have tags, in the order of their names, and the references of those images
-/// that have none.
-pub(super) fn bundle_object<'a>(
+/// Returns the `Bundle` of images, in the order of their names. An image that no tag names has a derived one: a cluster
+/// serves only the repositories that names are in, and its stores copy only images that have names.
+pub(super) fn bundle_object(
     name: &str,
     namespace: Option<&str>,
-    images: &'a [BundledImage],
-) -> (Value, Vec<&'a ImageReference>) {
-    let tagged: BTreeMap<String, &BundledImage> =
+    images: &[BundledImage],
+) -> Result<Value, TooManyNames> {
+    let mut named: BTreeMap<String, &BundledImage> =
         images.iter().filter_map(|image| Some((tagged_name(&image.name)?, image))).collect();
-    let covered: BTreeSet<_> = tagged.values().map(|image| (&image.repository, &image.root.digest)).collect();
-    let unnamed = images.iter().filter(|image| {
-        tagged_name(&image.name).is_none() && !covered.contains(&(&image.repository, &image.root.digest))
-    });
+    let covered: BTreeSet<_> = named.values().map(|image| (&image.repository, &image.root.digest)).collect();
+    let unnamed = images.iter().filter(|image| !covered.contains(&(&image.repository, &image.root.digest)));
+    let derived: Vec<_> = unnamed.map(|image| (derived_name(image), image)).collect();
+    named.extend(derived);
+    if named.len() > MAX_NAMES {
+        return Err(TooManyNames(named.len()));
+    }
     let names: Vec<_> =
-        tagged.iter().map(|(name, image)| json!({"name": name, "digest": image.root.digest})).collect();
+        named.iter().map(|(name, image)| json!({"name": name, "digest": image.root.digest})).collect();
     let mut object = json!({
         "apiVersion": API_VERSION,
         "kind": "Bundle",
@@ -60,7 +77,13 @@ pub(super) fn bundle_object<'a>(
     if let Some(namespace) = namespace {
         object["metadata"]["namespace"] = namespace.into();
     }
-    (object, unnamed.map(|image| &image.name).collect())
+    Ok(object)
+}
+
+/// Returns the name of an image with a tag derived from its digest.
+fn derived_name(BundledImage { name, root, .. }: &BundledImage) -> String {
+    let digits: String = root.digest.hex().chars().take(DERIVED_TAG_DIGITS).collect();
+    format!("{}/{}:digest-{digits}", name.host(), name.repository())
 }
 
 /// Returns the name of an image with its tag and without a digest, if it has a tag.
@@ -119,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bundle_has_the_tags_in_order_and_the_digests_of_their_images() {
+    fn a_bundle_has_the_tags_in_order_and_derived_ones_for_images_without_a_tag() {
         let digest = Descriptor::of("x", b"1").digest;
         let images = [
             image("registry.lan:5000/tools", b"2"),
@@ -127,17 +150,27 @@ mod tests {
             image(&format!("ghcr.io/acme/shop@{digest}"), b"1"),
             image(&format!("ghcr.io/acme/other@{digest}"), b"1"),
         ];
-        let (object, unnamed) = bundle_object("shop", Some("pantry"), &images);
-        let unnamed: Vec<_> = unnamed.iter().map(ToString::to_string).collect();
-        assert_eq!(unnamed, [format!("ghcr.io/acme/other@{digest}")]);
+        let object = bundle_object("shop", Some("pantry"), &images).unwrap();
+        let derived = &digest.as_str()["sha256:".len()..][..32];
         let tools = Descriptor::of("x", b"2").digest;
         let text = format!(
             "apiVersion: quinistry.dev/v1alpha1\nkind: Bundle\nmetadata:\n  name: shop\n  namespace: pantry\nspec:\n  \
-             names:\n  - digest: {digest}\n    name: ghcr.io/acme/shop:1.4.0\n  - digest: {tools}\n    name: \
+             names:\n  - digest: {digest}\n    name: ghcr.io/acme/other:digest-{derived}\n  - digest: {digest}\n    name: \
+             ghcr.io/acme/shop:1.4.0\n  - digest: {tools}\n    name: \
              registry.lan:5000/tools:latest\n"
         );
         assert_eq!(yaml::document(&object).replace('"', ""), text);
-        assert!(bundle_object("shop", None, &images).0["metadata"]["namespace"].is_null());
+        assert!(bundle_object("shop", None, &images).unwrap()["metadata"]["namespace"].is_null());
+    }
+
+    #[test]
+    fn an_archive_of_more_names_than_the_api_server_takes_is_refused() {
+        let mut images: Vec<_> =
+            (0..256).map(|number| image(&format!("ghcr.io/acme/shop:{number}"), b"1")).collect();
+        assert!(bundle_object("shop", None, &images).is_ok());
+        images.push(image("ghcr.io/acme/shop:256", b"1"));
+        let error = bundle_object("shop", None, &images).unwrap_err().to_string();
+        assert!(error.contains("256") && error.contains("257") && error.contains("split"), "{error}");
     }
 
     #[test]

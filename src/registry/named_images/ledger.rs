@@ -23,9 +23,12 @@ const COMPLETE_WAIT: Duration = Duration::from_mins(10);
 /// Silence of all peers that ends the first look: after a restart of all stores, none of them is ready.
 const FIRST_LOOK_PATIENCE: Duration = Duration::from_secs(30);
 
-/// Silence of all peers after which a copy that has begun does not count: two stores that copy from each other are not
-/// ready, so that neither reaches the other.
+/// Silence of all peers after which a store is ready although it lacks images: two stores that copy from each other are
+/// not ready, so that neither reaches the other.
 const COPY_PATIENCE: Duration = Duration::from_secs(10);
+
+/// Silence after which peers are asked only to see whether they answer: the copy of a long blob asks nothing.
+const PROBE_WAIT: Duration = Duration::from_secs(3);
 
 /// State of a named image.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,13 +76,25 @@ pub(super) struct Ledger {
     /// True once names, or their absence, were read.
     has_names: bool,
     is_first_look: bool,
-    /// Time of the last answer of a peer; that of the start before the first one.
+    /// True once silence has made the store ready, until it lacks nothing that a peer may have.
+    is_alone: bool,
+    /// Time since which a peer may have an image that is not here.
+    open_since: Option<Instant>,
+    /// Time of the last answer of a peer to a question; that of the start before the first one.
     answered: Instant,
 }
 
 impl Ledger {
     pub(super) fn new(now: Instant) -> Self {
-        Self { records: BTreeMap::new(), names: None, has_names: false, is_first_look: true, answered: now }
+        Self {
+            records: BTreeMap::new(),
+            names: None,
+            has_names: false,
+            is_first_look: true,
+            is_alone: false,
+            open_since: None,
+            answered: now,
+        }
     }
 
     /// Takes the images of the file of names, if the file is another one than before. Images that were named before stay
@@ -104,11 +119,12 @@ impl Ledger {
         };
         self.records = images.into_iter().map(record).collect();
         (self.names, self.has_names) = (names, true);
+        self.update(now);
     }
 
     /// Returns the images that are to be looked for in the storage.
     pub(super) fn due_looks(&mut self, now: Instant) -> Vec<ContentKey> {
-        self.end_first_look(now);
+        self.update(now);
         let is_due = |record: &Record| match record.state {
             ImageState::Unknown => true,
             ImageState::Complete => !record.is_sparse && record.due <= now,
@@ -142,6 +158,7 @@ impl Ledger {
             }
             Held::Whole | Held::Sparse => record.complete(held == Held::Sparse, now),
         }
+        self.update(now);
     }
 
     /// Notes that a peer has something of an image that the storage lacks. Returns true if that is new.
@@ -162,7 +179,7 @@ impl Ledger {
         if is_sparse {
             (record.wait, record.due) = (wait, now + wait);
         }
-        self.end_first_look(now);
+        self.update(now);
         is_new
     }
 
@@ -179,7 +196,7 @@ impl Ledger {
         let longest = if is_served { LONGEST_SPARSE_WAIT } else { LONGEST_WAIT };
         record.wait = if is_new { FIRST_WAIT } else { (record.wait * 2).min(longest) };
         record.due = now + record.wait;
-        self.end_first_look(now);
+        self.update(now);
         is_new
     }
 
@@ -190,32 +207,49 @@ impl Ledger {
         }
     }
 
-    /// Notes that a peer has answered.
+    /// Notes that a peer has answered a question.
     pub(super) fn note_answer(&mut self, now: Instant) {
+        self.update(now);
         self.answered = now;
     }
 
-    /// Ends the first look once there is an answer about each image, or no peer has answered for long.
-    fn end_first_look(&mut self, now: Instant) {
-        if !self.is_first_look {
-            return;
+    /// Returns an image to ask peers about if only a new question shows whether they still answer.
+    pub(super) fn probe(&self, now: Instant) -> Option<ContentKey> {
+        if self.is_alone || self.silence(now) < PROBE_WAIT {
+            return None;
         }
+        let copied = self.records.iter().find(|(_, record)| record.state == ImageState::Copying);
+        copied.map(|(image, _)| image.clone())
+    }
+
+    /// Returns true if a peer may have an image that is not here.
+    fn is_open(&self) -> bool {
         let is_open = |record: &Record| {
             matches!(record.state, ImageState::Unknown | ImageState::Lacking | ImageState::Copying)
         };
-        let is_over = !self.records.values().any(is_open) || self.silence(now) >= FIRST_LOOK_PATIENCE;
-        if self.has_names && is_over {
+        self.records.values().any(is_open)
+    }
+
+    /// Ends the first look once there is an answer about each image, and notes that no peer has answered for long.
+    fn update(&mut self, now: Instant) {
+        let is_open = self.is_open();
+        self.open_since = is_open.then(|| self.open_since.unwrap_or(now));
+        let patience = if self.is_first_look { FIRST_LOOK_PATIENCE } else { COPY_PATIENCE };
+        self.is_alone = is_open && (self.is_alone || self.silence(now) >= patience);
+        if self.has_names && (!is_open || self.is_alone) {
             self.is_first_look = false;
         }
     }
 
+    /// Returns the time for which no peer has answered. A store that has everything asks nothing.
     fn silence(&self, now: Instant) -> Duration {
-        now.saturating_duration_since(self.answered)
+        let since = self.open_since.map_or(self.answered, |since| since.max(self.answered));
+        now.saturating_duration_since(since)
     }
 
     /// Returns what is known, and whether the store is ready.
     pub(super) fn report(&mut self, now: Instant) -> Report {
-        self.end_first_look(now);
+        self.update(now);
         let count = |state| self.records.values().filter(|record| record.state == state).count();
         let (complete, copying) = (count(ImageState::Complete), count(ImageState::Copying));
         let lacking = self.records.iter().filter(|(_, record)| record.state != ImageState::Complete);
@@ -226,7 +260,7 @@ impl Ledger {
             reason: record.reason.clone(),
         });
         Report {
-            ready: !self.is_first_look && (copying == 0 || self.silence(now) >= COPY_PATIENCE),
+            ready: !self.is_first_look && (self.is_alone || !self.is_open()),
             names: self.names.clone(),
             images: self.records.len(),
             complete,

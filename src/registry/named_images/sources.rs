@@ -23,6 +23,9 @@ const MAX_ATTEMPTS: usize = 12;
 /// Time for one answer: a store hashes a long blob before it first serves it after a start.
 const PATIENCE: Duration = Duration::from_secs(30);
 
+/// Time for one answer to a question that only shows whether the service has a store.
+const PROBE_PATIENCE: Duration = Duration::from_secs(2);
+
 /// Time after which nothing more is tried for one question.
 const MAX_ASKING: Duration = Duration::from_mins(1);
 
@@ -63,10 +66,7 @@ impl Sources {
             for member in &self.members {
                 let answer = timeout(PATIENCE, question(member)).await.unwrap_or(Err(SourceError::Silent));
                 member.counts.note(answer.as_ref().err());
-                let is_away = matches!(
-                    answer,
-                    Err(SourceError::Silent | SourceError::Unavailable(_) | SourceError::Limited { .. })
-                );
+                let is_away = answer.as_ref().is_err_and(is_away);
                 if !is_away {
                     self.ledger.note_answer();
                 }
@@ -85,6 +85,19 @@ impl Sources {
             }
         }
         last
+    }
+
+    /// Asks whether the service has a store: any answer about a digest proves that.
+    pub(super) async fn probe(&self, repository: &RepositoryName, digest: &Digest) {
+        for SourceMember { peer, counts } in &self.members {
+            let question = peer.head_blob(repository, digest);
+            let answer = timeout(PROBE_PATIENCE, question).await.unwrap_or(Err(SourceError::Silent));
+            counts.note(answer.as_ref().err());
+            if !answer.is_err_and(|error| is_away(&error)) {
+                self.ledger.note_answer();
+                return;
+            }
+        }
     }
 
     /// Returns a manifest that has its digest.
@@ -108,6 +121,11 @@ impl Sources {
     }
 }
 
+/// Returns true if a store has not answered.
+const fn is_away(error: &SourceError) -> bool {
+    matches!(error, SourceError::Silent | SourceError::Unavailable(_) | SourceError::Limited { .. })
+}
+
 impl Source for BlobSource {
     fn name(&self) -> &str {
         self.sources.members.first().map_or("no peer", |member| member.peer.name())
@@ -122,11 +140,10 @@ impl Source for BlobSource {
             };
             let found = sources.ask(question).await?;
             let ((answer, body), counts) = found.ok_or(SourceError::NotFound)?;
-            let ledger = sources.ledger.clone();
+            // Bytes prove nothing about the service: a store that is unready still sends what it has begun to send.
             let body = body.inspect(move |piece| {
                 if let Ok(piece) = piece {
                     counts.note_bytes(piece.len());
-                    ledger.note_answer();
                 }
             });
             Ok((answer, Box::pin(body) as _))

@@ -7,15 +7,16 @@ use std::sync::Mutex;
 use std::sync::atomic::AtomicUsize;
 
 use bytes::Bytes;
-use futures_util::stream;
+use futures_util::{StreamExt as _, stream};
 use quinistry_fetch::{
-    Answer, Answered, ManifestHeaders, SourceError, Told, UpstreamManifest, Validator, Wanted,
+    Answer, Answered, ManifestHeaders, Source as _, SourceError, Told, UpstreamManifest, Validator, Wanted,
 };
 use quinistry_oci::{Digest, Reference, RepositoryName};
 use quinistry_store::{Memory, Page, Store};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
+use super::sources::BlobSource;
 use super::*;
 
 const CONFIG: &[u8] = b"{}";
@@ -57,6 +58,10 @@ impl Peer for Service {
         "http://10.96.0.7:8080"
     }
 
+    fn on_new_connections(&self) -> &dyn Peer {
+        self
+    }
+
     fn get_manifest<'a>(&'a self, _: &'a RepositoryName, digest: &'a Digest) -> Told<'a, UpstreamManifest> {
         Box::pin(async {
             Ok(UpstreamManifest { headers: ManifestHeaders::default(), bytes: self.ask(digest)? })
@@ -94,12 +99,16 @@ struct Copies {
 
 impl Copies {
     fn new(service: &Arc<Service>) -> Self {
+        Self::with_clock(service, Clock::default())
+    }
+
+    fn with_clock(service: &Arc<Service>, clock: Clock) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("names.json");
         let peers = Arc::new(Peers::new(vec![service.clone()], Some(file)));
         let stored = LimitedStore::new(Store::open(Memory::new(1 << 24), true).unwrap());
         let fetches = Fetches::new(Some(stored.store.clone()), FetchOptions::default());
-        let named = NamedImages::new(peers, vec![service.clone()]);
+        let named = NamedImages::with_clock(peers, vec![service.clone()], clock);
         Self { named, stored, fetches, folder }
     }
 
@@ -255,6 +264,29 @@ async fn wrong_bytes_are_not_stored() {
     let reasons: Vec<_> =
         copies.named.report().lacking.into_iter().filter_map(|image| image.reason).collect();
     assert!(reasons.iter().any(|reason| reason.contains("sent wrong content")), "{reasons:?}");
+}
+
+#[tokio::test]
+async fn only_answers_to_questions_prove_that_a_store_is_there() {
+    let service = Service::of(&[&[LAYER]]);
+    let (start, seconds) = (std::time::Instant::now(), Arc::<AtomicU64>::default());
+    let now = seconds.clone();
+    let clock = Clock::new(move || start + Duration::from_secs(now.load(Ordering::Relaxed)));
+    let copies = Copies::with_clock(&service, clock);
+    copies.name(&[("a/b", b"an image")]).await;
+    let image = ("a/b".parse().unwrap(), Digest::sha256(b"an image"));
+    copies.named.ledger.with(|ledger, _| ledger.note_found(&image));
+    let sources = copies.named.sources.clone();
+    let source = BlobSource { sources: sources.clone(), repository: image.0.clone() };
+    let wanted = Wanted { digest: Digest::sha256(LAYER), length: None, from: 0, validator: None };
+    let (_, body) = source.open(wanted).await.unwrap();
+    seconds.store(5, Ordering::Relaxed);
+    sources.probe(&image.0, &image.1).await;
+    seconds.store(34, Ordering::Relaxed);
+    assert!(!copies.named.report().ready);
+    assert!(body.count().await > 1);
+    seconds.store(35, Ordering::Relaxed);
+    assert!(copies.named.report().ready, "bytes are no answer");
 }
 
 #[tokio::test]

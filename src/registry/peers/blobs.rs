@@ -1,14 +1,14 @@
 //! Blobs of peers, passed through to one client.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
 use futures_util::{StreamExt as _, stream};
 use quinistry_fetch::{Answered, FetchError, Fetched, Opened, Request, Source, SourceError, Wanted};
 use quinistry_oci::{Digest, RepositoryName, WithCauses};
 
-use super::rounds::{Miss, Rounds, SHORT_PATIENCE};
+use super::rounds::{MAX_REPEATS, Miss, Rounds, SHORT_PATIENCE, Turn};
 use super::{ContentKey, Peers};
 use crate::api::response::error::Error;
 
@@ -26,8 +26,7 @@ pub(crate) struct OpenedBlob {
 #[derive(Debug)]
 struct PeerSource {
     peers: Arc<Peers>,
-    first: usize,
-    patience: Duration,
+    first: Turn,
     repository: RepositoryName,
     /// True once the first peer was asked.
     is_opened: AtomicBool,
@@ -44,12 +43,13 @@ impl Peers {
     ) -> Option<u64> {
         let key = (repository.clone(), digest.clone());
         let mut rounds = Rounds::new(self.members.len());
-        while let Some((index, patience)) = rounds.next_peer() {
+        while let Some(turn) = rounds.next_turn() {
+            let index = turn.peer;
             if !self.claims().believes(index, &key, self.clock.now()) {
                 continue;
             }
-            let question = self.members[index].peer.head_blob(repository, digest);
-            match self.ask(index, patience, question).await {
+            let question = self.members[index].peer(turn.is_repeat).head_blob(repository, digest);
+            match self.ask(turn, question).await {
                 Ok(Some(length)) if expected.is_none_or(|expected| expected == length) => {
                     self.claims().note(index, &key);
                     return Some(length);
@@ -70,11 +70,12 @@ impl Peers {
     ) -> Result<Option<OpenedBlob>, Error> {
         let key = (repository.clone(), digest.clone());
         let mut rounds = Rounds::new(self.members.len());
-        while let Some((index, patience)) = rounds.next_peer() {
+        let mut denials = BTreeMap::new();
+        while let Some(turn) = rounds.next_turn() {
+            let index = turn.peer;
             let source = PeerSource {
                 peers: self.clone(),
-                first: index,
-                patience,
+                first: turn,
                 repository: repository.clone(),
                 is_opened: AtomicBool::new(false),
             };
@@ -93,24 +94,33 @@ impl Peers {
                 Err(FetchError::Busy) => return Err(Error::TooManyResponses),
                 Err(error) => {
                     tracing::debug!(peer = self.members[index].name(), %digest, error = %WithCauses(&error), "peer sent no blob");
-                    rounds.note(self.note_failed(index, &key, &error));
+                    let miss = Miss::of_fetch(&error);
+                    rounds.note(miss);
+                    if miss == Miss::Denied {
+                        denials.insert(index, error);
+                    } else {
+                        self.note_failed(index, &key, &error);
+                    }
                 }
             }
+        }
+        // One store behind an address does not speak for the others.
+        for (index, error) in denials {
+            self.note_failed(index, &key, &error);
         }
         Ok(None)
     }
 
     /// Notes that a peer has not sent a blob to its end.
-    fn note_failed(&self, index: usize, key: &ContentKey, error: &FetchError) -> Miss {
+    fn note_failed(&self, index: usize, key: &ContentKey, error: &FetchError) {
         let (now, digest) = (self.clock.now(), &key.1);
         match error {
             FetchError::Lie { .. } => {
                 self.claims().note_wrong(index, digest, now);
                 self.verdicts().clear();
-                Miss::Absent
             }
             // A peer that is away or slow has not taken back what it said.
-            FetchError::Source { reason, .. } if !is_denial(reason) => Miss::of(reason),
+            FetchError::Source { reason, .. } if !is_denial(reason) => {}
             FetchError::Source { .. } | FetchError::LengthUnknown { .. } => {
                 if self.claims().note_unsent(index, key, now) {
                     let peer = self.members[index].name();
@@ -118,9 +128,8 @@ impl Peers {
                     // Manifests that need the blob were found complete by the word of this peer.
                     self.verdicts().clear();
                 }
-                Miss::Absent
             }
-            _ => Miss::Absent,
+            _ => {}
         }
     }
 
@@ -138,6 +147,16 @@ fn is_denial(reason: &SourceError) -> bool {
     matches!(reason, SourceError::NotFound | SourceError::Invalid(_))
 }
 
+impl Miss {
+    /// Returns the reason for which a peer has sent nothing of a blob.
+    fn of_fetch(error: &FetchError) -> Self {
+        match error {
+            FetchError::Source { reason, .. } => Self::of(reason),
+            _ => Self::Absent,
+        }
+    }
+}
+
 impl OpenedBlob {
     /// Returns the observer of errors of the transfer.
     pub(crate) fn observer(&self, peers: &Arc<Peers>) -> impl Fn(&FetchError) + use<> {
@@ -149,33 +168,41 @@ impl OpenedBlob {
 // === impl PeerSource ===
 
 impl PeerSource {
-    /// Returns the peers to ask, in order: the first one; and for the rest of a transfer that broke there, the others
-    /// before it.
-    fn candidates(&self, digest: &Digest) -> Vec<(usize, Duration)> {
+    /// Returns the questions, in order: the first one; and for the rest of a transfer that broke there, those to the other
+    /// peers before it, and then repeats for those that deny.
+    fn turns(&self, digest: &Digest) -> Vec<Turn> {
         if !self.is_opened.swap(true, Ordering::Relaxed) {
-            return vec![(self.first, self.patience)];
+            return vec![self.first];
         }
-        let now = self.peers.clock.now();
-        let others = (0..self.peers.members.len()).filter(|index| *index != self.first);
-        let all = others.chain([self.first]);
+        let (now, first) = (self.peers.clock.now(), self.first.peer);
+        let others = (0..self.peers.members.len()).filter(|index| *index != first);
         let claims = self.peers.claims();
         let key = (self.repository.clone(), digest.clone());
-        all.filter(|index| claims.believes(*index, &key, now)).map(|index| (index, SHORT_PATIENCE)).collect()
+        let all: Vec<_> = others.chain([first]).filter(|index| claims.believes(*index, &key, now)).collect();
+        let turn = |repeat| {
+            move |peer: &usize| Turn { peer: *peer, patience: SHORT_PATIENCE, is_repeat: repeat > 0 }
+        };
+        (0..=MAX_REPEATS).flat_map(|repeat| all.iter().map(turn(repeat))).collect()
     }
 }
 
 impl Source for PeerSource {
     fn name(&self) -> &str {
-        self.peers.members[self.first].name()
+        self.peers.members[self.first.peer].name()
     }
 
     fn open(&self, wanted: Wanted) -> Answered<'_> {
         Box::pin(async move {
             let mut reason = SourceError::NotFound;
-            for (index, patience) in self.candidates(&wanted.digest) {
-                let member = &self.peers.members[index];
+            let mut given_up = BTreeSet::new();
+            for turn in self.turns(&wanted.digest) {
+                if given_up.contains(&turn.peer) {
+                    continue;
+                }
+                let member = &self.peers.members[turn.peer];
+                let peer = member.peer(turn.is_repeat);
                 let question = async {
-                    let (answer, mut body) = member.peer.open_blob(&self.repository, wanted.clone()).await?;
+                    let (answer, mut body) = peer.open_blob(&self.repository, wanted.clone()).await?;
                     // A peer that sends a head alone has not answered.
                     let first = match body.next().await.transpose() {
                         Ok(first) => first,
@@ -183,7 +210,7 @@ impl Source for PeerSource {
                     };
                     Ok((answer, first, body))
                 };
-                match member.ask(|| self.peers.clock.now(), patience, question).await {
+                match member.ask(|| self.peers.clock.now(), turn.patience, question).await {
                     Ok((answer, first, body)) => {
                         let counts = member.counts.clone();
                         let pieces = stream::iter(first.map(Ok)).chain(body).inspect(move |piece| {
@@ -193,7 +220,12 @@ impl Source for PeerSource {
                         });
                         return Ok((answer, Box::pin(pieces) as _));
                     }
-                    Err(error) => reason = error,
+                    Err(error) => {
+                        if Miss::of(&error) != Miss::Denied {
+                            given_up.insert(turn.peer);
+                        }
+                        reason = error;
+                    }
                 }
             }
             Err(reason)

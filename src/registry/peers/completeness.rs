@@ -200,9 +200,10 @@ impl<'a> Check<'a> {
             return Some(found);
         }
         let mut rounds = Rounds::new(peers.members.len());
-        while let Some((index, patience)) = rounds.next_peer() {
-            let member = &peers.members[index];
-            match peers.ask(index, patience, member.peer.get_manifest(repository, digest)).await {
+        while let Some(turn) = rounds.next_turn() {
+            let member = &peers.members[turn.peer];
+            let question = member.peer(turn.is_repeat).get_manifest(repository, digest);
+            match peers.ask(turn, question).await {
                 Ok(sent) => match verify_manifest(sent, digest).await {
                     Ok(found) => return Some(found),
                     Err(error) => {

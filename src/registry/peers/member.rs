@@ -8,7 +8,7 @@ use quinistry_oci::WithCauses;
 use tokio::time::timeout;
 
 use super::Peers;
-use super::rounds::{Miss, SHORT_PATIENCE};
+use super::rounds::{Miss, SHORT_PATIENCE, Turn};
 use crate::metrics::PeerCounts;
 use crate::upstreams::circuit::Circuit;
 
@@ -18,7 +18,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 /// Peer with the state of the connection to it.
 #[derive(Debug)]
 pub(super) struct Member {
-    pub(super) peer: Arc<dyn Peer>,
+    peer: Arc<dyn Peer>,
     pub(super) counts: Arc<PeerCounts>,
     circuit: Mutex<Circuit>,
 }
@@ -30,6 +30,11 @@ impl Member {
 
     pub(super) fn name(&self) -> &str {
         self.peer.name()
+    }
+
+    /// Returns the peer for a question, which needs a new connection if it is a repeat.
+    pub(super) fn peer(&self, is_repeat: bool) -> &dyn Peer {
+        if is_repeat { self.peer.on_new_connections() } else { &*self.peer }
     }
 
     fn circuit(&self) -> MutexGuard<'_, Circuit> {
@@ -75,12 +80,11 @@ impl Peers {
     /// Asks a short question of one peer.
     pub(super) async fn ask<T>(
         &self,
-        index: usize,
-        patience: Duration,
+        turn: Turn,
         question: impl Future<Output = Result<T, SourceError>>,
     ) -> Result<T, Miss> {
         let _permit = self.question_permits.acquire().await.expect("the semaphore is never closed");
-        let answer = self.members[index].ask(|| self.clock.now(), patience, question).await;
+        let answer = self.members[turn.peer].ask(|| self.clock.now(), turn.patience, question).await;
         answer.map_err(|error| Miss::of(&error))
     }
 }
@@ -90,8 +94,8 @@ impl Miss {
         match error {
             // The next connection to the address of a service may reach another store.
             SourceError::Silent | SourceError::Unavailable(_) => Self::Unanswered,
-            SourceError::NotFound
-            | SourceError::Limited { .. }
+            SourceError::NotFound => Self::Denied,
+            SourceError::Limited { .. }
             | SourceError::Refused
             | SourceError::Invalid(_)
             | SourceError::Circular => Self::Absent,

@@ -268,6 +268,59 @@ async fn a_connection_that_fails_is_tried_once_more() {
     assert!(reads_whole(&peers, LAYER).await);
 }
 
+/// Returns a script for content that some stores behind an address lack.
+fn denied(times: usize, content: &[u8]) -> Script {
+    Script::Denies(times, content.to_vec().into(), Arc::default())
+}
+
+#[tokio::test]
+async fn a_denial_of_one_store_behind_an_address_is_asked_again_on_new_connections() {
+    let (service, seconds) = (ScriptedPeer::new("service"), Seconds::default());
+    let peers = peers(&[&service], &seconds);
+    let manifest = image(LAYER);
+    for content in [&manifest[..], CONFIG, LAYER] {
+        service.scripts(content, denied(5, content));
+    }
+    assert!(is_served(&peers, &manifest).await);
+    assert_eq!((service.take_asked(), service.take_connections()), (18, 15));
+    // The address is still believed about the blob.
+    service.scripts(LAYER, denied(5, LAYER));
+    assert!(reads_whole(&peers, LAYER).await);
+    assert!(is_served(&peers, &manifest).await);
+    assert_eq!((service.take_asked(), service.take_connections()), (6, 5));
+}
+
+#[tokio::test]
+async fn content_that_is_nowhere_takes_six_questions_and_then_none() {
+    let (service, seconds) = (ScriptedPeer::new("service"), Seconds::default());
+    let peers = peers(&[&service], &seconds);
+    let manifest = image(LAYER);
+    for _ in 0..2 {
+        assert!(!is_served(&peers, &manifest).await);
+    }
+    assert_eq!(service.take_asked(), 6, "the result is remembered");
+    assert!(read(&peers, LAYER).await.is_none());
+    assert_eq!(service.take_asked(), 6);
+}
+
+#[tokio::test]
+async fn a_peer_at_another_address_is_asked_before_a_denial_is_asked_again() {
+    let (lacking, other, seconds) =
+        (ScriptedPeer::new("lacking"), ScriptedPeer::new("other"), Seconds::default());
+    let peers = peers(&[&lacking, &other], &seconds);
+    other.holds(LAYER);
+    assert!(reads_whole(&peers, LAYER).await);
+    assert_eq!((lacking.take_asked(), lacking.take_connections()), (1, 0));
+}
+
+#[tokio::test]
+async fn a_transfer_that_is_cut_off_goes_on_at_another_store_behind_the_address() {
+    let (service, seconds) = (ScriptedPeer::new("service"), Seconds::default());
+    let peers = peers(&[&service], &seconds);
+    service.scripts(LAYER, Script::CutThenDenies(100_000, 3, Arc::default()));
+    assert!(reads_whole(&peers, LAYER).await);
+}
+
 #[tokio::test]
 async fn a_peer_that_is_left_out_has_not_taken_back_what_it_said() {
     let (peer, seconds, peers, manifest) = serving().await;

@@ -72,21 +72,73 @@ fn the_first_look_ends_after_thirty_seconds_without_an_answer() {
 
 #[test]
 fn a_store_that_copies_is_not_ready_while_peers_answer() {
-    let a = image("a");
+    let (a, b) = (image("a"), image("b"));
     let (mut ledger, now) = ledger(&[(&a, Held::Lacking)]);
     assert_eq!(ledger.next_copy(now), Some(a.clone()));
     assert!(ledger.note_found(&a));
     assert!(!ledger.note_found(&a), "it was found before");
-    ledger.note_answer(now + seconds(100));
-    assert_eq!(counts(&mut ledger, now + seconds(109)), (false, [0, 1, 0]));
-    assert_eq!(counts(&mut ledger, now + seconds(131)), (true, [0, 1, 0]));
-    // Two stores that copy from each other would both be out of the service's addresses.
-    ledger.note_answer(now + seconds(132));
-    assert!(!ledger.report(now + seconds(141)).ready);
-    assert!(ledger.report(now + seconds(142)).ready);
-    assert!(ledger.note_complete(&a, false, now + seconds(150)));
-    assert_eq!(counts(&mut ledger, now + seconds(150)), (true, [1, 0, 0]));
-    assert_eq!(ledger.next_copy(now + seconds(150)), None);
+    ledger.note_answer(now + seconds(29));
+    assert_eq!(counts(&mut ledger, now + seconds(58)), (false, [0, 1, 0]));
+    assert!(ledger.note_complete(&a, false, now + seconds(58)));
+    assert_eq!(counts(&mut ledger, now + seconds(58)), (true, [1, 0, 0]));
+    assert_eq!(ledger.next_copy(now + seconds(58)), None);
+    // Later names, after a time in which nothing was asked.
+    let now = now + seconds(1000);
+    ledger.follow(Some(digest("more")), || [a.clone(), b.clone()].into(), now);
+    ledger.note_look(&b, Held::Lacking, now);
+    ledger.note_found(&b);
+    assert_eq!(counts(&mut ledger, now + seconds(9)), (false, [1, 1, 0]));
+    ledger.note_answer(now + seconds(9));
+    assert!(!ledger.report(now + seconds(18)).ready);
+    assert!(ledger.report(now + seconds(19)).ready);
+}
+
+#[test]
+fn a_store_that_silence_has_made_ready_stays_so_until_it_lacks_nothing() {
+    let (a, b, c) = (image("a"), image("b"), image("c"));
+    let (mut ledger, now) = ledger(&[(&a, Held::Lacking), (&b, Held::Lacking)]);
+    ledger.note_found(&a);
+    // The answer ends a silence that was not reported.
+    ledger.note_answer(now + seconds(31));
+    assert!(ledger.report(now + seconds(32)).ready);
+    assert!(ledger.note_complete(&a, false, now + seconds(33)));
+    ledger.note_found(&b);
+    ledger.note_answer(now + seconds(34));
+    assert_eq!(counts(&mut ledger, now + seconds(35)), (true, [1, 1, 0]));
+    assert!(ledger.note_complete(&b, false, now + seconds(36)));
+    ledger.follow(Some(digest("more")), || [a, b, c].into(), now + seconds(37));
+    assert!(!ledger.report(now + seconds(37)).ready);
+}
+
+#[test]
+fn a_store_is_not_ready_between_two_images_of_a_copy() {
+    let (a, b, c) = (image("a"), image("b"), image("c"));
+    let (mut ledger, now) = ledger(&[(&a, Held::Whole)]);
+    assert!(ledger.report(now).ready);
+    ledger.follow(Some(digest("more")), || [a, b.clone(), c.clone()].into(), now);
+    assert!(!ledger.report(now).ready, "nothing is known of new images");
+    for image in [&b, &c] {
+        ledger.note_look(image, Held::Lacking, now);
+    }
+    assert_eq!(counts(&mut ledger, now), (false, [1, 0, 2]));
+    ledger.note_found(&b);
+    ledger.note_complete(&b, false, now);
+    assert_eq!(counts(&mut ledger, now), (false, [2, 0, 1]));
+    ledger.note_absent(&c, "nowhere", now);
+    assert_eq!(counts(&mut ledger, now), (true, [2, 0, 1]));
+}
+
+#[test]
+fn peers_are_asked_during_a_long_copy_whether_they_are_there() {
+    let a = image("a");
+    let (mut ledger, now) = ledger(&[(&a, Held::Lacking)]);
+    assert_eq!(ledger.probe(now + seconds(5)), None, "it is asked for anyway");
+    ledger.note_found(&a);
+    ledger.note_answer(now + seconds(5));
+    assert_eq!(ledger.probe(now + seconds(7)), None);
+    assert_eq!(ledger.probe(now + seconds(8)), Some(a));
+    assert!(ledger.report(now + seconds(35)).ready);
+    assert_eq!(ledger.probe(now + seconds(35)), None, "the store is ready");
 }
 
 #[test]

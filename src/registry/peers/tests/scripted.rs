@@ -20,6 +20,7 @@ pub(super) struct ScriptedPeer {
     name: String,
     contents: Mutex<HashMap<Digest, Script>>,
     asked: AtomicUsize,
+    connections: AtomicUsize,
 }
 
 /// Scripted answers to the questions about one digest.
@@ -31,12 +32,16 @@ pub(super) enum Script {
     SlowOnce(Bytes, Arc<AtomicBool>),
     /// These bytes, after one refused connection.
     RefusesOnce(Bytes, Arc<AtomicBool>),
+    /// These bytes, after this number of denials: other stores behind the address lack them.
+    Denies(usize, Bytes, Arc<AtomicUsize>),
     /// These bytes, without their length.
     NoLength(Bytes),
     /// This length for HEAD, and nothing for GET.
     Claims(u64),
     /// The right bytes, cut off after some.
     CutAfter(usize),
+    /// The right bytes, cut off after some; then this number of denials, and then all.
+    CutThenDenies(usize, usize, Arc<AtomicUsize>),
     /// No answer.
     Silent,
     /// A head without bytes.
@@ -47,7 +52,12 @@ pub(super) enum Script {
 
 impl ScriptedPeer {
     pub(super) fn new(name: &str) -> Arc<Self> {
-        Arc::new(Self { name: name.into(), contents: Mutex::default(), asked: AtomicUsize::new(0) })
+        Arc::new(Self {
+            name: name.into(),
+            contents: Mutex::default(),
+            asked: AtomicUsize::new(0),
+            connections: AtomicUsize::new(0),
+        })
     }
 
     /// Has the peer send content.
@@ -65,6 +75,11 @@ impl ScriptedPeer {
         self.asked.swap(0, Ordering::Relaxed)
     }
 
+    /// Returns the number of questions on new connections since the last call.
+    pub(super) fn take_connections(&self) -> usize {
+        self.connections.swap(0, Ordering::Relaxed)
+    }
+
     async fn script(&self, digest: &Digest) -> Result<Script, SourceError> {
         self.asked.fetch_add(1, Ordering::Relaxed);
         let script = self.contents.lock().unwrap().get(digest).cloned();
@@ -77,6 +92,20 @@ impl ScriptedPeer {
             Some(Script::RefusesOnce(_, was_asked)) if was_asked.swap(true, Ordering::Relaxed) => {
                 self.contents.lock().unwrap().get(digest).cloned().ok_or(SourceError::NotFound)
             }
+            Some(Script::Denies(times, bytes, denied)) => {
+                if denied.fetch_add(1, Ordering::Relaxed) < times {
+                    Err(SourceError::NotFound)
+                } else {
+                    Ok(Script::Sends(bytes))
+                }
+            }
+            Some(Script::CutThenDenies(length, times, asked)) => {
+                match asked.fetch_add(1, Ordering::Relaxed) {
+                    0 => Ok(Script::CutAfter(length)),
+                    number if number <= times => Err(SourceError::NotFound),
+                    _ => Ok(Script::Sends(Bytes::from_static(super::LAYER))),
+                }
+            }
             Some(Script::Refuses | Script::RefusesOnce(..)) => {
                 Err(SourceError::Unavailable(Box::new(io::Error::from(io::ErrorKind::ConnectionRefused))))
             }
@@ -88,6 +117,11 @@ impl ScriptedPeer {
 impl Peer for ScriptedPeer {
     fn name(&self) -> &str {
         &self.name
+    }
+
+    fn on_new_connections(&self) -> &dyn Peer {
+        self.connections.fetch_add(1, Ordering::Relaxed);
+        self
     }
 
     fn get_manifest<'a>(&'a self, _: &'a RepositoryName, digest: &'a Digest) -> Told<'a, UpstreamManifest> {
@@ -110,7 +144,11 @@ impl Peer for ScriptedPeer {
                 }
                 Script::Claims(length) => Some(length),
                 Script::CutAfter(_) | Script::SilentBody => Some(super::LAYER.len() as u64),
-                Script::NoLength(_) | Script::Silent | Script::Refuses => None,
+                Script::NoLength(_)
+                | Script::Silent
+                | Script::Refuses
+                | Script::Denies(..)
+                | Script::CutThenDenies(..) => None,
             })
         })
     }
@@ -144,7 +182,11 @@ impl Peer for ScriptedPeer {
                     )
                 }
                 Script::SilentBody => (head(Some(super::LAYER.len())), Box::pin(stream::pending())),
-                Script::Claims(_) | Script::Silent | Script::Refuses => return Err(SourceError::NotFound),
+                Script::Claims(_)
+                | Script::Silent
+                | Script::Refuses
+                | Script::Denies(..)
+                | Script::CutThenDenies(..) => return Err(SourceError::NotFound),
             };
             Ok((answer, body))
         })
