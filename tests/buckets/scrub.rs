@@ -12,7 +12,7 @@ use crate::support::images::{Image, Packing};
 use crate::support::versitygw::{Versitygw, section};
 
 /// Time in which a round finds the damage of a small bucket.
-const PATIENCE: Duration = Duration::from_mins(1);
+const PATIENCE: Duration = Duration::from_mins(5);
 
 const LAYER: &str = "text of a layer";
 

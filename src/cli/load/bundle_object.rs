@@ -57,17 +57,18 @@ pub(super) fn bundle_object(
     namespace: Option<&str>,
     images: &[BundledImage],
 ) -> Result<Value, TooManyNames> {
-    let mut named: BTreeMap<String, &BundledImage> =
+    let mut by_name: BTreeMap<String, &BundledImage> =
         images.iter().filter_map(|image| Some((tagged_name(&image.name)?, image))).collect();
-    let covered: BTreeSet<_> = named.values().map(|image| (&image.repository, &image.root.digest)).collect();
+    let covered: BTreeSet<_> =
+        by_name.values().map(|image| (&image.repository, &image.root.digest)).collect();
     let unnamed = images.iter().filter(|image| !covered.contains(&(&image.repository, &image.root.digest)));
     let derived: Vec<_> = unnamed.map(|image| (derived_name(image), image)).collect();
-    named.extend(derived);
-    if named.len() > MAX_NAMES {
-        return Err(TooManyNames(named.len()));
+    by_name.extend(derived);
+    if by_name.len() > MAX_NAMES {
+        return Err(TooManyNames(by_name.len()));
     }
     let names: Vec<_> =
-        named.iter().map(|(name, image)| json!({"name": name, "digest": image.root.digest})).collect();
+        by_name.iter().map(|(name, image)| json!({"name": name, "digest": image.root.digest})).collect();
     let mut object = json!({
         "apiVersion": API_VERSION,
         "kind": "Bundle",

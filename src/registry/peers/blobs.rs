@@ -121,13 +121,13 @@ impl Peers {
             }
             // A peer that is away or slow has not taken back what it said.
             FetchError::Source { reason, .. } if !is_denial(reason) => {}
-            FetchError::Source { .. } | FetchError::LengthUnknown { .. } => {
-                if self.claims().note_unsent(index, key, now) {
-                    let peer = self.members[index].name();
-                    tracing::warn!(%peer, %digest, "peer says that it has a blob, and does not send it");
-                    // Manifests that need the blob were found complete by the word of this peer.
-                    self.verdicts().clear();
-                }
+            FetchError::Source { .. } | FetchError::LengthUnknown { .. }
+                if self.claims().note_unsent(index, key, now) =>
+            {
+                let peer = self.members[index].name();
+                tracing::warn!(%peer, %digest, "peer says that it has a blob, and does not send it");
+                // Manifests that need the blob were found complete by the word of this peer.
+                self.verdicts().clear();
             }
             _ => {}
         }
