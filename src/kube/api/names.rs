@@ -49,6 +49,12 @@ pub const CONTAINER: &str = "quinistry";
 /// main carrier can change.
 pub const MAIN_CARRIER: &str = "main";
 
+/// Role of a store, as the value of [`labels::ROLE`].
+pub const STORE_ROLE: &str = "store";
+
+/// Port on the loopback interface of a store's pod that takes reads and writes.
+pub const STORE_PUSH_PORT: u16 = 8090;
+
 /// Returns the namespace of the operator that `up` installs. Not that of the generations, whose host ports
 /// need the Pod Security level `privileged`.
 #[must_use]

@@ -8,20 +8,14 @@ mod tunnel;
 use self::pods::choose;
 use super::api::{Cluster, POD, QUINISTRY};
 use super::error::InstallError;
-use crate::api::names::labels;
+use crate::api::names::{STORE_ROLE, labels};
 use crate::api::types::{Pod, Quinistry};
 
 pub use self::pods::StorePod;
 pub use self::tunnel::{StoreTunnel, TunnelEvent};
 
-/// Value of the label [`ROLE`](labels::ROLE) on a store's pods.
-const STORE_ROLE: &str = "store";
-
 /// Port of generation 1 of a resource that names none.
 const DEFAULT_BASE_PORT: u16 = 5000;
-
-/// Port on the loopback interface of a store's pod that takes reads and writes.
-const PUSH_PORT: u16 = 8090;
 
 /// Store of a resource, found in a cluster.
 #[derive(Clone, Debug)]

@@ -25,7 +25,6 @@ use std::sync::{Arc, Mutex};
 
 use futures_util::FutureExt as _;
 use futures_util::future::join_all;
-use kube::Api;
 use quinistry_client::ClientError;
 use tokio::sync::Notify;
 
@@ -93,7 +92,7 @@ impl Bundles {
 }
 
 async fn watch_bundles(operator: Arc<Operator>) {
-    let api = api::<WireBundle>(&operator);
+    let api = watches::api::<Guarded<WireBundle>>(operator.client.clone(), operator.namespace.as_deref());
     let (cache, config) = (operator.bundles.observed.clone(), watches::config());
     let on_change = || {
         operator.bundles.listed.notify_one();
@@ -107,25 +106,8 @@ async fn watch_names(operator: Arc<Operator>) {
     while !operator.bundles.observed.is_synced() {
         operator.bundles.listed.notified().await;
     }
-    let api = api::<WireNames>(&operator);
+    let api = watches::api::<Guarded<WireNames>>(operator.client.clone(), operator.namespace.as_deref());
     let (cache, config) = (operator.bundles.names.clone(), watches::config().labels(NAMES));
     let view = |map: Guarded<WireNames>| map.readable().and_then(observed::names);
     watch::watch_into(api, config, cache, view, || operator.bundles.wake()).await;
-}
-
-/// Returns the name of the `ConfigMap` of names for a `Quinistry`.
-pub(super) fn map_name(registry: &str) -> String {
-    format!("{registry}-names")
-}
-
-fn api<K>(operator: &Operator) -> Api<Guarded<K>>
-where
-    K: kube::Resource<Scope = kube::core::NamespaceResourceScope>,
-    K::DynamicType: Default,
-{
-    let client = operator.client.clone();
-    match &operator.namespace {
-        Some(namespace) => Api::namespaced(client, namespace),
-        None => Api::all(client),
-    }
 }

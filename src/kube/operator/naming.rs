@@ -23,8 +23,8 @@ pub(super) fn carrier_set_name(resource: &str, carrier: &str) -> String {
     if carrier == MAIN_CARRIER { name } else { format!("{name}-{carrier}") }
 }
 
-/// Role of a store, in labels.
-pub(super) const STORE_ROLE: &str = "store";
+/// Key of the `ConfigMap` with the names of images, and the name of its file in pods.
+pub(super) const NAMES_KEY: &str = "names.json";
 
 /// Returns the name of all objects of a resource's stores.
 #[must_use]

@@ -135,6 +135,25 @@ pub(super) struct ObservedNode {
     pub sandboxes: Vec<String>,
 }
 
+#[cfg(test)]
+impl ObservedNode {
+    /// Makes a node of a test, which can run the image and has been Ready since then.
+    pub(super) fn ready_since(name: &str, since: Timestamp) -> Self {
+        Self {
+            name: name.into(),
+            ready: true,
+            since,
+            seen: since,
+            labels: [("kubernetes.io/os", "linux"), ("kubernetes.io/arch", super::build::architecture())]
+                .map(super::build::to_owned_pair)
+                .into(),
+            taints: Vec::new(),
+            tried: None,
+            sandboxes: Vec::new(),
+        }
+    }
+}
+
 /// A `DaemonSet` of a generation, reduced.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct ObservedDaemonSet {

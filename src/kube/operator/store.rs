@@ -30,6 +30,7 @@ use super::observed::ObservedState;
 use super::plan::ReconcilePlan;
 use super::resource::ValidResource;
 use super::{Operator, OperatorError, events, naming, watches};
+use crate::api::names::STORE_ROLE;
 use crate::api::names::labels::{RESOURCE, ROLE};
 use crate::api::types;
 use crate::crd::Reason;
@@ -95,7 +96,7 @@ impl Stores {
     fn watch(&self, operator: &Arc<Operator>) {
         self.watches.get_or_init(|| {
             let namespace = operator.namespace.as_deref();
-            let config = watches::config().labels(&format!("{RESOURCE},{ROLE}={}", naming::STORE_ROLE));
+            let config = watches::config().labels(&format!("{RESOURCE},{ROLE}={STORE_ROLE}"));
             watches::supervise(
                 operator,
                 "pods",

@@ -262,14 +262,15 @@ pub(super) async fn watch_into<K, V: Cacheable>(
 }
 
 /// Returns the key of an object in its cache.
-fn key(metadata: &ObjectMeta) -> String {
+pub(super) fn key(metadata: &ObjectMeta) -> String {
     match metadata.namespace() {
         "" => metadata.name().into(),
         namespace => format!("{namespace}/{}", metadata.name()),
     }
 }
 
-fn map<K, V>(event: Event<K>, with: impl Fn(K) -> V) -> Event<V> {
+/// Returns an event about what is made of its objects.
+pub(super) fn map<K, V>(event: Event<K>, with: impl Fn(K) -> V) -> Event<V> {
     match event {
         Event::Apply(object) => Event::Apply(with(object)),
         Event::InitApply(object) => Event::InitApply(with(object)),

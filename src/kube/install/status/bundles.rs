@@ -6,13 +6,11 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::StatusSnapshot;
+use crate::api::conditions::AVAILABLE;
 use crate::api::types::Metadata as _;
 use crate::crd::{Bundle, Quinistry};
 use crate::install::api::{BUNDLE, Cluster};
 use crate::install::error::InstallError;
-
-/// Condition by which a bundle is judged.
-const AVAILABLE: &str = "Available";
 
 /// State of a bundle. Empty texts are what the operator has not said yet.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]

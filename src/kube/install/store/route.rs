@@ -11,8 +11,9 @@ use tokio::time::sleep;
 
 use super::failure::{DialError, Refusal, pause_after};
 use super::tunnel::TunnelEvent;
-use super::{PUSH_PORT, Store, StorePod, needing};
+use super::{Store, StorePod, needing};
 use crate::api::locks::lock;
+use crate::api::names::STORE_PUSH_PORT;
 use crate::install::port_forward::{ForwardError, PortForward};
 
 /// Number of failures in a row after which a pod is left for another one, within about eight seconds. A container that
@@ -131,7 +132,7 @@ impl Route {
     /// requests go there: each request that breaks costs one of the client's attempts.
     async fn dial(&self, target: &Target) -> Result<PortForward, DialError> {
         let Store { cluster, namespace, .. } = &self.store;
-        let open = || PortForward::open(cluster, namespace, &target.pod.name, PUSH_PORT);
+        let open = || PortForward::open(cluster, namespace, &target.pod.name, STORE_PUSH_PORT);
         if target.failures() > 0 {
             let (mut near, far) =
                 UnixStream::pair().map_err(|error| DialError::Ended(ForwardError::Broken(error)))?;

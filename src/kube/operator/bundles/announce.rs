@@ -9,10 +9,11 @@ use kube::core::PartialObjectMeta;
 use kube::{Api, Client, ResourceExt as _};
 use serde_json::json;
 
-use super::plan::{WantedNames, hash};
+use super::plan::WantedNames;
 use crate::api::names::annotations::ANNOUNCED;
 use crate::api::names::labels::RESOURCE;
 use crate::one_line::one_line;
+use crate::operator::build::hash;
 use crate::operator::error::{Category, OperatorError};
 
 type Pod = k8s_openapi::api::core::v1::Pod;

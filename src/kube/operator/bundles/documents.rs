@@ -9,9 +9,6 @@ use serde::{Deserialize, Serialize};
 
 use super::parse::Image;
 
-/// Key of the document that stores and generations read.
-pub(super) const NAMES_KEY: &str = "names.json";
-
 /// Key of the document that the operator reads.
 pub(super) const HISTORY_KEY: &str = "history.json";
 

@@ -6,15 +6,16 @@ use std::time::{Duration, Instant};
 
 use k8s_openapi::jiff::Timestamp;
 
+use super::Bundles;
 use super::announce::announce;
 use super::observed::{ObservedBundle, ObservedNames};
 use super::plan::{NamespacePlan, Registry, Verdict, WantedNames, plan};
 use super::status::{Known, status};
 use super::write::{Written, foreign, read_names, write_names, write_status};
-use super::{Bundles, map_name};
 use crate::api::locks::lock;
 use crate::one_line::one_line;
 use crate::operator::claims::{self, Claim};
+use crate::operator::naming::names_map_name;
 use crate::operator::{Operator, OperatorError};
 use crate::sorted::Sorted as _;
 
@@ -176,7 +177,7 @@ async fn carry_out(
                 return Ok(());
             }
             Written::Done(map) => {
-                let (namespace, name) = (&identity.namespace, map_name(&identity.name));
+                let (namespace, name) = (&identity.namespace, names_map_name(&identity.name));
                 tracing::info!(namespace, name, images = wanted.images.len(), "applied ConfigMap of names");
                 if let Some((key, names)) = map {
                     this.names.put(key, names);
@@ -241,6 +242,6 @@ async fn report(
 impl Bundles {
     /// Returns the `ConfigMap` of names of a registry, as the watch shows it.
     fn names(&self, namespace: &str, registry: &str) -> Option<Arc<ObservedNames>> {
-        self.names.get(&format!("{namespace}/{}", map_name(registry)))
+        self.names.get(&format!("{namespace}/{}", names_map_name(registry)))
     }
 }

@@ -10,10 +10,12 @@ use std::sync::Arc;
 
 use fit::fit;
 
-use super::documents::{HISTORY_KEY, HistoryDocument, NAMES_KEY, NamesDocument};
+use super::documents::{HISTORY_KEY, HistoryDocument, NamesDocument};
 use super::observed::{ObservedBundle, ObservedNames};
 use super::parse::{Image, ParsedBundle, ParsedName};
 use crate::crd::{BundleReason, MAX_PREVIOUS_IMAGES, NetworkMode, QuinistrySpec};
+use crate::operator::build;
+use crate::operator::naming::NAMES_KEY;
 use crate::operator::resource::ResourceIdentity;
 
 /// Number of names that a message lists.
@@ -220,15 +222,9 @@ fn wanted(
         data.iter().all(|(key, text)| present.data.get(key) == Some(text))
             && present.resource.as_deref() == Some(identity.name.as_str())
             && present.controller.as_ref().is_some_and(|(uid, _)| *uid == identity.uid)
-            && present.applied.as_deref() == Some(hash(&data).as_str())
+            && present.applied.as_deref() == Some(build::hash(&data).as_str())
     });
     WantedNames { registry: registry.clone(), data, images, needs_write: !is_as_wanted }
-}
-
-/// Returns the hash of the data, for the annotation of the `ConfigMap`.
-pub(super) fn hash(data: &BTreeMap<String, String>) -> String {
-    let text = serde_json::to_vec(data).expect("strings are JSON");
-    quinistry_oci::Digest::sha256(&text).hex()[..16].into()
 }
 
 /// Lists the first of these names, and the number of the others.

@@ -16,6 +16,7 @@ use crate::lenient::Guarded;
 use crate::one_line::one_line;
 use crate::operator::cache::{Cache, Cacheable};
 use crate::operator::error::Category;
+use crate::operator::watches;
 
 /// Pause before a watch that failed is restarted.
 const RETRY_PAUSE: Duration = Duration::from_secs(5);
@@ -44,6 +45,10 @@ pub(super) async fn watch_into<K, V: Cacheable>(
     K: Resource + Clone + Debug + DeserializeOwned + Send + 'static,
     K::DynamicType: Default,
 {
+    let keep = |object: Guarded<K>| {
+        let key = watches::key(object.meta());
+        (key, view(object).map(|(_, value)| value))
+    };
     let kind = K::plural(&K::DynamicType::default()).into_owned();
     let mut logged = None;
     loop {
@@ -70,29 +75,10 @@ pub(super) async fn watch_into<K, V: Cacheable>(
             if is_whole && logged.take().is_some() {
                 tracing::info!(kind, "watch works again");
             }
-            if !cache.handle(reduced(event, &view)).is_empty() || is_whole {
+            if !cache.handle(watches::map(event, keep)).is_empty() || is_whole {
                 on_change();
             }
         }
-    }
-}
-
-fn reduced<K: Resource, V>(
-    event: Event<Guarded<K>>,
-    view: impl Fn(Guarded<K>) -> Option<(String, V)>,
-) -> Event<(String, Option<V>)> {
-    let reduce = |object: Guarded<K>| {
-        let metadata = object.meta();
-        let part = |part: &Option<String>| part.clone().unwrap_or_default();
-        let key = format!("{}/{}", part(&metadata.namespace), part(&metadata.name));
-        (key, view(object).map(|(_, value)| value))
-    };
-    match event {
-        Event::Apply(object) => Event::Apply(reduce(object)),
-        Event::InitApply(object) => Event::InitApply(reduce(object)),
-        Event::Delete(object) => Event::Delete(reduce(object)),
-        Event::Init => Event::Init,
-        Event::InitDone => Event::InitDone,
     }
 }
 

@@ -1,16 +1,13 @@
 //! Writes of `ConfigMaps` of names, and of statuses of bundles, by server-side apply. Takes a client, decides
 //! nothing.
 
-use std::collections::BTreeMap;
-
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::api::{ObjectMeta, Patch, PatchParams};
 use kube::{Api, Client};
 use serde_json::json;
 
-use super::map_name;
 use super::observed::{ObservedBundle, ObservedNames, WireBundle, WireNames, names};
-use super::plan::{Registry, Verdict, WantedNames, hash};
+use super::plan::{Registry, Verdict, WantedNames};
 use crate::api::names::annotations::APPLIED;
 use crate::api::names::labels::{APP_MANAGED_BY, APP_NAME, NAMES};
 use crate::api::names::{API_VERSION, APP, BUNDLE_KIND, KIND, managers};
@@ -18,7 +15,9 @@ use crate::crd::{BundleReason, BundleStatus};
 use crate::lenient::Guarded;
 use crate::one_line::cut;
 use crate::operator::apply::NEW_OBJECT_VERSION;
+use crate::operator::build::{hash, to_owned_pair};
 use crate::operator::error::{Category, OperatorError};
+use crate::operator::naming::names_map_name;
 
 /// Outcome of the write of a `ConfigMap`.
 #[derive(Debug)]
@@ -37,7 +36,7 @@ pub(super) async fn read_names(
 ) -> Result<Option<(String, ObservedNames)>, OperatorError> {
     let maps: Api<Guarded<WireNames>> = Api::namespaced(client.clone(), &registry.identity.namespace);
     let found = maps
-        .get_opt(&map_name(&registry.identity.name))
+        .get_opt(&names_map_name(&registry.identity.name))
         .await
         .map_err(|error| OperatorError::Observe(Box::new(error)))?;
     Ok(found.and_then(Guarded::readable).and_then(names))
@@ -57,7 +56,7 @@ pub(super) fn foreign(registry: &Registry, found: &ObservedNames) -> Option<Verd
     let message = format!(
         "ConfigMap {}/{} is there already and {whose}; delete it, or give the Quinistry another name",
         identity.namespace,
-        map_name(&identity.name)
+        names_map_name(&identity.name)
     );
     Some(Verdict { reason: BundleReason::NamesRejected, message })
 }
@@ -69,14 +68,14 @@ pub(super) async fn write_names(
     present: Option<&ObservedNames>,
 ) -> Result<Written, OperatorError> {
     let identity = &wanted.registry.identity;
-    let name = map_name(&identity.name);
+    let name = names_map_name(&identity.name);
     let labels = [(NAMES, identity.name.as_str()), (APP_NAME, APP), (APP_MANAGED_BY, managers::OPERATOR)];
     let map = ConfigMap {
         metadata: ObjectMeta {
             name: Some(name.clone()),
             namespace: Some(identity.namespace.clone()),
-            labels: Some(owned(labels)),
-            annotations: Some(owned([(APPLIED, &hash(&wanted.data))])),
+            labels: Some(labels.map(to_owned_pair).into()),
+            annotations: Some([to_owned_pair((APPLIED, &hash(&wanted.data)))].into()),
             owner_references: Some(vec![identity.controller()]),
             resource_version: Some(
                 present.map_or_else(|| NEW_OBJECT_VERSION.into(), |present| present.version.clone()),
@@ -126,8 +125,4 @@ pub(super) async fn write_status(
         Err(error) if matches!(Category::of(&error), Category::NotFound | Category::Conflict) => Ok(()),
         Err(error) => Err(OperatorError::Report(Box::new(error))),
     }
-}
-
-fn owned<const N: usize>(pairs: [(&str, &str); N]) -> BTreeMap<String, String> {
-    pairs.map(|(key, value)| (key.to_owned(), value.to_owned())).into()
 }

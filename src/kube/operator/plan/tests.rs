@@ -8,7 +8,6 @@ mod properties;
 mod seed;
 mod stuck_nodes;
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -293,19 +292,7 @@ impl SimulatedCluster {
 }
 
 fn node(name: &str) -> ObservedNode {
-    ObservedNode {
-        name: name.into(),
-        ready: true,
-        since: at(-3600),
-        seen: at(-3600),
-        labels: BTreeMap::from([
-            ("kubernetes.io/os".into(), "linux".into()),
-            ("kubernetes.io/arch".into(), build::architecture().into()),
-        ]),
-        taints: Vec::new(),
-        tried: None,
-        sandboxes: vec![PAUSE.into()],
-    }
+    ObservedNode { sandboxes: vec![PAUSE.into()], ..ObservedNode::ready_since(name, at(-3600)) }
 }
 
 fn applied(plan: &ReconcilePlan) -> Vec<String> {

@@ -15,9 +15,6 @@ pub(super) const PORT: u16 = 8080;
 /// Folder of the file with names. A mounted folder is updated with its `ConfigMap`, a single file is not.
 const NAMES_FOLDER: &str = "/etc/quinistry/names";
 
-/// Key of the `ConfigMap` with the names.
-const NAMES_KEY: &str = "names.json";
-
 /// Name of the volume with the names.
 const NAMES_VOLUME: &str = "names";
 
@@ -35,7 +32,7 @@ pub(in crate::operator) fn url(cluster_ip: &str) -> Option<String> {
 /// Returns the arguments of a registry that asks the stores at `url`.
 #[must_use]
 pub(in crate::operator) fn arguments(url: &str) -> Vec<String> {
-    vec![PEERS.into(), url.into(), "--names".into(), format!("{NAMES_FOLDER}/{NAMES_KEY}")]
+    vec![PEERS.into(), url.into(), "--names".into(), format!("{NAMES_FOLDER}/{}", naming::NAMES_KEY)]
 }
 
 /// Returns the URL of the stores in the arguments of a live `DaemonSet`.

@@ -9,6 +9,7 @@ use serde_json::Value;
 
 use super::nodes;
 use super::objects::{StoreKind, WantedObject};
+use crate::api::names::STORE_ROLE;
 use crate::api::names::annotations::APPLIED;
 use crate::api::names::labels::{RESOURCE, ROLE};
 use crate::api::types::{self, Metadata as _};
@@ -194,7 +195,7 @@ pub(super) fn api(client: &Client, namespace: &str, kind: StoreKind) -> Api<Guar
 /// Reduces a pod, and returns it with its key; `None` for one that is no store.
 pub(super) fn pod(pod: &types::Pod) -> Option<(String, StorePod)> {
     let metadata = &pod.metadata;
-    if metadata.label(ROLE) != Some(naming::STORE_ROLE) {
+    if metadata.label(ROLE) != Some(STORE_ROLE) {
         return None;
     }
     let statuses = pod.status.init_container_statuses.iter().chain(&pod.status.container_statuses);
@@ -219,7 +220,7 @@ pub(super) fn pod(pod: &types::Pod) -> Option<(String, StorePod)> {
 /// Reduces a `DaemonSet`, and returns it with its key; `None` for one that is not of stores.
 pub(super) fn set(set: types::DaemonSet) -> Option<(String, StoreSet)> {
     let metadata = set.metadata;
-    if metadata.label(ROLE) != Some(naming::STORE_ROLE) {
+    if metadata.label(ROLE) != Some(STORE_ROLE) {
         return None;
     }
     let key = format!("{}/{}", metadata.namespace(), metadata.name());

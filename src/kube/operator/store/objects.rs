@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::access::PORT;
 use crate::api::names::annotations::APPLIED;
-use crate::api::names::{APP, labels, managers};
+use crate::api::names::{APP, STORE_ROLE, labels, managers};
 use crate::operator::resource::ValidResource;
 use crate::operator::{build, naming};
 
@@ -84,7 +84,7 @@ impl WantedObject {
 /// Returns the labels by which the pods of the stores are selected. No generation is among them, so that no
 /// store counts as one.
 pub(super) fn selector(quinistry: &ValidResource) -> BTreeMap<String, String> {
-    [(labels::RESOURCE, quinistry.uid()), (labels::ROLE, naming::STORE_ROLE)].map(build::to_owned_pair).into()
+    [(labels::RESOURCE, quinistry.uid()), (labels::ROLE, STORE_ROLE)].map(build::to_owned_pair).into()
 }
 
 /// Returns the labels of all objects of the stores, and of their pods.
@@ -94,7 +94,7 @@ pub(super) fn all_labels(quinistry: &ValidResource) -> BTreeMap<String, String> 
         [
             (labels::K8S_APP, APP),
             (labels::APP_NAME, APP),
-            (labels::APP_COMPONENT, naming::STORE_ROLE),
+            (labels::APP_COMPONENT, STORE_ROLE),
             (labels::APP_MANAGED_BY, managers::OPERATOR),
         ]
         .map(build::to_owned_pair),

@@ -1,6 +1,7 @@
 //! `DaemonSet` of the stores: one pod on each chosen node. Pure, and canonical like those of generations.
 
 use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use k8s_openapi::api::apps::v1 as apps;
 use k8s_openapi::api::core::v1 as core;
@@ -11,7 +12,7 @@ use quinistry_quine::REPOSITORY;
 
 use super::access;
 use super::objects::{StoreKind, WantedObject, all_labels, selector};
-use crate::api::names::CONTAINER;
+use crate::api::names::{CONTAINER, STORE_PUSH_PORT};
 use crate::crd::StoreSpec;
 use crate::operator::build::{self, to_owned_pair};
 use crate::operator::naming;
@@ -31,7 +32,7 @@ const DATA_FOLDER: &str = "/data";
 
 /// Address of the listener that takes pushes: the pod's loopback, which a port-forward reaches and no network. So
 /// the right to forward ports to the pod is the right to push, and the API server audits its use.
-const PUSH_ADDRESS: &str = "127.0.0.1:8090";
+const PUSH_ADDRESS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), STORE_PUSH_PORT);
 
 /// Grace period in seconds: a chunk of an upload is stored within it, and the client goes on behind that chunk.
 const GRACE_SECONDS: i64 = 30;
@@ -174,7 +175,7 @@ fn container(input: SetInput<'_>) -> core::Container {
     let mut args =
         ["serve", "--listen", &format!("[::]:{port}"), "--storage", DATA_FOLDER].map(Into::into).to_vec();
     args.extend(access::arguments(input.url));
-    args.extend(["--keep-named", "--push-listen", PUSH_ADDRESS].map(Into::into));
+    args.extend(["--keep-named", "--push-listen", &PUSH_ADDRESS.to_string()].map(Into::into));
     core::Container {
         name: CONTAINER.into(),
         image: Some(input.image.into()),

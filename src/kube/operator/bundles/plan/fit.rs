@@ -11,6 +11,7 @@ use crate::operator::bundles::documents::{
     BundleHistory, EMPTY_BYTES, HistoryDocument, MAX_DOCUMENT_BYTES, NamedDigest, NamesDocument, former_bytes,
 };
 use crate::operator::bundles::parse::{Image, ParsedName};
+use crate::operator::naming::names_map_name;
 
 /// Documents of one registry, and the judgements about its bundles.
 pub(super) struct Fitted {
@@ -71,7 +72,7 @@ pub(super) fn fit(
                 message: format!(
                     "{fitting} of {wanted} former lists of images fit into ConfigMap {} beside all names; lower spec.history \
                      of bundles, or use fewer bundles",
-                    super::super::map_name(&registry.identity.name)
+                    names_map_name(&registry.identity.name)
                 ),
             });
         }
@@ -126,7 +127,7 @@ fn accept<'a>(
         let message = format!(
             "the names do not fit into ConfigMap {}: they need {bytes} bytes, and {} of {MAX_DOCUMENT_BYTES} are free beside \
              older bundles; use fewer or shorter names, or another Quinistry",
-            super::super::map_name(&registry.identity.name),
+            names_map_name(&registry.identity.name),
             MAX_DOCUMENT_BYTES.saturating_sub(used)
         );
         let verdict = Verdict { reason: BundleReason::TooLarge, message };

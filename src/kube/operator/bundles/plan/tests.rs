@@ -51,7 +51,7 @@ fn written(wanted: &WantedNames) -> Arc<ObservedNames> {
         version: "1".into(),
         resource: Some(wanted.registry.identity.name.clone()),
         controller: Some((wanted.registry.identity.uid.clone(), "Quinistry".into())),
-        applied: Some(hash(&wanted.data)),
+        applied: Some(build::hash(&wanted.data)),
         data: wanted.data.clone(),
     })
 }

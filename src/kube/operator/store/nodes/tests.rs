@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 use serde_json::json;
 
 use super::*;
-use crate::operator::build;
 
 const NOW: i64 = 1_800_000_000;
 
@@ -24,19 +23,7 @@ fn store(copies: i32) -> StoreSpec {
 }
 
 fn node(name: &str) -> ObservedNode {
-    ObservedNode {
-        name: name.into(),
-        ready: true,
-        since: at(-3600),
-        seen: at(-3600),
-        labels: BTreeMap::from([
-            ("kubernetes.io/os".into(), "linux".into()),
-            ("kubernetes.io/arch".into(), build::architecture().into()),
-        ]),
-        taints: Vec::new(),
-        tried: None,
-        sandboxes: Vec::new(),
-    }
+    ObservedNode::ready_since(name, at(-3600))
 }
 
 fn control_plane(name: &str) -> ObservedNode {

@@ -4,7 +4,6 @@ use serde_json::{Value, json};
 
 use super::super::report::{StoreReport, report};
 use super::*;
-use crate::operator::build;
 
 const NOW: i64 = 1_800_000_000;
 
@@ -21,19 +20,7 @@ struct Scene {
 }
 
 fn node(name: &str) -> ObservedNode {
-    let now = Timestamp::from_second(NOW - 3600).unwrap();
-    ObservedNode {
-        name: name.into(),
-        ready: true,
-        since: now,
-        seen: now,
-        labels: [("kubernetes.io/os", "linux"), ("kubernetes.io/arch", build::architecture())]
-            .map(build::to_owned_pair)
-            .into(),
-        taints: Vec::new(),
-        tried: None,
-        sandboxes: Vec::new(),
-    }
+    ObservedNode::ready_since(name, Timestamp::from_second(NOW - 3600).unwrap())
 }
 
 fn applied(wanted: &WantedObject) -> LiveObject {
