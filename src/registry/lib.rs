@@ -18,6 +18,7 @@ mod deletion_events;
 mod entrance;
 pub mod health;
 mod keyed_queue;
+mod low_priority;
 mod maintenance;
 mod memory_budgets;
 pub mod metrics;

@@ -10,6 +10,7 @@ use quinistry_store::{HealSource, ScrubClock, ScrubOptions, ScrubStep, Store, St
 use tokio::sync::watch;
 use tokio::time::sleep;
 
+use crate::low_priority::at_low_priority;
 use crate::settings::Settings;
 
 /// Pause after a failure, or a loss of the lead.
@@ -102,7 +103,8 @@ pub(crate) async fn run(
             let options =
                 ScrubOptions { interval: scrub.interval, rate: scrub.rate, sources: sources.clone() };
             let (store, step_clock) = (store.clone(), clock.clone());
-            let mut working = tokio::task::spawn_blocking(move || step(&store, &options, &step_clock));
+            let mut working =
+                tokio::task::spawn_blocking(move || at_low_priority(|| step(&store, &options, &step_clock)));
             let worked = tokio::select! {
                 worked = &mut working => Some(worked),
                 changed = settings.wait_for(|settings| in_force(settings) != Some(scrub)) => {

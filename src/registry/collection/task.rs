@@ -15,6 +15,7 @@ use tokio::time::sleep;
 
 use super::schedule::{self, LastCycle};
 use super::settings::CollectionSettings;
+use crate::low_priority::at_low_priority;
 use crate::metrics::CollectionMetrics;
 use crate::settings::Settings;
 
@@ -299,7 +300,10 @@ impl Collector {
     ) -> Option<Result<Attempt, StoreError>> {
         let (store, settings, wanted) = (self.store.clone(), settings.clone(), *wanted);
         let (hooks, metrics) = (self.hooks.clone(), self.metrics.clone());
-        leading(lead, move |lead| collect(&store, &settings, &wanted, lead, &hooks, &metrics)).await
+        leading(lead, move |lead| {
+            at_low_priority(|| collect(&store, &settings, &wanted, lead, &hooks, &metrics))
+        })
+        .await
     }
 
     /// Ends the removals that another leader or a failed cycle has begun, also if nothing is collected: pushes of that
