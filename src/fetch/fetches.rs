@@ -33,6 +33,9 @@ pub struct FetchOptions {
     pub silence_timeout: Duration,
     /// Pause before a transfer that broke is resumed.
     pub resume_pause: Duration,
+    /// Time for which a source is asked again, later and later, after a transfer broke off there. With zero,
+    /// each request that is not answered counts as a break, as is right where a client waits.
+    pub away_patience: Duration,
     /// Greatest number of blobs that are fetched to be stored at once; each takes up to 512 KiB of memory.
     pub max_fetches: usize,
     /// Greatest number of blobs that are passed through at once; each takes up to 128 KiB of memory.
@@ -49,6 +52,7 @@ impl Default for FetchOptions {
             answer_timeout: Duration::from_secs(10),
             silence_timeout: Duration::from_secs(30),
             resume_pause: Duration::from_millis(250),
+            away_patience: Duration::ZERO,
             max_fetches: 64,
             max_pass_through: 64,
             verifies_ranges: false,

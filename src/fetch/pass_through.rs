@@ -163,7 +163,7 @@ impl PassThrough {
                     }
                     Err(reason) => {
                         self.reason = Some(reason);
-                        self.transfer.on(&Event::Broken)
+                        self.transfer.on(&exchange::unanswered(is_first, self.fetches.options()))
                     }
                 }
             }

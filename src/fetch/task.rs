@@ -110,7 +110,7 @@ impl Task {
                         }
                         Err(reason) => {
                             self.reason = Some(reason);
-                            self.transfer.on(&Event::Broken)
+                            self.transfer.on(&exchange::unanswered(is_first, self.fetches.options()))
                         }
                     }
                 }

@@ -52,6 +52,10 @@ pub struct NamedImages {
     peers: Arc<Peers>,
     sources: Arc<Sources>,
     ledger: SharedLedger,
+/// Time for which a copy of a blob waits for the rest of it: a store that restarts is back within it, and the
+/// bytes that came are not sent again. While a copy waits, other images wait with it.
+const AWAY_PATIENCE: Duration = Duration::from_mins(2);
+
     /// Wakes the copies when something is due.
     wake: Notify,
     /// True while no peer answers, which is logged once.
@@ -65,6 +69,17 @@ impl NamedImages {
     pub fn new(peers: Arc<Peers>, stores: Vec<Arc<dyn Peer>>) -> Self {
         Self::with_clock(peers, stores, Clock::default())
     }
+/// Returns the limits of copies.
+fn fetch_options() -> FetchOptions {
+    FetchOptions {
+        answer_timeout: ANSWER_TIMEOUT,
+        away_patience: AWAY_PATIENCE,
+        max_fetches: BLOBS_AT_ONCE,
+        max_pass_through: BLOBS_AT_ONCE,
+        ..FetchOptions::default()
+    }
+}
+
 
     fn with_clock(peers: Arc<Peers>, stores: Vec<Arc<dyn Peer>>, clock: Clock) -> Self {
         let (metrics, ledger) = (peers.metrics(), SharedLedger::new(clock));
@@ -86,13 +101,8 @@ impl NamedImages {
 
     /// Copies what the storage lacks, for as long as the registry runs.
     pub(crate) async fn run(&self, stored: LimitedStore) {
-        let options = FetchOptions {
-            answer_timeout: ANSWER_TIMEOUT,
-            max_fetches: BLOBS_AT_ONCE,
-            max_pass_through: BLOBS_AT_ONCE,
-            ..FetchOptions::default()
-        };
-        let fetches = Fetches::new(Some(stored.store.clone()), options).with_observer(self.peers.metrics());
+        let fetches = Fetches::new(Some(stored.store.clone()), fetch_options());
+        let fetches = fetches.with_observer(self.peers.metrics());
         tokio::join!(self.watch(&stored), self.copy(&stored, &fetches));
     }
 

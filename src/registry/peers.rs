@@ -70,6 +70,7 @@ const FETCH_OPTIONS: FetchOptions = FetchOptions {
     silence_timeout: Duration::from_secs(5),
     resume_pause: Duration::from_millis(100),
     max_fetches: 1,
+    away_patience: Duration::ZERO,
     max_pass_through: 64,
     verifies_ranges: true,
 };
