@@ -32,6 +32,7 @@ mod locks;
 mod manifests;
 mod memory;
 mod migrate;
+mod named_roots;
 mod names;
 mod observed;
 mod pulls;
@@ -103,6 +104,7 @@ pub use migrate::{
     Migrated, Migration, MigrationFault, MigrationObserver, Origin, PushedTimes, TargetRole, migrate,
     running_replicas,
 };
+pub use named_roots::TaggedManifest;
 pub use observed::{ObservedStorage, StorageAction, StorageObserver};
 pub use pulls::{CurrentPulls, LastPull, Pulls};
 pub use quotas::{Quota, QuotaExceeded, RepositoryMatcher, Usage};

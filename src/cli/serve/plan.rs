@@ -132,6 +132,11 @@ impl ServePlan {
                 storage.absent_parts = AbsentParts::OtherChildren;
             }
         }
+        // Only one process writes to a folder. Other programs may write to a bucket, so that collection must
+        // be asked for.
+        let is_own =
+            storage.as_ref().is_some_and(|storage| !matches!(storage.place, StoragePlace::Bucket(_)));
+        let collects = args.storage.gc || args.peers.keeps_named() && is_own;
         let PeerSettings { peers, named } = args.peers.settings()?;
         let listen = match &args.listen {
             _ if args.listen_stdin => Listen::Stdin,
@@ -158,7 +163,7 @@ impl ServePlan {
                         interval: args.storage.upload_timeout().min(UploadExpiry::default().interval),
                         ..UploadExpiry::default()
                     },
-                    collection: args.storage.gc.then(|| CollectionSettings::of(Writers::Ours)),
+                    collection: collects.then(|| CollectionSettings::of(Writers::Ours)),
                     peers,
                     named,
                     ..Settings::default()

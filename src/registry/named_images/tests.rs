@@ -1,5 +1,7 @@
 //! Copies of named images from stores that share one address.
 
+mod pruning;
+
 use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::path::Path;
@@ -29,13 +31,13 @@ struct Service {
     next: AtomicUsize,
     asked: Mutex<BTreeMap<Digest, usize>>,
     is_away: AtomicBool,
-}
-
     /// Bytes after which each answer with more of them is cut off.
     cut_after: Option<usize>,
     /// Number of questions that are refused after a cut.
     refusals_after_cut: usize,
     refusals_left: AtomicUsize,
+}
+
 impl Service {
     fn of(stores: &[&[&[u8]]]) -> Arc<Self> {
         let content = |bytes: &&[u8]| (Digest::sha256(bytes), Bytes::copy_from_slice(bytes));
@@ -305,8 +307,6 @@ async fn only_answers_to_questions_prove_that_a_store_is_there() {
 }
 
 #[tokio::test]
-async fn a_copy_goes_on_once_a_peer_answers() {
-#[tokio::test]
 async fn a_long_blob_is_copied_over_many_cuts_and_absences_of_its_store() {
     let layer: Vec<u8> = (0..20_u8).flat_map(|n| vec![n; 1 << 20]).collect();
     let manifest = image(&layer);
@@ -320,6 +320,8 @@ async fn a_long_blob_is_copied_over_many_cuts_and_absences_of_its_store() {
     assert!(copies.has_blob("a/b", &layer));
 }
 
+#[tokio::test]
+async fn a_copy_goes_on_once_a_peer_answers() {
     let manifest = image(LAYER);
     let service = Service::of(&[&[&manifest, CONFIG, LAYER]]);
     let copies = Copies::new(&service);
