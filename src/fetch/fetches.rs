@@ -280,19 +280,22 @@ impl Fetches {
     pub(crate) fn failed(
         &self,
         fault: Fault,
+        request: &Request,
         source: &Arc<str>,
-        digest: &Digest,
         reason: Option<SourceError>,
     ) -> FetchError {
+        let digest = &request.digest;
         // A header that differs from a claimed length may be right, and the claim wrong: it fails this request alone.
         if let Fault::Lie(lie) = fault
             && lie != Lie::LengthHeader
         {
+            if !request.source.is_one_place() {
+                return exchange::error_of(fault, source, reason);
+            }
+            self.0.observer.poisoned(source, lie);
             tracing::warn!(%source, %digest, %lie, "source sent wrong content, not asked again for a minute");
             let mut poison = self.0.poison.lock().unwrap_or_else(PoisonError::into_inner);
             poison.note(source, digest, (self.0.clock)());
-            drop(poison);
-            self.0.observer.poisoned(source, lie);
         }
         exchange::error_of(fault, source, reason)
     }

@@ -179,8 +179,8 @@ impl PassThrough {
                 Action::Release
             }
             Action::Fail(fault) => {
-                let digest = &self.request.digest;
-                return Err(self.fetches.failed(fault, &self.name, digest, self.reason.take()));
+                let reason = self.reason.take();
+                return Err(self.fetches.failed(fault, &self.request, &self.name, reason));
             }
         };
         Ok(())
