@@ -20,7 +20,7 @@ use super::exit::UsageError;
 use super::output::{OutputArgs, complain};
 use super::remote::{self, ConnectionArgs};
 use super::target::{allow_closed_pipe, ensure_one_output, target};
-use crate::client::{Client, Missing, PlatformPattern, Progress, Survey, TagConflict};
+use crate::client::{Client, Missing, NotServed, PlatformPattern, Progress, Survey, TagConflict};
 use crate::layout::{Format, RefNames, Target, Writer};
 use crate::oci::{ImageReference, WithCauses};
 
@@ -97,6 +97,9 @@ impl Args {
                 complain(&format!(
                     "warning: {name} names {named}; {unnamed} is in the bundle by its digest alone"
                 ));
+            }
+            for NotServed { image, reason } in &survey.not_served {
+                complain(&super::sanitize(&format!("warning: {image}: {reason}")));
             }
             write(&client, &survey, target, &*progress).await?;
             Ok(survey)
