@@ -1,5 +1,6 @@
 //! `quinistry bundle`: copies several images, with everything below them, into one archive.
 
+mod chart;
 pub(super) mod manifests;
 mod names;
 mod report;
@@ -10,6 +11,7 @@ use std::path::Path;
 
 use clap::ValueHint;
 
+use self::chart::ChartArgs;
 use self::manifests::ImageField;
 use self::names::{bundled_names, full_name};
 use self::report::{Bundled, BundledImage};
@@ -18,7 +20,7 @@ use super::exit::UsageError;
 use super::output::{OutputArgs, complain};
 use super::remote::{self, ConnectionArgs};
 use super::target::{allow_closed_pipe, ensure_one_output, target};
-use crate::client::{Client, Missing, PlatformPattern, Progress, Survey, TagConflict};
+use crate::client::{Client, Missing, NotServed, PlatformPattern, Progress, Survey, TagConflict};
 use crate::layout::{Format, RefNames, Target, Writer};
 use crate::oci::{ImageReference, WithCauses};
 
@@ -39,6 +41,8 @@ pub(super) struct Args {
     /// Take the images of these Kubernetes manifests, too; '-' is standard input
     #[arg(long = "from", value_name = "YAML", value_hint = ValueHint::FilePath)]
     manifests: Vec<String>,
+    #[command(flatten)]
+    chart: ChartArgs,
     /// Take only the image for this platform of each index, such as linux/arm64; may be repeated [default: all]
     #[arg(long, value_name = "PLATFORM")]
     platform: Vec<PlatformPattern>,
@@ -52,10 +56,10 @@ pub(super) struct Args {
 
 impl Args {
     pub(super) fn run(self) -> anyhow::Result<()> {
-        if self.images.is_empty() && self.manifests.is_empty() {
-            return Err(
-                UsageError("no image is named: name images, or manifests with --from FILE".into()).into()
-            );
+        if self.images.is_empty() && self.manifests.is_empty() && self.chart.chart.is_none() {
+            let problem =
+                "no image is named: name images, manifests with --from FILE, or a chart with --chart REF";
+            return Err(UsageError(problem.into()).into());
         }
         ensure_file(&self.path)?;
         let target = target(&self.path)?;
@@ -65,7 +69,8 @@ impl Args {
     }
 
     fn bundle(self, target: Target) -> anyhow::Result<()> {
-        let sources = Sources::read(&self.manifests)?;
+        let rendered = self.chart.render()?;
+        let sources = Sources::read(&self.manifests, rendered.as_ref())?;
         let images = unique(self.images.iter().map(full_name).chain(sources.images));
         if images.len() > MAX_IMAGES {
             let found = images.len();
@@ -80,7 +85,9 @@ impl Args {
                 "warning: not taken: {field}; name the image if it is needed"
             )));
         }
-        anyhow::ensure!(!images.is_empty(), "no image of a pod was found in {}", self.manifests.join(", "));
+        let searched = self.manifests.iter().chain(rendered.as_ref().map(|(name, _)| name));
+        let searched: Vec<&str> = searched.map(String::as_str).collect();
+        anyhow::ensure!(!images.is_empty(), "no image of a pod was found in {}", searched.join(", "));
         let client = self.connection.client()?;
         let progress = super::progress::bars(self.output.is_quiet());
         let to_stdout = target == Target::Stdout;
@@ -90,6 +97,9 @@ impl Args {
                 complain(&format!(
                     "warning: {name} names {named}; {unnamed} is in the bundle by its digest alone"
                 ));
+            }
+            for NotServed { image, reason } in &survey.not_served {
+                complain(&super::sanitize(&format!("warning: {image}: {reason}")));
             }
             write(&client, &survey, target, &*progress).await?;
             Ok(survey)

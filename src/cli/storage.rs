@@ -12,7 +12,7 @@ use super::exit::UsageError;
 use super::ownership;
 use super::serve::plan::{FolderAccess, StoragePlace, StoragePlan};
 use crate::bucket::{BucketOptions, InvalidBucketUrl};
-use crate::store::{Access, Filesystem};
+use crate::store::{AbsentParts, Access, Filesystem};
 
 /// Default of `--upload-timeout`: a week, as with distribution.
 const DEFAULT_UPLOAD_TIMEOUT_MINUTES: u64 = 7 * 24 * 60;
@@ -110,7 +110,7 @@ impl StorageArgs {
             return Ok(Some(StoragePlan {
                 place: StoragePlace::Bundle(archive.clone()),
                 access: FolderAccess::Read,
-                allows_sparse: false,
+                absent_parts: AbsentParts::Refused,
                 coherence: None,
                 is_exclusive: false,
             }));
@@ -141,7 +141,7 @@ impl StorageArgs {
         Ok(Some(StoragePlan {
             place,
             access,
-            allows_sparse: self.allow_sparse,
+            absent_parts: if self.allow_sparse { AbsentParts::Any } else { AbsentParts::Refused },
             coherence: None,
             is_exclusive: self.exclusive,
         }))

@@ -5,6 +5,7 @@
 //! digests: the same images give the same archive.
 
 mod names;
+mod not_served;
 mod servable;
 
 use std::collections::BTreeMap;
@@ -22,6 +23,7 @@ use super::tree::{Gatherer, Tree};
 use super::{BLOBS_AT_ONCE, Client, ClientError, Manifest, PlatformPattern, Progress};
 
 pub use self::names::TagConflict;
+pub use self::not_served::{NotServed, NotServedReason};
 
 /// Content of several images, as their registries describe it. Nothing but manifests was transferred.
 #[derive(Debug, Default)]
@@ -30,6 +32,8 @@ pub struct Survey {
     pub images: Vec<SurveyedImage>,
     /// Missing content, image by image.
     pub missing: Vec<Missing>,
+    /// Images that not every place can serve.
+    pub not_served: Vec<NotServed>,
     manifests: BTreeMap<Digest, Manifest>,
     blobs: BTreeMap<Digest, SurveyedBlob>,
     /// Number of manifests and blobs, counted for each image.
@@ -124,6 +128,8 @@ impl Survey {
     }
 
     fn add(&mut self, image: ImageReference, found: FoundImage) {
+        let reasons = not_served::reasons(&image, &found).into_iter();
+        self.not_served.extend(reasons.map(|reason| NotServed { image: image.clone(), reason }));
         self.parts += found.manifests.len() + found.blobs.len();
         let excess = (self.parts > MAX_BUNDLE_PARTS).then_some(MissingReason::TooManyParts);
         let reasons = found.faults.into_iter().chain(excess);

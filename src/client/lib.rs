@@ -51,7 +51,7 @@ mod upload;
 mod verify;
 
 pub use blob::BlobStream;
-pub use bundle::{Missing, MissingReason, Survey, SurveyedImage, TagConflict};
+pub use bundle::{Missing, MissingReason, NotServed, NotServedReason, Survey, SurveyedImage, TagConflict};
 pub use copy::CopyReport;
 pub use credentials::{CredentialError, Credentials, DockerConfig, Secret};
 pub use endpoint::Resolver;

@@ -40,8 +40,8 @@ pub enum FetchError {
         /// Name of the source.
         name: Arc<str>,
     },
-    /// The transfer was cut off more often than it is resumed.
-    #[error("the transfer from {name} was cut off too often")]
+    /// The transfer was cut off more often than it is resumed, or the source stayed away.
+    #[error("the transfer from {name} was cut off too often, or its source stayed away")]
     Broken {
         /// Name of the source.
         name: Arc<str>,

@@ -11,7 +11,7 @@ use crate::error::FetchError;
 use crate::fetches::FetchOptions;
 use crate::pace::Pace;
 use crate::source::{Answer, Body, Source, SourceError, Turn, Wanted};
-use crate::transfer::Fault;
+use crate::transfer::{Event, Fault};
 
 /// Answer that is being read.
 pub(crate) struct Reading {
@@ -38,16 +38,43 @@ pub(crate) enum BatchEnd {
     Broken,
 }
 
-/// Asks a source, after a pause unless it is the first request of a transfer.
+/// Longest pause between two requests to a source that is away.
+const MAX_AWAY_PAUSE: Duration = Duration::from_secs(5);
+
+/// Asks a source, after a pause unless it is the first request of a transfer. A source that a transfer has
+/// broken off at is asked again for as long as the options say.
 pub(crate) async fn ask(
     source: &dyn Source,
     wanted: Wanted,
     is_first: bool,
     options: &FetchOptions,
 ) -> Result<(Answer, Reading), SourceError> {
-    if !is_first && options.resume_pause > Duration::ZERO {
-        tokio::time::sleep(options.resume_pause).await;
+    if is_first {
+        return ask_once(source, wanted, options).await;
     }
+    let (begun, mut pause) = (Instant::now(), options.resume_pause);
+    loop {
+        if pause > Duration::ZERO {
+            tokio::time::sleep(pause).await;
+        }
+        let asked = ask_once(source, wanted.clone(), options).await;
+        if asked.is_ok() || begun.elapsed() >= options.away_patience {
+            return asked;
+        }
+        pause = (pause * 2).min(MAX_AWAY_PAUSE);
+    }
+}
+
+/// Returns the event of a request that was not answered.
+pub(crate) fn unanswered(is_first: bool, options: &FetchOptions) -> Event<'static> {
+    if is_first || options.away_patience.is_zero() { Event::Broken } else { Event::GivenUp }
+}
+
+async fn ask_once(
+    source: &dyn Source,
+    wanted: Wanted,
+    options: &FetchOptions,
+) -> Result<(Answer, Reading), SourceError> {
     let turn = source.turn().await;
     let answered = timeout(options.answer_timeout, source.open(wanted)).await;
     let (answer, body) = answered.unwrap_or(Err(SourceError::Silent))?;

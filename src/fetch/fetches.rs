@@ -33,6 +33,9 @@ pub struct FetchOptions {
     pub silence_timeout: Duration,
     /// Pause before a transfer that broke is resumed.
     pub resume_pause: Duration,
+    /// Time for which a source is asked again, later and later, after a transfer broke off there. With zero,
+    /// each request that is not answered counts as a break, as is right where a client waits.
+    pub away_patience: Duration,
     /// Greatest number of blobs that are fetched to be stored at once; each takes up to 512 KiB of memory.
     pub max_fetches: usize,
     /// Greatest number of blobs that are passed through at once; each takes up to 128 KiB of memory.
@@ -49,6 +52,7 @@ impl Default for FetchOptions {
             answer_timeout: Duration::from_secs(10),
             silence_timeout: Duration::from_secs(30),
             resume_pause: Duration::from_millis(250),
+            away_patience: Duration::ZERO,
             max_fetches: 64,
             max_pass_through: 64,
             verifies_ranges: false,
@@ -276,19 +280,22 @@ impl Fetches {
     pub(crate) fn failed(
         &self,
         fault: Fault,
+        request: &Request,
         source: &Arc<str>,
-        digest: &Digest,
         reason: Option<SourceError>,
     ) -> FetchError {
+        let digest = &request.digest;
         // A header that differs from a claimed length may be right, and the claim wrong: it fails this request alone.
         if let Fault::Lie(lie) = fault
             && lie != Lie::LengthHeader
         {
+            if !request.source.is_one_place() {
+                return exchange::error_of(fault, source, reason);
+            }
+            self.0.observer.poisoned(source, lie);
             tracing::warn!(%source, %digest, %lie, "source sent wrong content, not asked again for a minute");
             let mut poison = self.0.poison.lock().unwrap_or_else(PoisonError::into_inner);
             poison.note(source, digest, (self.0.clock)());
-            drop(poison);
-            self.0.observer.poisoned(source, lie);
         }
         exchange::error_of(fault, source, reason)
     }

@@ -12,6 +12,10 @@ pub const HOPS_HEADER: &str = "quinistry-hops";
 /// Most caches that one request passes. Real chains have three: a cluster, a site, a company.
 pub const MAX_HOPS: u32 = 8;
 
+/// Number in the question of a peer, which is answered by what is there alone. More than [`MAX_HOPS`], so
+/// that it is told from a circle of caches.
+pub const PEER_HOPS: u32 = MAX_HOPS + 1;
+
 tokio::task_local! {
     static HOPS: u32;
 }

@@ -163,7 +163,7 @@ impl PassThrough {
                     }
                     Err(reason) => {
                         self.reason = Some(reason);
-                        self.transfer.on(&Event::Broken)
+                        self.transfer.on(&exchange::unanswered(is_first, self.fetches.options()))
                     }
                 }
             }
@@ -179,8 +179,8 @@ impl PassThrough {
                 Action::Release
             }
             Action::Fail(fault) => {
-                let digest = &self.request.digest;
-                return Err(self.fetches.failed(fault, &self.name, digest, self.reason.take()));
+                let reason = self.reason.take();
+                return Err(self.fetches.failed(fault, &self.request, &self.name, reason));
             }
         };
         Ok(())

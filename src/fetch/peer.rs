@@ -11,7 +11,7 @@ use crate::upstream::{Told, UpstreamManifest};
 ///
 /// Each call is one request, which an implementation sends without credentials and without following redirects. The
 /// caller decides when to ask, bounds each wait by a deadline, and hashes content, so that a peer may lie or be silent.
-/// Answers other than 200, 206, 429 and 5xx mean that the peer does not have the content.
+/// Answers other than 200, 206, 429 and 5xx, and 508, mean that the peer does not have the content.
 pub trait Peer: fmt::Debug + Send + Sync + 'static {
     /// Returns the name of the peer, for the log, for metrics, and to remember which peer has sent wrong content.
     fn name(&self) -> &str;

@@ -41,6 +41,12 @@ pub trait Source: fmt::Debug + Send + Sync + 'static {
 
     /// Asks for content from an offset to its end.
     fn open(&self, wanted: Wanted) -> Answered<'_>;
+
+    /// Returns true if wrong content is remembered against the name: the source is one place, which has sent
+    /// all of it. A source of several places remembers by itself which of them may have lied.
+    fn is_one_place(&self) -> bool {
+        true
+    }
 }
 
 /// Content that a source is asked for.
@@ -85,6 +91,9 @@ pub enum SourceError {
     /// The source does not have the content, or does not show it.
     #[error("the source does not have the content")]
     NotFound,
+    /// The source has too many requests at this moment, and takes some again soon (429 of a peer).
+    #[error("the source is busy")]
+    Busy,
     /// The source answers no more requests for some time (429).
     #[error("the source limits requests")]
     Limited {

@@ -110,7 +110,7 @@ impl Task {
                         }
                         Err(reason) => {
                             self.reason = Some(reason);
-                            self.transfer.on(&Event::Broken)
+                            self.transfer.on(&exchange::unanswered(is_first, self.fetches.options()))
                         }
                     }
                 }
@@ -245,12 +245,8 @@ impl Task {
     }
 
     fn failed(&mut self, fault: Fault) -> Outcome {
-        Outcome::Failed(self.fetches.failed(
-            fault,
-            &self.fetch.source,
-            &self.request.digest,
-            self.reason.take(),
-        ))
+        let reason = self.reason.take();
+        Outcome::Failed(self.fetches.failed(fault, &self.request, &self.fetch.source, reason))
     }
 
     /// Ends the fetch without a stored blob.

@@ -3,6 +3,8 @@
 //! Bytes that were received stay: a transfer that breaks is continued behind them, by `Range` if the source can tell
 //! that the content is the same (`If-Range`), else by a whole answer whose beginning is skipped. The hash runs over the
 //! bytes that were received, so that a mixture of two contents cannot pass.
+//!
+//! A long transfer may break any number of times, as long as enough new bytes come between two breaks.
 
 #[cfg(test)]
 mod tests;
@@ -13,8 +15,12 @@ use crate::error::Lie;
 use crate::policy;
 use crate::source::{Answer, Validator};
 
-/// Most continuations of a transfer that broke.
+/// Most continuations of a transfer that breaks without progress.
 const MAX_RESUMES: u8 = 3;
+
+/// New bytes that count as progress. A source that gives fewer for each request would be asked millions of
+/// times.
+const PROGRESS_BYTES: u64 = 64 * 1024;
 
 /// Most whole answers after the first: each costs the source all bytes again.
 const MAX_RESTARTS: u8 = 1;
@@ -30,6 +36,8 @@ pub(crate) struct Transfer {
     /// State of the content at the source, by its last answer.
     validator: Option<Validator>,
     was_answered: bool,
+    /// Number of received bytes at the last progress.
+    progressed_to: u64,
     resumes_left: u8,
     restarts_left: u8,
     phase: Phase,
@@ -59,6 +67,8 @@ pub(crate) enum Event<'a> {
     Ended,
     /// There was no answer, or it was cut off, or no byte came for too long.
     Broken,
+    /// The source was asked in vain for as long as is useful.
+    GivenUp,
     /// The received bytes have the digest, or not.
     Hashed(bool),
 }
@@ -84,7 +94,7 @@ pub(crate) enum Fault {
     /// The source has never answered.
     Unanswered,
     LengthUnknown,
-    /// The transfer broke too often.
+    /// The transfer broke too often, or the source stayed away.
     Broken,
     Lie(Lie),
 }
@@ -98,6 +108,7 @@ impl Transfer {
             received: 0,
             validator: None,
             was_answered: false,
+            progressed_to: 0,
             resumes_left: MAX_RESUMES,
             restarts_left: MAX_RESTARTS,
             phase: Phase::Asking { from: 0 },
@@ -106,7 +117,7 @@ impl Transfer {
 
     /// Returns the transfer of another receiver, who has the first `received` bytes of this one, and its first step.
     pub(crate) fn continued_from(&self, received: u64) -> (Self, Action) {
-        let mut other = Self { received, ..self.clone() };
+        let mut other = Self { received, progressed_to: received, ..self.clone() };
         (other.resumes_left, other.restarts_left) = (MAX_RESUMES, MAX_RESTARTS);
         let first = other.next_request();
         other.enter(&first);
@@ -150,6 +161,9 @@ impl Transfer {
         }
         let known = bytes.min(self.received - at);
         self.received = self.received.max(end);
+        if self.received - self.progressed_to >= PROGRESS_BYTES {
+            (self.progressed_to, self.resumes_left) = (self.received, MAX_RESUMES);
+        }
         self.phase = Phase::Reading { at: end };
         Ok(known)
     }
@@ -158,7 +172,10 @@ impl Transfer {
     pub(crate) fn on(&mut self, event: &Event<'_>) -> Action {
         let action = match (self.phase, event) {
             (Phase::Asking { from }, Event::Answered(answer)) => self.answered(from, answer),
-            (Phase::Asking { .. }, Event::Broken) if !self.was_answered => Action::Fail(Fault::Unanswered),
+            (Phase::Asking { .. }, Event::Broken | Event::GivenUp) if !self.was_answered => {
+                Action::Fail(Fault::Unanswered)
+            }
+            (Phase::Asking { .. }, Event::GivenUp) => Action::Fail(Fault::Broken),
             // All bytes are there: an end that does not come tells nothing.
             (Phase::Reading { .. }, Event::Broken) if self.is_complete() => Action::Hash,
             (Phase::Asking { .. } | Phase::Reading { .. }, Event::Broken) => self.next_request(),

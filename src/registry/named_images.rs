@@ -10,12 +10,17 @@
 //! | what is told to the operator and to metrics (pure) | `report.rs` |
 //! | questions to stores behind one address | `sources.rs` |
 //! | what an image needs, and its copy | `walk.rs` |
+//! | what was named lately (pure) | `history.rs` |
+//! | what stays in a collection (pure), and the removal of the rest | `roots.rs`, `pruning.rs` |
 //!
 //! Blobs are fetched by [`Fetches`] with the storage, which hashes, resumes and stores them; so this module only decides
 //! what to fetch, and when. The endpoint `/readyz` is in `src/registry/api/handlers/readyz.rs`.
 
+mod history;
 mod ledger;
+mod pruning;
 mod report;
+mod roots;
 mod shared_ledger;
 mod sources;
 #[cfg(test)]
@@ -31,6 +36,7 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, timeout};
 
 use self::ledger::{Held, Ledger};
+use self::pruning::Pruning;
 use self::shared_ledger::SharedLedger;
 use self::sources::{ANSWER_TIMEOUT, SourceMember, Sources};
 use self::walk::{BLOBS_AT_ONCE, Copying, Fault, Part, Walk, part_limit};
@@ -46,16 +52,32 @@ const TICK: Duration = Duration::from_secs(1);
 /// Pause after a question that no peer has answered.
 const UNANSWERED_PAUSE: Duration = Duration::from_secs(2);
 
+/// Time for which a copy of a blob waits for the rest of it: a store that restarts is back within it, and the
+/// bytes that came are not sent again. While a copy waits, other images wait with it.
+const AWAY_PATIENCE: Duration = Duration::from_mins(2);
+
 /// Images that the file of names names, and how far the storage has them.
 #[derive(Debug)]
 pub struct NamedImages {
     peers: Arc<Peers>,
     sources: Arc<Sources>,
     ledger: SharedLedger,
+    pruning: Pruning,
     /// Wakes the copies when something is due.
     wake: Notify,
     /// True while no peer answers, which is logged once.
     is_unanswered: AtomicBool,
+}
+
+/// Returns the limits of copies.
+fn fetch_options() -> FetchOptions {
+    FetchOptions {
+        answer_timeout: ANSWER_TIMEOUT,
+        away_patience: AWAY_PATIENCE,
+        max_fetches: BLOBS_AT_ONCE,
+        max_pass_through: BLOBS_AT_ONCE,
+        ..FetchOptions::default()
+    }
 }
 
 impl NamedImages {
@@ -74,6 +96,7 @@ impl NamedImages {
             peers,
             sources: Arc::new(Sources { members, ledger: ledger.clone() }),
             ledger,
+            pruning: Pruning::default(),
             wake: Notify::new(),
             is_unanswered: AtomicBool::new(false),
         }
@@ -86,13 +109,8 @@ impl NamedImages {
 
     /// Copies what the storage lacks, for as long as the registry runs.
     pub(crate) async fn run(&self, stored: LimitedStore) {
-        let options = FetchOptions {
-            answer_timeout: ANSWER_TIMEOUT,
-            max_fetches: BLOBS_AT_ONCE,
-            max_pass_through: BLOBS_AT_ONCE,
-            ..FetchOptions::default()
-        };
-        let fetches = Fetches::new(Some(stored.store.clone()), options).with_observer(self.peers.metrics());
+        let fetches = Fetches::new(Some(stored.store.clone()), fetch_options());
+        let fetches = fetches.with_observer(self.peers.metrics());
         tokio::join!(self.watch(&stored), self.copy(&stored, &fetches));
     }
 
@@ -110,6 +128,7 @@ impl NamedImages {
     /// Reads the file of names if it has changed, and looks for images in the storage.
     async fn look(&self, stored: &LimitedStore) {
         let read = self.peers.read_names_again().await;
+        self.pruning.follow(stored, &read).await;
         self.ledger.with(|ledger, now| ledger.follow(read.digest, || read.names.images(), now));
         for image in self.ledger.with(Ledger::due_looks) {
             let parts_left = part_limit();

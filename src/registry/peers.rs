@@ -52,6 +52,7 @@ use crate::upstreams::flights::Flights;
 pub(crate) use self::completeness::{MAX_DEPTH, MAX_PARTS, find_stored, verify_manifest};
 pub(crate) use self::names::RepositoryTags;
 pub(crate) use self::names_file::ReadNames;
+pub(crate) use self::rounds::Busy;
 
 /// Most questions to all peers that wait for an answer at once.
 const MAX_CONCURRENT_QUESTIONS: usize = 32;
@@ -66,9 +67,10 @@ const MAX_CONCURRENT_CHECKS: usize = 4;
 const FETCH_OPTIONS: FetchOptions = FetchOptions {
     max_stored_bytes: Some(0),
     // Beyond the patience with each peer, which bounds the wait for an answer.
-    answer_timeout: Duration::from_secs(11),
+    answer_timeout: Duration::from_secs(13),
     silence_timeout: Duration::from_secs(5),
     resume_pause: Duration::from_millis(100),
+    away_patience: Duration::ZERO,
     max_fetches: 1,
     max_pass_through: 64,
     verifies_ranges: true,

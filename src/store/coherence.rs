@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::manifests::AbsentParts;
+
 /// Longest time for which a tag list serves the pages behind its first one, so that a client which reads all pages
 /// does not have the list made for each of them.
 const TAG_PAGES_LIFETIME: Duration = Duration::from_secs(10);
@@ -12,8 +14,8 @@ const RELAXED_LIFETIME: Duration = Duration::from_secs(1);
 /// Options of a store.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct StoreOptions {
-    /// True if manifests are accepted although their blobs or children are absent.
-    pub allows_sparse: bool,
+    /// Parts of pushed manifests that may be absent.
+    pub absent_parts: AbsentParts,
     /// Visibility of other writers' changes; without it, [`Coherence::Strict`] on a shared storage, and
     /// [`Coherence::Relaxed`] on any other.
     pub coherence: Option<Coherence>,

@@ -28,7 +28,7 @@ use quinistry_oci::{Digest, Manifest, RepositoryName};
 use uuid::Uuid;
 
 use crate::layout::copy_record;
-use crate::manifests::{CommitRules, Tagged};
+use crate::manifests::{AbsentParts, CommitRules, Tagged};
 use crate::{Store, StoreError};
 
 pub use self::plan::{CopyLimits, EvictionReason};
@@ -70,7 +70,7 @@ impl Store {
         may_overwrite: bool,
     ) -> Result<(), StoreError> {
         self.note_copy(name, &Digest::sha256(bytes))?;
-        let rules = CommitRules { may_overwrite, may_be_sparse: true, is_push: false };
+        let rules = CommitRules { may_overwrite, absent: AbsentParts::Any, is_push: false };
         self.put_manifest_with(name, bytes, manifest, tagged, rules)
     }
 

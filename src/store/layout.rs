@@ -164,6 +164,11 @@ pub(super) fn leaders() -> Key {
     Key(format!("{ROOT}/_quinistry/leader"))
 }
 
+/// The record of named images, which a registry that keeps them reads and writes.
+pub(super) fn named_images() -> Key {
+    Key(format!("{ROOT}/_quinistry/names/images"))
+}
+
 /// The hash of the retention policies that the last run applied.
 pub(super) fn retention_policies() -> Key {
     Key(format!("{ROOT}/_quinistry/retention/policies"))

@@ -32,6 +32,7 @@ mod locks;
 mod manifests;
 mod memory;
 mod migrate;
+mod named_roots;
 mod names;
 mod observed;
 mod pulls;
@@ -97,12 +98,13 @@ pub use layout::{
     Key, content_digest, content_folder, repositories_folder, scratch_folder, upload_folder, uploads_folder,
 };
 pub use listings::{ListWalk, Page, TagPage};
-pub use manifests::{StoredManifest, Tagged};
+pub use manifests::{AbsentParts, StoredManifest, Tagged};
 pub use memory::Memory;
 pub use migrate::{
     Migrated, Migration, MigrationFault, MigrationObserver, Origin, PushedTimes, TargetRole, migrate,
     running_replicas,
 };
+pub use named_roots::TaggedManifest;
 pub use observed::{ObservedStorage, StorageAction, StorageObserver};
 pub use pulls::{CurrentPulls, LastPull, Pulls};
 pub use quotas::{Quota, QuotaExceeded, RepositoryMatcher, Usage};
@@ -174,8 +176,7 @@ struct Inner {
     /// State that a storage of several processes needs.
     shared: Option<Shared>,
     coherence: Coherence,
-    /// Manifests are accepted although their blobs or children are absent.
-    allows_sparse: bool,
+    absent_parts: AbsentParts,
 }
 
 impl Store {
@@ -183,7 +184,8 @@ impl Store {
     ///
     /// With `allows_sparse`, manifests are accepted although their blobs or children are absent.
     pub fn open(storage: impl Storage, allows_sparse: bool) -> Result<Self, StoreError> {
-        Self::open_with(storage, StoreOptions { allows_sparse, coherence: None })
+        let absent_parts = if allows_sparse { AbsentParts::Any } else { AbsentParts::Refused };
+        Self::open_with(storage, StoreOptions { absent_parts, coherence: None })
     }
 
     /// Opens the store on a storage, with options. First finishes interrupted changes, if the storage can be written.
@@ -215,7 +217,7 @@ impl Store {
         options: StoreOptions,
         collector: Collector,
     ) -> Result<Self, StoreError> {
-        let StoreOptions { allows_sparse, coherence } = options;
+        let StoreOptions { absent_parts, coherence } = options;
         let is_shared = storage.abilities().is_shared;
         let usual = if is_shared { Coherence::Strict } else { Coherence::Relaxed };
         let coherence = coherence.unwrap_or(usual);
@@ -247,7 +249,7 @@ impl Store {
             space_answers: SpaceAnswers::default(),
             shared: is_shared.then(|| Shared::new(clock)),
             coherence,
-            allows_sparse,
+            absent_parts,
         };
         let store = Self(Arc::new(inner));
         // Before the intents of a crash, which link content. Where others collect, an intent reads the view itself.

@@ -1,5 +1,6 @@
 //! Manifests and tags: reading, by tag or digest, and checking against the digest.
 
+mod absent_parts;
 mod changes;
 
 use std::collections::HashSet;
@@ -14,6 +15,8 @@ use super::storage::StorageError;
 use super::verified::is_damage;
 use super::{Store, StoreError};
 
+pub use self::absent_parts::AbsentParts;
+pub(crate) use self::absent_parts::MissingParts;
 pub(crate) use self::changes::CommitRules;
 pub use self::changes::Tagged;
 pub(super) use self::changes::{MAX_MISSING_PARTS, tag_indexes};

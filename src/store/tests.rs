@@ -1,5 +1,6 @@
 //! Tests of the store as a whole, on a folder.
 
+mod absent_parts;
 mod collection;
 mod contract;
 mod copies;

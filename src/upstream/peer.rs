@@ -11,7 +11,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use quinistry_client::{Cause, ClientError, TlsOptions, USER_AGENT, tls_configuration};
-use quinistry_fetch::hops::{HOPS_HEADER, MAX_HOPS};
+use quinistry_fetch::hops::{HOPS_HEADER, PEER_HOPS};
 use quinistry_fetch::{Answered, Peer, SourceError, Told, UpstreamManifest, Wanted};
 use quinistry_oci::{Digest, RepositoryName};
 use reqwest::header::{ACCEPT, ACCEPT_ENCODING, HeaderMap, HeaderValue, IF_RANGE, RANGE};
@@ -125,7 +125,8 @@ impl HttpPeer {
         Ok(Self { name: address.to_string().into(), client, connecting: None })
     }
 
-    /// Sends one request. Answers but 200, 206 where a part was asked for, 429 and 5xx mean that there is no content.
+    /// Sends one request. Answers but 200, 206 where a part was asked for, 429 and 5xx but 508 mean that
+    /// there is no content.
     async fn send(
         &self,
         method: Method,
@@ -135,7 +136,7 @@ impl HttpPeer {
     ) -> Result<Response, SourceError> {
         let url = format!("{}/v2/{repository}/{}/{digest}", self.name, kind.as_str());
         // A peer answers by what it has itself, so that peers which ask each other never wait for each other.
-        headers.insert(HOPS_HEADER, MAX_HOPS.into());
+        headers.insert(HOPS_HEADER, PEER_HOPS.into());
         // A part of an encoded body would be a part of other bytes.
         headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
         let may_be_part = headers.contains_key(RANGE);
@@ -148,7 +149,10 @@ impl HttpPeer {
             StatusCode::OK => Ok(response),
             StatusCode::PARTIAL_CONTENT if may_be_part => Ok(response),
             // A busy peer has not said that there is no content.
-            StatusCode::TOO_MANY_REQUESTS => Err(SourceError::Silent),
+            StatusCode::TOO_MANY_REQUESTS => Err(SourceError::Busy),
+            // A peer with upstreams asks none of them on behalf of a peer, and does not have the content
+            // itself.
+            StatusCode::LOOP_DETECTED => Err(SourceError::NotFound),
             status if status.is_server_error() => {
                 let host = self.name.to_string();
                 Err(SourceError::Unavailable(Box::new(AskError::Status { host, status })))

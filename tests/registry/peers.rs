@@ -166,8 +166,8 @@ fn only_reads_without_credentials_reach_a_peer() {
 
 #[test]
 fn a_question_of_a_peer_is_passed_on_to_no_other() {
-    // The number of registries that a request has passed, and the highest one that is answered.
-    let (hops, most) = ("quinistry-hops", "8");
+    // The number of registries that a request has passed, and the one of a question of a peer.
+    let (hops, of_peer) = ("quinistry-hops", "9");
     let image = image();
     let peer = ScriptedRegistry::start(|_| Answer::new(404));
     let generation = Generation::start(&[&format!("http://{}", peer.host)], &[]);
@@ -180,7 +180,7 @@ fn a_question_of_a_peer_is_passed_on_to_no_other() {
     ask(&[]);
     let requests = peer.requests();
     assert!(!requests.is_empty());
-    assert!(requests.iter().all(|request| request.header(hops) == Some(most)));
-    ask(&[(hops, most)]);
+    assert!(requests.iter().all(|request| request.header(hops) == Some(of_peer)));
+    ask(&[(hops, of_peer)]);
     assert_eq!(peer.requests().len(), requests.len());
 }

@@ -25,19 +25,28 @@ pub(super) struct Sources {
 // === impl Sources ===
 
 impl Sources {
-    /// Reads files; '-' is standard input. Prints malformed pod images, and fails if there are any.
-    pub(super) fn read(paths: &[String]) -> anyhow::Result<Self> {
+    /// Reads files, of which '-' is standard input, and a rendered chart, which is given by its name and
+    /// text. Prints malformed pod images, and fails if there are any.
+    pub(super) fn read(paths: &[String], rendered: Option<&(String, String)>) -> anyhow::Result<Self> {
         let mut sources = Self::default();
         let mut malformed = 0;
         for path in paths {
             let (name, text) = read(path)?;
-            let found = find(name, &text)?;
-            malformed += complain_of_malformed(&found);
-            sources.images.extend(found.images);
-            sources.others.extend(found.others);
+            malformed += sources.add(find(name, &text)?);
+        }
+        if let Some((name, text)) = rendered {
+            malformed += sources.add(find(name, text)?);
         }
         refuse_malformed(malformed)?;
         Ok(sources)
+    }
+
+    /// Adds the images of a text. Prints malformed pod images, and returns their number.
+    fn add(&mut self, found: Found) -> usize {
+        let malformed = complain_of_malformed(&found);
+        self.images.extend(found.images);
+        self.others.extend(found.others);
+        malformed
     }
 }
 
@@ -75,7 +84,7 @@ pub(in crate::cli) fn refuse_malformed(malformed: usize) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn text(name: &str, file: impl Read) -> anyhow::Result<String> {
+pub(super) fn text(name: &str, file: impl Read) -> anyhow::Result<String> {
     let mut bytes = Vec::new();
     file.take(MAX_BYTES + 1).read_to_end(&mut bytes).with_context(|| format!("failed to read {name}"))?;
     if bytes.len() as u64 > MAX_BYTES {

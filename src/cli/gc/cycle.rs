@@ -19,7 +19,7 @@ use crate::cli::serve::plan::{FolderAccess, StoragePlace, StoragePlan};
 use crate::registry::config::{CollectionSettings, Writers};
 use crate::registry::{Settings, State};
 use crate::shutdown::Signals;
-use crate::store::{Cycle, CycleReport, KeepAll, Lead, RevisionRules, Store};
+use crate::store::{AbsentParts, Cycle, CycleReport, KeepAll, Lead, RevisionRules, Store};
 
 /// Longest wait for the lead: a replica that has stopped keeps it for 30 to 40 seconds.
 const LEAD_TIMEOUT: Duration = Duration::from_secs(50);
@@ -104,7 +104,7 @@ pub(super) fn open(bucket: &BucketOptions, access: FolderAccess) -> anyhow::Resu
     let plan = StoragePlan {
         place: StoragePlace::Bucket(Box::new(bucket.clone())),
         access,
-        allows_sparse: false,
+        absent_parts: AbsentParts::Refused,
         coherence: None,
         is_exclusive: bucket.is_exclusive,
     };

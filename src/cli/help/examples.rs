@@ -195,6 +195,7 @@ pub(super) const EXAMPLES: &[(&str, &[&str])] = &[
             "quinistry bundle shop.tar ghcr.io/acme/shop:1.4.0 docker.io/library/postgres:17.2",
             "quinistry bundle shop.tar --from rendered.yaml --platform linux/amd64 --platform linux/arm64",
             "quinistry bundle shop.tar --from rendered.yaml ghcr.io/acme/tools:2 -o json",
+            "quinistry bundle shop.tar --chart oci://ghcr.io/acme/charts/shop --version 1.4.0 --values site.yaml",
         ],
     ),
     (

@@ -5,7 +5,7 @@ use crate::cli::serve::plan::{FolderAccess, StoragePlace, StoragePlan};
 use crate::cli::storage::bucket;
 use crate::cli::storage::folder_or_bucket::FolderOrBucket;
 use crate::registry::config::{StorageConfig, StorageLocation};
-use crate::store::Store;
+use crate::store::{AbsentParts, Store};
 
 // === impl FolderOrBucket ===
 
@@ -38,7 +38,8 @@ impl FolderOrBucket {
             }
         };
         let access = if writes { FolderAccess::Write } else { FolderAccess::Read };
-        let plan = StoragePlan { place, access, allows_sparse: false, coherence: None, is_exclusive };
+        let plan =
+            StoragePlan { place, access, absent_parts: AbsentParts::Refused, coherence: None, is_exclusive };
         // Requests to a bucket wait for this runtime.
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
         runtime.block_on(async {

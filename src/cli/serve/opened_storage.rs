@@ -67,7 +67,7 @@ impl StoragePlan {
         driver: Driver,
         metrics: Option<&RegistryMetrics>,
     ) -> anyhow::Result<Store> {
-        let options = StoreOptions { allows_sparse: self.allows_sparse, coherence: self.coherence };
+        let options = StoreOptions { absent_parts: self.absent_parts, coherence: self.coherence };
         match metrics {
             None => Store::open_with(storage, options),
             Some(metrics) => {

@@ -21,7 +21,8 @@ pub(super) struct PeerArgs {
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, requires = "peers")]
     names: Option<PathBuf>,
 
-    /// Copy from the peers what --names names and the storage lacks, and tell at /readyz whether it is all here
+    /// Copy from the peers what --names names and the storage lacks, tell at /readyz whether it is all here,
+    /// and remove what no name needs any more
     #[arg(long, requires_all = ["storage", "names"], conflicts_with = "read_only")]
     keep_named: bool,
 }

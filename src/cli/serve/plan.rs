@@ -28,7 +28,7 @@ use crate::registry::{
     CollectionSettings, ExtraHeaders, PageLimits, PathPrefix, QuotaPolicies, Redirects, Settings,
     TagPolicies, UploadExpiry, UploadSecret, UrlRules, Validation,
 };
-use crate::store::Coherence;
+use crate::store::{AbsentParts, Coherence};
 use crate::telemetry;
 
 /// Port of a registry that no flag and no configuration gives an address.
@@ -75,8 +75,8 @@ pub(super) enum Listen {
 pub(in crate::cli) struct StoragePlan {
     pub(in crate::cli) place: StoragePlace,
     pub(in crate::cli) access: FolderAccess,
-    /// True if manifests may lack their blobs and entries.
-    pub(in crate::cli) allows_sparse: bool,
+    /// Parts of pushed manifests that may be absent.
+    pub(in crate::cli) absent_parts: AbsentParts,
     /// Visibility of other replicas' changes, unless it is the usual one.
     pub(in crate::cli) coherence: Option<Coherence>,
     /// True if no other process writes to the storage, as its owner says.
@@ -126,9 +126,17 @@ impl ServePlan {
     pub(super) fn of_flags(Flags { args, log_format }: &Flags) -> Result<Self, UsageError> {
         let mut storage = args.storage.plan()?;
         if let Some(storage) = storage.as_mut().filter(|_| args.peers.keeps_named()) {
-            // Bundles of some platforms have indexes without the other children.
-            storage.allows_sparse = true;
+            // Bundles of some platforms have indexes without the other children. More may be absent only if
+            // that is asked for.
+            if storage.absent_parts == AbsentParts::Refused {
+                storage.absent_parts = AbsentParts::OtherChildren;
+            }
         }
+        // Only one process writes to a folder. Other programs may write to a bucket, so that collection must
+        // be asked for.
+        let is_own =
+            storage.as_ref().is_some_and(|storage| !matches!(storage.place, StoragePlace::Bucket(_)));
+        let collects = args.storage.gc || args.peers.keeps_named() && is_own;
         let PeerSettings { peers, named } = args.peers.settings()?;
         let listen = match &args.listen {
             _ if args.listen_stdin => Listen::Stdin,
@@ -155,7 +163,7 @@ impl ServePlan {
                         interval: args.storage.upload_timeout().min(UploadExpiry::default().interval),
                         ..UploadExpiry::default()
                     },
-                    collection: args.storage.gc.then(|| CollectionSettings::of(Writers::Ours)),
+                    collection: collects.then(|| CollectionSettings::of(Writers::Ours)),
                     peers,
                     named,
                     ..Settings::default()
@@ -252,7 +260,7 @@ impl ServePlan {
             storage: Some(StoragePlan {
                 place,
                 access,
-                allows_sparse: false,
+                absent_parts: AbsentParts::Refused,
                 coherence,
                 is_exclusive: config.storage.is_exclusive,
             }),

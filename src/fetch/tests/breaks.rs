@@ -77,6 +77,40 @@ async fn a_transfer_that_breaks_too_often_cuts_its_clients_and_is_no_lie() {
 }
 
 #[tokio::test]
+async fn a_source_that_cuts_each_connection_after_a_mebibyte_sends_all_of_twenty() {
+    const CUT: usize = 1 << 20;
+    let bytes = blob(20 * CUT);
+    let script = || (0..20).map(|n| broken(&bytes, n * CUT, (n + 1) * CUT));
+    let store = stores::in_memory();
+    for fetches in [store.fetches(), Fetches::new(None, stores::options())] {
+        let source = Scripted::new("upstream", script());
+        assert!(fetch(&fetches, &request(&source, &bytes)).await == bytes);
+        assert_eq!(source.asked(), (0..20).map(|n| n * CUT as u64).collect::<Vec<_>>());
+    }
+}
+
+#[tokio::test]
+async fn a_source_that_is_away_in_the_midst_is_waited_for_as_long_as_the_options_say() {
+    let bytes = blob(LENGTH);
+    let script = || {
+        let away = (0..40).map(|_| Script::Fails(SourceError::NotFound));
+        [broken(&bytes, 0, 100_000)].into_iter().chain(away).chain([rest(&bytes, 100_000)])
+    };
+    let store = stores::in_memory();
+    for store in [Some(store.store.clone()), None] {
+        let patient = FetchOptions { away_patience: Duration::from_mins(10), ..stores::options() };
+        let source = Scripted::new("upstream", script());
+        assert_eq!(fetch(&Fetches::new(store, patient), &request(&source, &bytes)).await, bytes);
+        assert_eq!(source.asked().len(), 42);
+    }
+    let patient = FetchOptions { away_patience: Duration::from_nanos(1), ..stores::options() };
+    let source = Scripted::new("upstream", script());
+    let failed = error(&Fetches::new(None, patient), &request(&source, &bytes)).await;
+    assert!(matches!(failed, FetchError::Broken { .. }), "{failed:?}");
+    assert_eq!(source.asked(), [0, 100_000]);
+}
+
+#[tokio::test]
 async fn a_mixture_of_two_contents_does_not_pass() {
     let (one, other) = (blob(LENGTH), Bytes::from(vec![7; LENGTH]));
     let store = stores::in_memory();

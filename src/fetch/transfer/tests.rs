@@ -65,7 +65,7 @@ impl State {
     fn followers(&self) -> Vec<Self> {
         match &self.next {
             Action::Ask { from, .. } => {
-                let mut followers = vec![self.after(&Event::Broken)];
+                let mut followers = vec![self.after(&Event::Broken), self.after(&Event::GivenUp)];
                 for from in [0, *from, 1] {
                     for length in [None, Some(3), Some(4)] {
                         for etag in ["one", "two"] {
@@ -172,6 +172,33 @@ fn a_break_is_resumed_behind_the_received_bytes_three_times_and_then_from_the_st
     assert_eq!(state.received, b"ab");
     assert_eq!(state.after(&Event::Broken).next, Action::Fail(Fault::Broken));
     assert_eq!(state.with(b"c").after(&Event::Ended).hashed().next, Action::Release);
+}
+
+#[test]
+fn any_number_of_breaks_is_resumed_while_enough_new_bytes_come() {
+    let (length, step) = (Some(100 * PROGRESS_BYTES), PROGRESS_BYTES);
+    let mut transfer = transfer(length);
+    for at in (0..50 * step).step_by(usize::try_from(step).unwrap()) {
+        assert_eq!(transfer.on(&Event::Answered(&answer(at, length, "one"))), Action::Read);
+        assert_eq!(transfer.receive(step), Ok(0));
+        assert!(matches!(transfer.on(&Event::Broken), Action::Ask { from, .. } if from == at + step));
+    }
+    // A byte for each request is no progress.
+    let at = 50 * step;
+    for more in 0..3 {
+        transfer.on(&Event::Answered(&answer(at + more, length, "one")));
+        transfer.receive(1).unwrap();
+        let next = transfer.on(&Event::Broken);
+        assert_eq!(matches!(next, Action::Ask { from, .. } if from > 0), more < 2, "{next:?}");
+    }
+}
+
+#[test]
+fn a_source_that_stays_away_ends_the_transfer() {
+    let begun = State::first(None).after(&Event::Answered(&answer(0, Some(3), "one"))).with(b"a");
+    let asking = begun.after(&Event::Broken);
+    assert_eq!(asking.after(&Event::GivenUp).next, Action::Fail(Fault::Broken));
+    assert_eq!(State::first(None).after(&Event::GivenUp).next, Action::Fail(Fault::Unanswered));
 }
 
 #[test]

@@ -15,7 +15,7 @@ use http::request::Parts;
 use http::{HeaderName, HeaderValue, StatusCode};
 use http_body::Body as _;
 use http_body_util::BodyExt as _;
-use quinistry_fetch::hops::{self, HOPS_HEADER, MAX_HOPS};
+use quinistry_fetch::hops::{self, HOPS_HEADER, MAX_HOPS, PEER_HOPS};
 
 use super::access::{self, AccessAction, AccessTarget};
 use super::authorization::{self, AskedAccess};
@@ -226,6 +226,9 @@ async fn read_at_peers(asked: PeerRequest<'_>, route: Route) -> Result<Response,
 async fn read_at_upstream(asked: UpstreamRequest<'_>, route: Route) -> Result<Response, Error> {
     let hops = hops_of(asked.request);
     if hops >= MAX_HOPS {
+        if hops == PEER_HOPS {
+            return asked.read_stored(&route).await.ok_or(Error::TooManyHops);
+        }
         // Before any question, whose failure would count against the upstream.
         asked.located.upstream.warn_of_circle(asked.stored, &asked.located.repository.name);
         return Err(Error::TooManyHops);

@@ -131,9 +131,13 @@ async fn refresh(store: &Store, metrics: &CollectionMetrics) {
 // === impl CollectionHooks ===
 
 impl Default for CollectionHooks {
-    /// Returns the work of a registry: retention by its settings, and records of what was deleted.
+    /// Returns the work of a registry: retention by its settings, removal of what no name needs, and records
+    /// of what was deleted.
     fn default() -> Self {
-        let before: Vec<(&'static str, LeaderWork)> = vec![("apply retention", Arc::new(apply_retention))];
+        let before: Vec<(&'static str, LeaderWork)> = vec![
+            ("apply retention", Arc::new(apply_retention)),
+            ("remove tags that no name needs", Arc::new(remove_unnamed_tags)),
+        ];
         let after: Vec<(&'static str, LeaderWork)> = vec![
             ("write records of deletions", Arc::new(|store, _, _| store.flush_deletions())),
             ("find usage of quotas", Arc::new(|store, _, lead| store.renew_usage_base(lead))),
@@ -157,10 +161,15 @@ fn apply_retention(store: &Store, settings: &Settings, lead: &Lead) -> Result<()
     settings.retention.as_ref().map_or(Ok(()), |retention| retention.run(store, lead).map(drop))
 }
 
+fn remove_unnamed_tags(store: &Store, settings: &Settings, lead: &Lead) -> Result<(), StoreError> {
+    settings.named.as_ref().map_or(Ok(()), |named| named.remove_tags(store, lead))
+}
+
 fn rules(store: &Store, settings: &Settings) -> Arc<dyn RevisionRules> {
-    match &settings.retention {
-        Some(retention) => Arc::new(retention.rules(store)),
-        None => Arc::new(KeepAll),
+    match (&settings.named, &settings.retention) {
+        (Some(named), _) => named.rules(),
+        (None, Some(retention)) => Arc::new(retention.rules(store)),
+        (None, None) => Arc::new(KeepAll),
     }
 }
 

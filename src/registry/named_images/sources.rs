@@ -123,7 +123,10 @@ impl Sources {
 
 /// Returns true if a store has not answered.
 const fn is_away(error: &SourceError) -> bool {
-    matches!(error, SourceError::Silent | SourceError::Unavailable(_) | SourceError::Limited { .. })
+    matches!(
+        error,
+        SourceError::Silent | SourceError::Busy | SourceError::Unavailable(_) | SourceError::Limited { .. }
+    )
 }
 
 impl Source for BlobSource {

@@ -1,5 +1,7 @@
 //! Copies of named images from stores that share one address.
 
+mod pruning;
+
 use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::path::Path;
@@ -29,6 +31,11 @@ struct Service {
     next: AtomicUsize,
     asked: Mutex<BTreeMap<Digest, usize>>,
     is_away: AtomicBool,
+    /// Bytes after which each answer with more of them is cut off.
+    cut_after: Option<usize>,
+    /// Number of questions that are refused after a cut.
+    refusals_after_cut: usize,
+    refusals_left: AtomicUsize,
 }
 
 impl Service {
@@ -39,7 +46,9 @@ impl Service {
     }
 
     fn ask(&self, digest: &Digest) -> Result<Bytes, SourceError> {
-        if self.is_away.load(Ordering::Relaxed) {
+        let less = |left: usize| left.checked_sub(1);
+        let is_refused = self.refusals_left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less).is_ok();
+        if is_refused || self.is_away.load(Ordering::Relaxed) {
             let error = io::Error::from(io::ErrorKind::ConnectionRefused);
             return Err(SourceError::Unavailable(Box::new(error)));
         }
@@ -83,7 +92,14 @@ impl Peer for Service {
                 is_encoded: false,
             };
             let rest = bytes.slice(usize::try_from(wanted.from).unwrap()..);
-            let pieces: Vec<_> = rest.chunks(10_007).map(|piece| Ok(Bytes::copy_from_slice(piece))).collect();
+            let cut = self.cut_after.filter(|cut| *cut < rest.len());
+            let sent = rest.slice(..cut.unwrap_or(rest.len()));
+            let mut pieces: Vec<_> =
+                sent.chunks(10_007).map(|piece| Ok(Bytes::copy_from_slice(piece))).collect();
+            if cut.is_some() {
+                pieces.push(Err(io::Error::from(io::ErrorKind::ConnectionReset)));
+                self.refusals_left.store(self.refusals_after_cut, Ordering::Relaxed);
+            }
             Ok((answer, Box::pin(stream::iter(pieces)) as _))
         })
     }
@@ -106,8 +122,9 @@ impl Copies {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("names.json");
         let peers = Arc::new(Peers::new(vec![service.clone()], Some(file)));
-        let stored = LimitedStore::new(Store::open(Memory::new(1 << 24), true).unwrap());
-        let fetches = Fetches::new(Some(stored.store.clone()), FetchOptions::default());
+        let stored = LimitedStore::new(Store::open(Memory::new(1 << 26), true).unwrap());
+        let options = FetchOptions { resume_pause: Duration::ZERO, ..fetch_options() };
+        let fetches = Fetches::new(Some(stored.store.clone()), options);
         let named = NamedImages::with_clock(peers, vec![service.clone()], clock);
         Self { named, stored, fetches, folder }
     }
@@ -287,6 +304,20 @@ async fn only_answers_to_questions_prove_that_a_store_is_there() {
     assert!(body.count().await > 1);
     seconds.store(35, Ordering::Relaxed);
     assert!(copies.named.report().ready, "bytes are no answer");
+}
+
+#[tokio::test]
+async fn a_long_blob_is_copied_over_many_cuts_and_absences_of_its_store() {
+    let layer: Vec<u8> = (0..20_u8).flat_map(|n| vec![n; 1 << 20]).collect();
+    let manifest = image(&layer);
+    let mut service = Service::of(&[&[&manifest, CONFIG, &layer], &[]]);
+    let unique = Arc::get_mut(&mut service).unwrap();
+    (unique.cut_after, unique.refusals_after_cut) = (Some(1 << 20), 100);
+    let copies = Copies::new(&service);
+    copies.name(&[("a/b", &manifest)]).await;
+    assert!(copies.copy().await);
+    assert_eq!(copies.counts(), [1, 0, 0]);
+    assert!(copies.has_blob("a/b", &layer));
 }
 
 #[tokio::test]

@@ -1,14 +1,15 @@
 //! Blobs of peers, passed through to one client.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use futures_util::{StreamExt as _, stream};
 use quinistry_fetch::{Answered, FetchError, Fetched, Opened, Request, Source, SourceError, Wanted};
 use quinistry_oci::{Digest, RepositoryName, WithCauses};
 
-use super::rounds::{MAX_REPEATS, Miss, Rounds, SHORT_PATIENCE, Turn};
+use super::rounds::{Busy, MAX_REPEATS, Miss, Rounds, SHORT_PATIENCE, Turn};
 use super::{ContentKey, Peers};
 use crate::api::response::error::Error;
 
@@ -16,8 +17,7 @@ use crate::api::response::error::Error;
 #[derive(Debug)]
 pub(crate) struct OpenedBlob {
     pub(crate) fetched: Fetched,
-    /// Index of the peer.
-    peer: usize,
+    source: Arc<PeerSource>,
     key: ContentKey,
 }
 
@@ -30,6 +30,8 @@ struct PeerSource {
     repository: RepositoryName,
     /// True once the first peer was asked.
     is_opened: AtomicBool,
+    /// Indexes of the peers that have sent bytes.
+    senders: Mutex<BTreeSet<usize>>,
 }
 
 impl Peers {
@@ -40,7 +42,7 @@ impl Peers {
         repository: &RepositoryName,
         digest: &Digest,
         expected: Option<u64>,
-    ) -> Option<u64> {
+    ) -> Result<Option<u64>, Busy> {
         let key = (repository.clone(), digest.clone());
         let mut rounds = Rounds::new(self.members.len());
         while let Some(turn) = rounds.next_turn() {
@@ -52,14 +54,14 @@ impl Peers {
             match self.ask(turn, question).await {
                 Ok(Some(length)) if expected.is_none_or(|expected| expected == length) => {
                     self.claims().note(index, &key);
-                    return Some(length);
+                    return Ok(Some(length));
                 }
                 // Without a length no end can be withheld, so that the blob could not be sent.
                 Ok(_) => {}
                 Err(miss) => rounds.note(miss),
             }
         }
-        None
+        rounds.end()
     }
 
     /// Opens a blob at the first peer that sends its first byte; `None` if no peer does.
@@ -69,26 +71,33 @@ impl Peers {
         digest: &Digest,
     ) -> Result<Option<OpenedBlob>, Error> {
         let key = (repository.clone(), digest.clone());
-        let mut rounds = Rounds::new(self.members.len());
+        let is_suspect = |peer| self.claims().is_suspect(peer, digest, self.clock.now());
+        let mut rounds = Rounds::new(self.members.len()).with_last(is_suspect);
         let mut denials = BTreeMap::new();
-        while let Some(turn) = rounds.next_turn() {
+        while let Some(mut turn) = rounds.next_turn() {
             let index = turn.peer;
-            let source = PeerSource {
+            if self.claims().is_liar(index, digest, self.clock.now()) {
+                continue;
+            }
+            turn.wait().await;
+            turn.is_repeat |= is_suspect(index);
+            let source = Arc::new(PeerSource {
                 peers: self.clone(),
                 first: turn,
                 repository: repository.clone(),
                 is_opened: AtomicBool::new(false),
-            };
+                senders: Mutex::default(),
+            });
             let request = Request {
                 digest: digest.clone(),
                 length: None,
-                source: Arc::new(source),
+                source: source.clone(),
                 repository: repository.clone(),
                 is_proven: true,
                 max_stored_bytes: Some(0),
             };
             match self.fetches.open(request).await {
-                Ok(Opened::Fetched(fetched)) => return Ok(Some(OpenedBlob { fetched, peer: index, key })),
+                Ok(Opened::Fetched(fetched)) => return Ok(Some(OpenedBlob { fetched, source, key })),
                 // Fetches without a store never answer so.
                 Ok(Opened::Stored | Opened::Unproven) => return Err(Error::Internal),
                 Err(FetchError::Busy) => return Err(Error::TooManyResponses),
@@ -108,7 +117,7 @@ impl Peers {
         for (index, error) in denials {
             self.note_failed(index, &key, &error);
         }
-        Ok(None)
+        Ok(rounds.end()?)
     }
 
     /// Notes that a peer has not sent a blob to its end.
@@ -117,6 +126,7 @@ impl Peers {
         match error {
             FetchError::Lie { .. } => {
                 self.claims().note_wrong(index, digest, now);
+                self.members[index].counts.note_wrong();
                 self.verdicts().clear();
             }
             // A peer that is away or slow has not taken back what it said.
@@ -134,10 +144,16 @@ impl Peers {
     }
 
     /// Notes that the transfer of an opened blob has failed.
-    fn note_cut(&self, index: usize, key: &ContentKey, error: &FetchError) {
-        self.note_failed(index, key, error);
+    fn note_cut(&self, source: &PeerSource, key: &ContentKey, error: &FetchError) {
         let digest = &key.1;
-        let peer = self.members[index].name();
+        if source.has_several_senders() && matches!(error, FetchError::Lie { .. }) {
+            // Any of them may have sent the wrong part. The next transfer comes from one of them alone, and
+            // shows it.
+            self.claims().note_mixed(digest, self.clock.now());
+        } else {
+            self.note_failed(source.first.peer, key, error);
+        }
+        let peer = source.names();
         tracing::warn!(%peer, %digest, error = %WithCauses(error), "failed to pass blob on, response cut off");
     }
 }
@@ -160,14 +176,30 @@ impl Miss {
 impl OpenedBlob {
     /// Returns the observer of errors of the transfer.
     pub(crate) fn observer(&self, peers: &Arc<Peers>) -> impl Fn(&FetchError) + use<> {
-        let (peers, index, key) = (peers.clone(), self.peer, self.key.clone());
-        move |error| peers.note_cut(index, &key, error)
+        let (peers, source, key) = (peers.clone(), self.source.clone(), self.key.clone());
+        move |error| peers.note_cut(&source, &key, error)
     }
 }
 
 // === impl PeerSource ===
 
 impl PeerSource {
+    fn senders(&self) -> MutexGuard<'_, BTreeSet<usize>> {
+        self.senders.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn has_several_senders(&self) -> bool {
+        self.senders().len() > 1
+    }
+
+    /// Returns the names of the peers that have sent bytes, or of the first one.
+    fn names(&self) -> String {
+        let senders = self.senders();
+        let senders =
+            if senders.is_empty() { vec![self.first.peer] } else { senders.iter().copied().collect() };
+        senders.into_iter().map(|peer| self.peers.members[peer].name()).collect::<Vec<_>>().join(", ")
+    }
+
     /// Returns the questions, in order: the first one; and for the rest of a transfer that broke there, those to the other
     /// peers before it, and then repeats for those that deny.
     fn turns(&self, digest: &Digest) -> Vec<Turn> {
@@ -175,12 +207,14 @@ impl PeerSource {
             return vec![self.first];
         }
         let (now, first) = (self.peers.clock.now(), self.first.peer);
-        let others = (0..self.peers.members.len()).filter(|index| *index != first);
         let claims = self.peers.claims();
+        let may_mix = claims.may_mix(digest, now);
+        let others = (0..self.peers.members.len()).filter(|index| may_mix && *index != first);
         let key = (self.repository.clone(), digest.clone());
         let all: Vec<_> = others.chain([first]).filter(|index| claims.believes(*index, &key, now)).collect();
         let turn = |repeat| {
-            move |peer: &usize| Turn { peer: *peer, patience: SHORT_PATIENCE, is_repeat: repeat > 0 }
+            let (patience, pause) = (SHORT_PATIENCE, Duration::ZERO);
+            move |peer: &usize| Turn { peer: *peer, patience, pause, is_repeat: repeat > 0 }
         };
         (0..=MAX_REPEATS).flat_map(|repeat| all.iter().map(turn(repeat))).collect()
     }
@@ -189,6 +223,11 @@ impl PeerSource {
 impl Source for PeerSource {
     fn name(&self) -> &str {
         self.peers.members[self.first.peer].name()
+    }
+
+    /// Returns false: [`super::claims`] remembers which peers lie.
+    fn is_one_place(&self) -> bool {
+        false
     }
 
     fn open(&self, wanted: Wanted) -> Answered<'_> {
@@ -212,6 +251,7 @@ impl Source for PeerSource {
                 };
                 match member.ask(|| self.peers.clock.now(), turn.patience, question).await {
                     Ok((answer, first, body)) => {
+                        self.senders().insert(turn.peer);
                         let counts = member.counts.clone();
                         let pieces = stream::iter(first.map(Ok)).chain(body).inspect(move |piece| {
                             if let Ok(piece) = piece {

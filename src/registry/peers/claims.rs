@@ -17,6 +17,10 @@ const UNSENT_DISBELIEF: Duration = Duration::from_secs(10);
 /// Time for which a peer is not believed that has sent wrong bytes, and is not asked for them again.
 const WRONG_DISBELIEF: Duration = Duration::from_mins(1);
 
+/// Number of wrong transfers within that time after which a peer is not believed. Behind the address of a
+/// service are several stores, of which one may lie: the next connection may reach another one.
+const WRONGS_UNTIL_DISBELIEF: u8 = 3;
+
 /// Capacity in peers and digests. One that is forgotten is believed again.
 const CAPACITY: usize = 4096;
 
@@ -26,8 +30,10 @@ pub(super) struct Claims {
     made: BoundedMap<(usize, ContentKey), ()>,
     /// Ends of disbelief because of blobs that were not sent. A peer may have a blob in one repository, and not in another.
     unsent: BoundedMap<(usize, ContentKey), Instant>,
-    /// Ends of disbelief because of wrong bytes, in any repository.
-    wrong: BoundedMap<(usize, Digest), Instant>,
+    /// Wrong transfers, in any repository, and the time until which they count.
+    wrong: BoundedMap<(usize, Digest), (u8, Instant)>,
+    /// Blobs whose wrong bytes came from several peers, and the time until which that counts.
+    mixed: BoundedMap<Digest, Instant>,
 }
 
 impl Default for Claims {
@@ -36,6 +42,7 @@ impl Default for Claims {
             made: BoundedMap::new(CAPACITY),
             unsent: BoundedMap::new(CAPACITY),
             wrong: BoundedMap::new(CAPACITY),
+            mixed: BoundedMap::new(CAPACITY),
         }
     }
 }
@@ -58,14 +65,42 @@ impl Claims {
 
     /// Notes that a peer has sent other bytes than those of the digest.
     pub(super) fn note_wrong(&mut self, peer: usize, digest: &Digest, now: Instant) {
-        self.wrong.insert((peer, digest.clone()), now + WRONG_DISBELIEF, 1);
+        let times = self.wrongs(peer, digest, now).saturating_add(1);
+        self.wrong.insert((peer, digest.clone()), (times, now + WRONG_DISBELIEF), 1);
+    }
+
+    /// Notes that wrong bytes came from several peers, of which any may have lied.
+    pub(super) fn note_mixed(&mut self, digest: &Digest, now: Instant) {
+        self.mixed.insert(digest.clone(), now + WRONG_DISBELIEF, 1);
+    }
+
+    /// Returns true if a transfer that breaks may go on at another peer. Otherwise it would not show again
+    /// which of them lies.
+    pub(super) fn may_mix(&self, digest: &Digest, now: Instant) -> bool {
+        self.mixed.get(digest).is_none_or(|end| now >= *end)
+    }
+
+    /// Returns the number of wrong transfers of a blob from a peer that count.
+    fn wrongs(&self, peer: usize, digest: &Digest, now: Instant) -> u8 {
+        let counted = self.wrong.get(&(peer, digest.clone())).filter(|(_, end)| now < *end);
+        counted.map_or(0, |(times, _)| *times)
+    }
+
+    /// Returns true if a peer has sent wrong bytes, so that others are asked first, and this one on a new
+    /// connection.
+    pub(super) fn is_suspect(&self, peer: usize, digest: &Digest, now: Instant) -> bool {
+        self.wrongs(peer, digest, now) > 0
+    }
+
+    /// Returns true if a peer is not asked for a blob, of which it has sent wrong bytes again and again.
+    pub(super) fn is_liar(&self, peer: usize, digest: &Digest, now: Instant) -> bool {
+        self.wrongs(peer, digest, now) >= WRONGS_UNTIL_DISBELIEF
     }
 
     /// Returns true if a peer is believed when it says that it has a blob.
     pub(super) fn believes(&self, peer: usize, blob: &ContentKey, now: Instant) -> bool {
         let has_ended = |end: Option<&Instant>| end.is_none_or(|end| now >= *end);
-        let digest = blob.1.clone();
-        has_ended(self.unsent.get(&(peer, blob.clone()))) && has_ended(self.wrong.get(&(peer, digest)))
+        has_ended(self.unsent.get(&(peer, blob.clone()))) && !self.is_liar(peer, &blob.1, now)
     }
 }
 
@@ -104,10 +139,14 @@ mod tests {
     }
 
     #[test]
-    fn wrong_bytes_need_no_claim_and_count_for_a_minute_in_each_repository() {
+    fn wrong_bytes_again_and_again_need_no_claim_and_count_for_a_minute_in_each_repository() {
         let (blob, elsewhere, now) = (key("a", b"a"), key("b", b"a"), Instant::now());
         let mut claims = Claims::default();
-        claims.note_wrong(2, &blob.1, now);
+        for _ in 0..WRONGS_UNTIL_DISBELIEF {
+            assert!(claims.believes(2, &blob, now));
+            claims.note_wrong(2, &blob.1, now);
+            assert!(claims.is_suspect(2, &blob.1, now));
+        }
         for blob in [blob, elsewhere] {
             assert!(!claims.believes(2, &blob, now + Duration::from_secs(59)));
             assert!(claims.believes(2, &blob, now + Duration::from_mins(1)));

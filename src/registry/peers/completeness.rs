@@ -16,7 +16,7 @@ use quinistry_oci::{Descriptor, Digest, Manifest, Reference, RepositoryName, med
 use tokio::time::timeout;
 
 use super::Peers;
-use super::rounds::{Miss, Rounds};
+use super::rounds::{Busy, Miss, Rounds};
 use super::verdicts::Verdict;
 use crate::upstreams::verification::{VerifiedManifest, verify};
 use crate::{LimitedStore, run_blocking};
@@ -67,7 +67,7 @@ impl Peers {
         own: Option<&LimitedStore>,
         repository: &RepositoryName,
         digest: &Digest,
-    ) -> Option<HeldManifest> {
+    ) -> Result<Option<HeldManifest>, Busy> {
         let key = (repository.clone(), digest.clone());
         let known = self.verdicts().get(&key, self.clock.now());
         let verdict = if let Some(verdict) = known {
@@ -75,11 +75,13 @@ impl Peers {
         } else {
             let (peers, own, key_of_check) = (self.clone(), own.cloned(), key.clone());
             let check = || async move { peers.check(own.as_ref(), &key_of_check.0, &key_of_check.1).await };
-            self.checks.join(key, check).await.0?
+            let Some(verdict) = self.checks.join(key, check).await.0 else { return Ok(None) };
+            verdict
         };
         match verdict {
-            Verdict::Complete(manifest) => Some(manifest),
-            Verdict::Absent | Verdict::Incomplete => None,
+            Verdict::Complete(manifest) => Ok(Some(manifest)),
+            Verdict::Absent | Verdict::Incomplete => Ok(None),
+            Verdict::Busy => Err(Busy),
         }
     }
 
@@ -91,7 +93,7 @@ impl Peers {
     ) -> Verdict {
         // Checks whose clients have left end, too.
         let Ok(permit) = timeout(CHECK_WAIT, self.check_permits.acquire()).await else {
-            return Verdict::Incomplete;
+            return Verdict::Busy;
         };
         let _permit = permit.expect("the semaphore is never closed");
         let parts_left = AtomicUsize::new(MAX_PARTS);
@@ -113,19 +115,21 @@ impl<'a> Check<'a> {
                 return verdict;
             }
             let verdict = match self.find(&key.1).await {
-                None => Verdict::Absent,
-                Some(VerifiedManifest { bytes, manifest, .. }) => {
+                Err(Busy) => Verdict::Busy,
+                Ok(None) => Verdict::Absent,
+                Ok(Some(VerifiedManifest { bytes, manifest, .. })) => {
                     let held = HeldManifest { bytes, media_type: manifest.media_type };
-                    if self.has_parts(&manifest, depth).await {
-                        Verdict::Complete(held)
-                    } else {
-                        Verdict::Incomplete
+                    match self.has_parts(&manifest, depth).await {
+                        Ok(true) => Verdict::Complete(held),
+                        Ok(false) => Verdict::Incomplete,
+                        Err(Busy) => Verdict::Busy,
                     }
                 }
             };
             let is_short = match &verdict {
                 Verdict::Complete(manifest) => depth == 0 || manifest.bytes.len() <= MAX_HELD_CHILD_BYTES,
                 Verdict::Absent | Verdict::Incomplete => true,
+                Verdict::Busy => false,
             };
             if is_short {
                 self.peers.verdicts().note(key, verdict.clone(), self.peers.clock.now());
@@ -136,37 +140,38 @@ impl<'a> Check<'a> {
 
     /// Returns true if everything that a manifest needs can be served. An index needs the children that are there, and
     /// one of them at least.
-    async fn has_parts(self, manifest: &Manifest, depth: usize) -> bool {
+    async fn has_parts(self, manifest: &Manifest, depth: usize) -> Result<bool, Busy> {
         let blobs: BTreeMap<&Digest, &Descriptor> =
             manifest.blobs.iter().map(|blob| (&blob.digest, blob)).collect();
         if !self.takes(blobs.len() + manifest.manifests.len()) {
-            return false;
+            return Ok(false);
         }
         let blobs: Vec<Descriptor> = blobs.into_values().cloned().collect();
         let missing = stream::iter(blobs)
-            .map(|blob| async move { (!self.has_blob(&blob).await).then_some(blob.digest) })
+            .map(|blob| async move { Ok((!self.has_blob(&blob).await?).then_some(blob.digest)) })
             .buffer_unordered(BLOBS_AT_ONCE)
-            .filter_map(std::future::ready);
-        if let Some(missing) = pin!(missing).next().await {
+            .filter_map(|missing: Result<Option<Digest>, Busy>| std::future::ready(missing.transpose()));
+        if let Some(missing) = pin!(missing).next().await.transpose()? {
             tracing::info!(repository = %self.repository, %missing, "manifest not served, no peer has a blob that it needs");
-            return false;
+            return Ok(false);
         }
         let mut has_child = manifest.manifests.is_empty();
         for child in &manifest.manifests {
             if media_type::known(&child.media_type).is_none() {
-                has_child |= self.has_blob(child).await;
+                has_child |= self.has_blob(child).await?;
                 continue;
             }
             if depth == MAX_DEPTH {
-                return false;
+                return Ok(false);
             }
             match self.manifest(child.digest.clone(), depth + 1).await {
                 Verdict::Absent => {}
                 Verdict::Complete(_) => has_child = true,
-                Verdict::Incomplete => return false,
+                Verdict::Incomplete => return Ok(false),
+                Verdict::Busy => return Err(Busy),
             }
         }
-        has_child
+        Ok(has_child)
     }
 
     /// Takes parts from the number that one check may ask for.
@@ -180,24 +185,25 @@ impl<'a> Check<'a> {
         is_enough
     }
 
-    async fn has_blob(self, blob: &Descriptor) -> bool {
+    async fn has_blob(self, blob: &Descriptor) -> Result<bool, Busy> {
         if let Some(own) = self.own {
             let (name, digest) = (self.repository.clone(), blob.digest.clone());
             if own.run(move |store| store.has_blob(&name, &digest)).await.unwrap_or(false) {
-                return true;
+                return Ok(true);
             }
         }
-        self.peers.blob_length(self.repository, &blob.digest, Some(blob.size)).await.is_some()
+        let length = self.peers.blob_length(self.repository, &blob.digest, Some(blob.size)).await?;
+        Ok(length.is_some())
     }
 
     /// Returns a manifest that this registry or a peer has.
-    async fn find(self, digest: &Digest) -> Option<VerifiedManifest> {
+    async fn find(self, digest: &Digest) -> Result<Option<VerifiedManifest>, Busy> {
         let Self { peers, repository, .. } = self;
         let _permit = peers.manifest_permits.acquire().await.expect("the semaphore is never closed");
         if let Some(own) = self.own
             && let Some(found) = find_stored(own, repository, digest).await
         {
-            return Some(found);
+            return Ok(Some(found));
         }
         let mut rounds = Rounds::new(peers.members.len());
         while let Some(turn) = rounds.next_turn() {
@@ -205,7 +211,7 @@ impl<'a> Check<'a> {
             let question = member.peer(turn.is_repeat).get_manifest(repository, digest);
             match peers.ask(turn, question).await {
                 Ok(sent) => match verify_manifest(sent, digest).await {
-                    Ok(found) => return Some(found),
+                    Ok(found) => return Ok(Some(found)),
                     Err(error) => {
                         member.counts.note_wrong();
                         tracing::warn!(peer = member.name(), %digest, error, "peer sent a wrong manifest");
@@ -215,7 +221,7 @@ impl<'a> Check<'a> {
                 Err(miss) => rounds.note(miss),
             }
         }
-        None
+        rounds.end()
     }
 }
 

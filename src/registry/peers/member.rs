@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use quinistry_fetch::{Peer, SourceError};
 use quinistry_oci::WithCauses;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use super::Peers;
 use super::rounds::{Miss, SHORT_PATIENCE, Turn};
@@ -83,9 +83,19 @@ impl Peers {
         turn: Turn,
         question: impl Future<Output = Result<T, SourceError>>,
     ) -> Result<T, Miss> {
+        turn.wait().await;
         let _permit = self.question_permits.acquire().await.expect("the semaphore is never closed");
         let answer = self.members[turn.peer].ask(|| self.clock.now(), turn.patience, question).await;
         answer.map_err(|error| Miss::of(&error))
+    }
+}
+
+impl Turn {
+    /// Waits before the question, if it shall.
+    pub(super) async fn wait(self) {
+        if !self.pause.is_zero() {
+            sleep(self.pause).await;
+        }
     }
 }
 
@@ -95,6 +105,7 @@ impl Miss {
             // The next connection to the address of a service may reach another store.
             SourceError::Silent | SourceError::Unavailable(_) => Self::Unanswered,
             SourceError::NotFound => Self::Denied,
+            SourceError::Busy => Self::Busy,
             SourceError::Limited { .. }
             | SourceError::Refused
             | SourceError::Invalid(_)

@@ -37,6 +37,8 @@ pub(crate) struct ReadNames {
     pub(crate) names: Arc<Names>,
     /// Digest of the content of the file; `None` before the first reading of a valid file.
     pub(crate) digest: Option<Digest>,
+    /// The file was there and valid when it was read last. Otherwise these are former names.
+    pub(crate) is_valid: bool,
 }
 
 #[derive(Debug, Default)]
@@ -105,10 +107,13 @@ impl NamesFile {
         match read {
             Ok(names) => {
                 tracing::info!(%file, names = names.len(), "names read");
-                let read = ReadNames { names: Arc::new(names), digest: Some(state) };
+                let read = ReadNames { names: Arc::new(names), digest: Some(state), is_valid: true };
                 *self.current.write().unwrap_or_else(PoisonError::into_inner) = read;
             }
-            Err(error) => tracing::warn!(%file, error, "cannot read names, keeping the former ones"),
+            Err(error) => {
+                tracing::warn!(%file, error, "cannot read names, keeping the former ones");
+                self.current.write().unwrap_or_else(PoisonError::into_inner).is_valid = false;
+            }
         }
     }
 }
@@ -169,10 +174,11 @@ mod tests {
             swap(damage);
             tenths.store(passed, Ordering::Relaxed);
             assert!(has(&*file.current().await, "2"), "{damage}");
+            assert!(!file.current_read().await.is_valid, "{damage}");
         }
         swap("1");
         tenths.store(40, Ordering::Relaxed);
-        assert!(has(&*file.current().await, "1"));
+        assert!(has(&*file.current().await, "1") && file.current_read().await.is_valid);
     }
 
     #[tokio::test]

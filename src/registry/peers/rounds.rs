@@ -7,13 +7,19 @@ use std::time::Duration;
 pub(super) const SHORT_PATIENCE: Duration = Duration::from_millis(500);
 
 /// Patience with peers that have not answered in the first round: a store hashes a long blob before it first serves it after
-/// a start.
-const LONG_PATIENCE: Duration = Duration::from_secs(10);
+/// a start, and a busy one waits for 10 s before it says so.
+const LONG_PATIENCE: Duration = Duration::from_secs(12);
 
 /// Number of times that a denial is asked again at its address, each time by a new connection: behind the address of a
 /// service are several stores, of which some may lack the content. Of three stores, of which one lacks it, all six
 /// connections reach that one once in 700 times.
 pub(super) const MAX_REPEATS: u8 = 5;
+
+/// Pause before busy peers are asked again.
+const BUSY_PAUSE: Duration = Duration::from_millis(500);
+
+/// Number of times that busy peers are asked again, together 4 s: a transfer that ends elsewhere makes room.
+const MAX_BUSY_ROUNDS: u8 = 8;
 
 /// Reasons for which a peer has given nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,7 +30,14 @@ pub(super) enum Miss {
     Absent,
     /// The peer has not answered, or not in time.
     Unanswered,
+    /// The peer has too many requests at the moment (429).
+    Busy,
 }
+
+/// Peers that may have the content are busy. The client comes again later.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the registries that may have this content are busy; try again in a few seconds")]
+pub(crate) struct Busy;
 
 /// One question to one peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,19 +45,24 @@ pub(super) struct Turn {
     /// Index of the peer.
     pub(super) peer: usize,
     pub(super) patience: Duration,
+    /// Time to wait before the question.
+    pub(super) pause: Duration,
     /// True if the question needs a new connection, which may reach another store.
     pub(super) is_repeat: bool,
 }
 
 /// Peers that are still to be asked.
 ///
-/// First each peer is asked once. If none has the content, those that have denied it are asked again. At last those that
-/// have not answered get more time, once, and their denials are asked again as well.
+/// First each peer is asked once. If none has the content, those that have denied it are asked again, and
+/// then, after a pause, those that are busy. At last those that have not answered get more time, once, and
+/// their denials are asked again as well.
 #[derive(Debug)]
 pub(super) struct Rounds {
     left: VecDeque<usize>,
     denied: VecDeque<usize>,
     unanswered: VecDeque<usize>,
+    busy: VecDeque<usize>,
+    busy_rounds: u8,
     /// Number of denials of each peer that were asked again.
     repeats: Vec<u8>,
     is_first: bool,
@@ -59,6 +77,8 @@ impl Rounds {
             left: (0..peers).collect(),
             denied: VecDeque::new(),
             unanswered: VecDeque::new(),
+            busy: VecDeque::new(),
+            busy_rounds: 0,
             repeats: vec![0; peers],
             is_first: true,
             is_last: false,
@@ -66,11 +86,28 @@ impl Rounds {
         }
     }
 
+    /// Puts peers behind the others.
+    pub(super) fn with_last(mut self, is_last: impl Fn(usize) -> bool) -> Self {
+        let (last, first): (Vec<usize>, Vec<usize>) = self.left.into_iter().partition(|peer| is_last(*peer));
+        self.left = first.into_iter().chain(last).collect();
+        self
+    }
+
     /// Returns the next question.
     pub(super) fn next_turn(&mut self) -> Option<Turn> {
+        let mut pause = Duration::ZERO;
         if self.left.is_empty() {
             self.is_first = false;
             self.left = std::mem::take(&mut self.denied);
+        }
+        if self.left.is_empty()
+            && !self.is_last
+            && !self.busy.is_empty()
+            && self.busy_rounds < MAX_BUSY_ROUNDS
+        {
+            self.busy_rounds += 1;
+            pause = BUSY_PAUSE;
+            self.left = std::mem::take(&mut self.busy);
         }
         if self.left.is_empty() && !self.is_last {
             self.is_last = true;
@@ -78,7 +115,7 @@ impl Rounds {
         }
         self.asked = self.left.pop_front()?;
         let patience = if self.is_last { LONG_PATIENCE } else { SHORT_PATIENCE };
-        Some(Turn { peer: self.asked, patience, is_repeat: !self.is_first })
+        Some(Turn { peer: self.asked, patience, pause, is_repeat: !self.is_first })
     }
 
     /// Notes that the peer of the last turn has given nothing.
@@ -93,8 +130,14 @@ impl Rounds {
                 }
             }
             Miss::Unanswered => self.unanswered.push_back(self.asked),
+            Miss::Busy => self.busy.push_back(self.asked),
             Miss::Absent => {}
         }
+    }
+
+    /// Returns the result of rounds that have ended without content.
+    pub(super) fn end<T>(&self) -> Result<Option<T>, Busy> {
+        if self.busy.is_empty() { Ok(None) } else { Err(Busy) }
     }
 }
 
@@ -118,7 +161,7 @@ mod tests {
     fn each_peer_is_asked_in_order_and_those_that_do_not_answer_once_more() {
         assert_eq!(asked(3, |_, _| Miss::Absent), [(0, 500), (1, 500), (2, 500)]);
         let one_answers = |peer, _| if peer == 1 { Miss::Absent } else { Miss::Unanswered };
-        assert_eq!(asked(3, one_answers), [(0, 500), (1, 500), (2, 500), (0, 10_000), (2, 10_000)]);
+        assert_eq!(asked(3, one_answers), [(0, 500), (1, 500), (2, 500), (0, 12_000), (2, 12_000)]);
         assert_eq!(asked(0, |_, _| Miss::Absent), []);
     }
 
@@ -130,12 +173,35 @@ mod tests {
     }
 
     #[test]
+    fn a_busy_peer_is_asked_eight_times_more_with_pauses_and_is_not_taken_for_a_denial() {
+        let mut rounds = Rounds::new(2);
+        let mut pauses = Vec::new();
+        while let Some(turn) = rounds.next_turn() {
+            pauses.push((turn.peer, turn.pause.as_millis()));
+            rounds.note(if turn.peer == 0 { Miss::Busy } else { Miss::Absent });
+        }
+        assert_eq!(pauses[..3], [(0, 0), (1, 0), (0, 500)]);
+        assert_eq!((pauses.len(), rounds.end::<()>()), (10, Err(Busy)));
+        let mut rounds = Rounds::new(1);
+        rounds.next_turn();
+        rounds.note(Miss::Denied);
+        assert_eq!(rounds.end::<()>(), Ok(None));
+    }
+
+    #[test]
+    fn peers_that_may_have_lied_are_asked_last() {
+        let mut rounds = Rounds::new(3).with_last(|peer| peer == 0);
+        let order: Vec<_> = std::iter::from_fn(|| rounds.next_turn()).map(|turn| turn.peer).collect();
+        assert_eq!(order, [1, 2, 0]);
+    }
+
+    #[test]
     fn silence_between_denials_is_waited_for_once() {
         let dead_in_between = |_, earlier| if earlier == 1 { Miss::Unanswered } else { Miss::Denied };
         assert_eq!(
             asked(1, dead_in_between),
-            [(0, 500), (0, 500), (0, 10_000), (0, 10_000), (0, 10_000), (0, 10_000), (0, 10_000)]
+            [(0, 500), (0, 500), (0, 12_000), (0, 12_000), (0, 12_000), (0, 12_000), (0, 12_000)]
         );
-        assert_eq!(asked(1, |_, _| Miss::Unanswered), [(0, 500), (0, 10_000)]);
+        assert_eq!(asked(1, |_, _| Miss::Unanswered), [(0, 500), (0, 12_000)]);
     }
 }

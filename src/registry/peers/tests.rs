@@ -82,7 +82,7 @@ async fn serving() -> (Arc<ScriptedPeer>, Seconds, Arc<Peers>, Bytes) {
 }
 
 async fn is_served(peers: &Arc<Peers>, manifest: &Bytes) -> bool {
-    let found = peers.complete_manifest(None, &name(), &Digest::sha256(manifest)).await;
+    let found = peers.complete_manifest(None, &name(), &Digest::sha256(manifest)).await.unwrap();
     found.is_some_and(|found| found.bytes == *manifest)
 }
 
@@ -205,6 +205,68 @@ async fn wrong_bytes_never_become_a_whole_blob_and_the_next_request_goes_to_anot
         assert!(bytes.len() < LAYER.len(), "{wrong_at}");
         assert!(reads_whole(&peers, LAYER).await, "{wrong_at}");
     }
+}
+
+#[tokio::test]
+async fn an_honest_peer_is_not_blamed_for_the_bytes_of_another_one_that_has_gone_on() {
+    let (honest, liar, seconds) =
+        (ScriptedPeer::new("honest"), ScriptedPeer::new("liar"), Seconds::default());
+    let peers = peers(&[&honest, &liar], &seconds);
+    honest.scripts(LAYER, Script::CutThenDenies(100_000, 3, Arc::default()));
+    let mut wrong = LAYER.to_vec();
+    wrong[150_000] ^= 1;
+    liar.scripts(LAYER, Script::Sends(wrong.into()));
+    let (_, error) = read(&peers, LAYER).await.unwrap();
+    assert!(matches!(error, Some(FetchError::Lie { .. })), "{error:?}");
+    // A transfer that breaks then goes on at the same peer alone.
+    honest.scripts(LAYER, Script::CutThenDenies(100_000, 3, Arc::default()));
+    assert!(reads_whole(&peers, LAYER).await);
+    // After a minute, it may go on at another one again.
+    seconds.pass(60);
+    liar.holds(LAYER);
+    honest.scripts(LAYER, Script::CutAfter(100_000));
+    assert!(reads_whole(&peers, LAYER).await);
+}
+
+#[tokio::test]
+async fn a_lie_of_one_store_behind_an_address_does_not_take_the_others_away() {
+    let (service, seconds) = (ScriptedPeer::new("service"), Seconds::default());
+    let peers = peers(&[&service], &seconds);
+    let mut wrong = LAYER.to_vec();
+    wrong[150_000] ^= 1;
+    service.scripts(LAYER, Script::Sends(wrong.clone().into()));
+    assert!(matches!(read(&peers, LAYER).await, Some((_, Some(FetchError::Lie { .. })))));
+    service.take_connections();
+    service.holds(LAYER);
+    assert!(reads_whole(&peers, LAYER).await);
+    assert_eq!(service.take_connections(), 1, "the next attempt is a connection of its own");
+    service.scripts(LAYER, Script::Sends(wrong.into()));
+    while read(&peers, LAYER).await.is_some() {}
+    service.holds(LAYER);
+    assert!(read(&peers, LAYER).await.is_none(), "after three lies the address is not asked for a minute");
+    seconds.pass(60);
+    assert!(reads_whole(&peers, LAYER).await);
+}
+
+#[tokio::test]
+async fn a_busy_peer_is_waited_for_and_else_the_client_comes_again() {
+    let (busy, seconds) = (ScriptedPeer::new("busy"), Seconds::default());
+    let peers = peers(&[&busy], &seconds);
+    let manifest = image(LAYER);
+    for content in [&manifest[..], CONFIG, LAYER] {
+        busy.scripts(content, Script::Busy(2, content.to_vec().into(), Arc::default()));
+    }
+    assert!(is_served(&peers, &manifest).await);
+    busy.scripts(LAYER, Script::Busy(2, LAYER.to_vec().into(), Arc::default()));
+    assert!(reads_whole(&peers, LAYER).await);
+    // A result that busy peers have prevented is not remembered.
+    seconds.pass(10);
+    busy.scripts(LAYER, Script::Busy(usize::MAX, LAYER.to_vec().into(), Arc::default()));
+    let digest = Digest::sha256(&manifest);
+    assert!(peers.complete_manifest(None, &name(), &digest).await.is_err());
+    assert!(peers.open_blob(&name(), &Digest::sha256(LAYER)).await.is_err());
+    busy.holds(LAYER);
+    assert!(is_served(&peers, &manifest).await);
 }
 
 #[tokio::test]
@@ -347,7 +409,7 @@ async fn a_blob_of_unknown_length_is_not_there() {
     let (peer, seconds) = (ScriptedPeer::new("peer"), Seconds::default());
     let peers = peers(&[&peer], &seconds);
     peer.scripts(LAYER, Script::NoLength(LAYER.to_vec().into()));
-    assert_eq!(peers.blob_length(&name(), &Digest::sha256(LAYER), None).await, None);
+    assert_eq!(peers.blob_length(&name(), &Digest::sha256(LAYER), None).await, Ok(None));
     assert!(read(&peers, LAYER).await.is_none());
 }
 

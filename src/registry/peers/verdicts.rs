@@ -25,6 +25,8 @@ pub(crate) enum Verdict {
     Absent,
     /// Something that the manifest needs cannot be served.
     Incomplete,
+    /// Peers that may have something of it are busy, which is not remembered.
+    Busy,
     /// Everything that the manifest needs can be served.
     Complete(HeldManifest),
 }
@@ -45,7 +47,7 @@ impl Verdicts {
         let (time, verdict) = self.0.get(key)?;
         let lifetime = match verdict {
             Verdict::Complete(_) => COMPLETE_LIFETIME,
-            Verdict::Absent | Verdict::Incomplete => INCOMPLETE_LIFETIME,
+            Verdict::Absent | Verdict::Incomplete | Verdict::Busy => INCOMPLETE_LIFETIME,
         };
         (now.duration_since(*time) < lifetime).then(|| verdict.clone())
     }
@@ -53,7 +55,7 @@ impl Verdicts {
     pub(super) fn note(&mut self, key: ContentKey, verdict: Verdict, now: Instant) {
         let bytes = match &verdict {
             Verdict::Complete(manifest) => manifest.bytes.len(),
-            Verdict::Absent | Verdict::Incomplete => 0,
+            Verdict::Absent | Verdict::Incomplete | Verdict::Busy => 0,
         };
         self.0.insert(key, (now, verdict), ENTRY_BYTES + bytes);
     }

@@ -139,6 +139,7 @@ impl Circuit {
             | Some(
                 SourceError::NotFound
                 | SourceError::Refused
+                | SourceError::Busy
                 | SourceError::Invalid(_)
                 | SourceError::Circular,
             ) => {

@@ -66,7 +66,7 @@ impl Failure {
             }
             SourceError::Invalid(_) => Self::Invalid,
             SourceError::Circular => Self::Circular,
-            SourceError::Silent | SourceError::Unavailable(_) => Self::Away,
+            SourceError::Silent | SourceError::Busy | SourceError::Unavailable(_) => Self::Away,
         }
     }
 }

@@ -14,6 +14,12 @@ pub trait RevisionRules: Send + Sync {
     /// Returns true if referrers stay when their subject goes.
     fn keeps_referrers(&self, repository: &RepositoryName) -> bool;
 
+    /// Returns true if a manifest stays with all that it holds, whatever holds it.
+    fn holds(&self, repository: &RepositoryName, revision: &LooseRevision) -> bool {
+        let _ = (repository, revision);
+        false
+    }
+
     /// Returns true if all manifests of a repository stay. The collector then reads none of its tags.
     fn keeps_all(&self, repository: &RepositoryName) -> bool {
         let _ = repository;
@@ -21,7 +27,7 @@ pub trait RevisionRules: Send + Sync {
     }
 }
 
-/// Manifest that neither a tag nor a live manifest holds.
+/// Manifest that rules judge.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LooseRevision {
     /// SHA-256 of the manifest.

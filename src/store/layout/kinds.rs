@@ -105,8 +105,8 @@ pub(crate) enum OwnPart {
     Trash,
     /// Object of a probe of the store.
     Probe,
-    /// Record of collection, retention, pulls, usage, deletions, scrub, copies of upstreams or a migration, which has its
-    /// own reader.
+    /// Record of collection, named images, retention, pulls, usage, deletions, scrub, copies of upstreams or
+    /// a migration, which has its own reader.
     Record,
     /// Path at which the layout has a folder.
     Folder,
@@ -115,8 +115,8 @@ pub(crate) enum OwnPart {
 }
 
 /// Folders and files beneath `_quinistry` whose content has its own reader.
-const RECORDS: [&str; 9] =
-    ["audit", "gc", "migrate", "pulls", "pushed", "retention", "scrub", "upstreams", "usage"];
+const RECORDS: [&str; 10] =
+    ["audit", "gc", "migrate", "names", "pulls", "pushed", "retention", "scrub", "upstreams", "usage"];
 
 /// Folders beneath `_quinistry`.
 const FOLDERS: [&str; 10] =

@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use quinistry_oci::{Descriptor, Digest, Manifest, RepositoryName, Tag, to_json};
 
+use super::absent_parts::{AbsentParts, MissingParts};
 use crate::blobs::link_to;
 use crate::gc::online::touch::Cause;
 use crate::intents::Intent;
@@ -28,14 +29,15 @@ pub struct Tagged<'a> {
 pub(crate) struct CommitRules {
     /// Tags may move, and the manifest may change its media type.
     pub(crate) may_overwrite: bool,
-    /// Blobs and manifests that the manifest names may be absent.
-    pub(crate) may_be_sparse: bool,
+    /// Parts of the manifest that may be absent.
+    pub(crate) absent: AbsentParts,
     /// A client pushes the manifest, which is no copy of an upstream from then on.
     pub(crate) is_push: bool,
 }
 
 impl Store {
-    /// Commits a manifest. Everything that it refers to must exist, unless the store allows sparse manifests.
+    /// Commits a manifest. Everything that it refers to must exist, but for the parts that the store accepts
+    /// manifests without.
     pub fn put_manifest(
         &self,
         name: &RepositoryName,
@@ -43,14 +45,9 @@ impl Store {
         manifest: &Manifest,
         tagged: Tagged<'_>,
     ) -> Result<(), StoreError> {
-        let may_be_sparse = self.0.allows_sparse;
-        self.put_manifest_with(
-            name,
-            bytes,
-            manifest,
-            tagged,
-            CommitRules { may_overwrite: true, may_be_sparse, is_push: true },
-        )
+        let absent = self.0.absent_parts;
+        let rules = CommitRules { may_overwrite: true, absent, is_push: true };
+        self.put_manifest_with(name, bytes, manifest, tagged, rules)
     }
 
     /// Commits a manifest as [`Self::put_manifest`] does, but changes nothing that is served: fails if one of
@@ -62,18 +59,13 @@ impl Store {
         manifest: &Manifest,
         tagged: Tagged<'_>,
     ) -> Result<(), StoreError> {
-        let may_be_sparse = self.0.allows_sparse;
-        self.put_manifest_with(
-            name,
-            bytes,
-            manifest,
-            tagged,
-            CommitRules { may_overwrite: false, may_be_sparse, is_push: true },
-        )
+        let absent = self.0.absent_parts;
+        let rules = CommitRules { may_overwrite: false, absent, is_push: true };
+        self.put_manifest_with(name, bytes, manifest, tagged, rules)
     }
 
-    /// Commits a manifest by rules. Parts of a sparse one that are there are protected from collection like the parts of
-    /// any manifest.
+    /// Commits a manifest by rules. Parts that may be absent, and are there, are protected from collection
+    /// like the parts of any manifest.
     pub(crate) fn put_manifest_with(
         &self,
         name: &RepositoryName,
@@ -83,9 +75,9 @@ impl Store {
         rules: CommitRules,
     ) -> Result<(), StoreError> {
         let canonical = Digest::sha256(bytes);
-        let parts = self.parts_to_touch(name, manifest, rules.may_be_sparse)?;
-        let nested_blobs = self.nested_blobs(name, manifest, rules.may_be_sparse)?;
-        let mut needed = Self::needed_by(name, &canonical, &parts, rules.may_be_sparse);
+        let parts = self.parts_to_touch(name, manifest, rules.absent)?;
+        let nested_blobs = self.nested_blobs(name, manifest, rules.absent)?;
+        let mut needed = Self::needed_by(name, &canonical, &parts, rules.absent);
         nested::need(&mut needed, name, &nested_blobs);
         // Outside of the repository's lock, which a collector takes to remove what a push may wait for.
         self.touching(&needed, Cause::Manifest, || {
@@ -100,7 +92,7 @@ impl Store {
         bytes: &Bytes,
         manifest: &Manifest,
         tagged: Tagged<'_>,
-        CommitRules { may_overwrite, may_be_sparse, is_push }: CommitRules,
+        CommitRules { may_overwrite, absent, is_push }: CommitRules,
     ) -> Result<(), StoreError> {
         let canonical = Digest::sha256(bytes);
         let begun = self.begin_link();
@@ -121,8 +113,8 @@ impl Store {
                 self.check_unmoved(name, bytes, tagged)?;
                 self.check_same_type(name, bytes, manifest, tagged)?;
             }
-            if !may_be_sparse {
-                self.check_parts(name, manifest)?;
+            if absent != AbsentParts::Any {
+                self.check_parts(name, manifest, absent)?;
             }
             let place = RepositoryKeys(name);
             let before = self.descriptor_state(name)?;
@@ -382,32 +374,37 @@ impl Store {
         Ok(())
     }
 
-    /// Checks that everything a manifest refers to is in the repository, in the declared size, and durable.
-    fn check_parts(&self, name: &RepositoryName, manifest: &Manifest) -> Result<(), StoreError> {
+    /// Checks that everything a manifest refers to is in the repository, but for what may be absent, in the
+    /// declared size, and durable.
+    fn check_parts(
+        &self,
+        name: &RepositoryName,
+        manifest: &Manifest,
+        absent: AbsentParts,
+    ) -> Result<(), StoreError> {
         if self.is_shared() {
-            return self.check_shared_parts(name, manifest);
+            return self.check_shared_parts(name, manifest, absent);
         }
-        let mut missing: Vec<Digest> = Vec::new();
+        let mut missing = MissingParts::new(absent);
         let mut seen = Vec::new();
         let place = RepositoryKeys(name);
-        let blobs = manifest.blobs.iter().map(|part| (part, self.stored(name, &part.digest, Self::linked)));
-        let manifests =
-            manifest.manifests.iter().map(|part| (part, self.stored(name, &part.digest, Self::part)));
-        for (Descriptor { digest, size, .. }, found) in blobs.chain(manifests) {
-            match found? {
+        let blobs = manifest.blobs.iter().map(|part| (part, false));
+        let parts = blobs.chain(manifest.manifests.iter().map(|part| (part, true)));
+        for (Descriptor { digest, size, .. }, is_child) in parts {
+            let find = if is_child { Self::part } else { Self::linked };
+            match self.stored(name, digest, find)? {
                 Some((_, stored)) if stored != *size => {
                     return Err(StoreError::Size { digest: digest.clone(), declared: *size, stored });
                 }
                 Some((bytes, _)) => {
+                    missing.found(is_child);
                     seen.extend([bytes, place.layer_link(digest), place.revision_link(digest)]);
                 }
-                None if missing.contains(digest) => {}
-                None => missing.push(digest.clone()),
-            }
-            if missing.len() >= MAX_MISSING_PARTS {
-                break;
+                None if missing.note(digest, is_child) => {}
+                None => break,
             }
         }
+        let missing = missing.into_refused();
         if !missing.is_empty() {
             return Err(StoreError::Missing(missing));
         }

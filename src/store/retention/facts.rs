@@ -39,9 +39,9 @@ pub struct NoPulls;
 
 /// Facts about all tags of a repository.
 #[derive(Debug)]
-pub(super) struct RepositoryFacts {
+pub(crate) struct RepositoryFacts {
     /// Facts about each tag, and the metadata of the link that they were read from.
-    pub(super) tags: Vec<(TagFacts, Meta)>,
+    pub(crate) tags: Vec<(TagFacts, Meta)>,
     pub(super) recording_since: Option<SystemTime>,
 }
 
@@ -96,7 +96,7 @@ const fn time_of(last: LastPull) -> Option<SystemTime> {
 
 impl Store {
     /// Reads the facts about all tags of a repository. A tag whose link holds no digest has none, and stays.
-    pub(super) fn retention_facts(
+    pub(crate) fn retention_facts(
         &self,
         name: &RepositoryName,
         inputs: &RetentionInputs<'_>,

@@ -223,7 +223,12 @@ impl Store {
 
     /// Removes a tag if its link is the one that was judged. Returns false if it was written or removed
     /// since.
-    fn remove_judged_tag(&self, name: &RepositoryName, tag: &Tag, judged: &Meta) -> Result<bool, StoreError> {
+    pub(crate) fn remove_judged_tag(
+        &self,
+        name: &RepositoryName,
+        tag: &Tag,
+        judged: &Meta,
+    ) -> Result<bool, StoreError> {
         let mut is_removed = false;
         self.changing_manifests(name, || {
             is_removed = if self.is_shared() {

@@ -13,6 +13,7 @@ use super::parts::LinkKind;
 use crate::gc::needs::Needs;
 use crate::gc::online::subject::Subject;
 use crate::gc::online::touch::Needed;
+use crate::manifests::AbsentParts;
 use crate::{Store, StoreError};
 
 /// Greatest number of manifests that the push of an index reads. What is behind them is trusted: it is there unless a
@@ -38,15 +39,15 @@ pub(crate) struct NestedBlob {
 
 impl Store {
     /// Returns the blobs of the manifests that an index refers to, at any depth. Fails if one of these manifests is
-    /// absent, or names a blob that is. An index that may be sparse needs none of them.
+    /// absent, or names a blob that is. An index whose parts may all be absent needs none of them.
     pub(crate) fn nested_blobs(
         &self,
         name: &RepositoryName,
         index: &Manifest,
-        may_be_sparse: bool,
+        absent: AbsentParts,
     ) -> Result<Vec<NestedBlob>, StoreError> {
         let mut blobs = Vec::new();
-        if !self.is_shared() || may_be_sparse {
+        if !self.is_shared() || absent == AbsentParts::Any {
             return Ok(blobs);
         }
         let (mut seen, mut seen_blobs) = (HashSet::new(), HashSet::new());

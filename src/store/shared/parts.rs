@@ -7,7 +7,7 @@ use quinistry_oci::{Algorithm, Content, Descriptor, Digest, Manifest, Repository
 use crate::cache::ReadStart;
 use crate::gc::online::subject::Subject;
 use crate::layout::{Key, RepositoryKeys, blob};
-use crate::manifests::MAX_MISSING_PARTS;
+use crate::manifests::{AbsentParts, MissingParts};
 use crate::storage::{LookedUp, Meta};
 use crate::{MAX_LINK_BYTES, Store, StoreError};
 
@@ -109,9 +109,10 @@ impl Store {
         &self,
         name: &RepositoryName,
         manifest: &Manifest,
+        absent: AbsentParts,
     ) -> Result<(), StoreError> {
-        let mut missing: Vec<Digest> = Vec::new();
-        for (parts, are_manifests) in [(&manifest.blobs, false), (&manifest.manifests, true)] {
+        let mut missing = MissingParts::new(absent);
+        'search: for (parts, are_manifests) in [(&manifest.blobs, false), (&manifest.manifests, true)] {
             for parts in parts.chunks(MAX_PARTS_AT_ONCE) {
                 let digests: Vec<&Digest> = parts.iter().map(|part| &part.digest).collect();
                 let lengths = self.find_parts(name, &digests, are_manifests)?;
@@ -120,17 +121,14 @@ impl Store {
                         Some(stored) if stored != *size => {
                             return Err(StoreError::Size { digest: digest.clone(), declared: *size, stored });
                         }
-                        Some(_) => {}
-                        None if missing.contains(digest) => {}
-                        None => missing.push(digest.clone()),
+                        Some(_) => missing.found(are_manifests),
+                        None if missing.note(digest, are_manifests) => {}
+                        None => break 'search,
                     }
-                }
-                if missing.len() >= MAX_MISSING_PARTS {
-                    missing.truncate(MAX_MISSING_PARTS);
-                    return Err(StoreError::Missing(missing));
                 }
             }
         }
+        let missing = missing.into_refused();
         if missing.is_empty() { Ok(()) } else { Err(StoreError::Missing(missing)) }
     }
 

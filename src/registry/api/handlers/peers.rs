@@ -85,7 +85,7 @@ impl PeerRequest<'_> {
             return Err(Error::ManifestUnknown);
         }
         let own = self.own.map(|own| own.stored);
-        let manifest = self.peers.complete_manifest(own, &name, digest).await;
+        let manifest = self.peers.complete_manifest(own, &name, digest).await?;
         let manifest = manifest.ok_or(Error::ManifestUnknown)?;
         let content: Content = [manifest.bytes].into();
         let served = ServedContent::manifest(digest, manifest.media_type, &content);
@@ -105,7 +105,7 @@ impl PeerRequest<'_> {
             return Err(Error::BlobUnknown);
         }
         if self.request.method == Method::HEAD {
-            let length = self.peers.blob_length(&name, &digest, None).await.ok_or(Error::BlobUnknown)?;
+            let length = self.peers.blob_length(&name, &digest, None).await?.ok_or(Error::BlobUnknown)?;
             return ServedContent::blob_of_length(&digest, length).respond(self.request);
         }
         let opened = self.peers.open_blob(&name, &digest).await?.ok_or(Error::BlobUnknown)?;

@@ -70,6 +70,24 @@ impl UpstreamRequest<'_> {
         }
     }
 
+    /// Answers a peer, which asks by digest, by what is stored; `None` if that is nothing.
+    pub(crate) async fn read_stored(self, route: &Route) -> Option<Response> {
+        let Self { stored, settings, caller, announcer, located, request } = self;
+        if !located.repository.is_allowed {
+            return None;
+        }
+        let found = match route {
+            Route::Manifest { reference, .. } => {
+                let is_digest = matches!(references::reference(reference), Ok(Some(Reference::Digest(_))));
+                let name = is_digest.then(|| located.repository.name.clone())?;
+                manifests::get(stored, (settings, caller, announcer), name, reference, request).await
+            }
+            Route::Blob { digest, .. } => self.stored_blob(digest).await,
+            _ => return None,
+        };
+        found.ok()
+    }
+
     fn is_head(self) -> bool {
         self.request.method == Method::HEAD
     }

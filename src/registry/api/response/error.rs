@@ -23,6 +23,7 @@ use super::served_content::ascii;
 use crate::api::route::RouteError;
 use crate::auth::InvalidHost;
 use crate::auth::issue::TokenRequestError;
+use crate::peers::Busy;
 use crate::upstreams::NamespaceError;
 
 /// Seconds after which a client may repeat a request that exceeded a limit or could not be stored.
@@ -72,6 +73,9 @@ pub(crate) enum Error {
     /// Memory budget of responses that slow clients hold.
     #[error("too many long responses are being sent; try again in a few seconds")]
     TooManyResponses,
+    /// Peers are busy that may have the content.
+    #[error(transparent)]
+    Busy(#[from] Busy),
     #[error("Transfer-Encoding of the body is not supported; send 'chunked' or a Content-Length")]
     TransferEncoding,
     /// Range without an existing byte.
@@ -207,6 +211,7 @@ impl Error {
             Self::ManifestTooLong => (S::PAYLOAD_TOO_LARGE, C::ManifestInvalid),
             Self::TooManyManifests
             | Self::TooManyResponses
+            | Self::Busy(_)
             | Self::TooManyAttempts { .. }
             | Self::UpstreamLimited { .. } => (S::TOO_MANY_REQUESTS, C::TooManyRequests),
             // The specification has no code for ranges. MANIFEST_INVALID would make clients try again with

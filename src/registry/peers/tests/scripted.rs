@@ -34,6 +34,8 @@ pub(super) enum Script {
     RefusesOnce(Bytes, Arc<AtomicBool>),
     /// These bytes, after this number of denials: other stores behind the address lack them.
     Denies(usize, Bytes, Arc<AtomicUsize>),
+    /// These bytes, after this number of answers that say that the peer is busy.
+    Busy(usize, Bytes, Arc<AtomicUsize>),
     /// These bytes, without their length.
     NoLength(Bytes),
     /// This length for HEAD, and nothing for GET.
@@ -99,6 +101,13 @@ impl ScriptedPeer {
                     Ok(Script::Sends(bytes))
                 }
             }
+            Some(Script::Busy(times, bytes, refused)) => {
+                if refused.fetch_add(1, Ordering::Relaxed) < times {
+                    Err(SourceError::Busy)
+                } else {
+                    Ok(Script::Sends(bytes))
+                }
+            }
             Some(Script::CutThenDenies(length, times, asked)) => {
                 match asked.fetch_add(1, Ordering::Relaxed) {
                     0 => Ok(Script::CutAfter(length)),
@@ -147,6 +156,7 @@ impl Peer for ScriptedPeer {
                 Script::NoLength(_)
                 | Script::Silent
                 | Script::Refuses
+                | Script::Busy(..)
                 | Script::Denies(..)
                 | Script::CutThenDenies(..) => None,
             })
@@ -185,6 +195,7 @@ impl Peer for ScriptedPeer {
                 Script::Claims(_)
                 | Script::Silent
                 | Script::Refuses
+                | Script::Busy(..)
                 | Script::Denies(..)
                 | Script::CutThenDenies(..) => return Err(SourceError::NotFound),
             };

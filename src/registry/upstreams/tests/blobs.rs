@@ -131,6 +131,21 @@ async fn a_request_that_has_passed_too_many_caches_asks_nothing() {
 }
 
 #[tokio::test]
+async fn a_peer_gets_what_is_stored_and_asks_no_upstream() {
+    let (mirror, bytes, digest) = named(Mirror::new()).await;
+    let hops = quinistry_fetch::hops::PEER_HOPS.to_string();
+    let ask = async || mirror.ask(Method::GET, &blob_path(&digest), &[("quinistry-hops", &hops)]).await;
+    assert_eq!(ask().await.status, StatusCode::LOOP_DETECTED);
+    assert_eq!(mirror.upstream.asked(), [""; 0]);
+    mirror.get(&blob_path(&digest)).await;
+    mirror.settle().await;
+    mirror.upstream.asked();
+    let answer = ask().await;
+    assert_eq!((answer.status, answer.body), (StatusCode::OK, bytes));
+    assert_eq!(mirror.upstream.asked(), [""; 0]);
+}
+
+#[tokio::test]
 async fn a_cold_head_is_answered_by_the_upstream_and_stores_nothing() {
     let (mirror, _, digest) = named(Mirror::new()).await;
     let answer = mirror.head(&blob_path(&digest)).await;

@@ -184,12 +184,17 @@ impl RepositoryMark<'_> {
                 referrers.entry(subject).or_default().push(*content);
             }
         }
+        let loose = |content: &ContentId| LooseRevision {
+            digest: content.digest(),
+            pushed: revisions.found[content].modified,
+        };
         let mut live = HashSet::new();
         let is_root = |(content, revision): &(&ContentId, &Revision)| {
             let edge = revisions.edges.get(content);
             tagged.contains(content)
                 || edge.is_some_and(|edge| !edge.is_understood || keeps_referrers && edge.subject.is_some())
                 || self.context.is_young(revision.modified)
+                || rules.holds(self.name, &loose(content))
                 || self.is_settled(**content, revision.modified)
         };
         let roots: Vec<ContentId> =
@@ -206,21 +211,15 @@ impl RepositoryMark<'_> {
                 held.insert(*content);
             }
         }
-        let mut loose: Vec<ContentId> = gone().filter(|content| !held.contains(content)).copied().collect();
+        let mut open: Vec<ContentId> = gone().filter(|content| !held.contains(content)).copied().collect();
         // An index about its own child is held by what it holds: the rules must be asked about all that no loose manifest
         // leads to.
         let mut reached = HashSet::new();
-        Self::reach(revisions, &referrers, loose.clone(), &mut reached);
-        loose.extend(gone().filter(|content| !reached.contains(content)));
-        let loose: Vec<LooseRevision> = loose
-            .iter()
-            .map(|content| LooseRevision {
-                digest: content.digest(),
-                pushed: revisions.found[content].modified,
-            })
-            .collect();
-        if !loose.is_empty() {
-            let kept = rules.kept(self.name, &loose);
+        Self::reach(revisions, &referrers, open.clone(), &mut reached);
+        open.extend(gone().filter(|content| !reached.contains(content)));
+        let open: Vec<LooseRevision> = open.iter().map(loose).collect();
+        if !open.is_empty() {
+            let kept = rules.kept(self.name, &open);
             let kept = kept.iter().filter_map(ContentId::of).collect();
             Self::reach(revisions, &referrers, kept, &mut live);
         }

@@ -123,7 +123,7 @@ pub(super) fn push(store: &Store, layer: &[u8], note: &str, tags: &[&str]) -> Re
 }
 
 /// Returns the bytes of an index of manifests.
-pub(super) fn index_of(children: &[&Bytes]) -> Bytes {
+pub(in crate::tests) fn index_of(children: &[&Bytes]) -> Bytes {
     let media_type = quinistry_oci::media_type::OCI_MANIFEST;
     let child = |bytes: &Bytes| json!({"mediaType": media_type, "digest": Digest::sha256(bytes), "size": bytes.len()});
     let children: Vec<_> = children.iter().map(|bytes| child(bytes)).collect();

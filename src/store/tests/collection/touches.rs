@@ -15,7 +15,7 @@ use super::online::{
 use crate::failpoint::once::failing;
 use crate::gc::online::touch::Cause;
 use crate::layout::RepositoryKeys;
-use crate::{Cycle, Safeguard, Store, StoreError, StoreOptions, Tagged};
+use crate::{AbsentParts, Cycle, Safeguard, Store, StoreError, StoreOptions, Tagged};
 
 fn head_blob(store: &Store, repository: &RepositoryName, digest: &Digest) -> Result<(), StoreError> {
     store.holding_blob(repository, digest, || store.blob(repository, digest).map(drop))
@@ -475,8 +475,8 @@ fn a_slow_commit_of_an_index_finds_its_manifests_again() {
     let parsed = Manifest::parse(&index, None).unwrap();
     let canonical = Digest::sha256(&index);
     put(&store, NAME, &index, &[]).unwrap();
-    let parts = store.parts_to_touch(&repository, &parsed, false).unwrap();
-    let needed = Store::needed_by(&repository, &canonical, &parts, false);
+    let parts = store.parts_to_touch(&repository, &parsed, AbsentParts::Refused).unwrap();
+    let needed = Store::needed_by(&repository, &canonical, &parts, AbsentParts::Refused);
     let commit_slowly = || {
         store.touching(&needed, Cause::Manifest, || {
             scene.advance(Duration::from_mins(2));
@@ -492,7 +492,7 @@ fn a_slow_commit_of_an_index_finds_its_manifests_again() {
 #[test]
 fn a_sparse_manifest_holds_the_parts_behind_any_number_of_unknown_ones() {
     let scene = Scene::new();
-    let sparse = StoreOptions { allows_sparse: true, ..StoreOptions::default() };
+    let sparse = StoreOptions { absent_parts: AbsentParts::Any, ..StoreOptions::default() };
     let lifetime = Duration::from_mins(1);
     let store = Store::open_collected(scene.storage.view(), sparse, scene.clock(), lifetime, |_| {}).unwrap();
     push_blob(&store, NAME, b"layer").unwrap();

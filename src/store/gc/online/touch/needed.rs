@@ -3,7 +3,7 @@
 use quinistry_oci::{Algorithm, Digest, Manifest, RepositoryName};
 
 use crate::gc::online::subject::{Subject, SubjectKind};
-use crate::manifests::MAX_MISSING_PARTS;
+use crate::manifests::{AbsentParts, MAX_MISSING_PARTS};
 use crate::{Store, StoreError};
 
 /// Subjects of a change that links content.
@@ -23,13 +23,13 @@ pub(crate) struct Needed<'a> {
 pub(crate) struct ManifestParts(Vec<(Digest, Digest, bool)>, Option<Digest>);
 
 impl Store {
-    /// Returns the subjects of a manifest that is pushed: itself, its parts, which may be absent if it may be sparse, and
+    /// Returns the subjects of a manifest that is pushed: itself, its parts, of which some may be absent, and
     /// the manifest that it is about.
     pub(crate) fn needed_by<'a>(
         name: &'a RepositoryName,
         canonical: &'a Digest,
         parts: &'a ManifestParts,
-        may_be_sparse: bool,
+        absent: AbsentParts,
     ) -> Needed<'a> {
         let own = vec![Subject::revision(name, canonical), Subject::bytes(canonical)];
         let mut needed = Needed { own, ..Needed::default() };
@@ -40,8 +40,12 @@ impl Store {
                 Some(Subject::bytes(part)),
             ];
             for subject in kinds.into_iter().flatten() {
-                // A sparse manifest is accepted without its parts.
-                if may_be_sparse {
+                let may_be_absent = match absent {
+                    AbsentParts::Refused => false,
+                    AbsentParts::OtherChildren => *is_child,
+                    AbsentParts::Any => true,
+                };
+                if may_be_absent {
                     needed.others.push(subject);
                 } else {
                     needed.parts.push((subject, named));
@@ -81,15 +85,15 @@ impl Store {
         &self,
         name: &RepositoryName,
         manifest: &Manifest,
-        may_be_sparse: bool,
+        absent: AbsentParts,
     ) -> Result<ManifestParts, StoreError> {
         let mut found = ManifestParts::default();
         let all = manifest.blobs.iter().map(|part| (part, false));
         let all = all.chain(manifest.manifests.iter().map(|part| (part, true)));
         let mut unknown = 0;
         for (part, is_child) in all {
-            // The check of the parts then ends as early, and there is none of a sparse manifest.
-            if unknown >= MAX_MISSING_PARTS && !may_be_sparse {
+            // The check of the parts then ends as early, unless parts may be absent.
+            if unknown >= MAX_MISSING_PARTS && absent == AbsentParts::Refused {
                 break;
             }
             let canonical = match part.digest.algorithm() {

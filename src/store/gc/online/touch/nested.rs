@@ -73,9 +73,9 @@ impl Store {
         }
         // The parts of a manifest that is not understood are not known. It is pushed again.
         let Some(Needs::Known(manifest)) = self.stored_needs(name, canonical)? else { return Ok(false) };
-        let may_be_sparse = self.0.allows_sparse;
-        let parts = self.parts_to_touch(name, &manifest, may_be_sparse)?;
-        let needed = Self::needed_by(name, canonical, &parts, may_be_sparse);
+        let absent = self.0.absent_parts;
+        let parts = self.parts_to_touch(name, &manifest, absent)?;
+        let needed = Self::needed_by(name, canonical, &parts, absent);
         for (part, _) in &needed.parts {
             if part.kind != SubjectKind::Revision && self.touch(view, part, cause)? == Touched::Gone {
                 return Ok(false);
