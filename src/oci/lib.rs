@@ -15,6 +15,7 @@ pub mod layout;
 mod manifest;
 pub mod media_type;
 mod name;
+mod platform;
 mod reference;
 mod strict;
 
@@ -29,4 +30,5 @@ pub use image::{
 pub use image_reference::{ImageReference, ImageReferenceError, is_host};
 pub use manifest::{Manifest, ManifestError};
 pub use name::{NameError, RepositoryName};
+pub use platform::{InvalidPlatform, PlatformNotFound, PlatformPattern};
 pub use reference::{Reference, ReferenceError, Tag, TagError};

@@ -88,9 +88,7 @@ pub(crate) use self::manifest_copies::is_absence;
 pub(crate) use self::manifests::ManifestAnswer;
 pub use self::namespace::{Namespace, NamespaceError};
 pub use self::prefetch::PrefetchedUpstream;
-pub use self::prefetch_rules::{
-    ExcludedRepository, ExclusionReason, PrefetchRule, WantedPlatform, WantedPlatformError,
-};
+pub use self::prefetch_rules::{ExcludedRepository, ExclusionReason, PrefetchRule};
 pub use self::settings::{InsecureUpstream, MissingPolicy, UpstreamCredentials, UpstreamSettings};
 pub use self::states::{ConnectionState, UpstreamState, UpstreamStates, recorded_states};
 pub use self::stored::{CopySelection, SelectionError, StoredUpstreams};
