@@ -9,6 +9,7 @@ mod content;
 mod digest;
 mod error_code;
 pub mod escape;
+mod host_name;
 mod image;
 mod image_reference;
 pub mod layout;
@@ -23,6 +24,7 @@ pub use causes::WithCauses;
 pub use content::{Chunks, Content, ReadAt};
 pub use digest::{Algorithm, Digest, DigestError, HashStateError, Hasher};
 pub use error_code::{ErrorBody, ErrorCode, ErrorDetail};
+pub use host_name::{HostCharacters, ends_in_number, is_host_name};
 pub use image::{
     ConfigSummary, Descriptor, History, ImageConfig, ImageConfiguration, ImageIndex, ImageManifest, Platform,
     RootFs, null_as_default, to_json,
