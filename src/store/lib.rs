@@ -61,6 +61,7 @@ use quinistry_oci::{Algorithm, Content, Digest, Reference, RepositoryName};
 use self::artifact_types::ArtifactTypes;
 use self::cache::ExpiringCache;
 use self::cache::manifests::ManifestCache;
+use self::copies::{UNCOPIED_LIFETIME, UNCOPIED_REPOSITORIES};
 use self::deletions::Deletions;
 use self::gc::link_guard::LinkGuard;
 use self::gc::online::Collector;
@@ -155,6 +156,8 @@ struct Inner {
     sessions: Sessions,
     resolved_references: ExpiringCache<Reference, ResolvedReference>,
     blob_cache: ExpiringCache<Digest, Content>,
+    /// Repositories that have no copies of upstreams.
+    uncopied_repositories: ExpiringCache<(), ()>,
     tag_list_cache: ExpiringCache<ListWalk, Arc<SortedNames>>,
     tag_lists: TagLists,
     referrers_cache: ExpiringCache<ReferrersQuery, Referrers>,
@@ -229,6 +232,7 @@ impl Store {
             sessions: Sessions::new(MAX_SESSIONS),
             resolved_references: ExpiringCache::new(REFERENCE_CACHE_CAPACITY, lifetime),
             blob_cache: ExpiringCache::new(BLOB_CACHE_BYTES, lifetime),
+            uncopied_repositories: ExpiringCache::new(UNCOPIED_REPOSITORIES, UNCOPIED_LIFETIME),
             tag_list_cache: ExpiringCache::new(TAG_CACHE_BYTES, coherence.tag_pages_lifetime()),
             tag_lists: TagLists::default(),
             referrers_cache: ExpiringCache::new(REFERRERS_CACHE_BYTES, lifetime),

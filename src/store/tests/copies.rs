@@ -350,13 +350,20 @@ fn a_copy_that_is_evicted_while_it_is_fetched_again_has_a_record() {
 #[test]
 fn a_copy_that_a_client_pushes_later_is_no_copy_any_more() {
     let folder = folder();
-    let store = open(folder.path());
-    for blob in [&b"{}"[..], b"layer"] {
-        push_blob(&store, HUB, blob).unwrap();
+    let shared = Store::open(SharedMemory::new(), false).unwrap();
+    shared.renew_lead().unwrap();
+    for store in [open(folder.path()), shared] {
+        for blob in [&b"{}"[..], b"layer"] {
+            push_blob(&store, HUB, blob).unwrap();
+        }
+        // A repository without copies, of which the store knows that from then on.
+        put(&store, HUB, &manifest(b"layer", "first"), &["first"]).unwrap();
+        let bytes = manifest(b"layer", "one");
+        let digest = copy(&store, HUB, &bytes, &["one"]);
+        let other = copy(&store, HUB, &manifest(b"layer", "other"), &["other"]);
+        put(&store, HUB, &bytes, &["pushed"]).unwrap();
+        let all = limits(Some(KEEP), None);
+        assert_eq!(evict(&store, &all, 2 * KEEP), UpstreamCopies { found: 1, evicted: 1 });
+        assert!(has(&store, HUB, &digest) && !has(&store, HUB, &other));
     }
-    let bytes = manifest(b"layer", "one");
-    let digest = copy(&store, HUB, &bytes, &["one"]);
-    put(&store, HUB, &bytes, &["pushed"]).unwrap();
-    assert_eq!(evict(&store, &limits(Some(KEEP), None), 2 * KEEP), UpstreamCopies::default());
-    assert!(has(&store, HUB, &digest));
 }
