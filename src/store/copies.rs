@@ -10,7 +10,7 @@
 //! | step | file |
 //! |---|---|
 //! | which copies go (pure) | `plan.rs` |
-//! | copies, with what they refer to | `facts.rs` |
+//! | copies, with what they refer to | `facts.rs`, `references.rs` |
 //! | removal of those that go | `run.rs` |
 //! | records of uses | `renewal.rs` |
 //! | numbers about all of them | `summary.rs` |
@@ -18,6 +18,7 @@
 
 mod facts;
 mod plan;
+mod references;
 mod renewal;
 mod run;
 mod states;
@@ -34,6 +35,7 @@ use crate::manifests::{CommitRules, Tagged};
 use crate::{Store, StoreError};
 
 pub use self::plan::{CopyLimits, EvictionReason};
+pub(crate) use self::references::CopyMemory;
 pub use self::renewal::RenewedCopies;
 pub use self::run::{EvictionInputs, EvictionReport, UpstreamCopies};
 pub use self::summary::CopySummary;

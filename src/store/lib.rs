@@ -53,7 +53,7 @@ mod walk;
 #[cfg(test)]
 mod tests;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use quinistry_oci::{Algorithm, Content, Digest, Reference, RepositoryName};
@@ -61,7 +61,7 @@ use quinistry_oci::{Algorithm, Content, Digest, Reference, RepositoryName};
 use self::artifact_types::ArtifactTypes;
 use self::cache::ExpiringCache;
 use self::cache::manifests::ManifestCache;
-use self::copies::{UNCOPIED_LIFETIME, UNCOPIED_REPOSITORIES};
+use self::copies::{CopyMemory, UNCOPIED_LIFETIME, UNCOPIED_REPOSITORIES};
 use self::deletions::Deletions;
 use self::gc::link_guard::LinkGuard;
 use self::gc::online::Collector;
@@ -158,6 +158,7 @@ struct Inner {
     blob_cache: ExpiringCache<Digest, Content>,
     /// Repositories that have no copies of upstreams.
     uncopied_repositories: ExpiringCache<(), ()>,
+    copy_memory: Mutex<CopyMemory>,
     tag_list_cache: ExpiringCache<ListWalk, Arc<SortedNames>>,
     tag_lists: TagLists,
     referrers_cache: ExpiringCache<ReferrersQuery, Referrers>,
@@ -233,6 +234,7 @@ impl Store {
             resolved_references: ExpiringCache::new(REFERENCE_CACHE_CAPACITY, lifetime),
             blob_cache: ExpiringCache::new(BLOB_CACHE_BYTES, lifetime),
             uncopied_repositories: ExpiringCache::new(UNCOPIED_REPOSITORIES, UNCOPIED_LIFETIME),
+            copy_memory: Mutex::default(),
             tag_list_cache: ExpiringCache::new(TAG_CACHE_BYTES, coherence.tag_pages_lifetime()),
             tag_lists: TagLists::default(),
             referrers_cache: ExpiringCache::new(REFERRERS_CACHE_BYTES, lifetime),

@@ -157,6 +157,30 @@ fn the_size_counts_the_blobs_that_are_stored() {
 }
 
 #[test]
+fn the_size_is_known_without_reading_each_manifest_again() {
+    const COPIES: usize = 20;
+    let view = SharedMemory::new().view();
+    let store = Store::open(view.clone(), false).unwrap();
+    store.renew_lead().unwrap();
+    push_blob(&store, HUB, b"layer").unwrap();
+    let copies: Vec<Digest> =
+        (0..COPIES).map(|number| copy(&store, HUB, &manifest(b"layer", &number.to_string()), &[])).collect();
+    let bytes =
+        5 + (0..COPIES).map(|number| manifest(b"layer", &number.to_string()).len() as u64).sum::<u64>();
+    let requests = |max_bytes: u64, evicted: usize| {
+        view.take_requests();
+        assert_eq!(evict(&store, &limits(None, Some(max_bytes)), KEEP / 2).evicted, evicted);
+        view.take_requests().all
+    };
+    let first = requests(bytes, 0);
+    let second = requests(bytes, 0);
+    // The bytes of each manifest, and its length.
+    assert!(first - second >= 2 * COPIES, "{first} {second}");
+    requests(bytes - 1, 1);
+    assert_eq!(copies.iter().filter(|digest| has(&store, HUB, digest)).count(), COPIES - 1);
+}
+
+#[test]
 fn a_length_that_a_manifest_makes_up_evicts_nothing() {
     let store = Store::open(Memory::new(1 << 20), false).unwrap();
     push_blob(&store, HUB, b"{}").unwrap();
