@@ -27,6 +27,7 @@ mod command_line;
 mod completions;
 mod config;
 mod configuration;
+mod configured;
 mod copy;
 mod crd;
 mod delete;

@@ -20,9 +20,9 @@ use super::exit::UsageError;
 use super::output::{OutputArgs, complain};
 use super::remote::{self, ConnectionArgs};
 use super::target::{allow_closed_pipe, ensure_one_output, target};
-use crate::client::{Client, Missing, NotServed, PlatformPattern, Progress, Survey, TagConflict};
+use crate::client::{Client, Missing, NotServed, Progress, Survey, TagConflict};
 use crate::layout::{Format, RefNames, Target, Writer};
-use crate::oci::{ImageReference, WithCauses};
+use crate::oci::{ImageReference, PlatformPattern, WithCauses};
 
 /// Greatest number of images of one bundle. Their manifests are in memory until the archive is complete.
 const MAX_IMAGES: usize = 1000;

@@ -8,6 +8,7 @@ use anyhow::Context as _;
 use clap::ValueHint;
 
 use super::configuration::Configuration;
+use super::configured::Configured;
 use super::exit::{Exit, UsageError};
 use super::gc::{self, CycleOptions};
 use super::output::{self, Report as _};
@@ -73,12 +74,8 @@ impl Args {
     fn collect_bucket(self, configuration: &Configuration, place: &BucketConfig) -> anyhow::Result<ExitCode> {
         let place = bucket::options(place)?;
         // The storage alone does not say which programs write to it.
-        let (config, _) = match configuration.read()?.check_files().accept() {
-            Ok(accepted) => accepted,
-            Err(refused) => {
-                refused.report();
-                return Ok(Exit::Failure.into());
-            }
+        let Some(Configured { config, .. }) = Configured::read(configuration)? else {
+            return Ok(Exit::Failure.into());
         };
         let settings = config.collection.with_context(|| {
             format!(

@@ -11,8 +11,8 @@ use anyhow::Context as _;
 use clap::{Subcommand, ValueHint};
 
 use self::report::{RetentionOutcome, Scope};
-use super::configuration::Configuration;
-use super::exit::{Exit, UsageError};
+use super::configured::Configured;
+use super::exit::Exit;
 use super::output::OutputArgs;
 use super::storage::folder_or_bucket::FolderOrBucket;
 use crate::registry::{TagPolicies, retention};
@@ -104,28 +104,13 @@ impl Args {
 impl SourceArgs {
     /// Reads the policies; prints the findings and returns `None` if the configuration is not accepted.
     fn read(self) -> anyhow::Result<Option<Source>> {
-        let configuration = Configuration::find(self.config).ok_or_else(|| {
-            UsageError("retention needs --config CONFIG, or REGISTRY_CONFIGURATION_PATH to name it".into())
-        })?;
-        let (config, _) = match configuration.read()?.check_files().accept() {
-            Ok(accepted) => accepted,
-            Err(refused) => {
-                refused.report();
-                return Ok(None);
-            }
-        };
-        let Some(retention) = &config.retention else {
-            anyhow::bail!(
-                "{configuration} has no policies; add quinistry.retention, as docs/retention.md says"
-            );
+        let Some(configured) = Configured::find("retention", self.config)? else { return Ok(None) };
+        let Some(retention) = &configured.config.retention else {
+            let name = &configured.name;
+            anyhow::bail!("{name} has no policies; add quinistry.retention, as docs/retention.md says");
         };
         let policies = retention::compile(retention)?;
-        let limits = &config.limits;
-        let tags = TagPolicies::new(&limits.immutable_tags, &limits.protected_tags)?;
-        let place = match self.place {
-            Some(place) => place,
-            None => FolderOrBucket::of_config(&config.storage, &configuration.to_string())?,
-        };
+        let (tags, place) = (configured.tag_policies()?, configured.place(self.place)?);
         Ok(Some(Source { policies, tags, place }))
     }
 }

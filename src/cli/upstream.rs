@@ -12,9 +12,9 @@ use anyhow::Context as _;
 use clap::{Subcommand, ValueHint};
 
 use self::report::{EvictionOutcome, PrefetchOutcome, UpstreamStatus};
-use super::configuration::Configuration;
+use super::configured::Configured;
 use super::count;
-use super::exit::{Exit, UsageError};
+use super::exit::Exit;
 use super::output::OutputArgs;
 use super::serve::upstreams::upstreams;
 use super::storage::folder_or_bucket::FolderOrBucket;
@@ -127,28 +127,13 @@ impl Args {
 impl SourceArgs {
     /// Reads the upstreams; prints the findings and returns `None` if the configuration is not accepted.
     fn read(self) -> anyhow::Result<Option<Source>> {
-        let configuration = Configuration::find(self.config).ok_or_else(|| {
-            UsageError("upstream needs --config CONFIG, or REGISTRY_CONFIGURATION_PATH to name it".into())
-        })?;
-        let (config, _) = match configuration.read()?.check_files().accept() {
-            Ok(accepted) => accepted,
-            Err(refused) => {
-                refused.report();
-                return Ok(None);
-            }
-        };
-        if config.upstreams.is_empty() {
-            anyhow::bail!(
-                "{configuration} has no upstreams; add quinistry.upstreams, as docs/upstreams.md says"
-            );
+        let Some(configured) = Configured::find("upstream", self.config)? else { return Ok(None) };
+        if configured.config.upstreams.is_empty() {
+            let name = &configured.name;
+            anyhow::bail!("{name} has no upstreams; add quinistry.upstreams, as docs/upstreams.md says");
         }
-        let limits = &config.limits;
-        let tags = TagPolicies::new(&limits.immutable_tags, &limits.protected_tags)?;
-        let place = match self.place {
-            Some(place) => place,
-            None => FolderOrBucket::of_config(&config.storage, &configuration.to_string())?,
-        };
-        Ok(Some(Source { upstreams: config.upstreams, tags, place }))
+        let (tags, place) = (configured.tag_policies()?, configured.place(self.place)?);
+        Ok(Some(Source { upstreams: configured.config.upstreams, tags, place }))
     }
 }
 

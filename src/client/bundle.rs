@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 use std::convert::Infallible;
 
 use quinistry_oci::layout::{MAX_BUNDLE_PARTS, SavedImage, Writer};
-use quinistry_oci::{Descriptor, Digest, ImageReference, ManifestError};
+use quinistry_oci::{Descriptor, Digest, ImageReference, ManifestError, PlatformPattern};
 
 use self::servable::unservable;
 use super::bounds::{Allowance, Budget};
@@ -20,7 +20,7 @@ use super::parallel::ordered;
 use super::pull::name_of;
 use super::source::RemoteSource;
 use super::tree::{Gatherer, Tree};
-use super::{BLOBS_AT_ONCE, Client, ClientError, Manifest, PlatformPattern, Progress};
+use super::{BLOBS_AT_ONCE, Client, ClientError, Manifest, Progress};
 
 pub use self::names::TagConflict;
 pub use self::not_served::{NotServed, NotServedReason};

@@ -5,11 +5,10 @@ use std::io;
 
 use quinistry_oci::escape::{self, Escaped};
 use quinistry_oci::layout::LayoutError;
-use quinistry_oci::{Digest, ErrorBody, ErrorDetail};
+use quinistry_oci::{Digest, ErrorBody, ErrorDetail, PlatformNotFound};
 use reqwest::{StatusCode, Url};
 
 use super::credentials::CredentialError;
-use super::platform::PlatformError;
 use super::tls::TlsFault;
 
 /// Error of a push source of any kind.
@@ -180,7 +179,7 @@ pub enum ClientError {
     },
     /// The index has no image for the platform.
     #[error("failed to choose from the index")]
-    Platform(#[from] PlatformError),
+    Platform(#[from] PlatformNotFound),
     /// Reading or storing credentials failed.
     #[error("failed to get credentials")]
     Credentials(#[from] CredentialError),

@@ -30,7 +30,6 @@ mod load;
 mod login;
 mod manifest;
 mod parallel;
-mod platform;
 mod probe;
 mod progress;
 pub mod proxy;
@@ -41,6 +40,7 @@ mod referrers;
 mod referrers_tag;
 mod request;
 mod retry;
+mod selection;
 mod source;
 mod tls;
 mod token_response;
@@ -61,10 +61,10 @@ pub use load::{Bundle, BundleFault, BundleFaultReason, BundleReadError, BundledI
 pub use login::LoginCheck;
 pub use manifest::{Document, MAX_MANIFEST_BYTES, Manifest};
 pub use parallel::BLOBS_AT_ONCE;
-pub use platform::{PlatformError, PlatformPattern, Selection};
 pub use progress::{Outcome, Progress};
 pub use pull::Selected;
 pub use push::PushReport;
+pub use selection::{InvalidSelection, Selection};
 pub use source::{BlobLocation, LayoutSource, PushSource, RemoteSource};
 pub use tls::{
     ClientCertificate, TlsFault, TlsOptions, authorities_of_the_machine, default_configuration, host_folders,

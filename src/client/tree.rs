@@ -4,11 +4,11 @@ use std::collections::BTreeSet;
 use std::future::Future;
 use std::pin::Pin;
 
-use quinistry_oci::{Descriptor, Digest, ImageIndex, ImageManifest, media_type};
+use quinistry_oci::{Descriptor, Digest, ImageIndex, ImageManifest, PlatformPattern, media_type};
 
 use super::bounds::Budget;
 use super::source::{PushSource, read_manifest};
-use super::{ClientError, Document, Manifest, PlatformPattern};
+use super::{ClientError, Document, Manifest};
 
 /// Manifest, the manifests below it, and the blobs that they list.
 #[derive(Debug, Default)]

@@ -5,6 +5,7 @@ use std::str::FromStr;
 
 use crate::escape;
 
+use super::host_name::{HostCharacters, is_host_name};
 use super::{Digest, DigestError, NameError, Reference, RepositoryName, Tag, TagError};
 
 /// A registry host, a repository in it, and a tag or digest (both: the digest decides, the tag is a remark).
@@ -150,14 +151,7 @@ pub fn is_host(text: &str) -> bool {
             None => (text, None),
         },
     };
-    let label_ok = |label: &str| {
-        !label.is_empty()
-            && !label.starts_with('-')
-            && !label.ends_with('-')
-            && label.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'))
-    };
-    name.len() <= 253
-        && name.split('.').all(label_ok)
+    is_host_name(name, HostCharacters::WithUnderscores)
         && port
             .is_none_or(|p| p.bytes().all(|b| b.is_ascii_digit()) && p.parse::<u16>().is_ok_and(|p| p != 0))
 }

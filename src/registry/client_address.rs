@@ -1,7 +1,7 @@
 //! Address of the client that a request is from, and a hint where a proxy hides it.
 //!
-//! The address counts where it is logged, recorded in the audit log, or throttled. A registry that does none of these
-//! does not look for it, and gives no hint.
+//! The address counts where it is logged, recorded in the audit log, or throttled, and for a client's share in the questions
+//! to an upstream. A registry that does none of these does not look for it, and gives no hint.
 
 use std::sync::{Mutex, PoisonError};
 

@@ -89,7 +89,7 @@ pub use self::upstreams::{
     ConnectionState, CopySelection, ExcludedRepository, ExclusionReason, InsecureUpstream, MissingPolicy,
     Namespace, NamespaceError, PrefetchRule, PrefetchedUpstream, SelectionError, StoredUpstreams,
     UpstreamCredentials, UpstreamSettings, UpstreamState, UpstreamStates, UpstreamTableError, Upstreams,
-    WantedPlatform, WantedPlatformError, recorded_states,
+    recorded_states,
 };
 
 /// Most manifests that are read from the storage at once: each may be long, and is in memory while it is

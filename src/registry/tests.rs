@@ -4,7 +4,7 @@ mod collection;
 pub(crate) mod in_memory;
 mod limits;
 mod redirects;
-mod replicas;
+pub(crate) mod replicas;
 
 use std::io;
 use std::ops::Range;

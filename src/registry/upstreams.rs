@@ -15,6 +15,7 @@
 //! | what a manifest must be to be stored (pure) | `verification.rs` |
 //! | one question, with its deadline | `question.rs` |
 //! | questions that requests share | `flights.rs` |
+//! | questions of one client at once | `client_shares.rs` |
 //! | manifests and tags | `manifests.rs`, `refresh.rs`, `manifest_copies.rs` |
 //! | blobs | `blobs.rs`, `observed_source.rs` |
 //! | lists of tags and of referrers | `lists.rs` |
@@ -32,6 +33,7 @@ mod absences;
 mod blobs;
 pub(crate) mod bounded_map;
 pub(crate) mod circuit;
+pub(crate) mod client_shares;
 pub(crate) mod clock;
 pub(crate) mod coming_room;
 pub(crate) mod eviction;
@@ -65,6 +67,7 @@ use quinistry_oci::{Descriptor, Digest, RepositoryName, Tag};
 use tokio::sync::Semaphore;
 
 use self::absences::Absences;
+use self::client_shares::ClientShares;
 use self::clock::Clock;
 use self::flights::Flights;
 use self::lists::{CachedLists, ListAnswer};
@@ -85,9 +88,7 @@ pub(crate) use self::manifest_copies::is_absence;
 pub(crate) use self::manifests::ManifestAnswer;
 pub use self::namespace::{Namespace, NamespaceError};
 pub use self::prefetch::PrefetchedUpstream;
-pub use self::prefetch_rules::{
-    ExcludedRepository, ExclusionReason, PrefetchRule, WantedPlatform, WantedPlatformError,
-};
+pub use self::prefetch_rules::{ExcludedRepository, ExclusionReason, PrefetchRule};
 pub use self::settings::{InsecureUpstream, MissingPolicy, UpstreamCredentials, UpstreamSettings};
 pub use self::states::{ConnectionState, UpstreamState, UpstreamStates, recorded_states};
 pub use self::stored::{CopySelection, SelectionError, StoredUpstreams};
@@ -140,6 +141,7 @@ pub(crate) struct CachedUpstream {
     /// Counts that outlive the settings.
     counts: OnceLock<Arc<UpstreamCounts>>,
     question_permits: Semaphore,
+    client_shares: ClientShares,
     manifest_permits: Arc<Semaphore>,
     list_permits: Semaphore,
     known: Mutex<Known>,
@@ -257,6 +259,7 @@ impl CachedUpstream {
             warm_patience: WARM_PATIENCE,
             counts: OnceLock::new(),
             question_permits: Semaphore::new(permits),
+            client_shares: ClientShares::new(permits),
             manifest_permits: Arc::new(Semaphore::new(permits.min(MAX_CONCURRENT_MANIFESTS))),
             list_permits: Semaphore::new(permits.min(MAX_CONCURRENT_LISTS)),
             known: Mutex::default(),

@@ -2,7 +2,7 @@
 //!
 //! Each copy has a record of its own under `_quinistry/upstreams`, whose time is that of the last use. So uses cost no
 //! write that is flushed, all replicas see those of the others, and a crash only makes a copy look older. What clients have
-//! pushed has no record, and is never evicted; but on a bucket, a manifest that an upstream had sent before keeps its record.
+//! pushed has no record, and is never evicted.
 //!
 //! An eviction removes manifests and their tags. Their blobs lose their links in the next collection, and the bytes go when
 //! no repository needs them: the collection knows all links, and nothing here does.
@@ -10,7 +10,7 @@
 //! | step | file |
 //! |---|---|
 //! | which copies go (pure) | `plan.rs` |
-//! | copies, with what they refer to | `facts.rs` |
+//! | copies, with what they refer to | `facts.rs`, `references.rs` |
 //! | removal of those that go | `run.rs` |
 //! | records of uses | `renewal.rs` |
 //! | numbers about all of them | `summary.rs` |
@@ -18,23 +18,34 @@
 
 mod facts;
 mod plan;
+mod references;
 mod renewal;
 mod run;
 mod states;
 mod summary;
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use quinistry_oci::{Digest, Manifest, RepositoryName};
 use uuid::Uuid;
 
-use crate::layout::copy_record;
+use crate::layout::{copy_record, copy_records_of};
 use crate::manifests::{AbsentParts, CommitRules, Tagged};
 use crate::{Store, StoreError};
 
 pub use self::plan::{CopyLimits, EvictionReason};
+pub(crate) use self::references::CopyMemory;
 pub use self::renewal::RenewedCopies;
 pub use self::run::{EvictionInputs, EvictionReport, UpstreamCopies};
 pub use self::summary::CopySummary;
+
+/// Number of repositories that are known to have no copies.
+pub(crate) const UNCOPIED_REPOSITORIES: usize = 10_000;
+
+/// Time for which a repository counts as one without copies. Another replica writes copies into a repository that clients
+/// push to only while a change of the upstreams reaches one replica after the other.
+pub(crate) const UNCOPIED_LIFETIME: Duration = Duration::from_mins(10);
 
 impl Store {
     /// Commits a manifest that an upstream has sent, whose parts may be absent whatever the store allows. A manifest that
@@ -76,6 +87,11 @@ impl Store {
 
     /// Writes the record of a copy that is about to be stored.
     fn note_copy(&self, name: &RepositoryName, canonical: &Digest) -> Result<(), StoreError> {
+        // Pushes look for records of this repository from now on.
+        self.0.uncopied_repositories.invalidate_during(name, || self.write_copy_record(name, canonical))
+    }
+
+    fn write_copy_record(&self, name: &RepositoryName, canonical: &Digest) -> Result<(), StoreError> {
         let record = copy_record(name, canonical);
         // The record first: an eviction removes the manifest and then the record, so that without a record either the
         // manifest is gone as well, or a client has pushed it.
@@ -86,14 +102,30 @@ impl Store {
         Ok(())
     }
 
-    /// Removes the record of a manifest that a client has pushed, so that no eviction removes it. Storages that others
-    /// share are left out: each push would cost a request.
+    /// Removes the record of a manifest that a client has pushed, so that no eviction removes it.
     pub(crate) fn forget_copy(&self, name: &RepositoryName, canonical: &Digest) -> Result<(), StoreError> {
         let record = copy_record(name, canonical);
-        if !self.is_shared() && self.storage().exists(&record)? {
+        let may_be_recorded =
+            if self.is_shared() { self.has_copies(name)? } else { self.storage().exists(&record)? };
+        if may_be_recorded {
             self.storage().remove(&record)?;
         }
         Ok(())
+    }
+
+    /// Returns true if a repository of a shared storage has records of copies. Most repositories that clients push to have
+    /// none, of which one request assures for a while.
+    fn has_copies(&self, name: &RepositoryName) -> Result<bool, StoreError> {
+        let uncopied = &self.0.uncopied_repositories;
+        if uncopied.get(name, &()).is_some() {
+            return Ok(false);
+        }
+        let begun = uncopied.begin();
+        let has_copies = !self.storage().scan(&copy_records_of(name), None, 1)?.entries.is_empty();
+        if !has_copies {
+            uncopied.insert(begun, name, (), (), 1);
+        }
+        Ok(has_copies)
     }
 }
 

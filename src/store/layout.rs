@@ -310,9 +310,14 @@ pub(super) fn upstream_states() -> Key {
     copy_records().child("_states")
 }
 
+/// Returns the folder of the records of a repository's copies.
+pub(super) fn copy_records_of(name: &RepositoryName) -> Key {
+    copy_records().child(&registered(name.as_str()))
+}
+
 /// Returns the key of the record of a copy: a manifest that an upstream has sent.
 pub(super) fn copy_record(name: &RepositoryName, canonical: &Digest) -> Key {
-    copy_records().child(&registered(name.as_str())).child(canonical.hex())
+    copy_records_of(name).child(canonical.hex())
 }
 
 /// Returns the repository and the SHA-256 of the copy whose record has a key; `None` if the key is none of a record.

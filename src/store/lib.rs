@@ -54,7 +54,7 @@ mod walk;
 #[cfg(test)]
 mod tests;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use quinistry_oci::{Algorithm, Content, Digest, Reference, RepositoryName};
@@ -62,6 +62,7 @@ use quinistry_oci::{Algorithm, Content, Digest, Reference, RepositoryName};
 use self::artifact_types::ArtifactTypes;
 use self::cache::ExpiringCache;
 use self::cache::manifests::ManifestCache;
+use self::copies::{CopyMemory, UNCOPIED_LIFETIME, UNCOPIED_REPOSITORIES};
 use self::deletions::Deletions;
 use self::gc::link_guard::LinkGuard;
 use self::gc::online::Collector;
@@ -157,6 +158,9 @@ struct Inner {
     sessions: Sessions,
     resolved_references: ExpiringCache<Reference, ResolvedReference>,
     blob_cache: ExpiringCache<Digest, Content>,
+    /// Repositories that have no copies of upstreams.
+    uncopied_repositories: ExpiringCache<(), ()>,
+    copy_memory: Mutex<CopyMemory>,
     tag_list_cache: ExpiringCache<ListWalk, Arc<SortedNames>>,
     tag_lists: TagLists,
     referrers_cache: ExpiringCache<ReferrersQuery, Referrers>,
@@ -231,6 +235,8 @@ impl Store {
             sessions: Sessions::new(MAX_SESSIONS),
             resolved_references: ExpiringCache::new(REFERENCE_CACHE_CAPACITY, lifetime),
             blob_cache: ExpiringCache::new(BLOB_CACHE_BYTES, lifetime),
+            uncopied_repositories: ExpiringCache::new(UNCOPIED_REPOSITORIES, UNCOPIED_LIFETIME),
+            copy_memory: Mutex::default(),
             tag_list_cache: ExpiringCache::new(TAG_CACHE_BYTES, coherence.tag_pages_lifetime()),
             tag_lists: TagLists::default(),
             referrers_cache: ExpiringCache::new(REFERRERS_CACHE_BYTES, lifetime),

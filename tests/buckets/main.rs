@@ -51,3 +51,4 @@ mod start;
 mod stores;
 mod stub;
 mod tags;
+mod upstreams;

@@ -13,6 +13,7 @@ mod registries;
 mod retention;
 mod serve;
 mod status;
+mod upstream;
 
 use std::process::{Command, Output, Stdio};
 

@@ -53,8 +53,14 @@ fn serve(machine: &Machine, upstream_keys: &str) {
 }
 
 fn await_upstream(machine: &Machine) {
-    machine.until("the other registry", || {
-        let asked = machine.command("curl").args(["-sf", "http://localhost:5001/v2/"]).output().unwrap();
+    await_distribution(machine, 5001);
+}
+
+/// Waits until a registry of distribution answers on a port.
+fn await_distribution(machine: &Machine, port: u16) {
+    let url = format!("http://localhost:{port}/v2/");
+    machine.until(&format!("distribution on port {port}"), || {
+        let asked = machine.command("curl").args(["-sf", &url]).output().unwrap();
         asked.status.success().then_some(())
     });
 }
@@ -95,6 +101,40 @@ fn containerd_pulls_through_an_upstream() {
         assert_eq!(client.target(&by_name), own_digest("tar"));
         client.run(&["images", "remove", "--sync", &by_name]);
     });
+}
+
+/// Makes an index of two platforms at the other registry, and returns its digest.
+fn push_index(machine: &Machine, crane: &str) -> String {
+    let (one, other) = ("localhost:5001/library/thing:1", "localhost:5001/library/thing:arm64");
+    let index = "localhost:5001/library/many:1";
+    machine.run(crane, &["mutate", "--set-platform", "linux/arm64", "--tag", other, one]);
+    machine.run(crane, &["index", "append", "--manifest", one, "--manifest", other, "--tag", index]);
+    machine.run(crane, &["digest", index]).trim().to_owned()
+}
+
+#[test]
+fn containerd_pulls_one_platform_of_an_index_and_then_all_through_an_upstream() {
+    let (version, crane) = (containerd::newest(), built("crane", "0.22.1"));
+    if lacks(&[distribution(), crane]) || version.is_missing() {
+        return;
+    }
+    let mut machine = Machine::start();
+    serve(&machine, PREFIXED);
+    let index = push_index(&machine, crane);
+    let image = format!("{HOST}/docker.io/library/many:1");
+    let client = version.start(&mut machine);
+    let pull = |platforms: &[&str]| {
+        client.pull(&[&["--plain-http"], platforms].concat(), &image);
+        assert_eq!(client.target(&image), index);
+        client.run(&["images", "remove", "--sync", &image]);
+    };
+    // The stored index lacks the image that no client has asked for.
+    pulls_through(client.machine(), || pull(&["--platform", "linux/amd64"]));
+    client
+        .machine()
+        .background("upstream", &[distribution(), "serve", &client.machine().path("upstream.yml")]);
+    await_upstream(client.machine());
+    pulls_through(client.machine(), || pull(&["--all-platforms"]));
 }
 
 #[test]
@@ -174,6 +214,36 @@ fn crane_pulls_through_an_upstream_and_pushes_beside_it() {
     );
 }
 
+#[test]
+fn crane_finds_a_signature_under_the_tag_of_cosign_through_an_upstream() {
+    let crane = built("crane", "0.22.1");
+    if lacks(&[distribution(), crane]) {
+        return;
+    }
+    let machine = Machine::start();
+    serve(&machine, PREFIXED);
+    // cosign, which has the same library, keeps a payload as the layer of an image whose tag is made of the digest.
+    let payload = machine.path("payload.tar");
+    fs::write(machine.path("payload.json"), r#"{"critical":{}}"#).unwrap();
+    machine.run("tar", &["-C", &machine.path(""), "-cf", &payload, "payload.json"]);
+    let tag = format!("{}.sig", own_digest("tar").replace(':', "-"));
+    let signature = format!("localhost:5001/library/thing:{tag}");
+    machine.run(crane, &["append", "--new_layer", &payload, "--new_tag", &signature]);
+    let manifest = machine.run(crane, &["manifest", &signature]);
+    let parsed: serde_json::Value = serde_json::from_str(&manifest).unwrap();
+    let layer = parsed["layers"][0]["digest"].as_str().unwrap();
+    pulls_through(&machine, || {
+        let through = format!("{HOST}/docker.io/library/thing");
+        assert_eq!(machine.run(crane, &["manifest", &format!("{through}:{tag}")]), manifest);
+        // The blob is no text.
+        machine
+            .run("sh", &["-c", r#""$1" blob "$2" >/dev/null"#, "sh", crane, &format!("{through}@{layer}")]);
+    });
+    let unsigned = format!("{HOST}/docker.io/library/thing:{}.sig", "sha256-".to_owned() + &"0".repeat(64));
+    let refused = machine.command(crane).args(["manifest", &unsigned]).output().unwrap();
+    assert!(!refused.status.success());
+}
+
 /// Registries between this one and the other one: port and port of the next.
 const CHAIN: [(&str, u16, u16); 2] = [("second", 5002, 5003), ("third", 5003, 5001)];
 
@@ -208,6 +278,33 @@ fn crane_pulls_through_three_registries_in_a_row() {
     machine.stop("ours");
     start_ours(&machine);
     pull();
+}
+
+/// Configuration of distribution as a proxy of this registry.
+const IN_FRONT: &str = "version: 0.1
+log: {level: warn, accesslog: {disabled: true}}
+storage: {filesystem: {rootdirectory: '{folder}/front'}}
+http: {addr: '127.0.0.1:5002'}
+proxy: {remoteurl: 'http://127.0.0.1:5000'}
+";
+
+#[test]
+fn distribution_pulls_through_this_registry_which_pulls_through_another_one() {
+    let crane = built("crane", "0.22.1");
+    if lacks(&[distribution(), crane]) {
+        return;
+    }
+    let machine = Machine::start();
+    serve(&machine, PREFIXED);
+    let front = machine.path("front.yml");
+    fs::write(&front, IN_FRONT.replace("{folder}", machine.path("").trim_end_matches('/'))).unwrap();
+    machine.background("front", &[distribution(), "serve", &front]);
+    await_distribution(&machine, 5002);
+    pulls_through(&machine, || {
+        let through = "localhost:5002/docker.io/library/thing:1";
+        machine.run(crane, &["pull", through, &machine.path("image.tar")]);
+        assert_eq!(machine.run(crane, &["digest", through]).trim(), own_digest("tar"));
+    });
 }
 
 #[test]

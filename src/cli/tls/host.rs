@@ -3,11 +3,7 @@
 use std::fmt;
 use std::net::IpAddr;
 
-/// Longest DNS name, in bytes (RFC 1035, 2.3.4).
-const MAX_NAME_BYTES: usize = 253;
-
-/// Longest label of a DNS name, in bytes (RFC 1035, 2.3.4).
-const MAX_LABEL_BYTES: usize = 63;
+use crate::oci::{HostCharacters, ends_in_number, is_host_name};
 
 /// Name or address under which clients reach a registry.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,18 +19,8 @@ impl Host {
         if let Ok(address) = inner.parse::<IpAddr>() {
             return Self::of_address(address);
         }
-        let is_label = |label: &str| {
-            !label.is_empty()
-                && label.len() <= MAX_LABEL_BYTES
-                && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
-                && !label.starts_with('-')
-                && !label.ends_with('-')
-        };
         let name = text.strip_prefix("*.").unwrap_or(text);
-        // A last label of digits alone is a mistyped address (WHATWG URL, host parsing).
-        let is_number =
-            name.rsplit('.').next().is_some_and(|label| label.bytes().all(|byte| byte.is_ascii_digit()));
-        if name.len() <= MAX_NAME_BYTES && name.split('.').all(is_label) && !is_number {
+        if is_host_name(name, HostCharacters::Strict) && !ends_in_number(name) {
             Ok(Self::Name(text.to_ascii_lowercase()))
         } else {
             Err("must be a DNS name of letters, digits, - and dots, such as registry.lan, or an IP address such as \

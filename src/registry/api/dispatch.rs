@@ -16,6 +16,8 @@ use http::{HeaderName, HeaderValue, StatusCode};
 use http_body::Body as _;
 use http_body_util::BodyExt as _;
 use quinistry_fetch::hops::{self, HOPS_HEADER, MAX_HOPS, PEER_HOPS};
+use quinistry_http::client_address::TrustedProxies;
+use quinistry_http::{Network, Peer};
 
 use super::access::{self, AccessAction, AccessTarget};
 use super::authorization::{self, AskedAccess};
@@ -37,7 +39,8 @@ use crate::entrance;
 use crate::notifications::Announcer;
 use crate::observer::Observation;
 use crate::peers::{PeerRepository, Peers};
-use crate::{LimitedStore, Settings, State};
+use crate::upstreams::client_shares::with_client;
+use crate::{LimitedStore, Settings, State, client_address};
 
 const API_VERSION: HeaderName = HeaderName::from_static("docker-distribution-api-version");
 
@@ -233,7 +236,11 @@ async fn read_at_upstream(asked: UpstreamRequest<'_>, route: Route) -> Result<Re
         asked.located.upstream.warn_of_circle(asked.stored, &asked.located.repository.name);
         return Err(Error::TooManyHops);
     }
-    hops::with_hops(hops, asked.read(route)).await
+    let none = TrustedProxies::default();
+    let trusted = asked.settings.observer.as_ref().map_or(&none, |observer| &observer.trusted_proxies);
+    let peer = asked.request.extensions.get::<Peer>().copied();
+    let client = Network::of(client_address::find(peer, &asked.request.headers, trusted));
+    with_client(client, hops::with_hops(hops, asked.read(route))).await
 }
 
 /// Returns the number of caches that a request has passed.

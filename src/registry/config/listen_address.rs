@@ -5,6 +5,8 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::str::FromStr;
 
+use quinistry_oci::{HostCharacters, ends_in_number, is_host_name};
+
 /// Longest path of a unix socket, in bytes: `sun_path` of unix(7) without its last NUL.
 const MAX_SOCKET_PATH_BYTES: usize = 107;
 
@@ -162,17 +164,8 @@ fn parse_port(text: &str) -> Option<u16> {
 
 /// Returns true if the text can be the name of a host. Dotted numbers that are no IPv4 address are none.
 fn is_name(text: &str) -> bool {
-    let is_label = |label: &str| {
-        !label.is_empty()
-            && label.len() <= 63
-            && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
-            && !label.starts_with('-')
-            && !label.ends_with('-')
-    };
     let name = text.strip_suffix('.').unwrap_or(text);
-    name.len() <= 253
-        && name.split('.').all(is_label)
-        && name.rsplit('.').next().is_some_and(|last| last.bytes().any(|byte| !byte.is_ascii_digit()))
+    is_host_name(name, HostCharacters::WithUnderscores) && !ends_in_number(name)
 }
 
 #[cfg(test)]

@@ -13,20 +13,43 @@ pub(super) const MAX_QUEUE_BYTES: usize = 16 * 1024 * 1024;
 
 /// Events that wait for an endpoint, in the order in which they happened. Where they exceed a bound, the
 /// oldest ones leave, but for the one that is being sent.
+///
+/// Deletions by the registry itself come by the thousand within seconds, and leave before events of requests:
+/// a receiver must not miss a push because copies of an upstream were evicted.
 #[derive(Debug)]
 pub(super) struct EventQueue {
-    events: VecDeque<Arc<Event>>,
+    of_requests: Lane,
+    of_registry: Lane,
+    /// Number of the next event.
+    next: u64,
     bytes: usize,
     capacity: usize,
     /// True if the first event is being sent.
     is_sending: bool,
 }
 
+/// Events of one origin, each with its number in the order of all.
+type Lane = VecDeque<(u64, Arc<Event>)>;
+
+/// Origin of an event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Origin {
+    Request,
+    Registry,
+}
+
 // === impl EventQueue ===
 
 impl EventQueue {
     pub(super) fn new(capacity: NonZeroUsize) -> Self {
-        Self { events: VecDeque::new(), bytes: 0, capacity: capacity.get(), is_sending: false }
+        Self {
+            of_requests: Lane::new(),
+            of_registry: Lane::new(),
+            next: 0,
+            bytes: 0,
+            capacity: capacity.get(),
+            is_sending: false,
+        }
     }
 
     /// Changes the greatest number of events. Returns the number of events that had to leave.
@@ -35,16 +58,19 @@ impl EventQueue {
         self.shrink()
     }
 
-    /// Adds an event. Returns the number of older events that had to leave.
+    /// Adds an event. Returns the number of events that had to leave: older ones, or this one.
     pub(super) fn push(&mut self, event: Arc<Event>) -> usize {
         self.bytes += event.weight();
-        self.events.push_back(event);
+        let origin = if event.request.is_some() { Origin::Request } else { Origin::Registry };
+        let number = self.next;
+        self.next += 1;
+        self.lane(origin).push_back((number, event));
         self.shrink()
     }
 
     /// Returns the first event to send it. It stays until [`remove_first`](Self::remove_first).
     pub(super) fn send_first(&mut self) -> Option<Arc<Event>> {
-        let first = self.events.front().cloned();
+        let first = self.first().cloned();
         self.is_sending = first.is_some();
         first
     }
@@ -52,7 +78,7 @@ impl EventQueue {
     /// Removes the event that was sent or is given up.
     pub(super) fn remove_first(&mut self) {
         self.is_sending = false;
-        self.remove(0);
+        self.remove(self.first_origin(), 0);
     }
 
     /// Takes back the event whose attempt has failed: until the next one, it waits like all others.
@@ -64,8 +90,8 @@ impl EventQueue {
     /// number.
     pub(super) fn remove_before(&mut self, time: SystemTime) -> usize {
         let mut removed = 0;
-        while !self.is_sending && self.events.front().is_some_and(|event| event.time <= time) {
-            self.remove(0);
+        while !self.is_sending && self.first().is_some_and(|event| event.time <= time) {
+            self.remove(self.first_origin(), 0);
             removed += 1;
         }
         removed
@@ -74,55 +100,90 @@ impl EventQueue {
     /// Keeps the events that a condition holds for, and the one that is being sent. Returns the number of
     /// events that had to leave.
     pub(super) fn retain(&mut self, is_kept: impl Fn(&Event) -> bool) -> usize {
-        let former = self.events.len();
-        let mut is_sending = self.is_sending;
+        let former = self.len();
+        let sent = self.first_numbers().into_iter().flatten().min().filter(|_| self.is_sending);
         let bytes = &mut self.bytes;
-        self.events.retain(|event| {
-            // The first one is looked at first.
-            let stays = std::mem::take(&mut is_sending) || is_kept(event);
-            if !stays {
-                *bytes -= event.weight();
-            }
-            stays
-        });
-        former - self.events.len()
+        for lane in [&mut self.of_requests, &mut self.of_registry] {
+            lane.retain(|(number, event)| {
+                let stays = sent == Some(*number) || is_kept(event);
+                if !stays {
+                    *bytes -= event.weight();
+                }
+                stays
+            });
+        }
+        former - self.len()
     }
 
     /// Returns the time of the first event.
     pub(super) fn first_time(&self) -> Option<SystemTime> {
-        self.events.front().map(|event| event.time)
+        self.first().map(|event| event.time)
     }
 
     /// Removes all events, and returns their number.
     pub(super) fn clear(&mut self) -> usize {
         self.bytes = 0;
         self.is_sending = false;
-        std::mem::take(&mut self.events).len()
+        std::mem::take(&mut self.of_requests).len() + std::mem::take(&mut self.of_registry).len()
     }
 
     pub(super) fn len(&self) -> usize {
-        self.events.len()
+        self.of_requests.len() + self.of_registry.len()
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.events.is_empty()
+        self.of_requests.is_empty() && self.of_registry.is_empty()
+    }
+
+    /// Returns the event that happened first.
+    fn first(&self) -> Option<&Arc<Event>> {
+        let lane = match self.first_origin() {
+            Origin::Request => &self.of_requests,
+            Origin::Registry => &self.of_registry,
+        };
+        lane.front().map(|(_, event)| event)
+    }
+
+    /// Returns the origin of the first event, if there is one.
+    fn first_origin(&self) -> Origin {
+        let [request, registry] = self.first_numbers();
+        let is_registry = registry.is_some_and(|registry| request.is_none_or(|request| registry < request));
+        if is_registry { Origin::Registry } else { Origin::Request }
+    }
+
+    /// Returns the number of the first event of each origin.
+    fn first_numbers(&self) -> [Option<u64>; 2] {
+        [&self.of_requests, &self.of_registry].map(|lane| lane.front().map(|(number, _)| *number))
+    }
+
+    fn lane(&mut self, origin: Origin) -> &mut Lane {
+        match origin {
+            Origin::Request => &mut self.of_requests,
+            Origin::Registry => &mut self.of_registry,
+        }
     }
 
     fn shrink(&mut self) -> usize {
-        let oldest = usize::from(self.is_sending);
         let mut removed = 0;
-        // The newest event stays in any case: it cannot be longer than a manifest allows.
-        while self.events.len() > oldest + 1
-            && (self.events.len() > self.capacity || self.bytes > MAX_QUEUE_BYTES)
+        // One event stays in any case: it cannot be longer than a manifest allows.
+        while self.len() > usize::from(self.is_sending) + 1
+            && (self.len() > self.capacity || self.bytes > MAX_QUEUE_BYTES)
         {
-            self.remove(oldest);
+            let sent = self.is_sending.then(|| self.first_origin());
+            let oldest = |origin| usize::from(sent == Some(origin));
+            let origin = if self.of_registry.len() > oldest(Origin::Registry) {
+                Origin::Registry
+            } else {
+                Origin::Request
+            };
+            self.remove(origin, oldest(origin));
             removed += 1;
         }
         removed
     }
 
-    fn remove(&mut self, index: usize) {
-        if let Some(event) = self.events.remove(index) {
+    fn remove(&mut self, origin: Origin, index: usize) {
+        if let Some((_, event)) = self.lane(origin).remove(index) {
             self.bytes -= event.weight();
         }
     }
@@ -144,8 +205,19 @@ mod tests {
             time: SystemTime::UNIX_EPOCH,
             action: Action::Push,
             target,
-            request: None,
+            request: Some(Arc::default()),
             actor: None,
+        })
+    }
+
+    /// Returns a deletion by the registry itself.
+    fn deletion(number: u128) -> Arc<Event> {
+        let event = Arc::into_inner(event(number, 1)).unwrap();
+        Arc::new(Event {
+            action: Action::Delete,
+            request: None,
+            actor: Some("quinistry:upstream".into()),
+            ..event
         })
     }
 
@@ -240,6 +312,38 @@ mod tests {
         queue.stop_sending();
         assert_eq!(queue.retain(is_even), 1);
         assert_eq!(drained(queue), [2, 4]);
+    }
+
+    #[test]
+    fn row_153_deletions_by_the_registry_push_no_event_of_a_client_out() {
+        let mut queue = queue(100);
+        for number in 1..=50 {
+            assert_eq!(queue.push(event(number, 1)), 0);
+        }
+        let left: usize = (51..=10_050).map(|number| queue.push(deletion(number))).sum();
+        assert_eq!((left, queue.len()), (9_950, 100));
+        assert_eq!(
+            queue.send_first().unwrap().id.as_u128(),
+            1,
+            "events leave in the order in which they happened"
+        );
+        assert_eq!(queue.push(event(10_051, 1)), 1, "the oldest deletion leaves");
+        let expected: Vec<u128> = (1..=50).chain(10_002..=10_051).collect();
+        assert_eq!(drained(queue), expected);
+    }
+
+    #[test]
+    fn a_deletion_by_the_registry_that_is_being_sent_stays() {
+        let mut queue = queue(2);
+        queue.push(deletion(1));
+        queue.send_first();
+        queue.push(event(2, 1));
+        assert_eq!(queue.push(event(3, 1)), 1, "the second one leaves");
+        assert_eq!(queue.push(deletion(4)), 1, "there is no room for it");
+        assert_eq!(queue.retain(|_| false), 1);
+        queue.stop_sending();
+        assert_eq!(queue.first_time(), Some(SystemTime::UNIX_EPOCH));
+        assert_eq!(drained(queue), [1]);
     }
 
     #[test]

@@ -18,14 +18,14 @@ use tower_service::Service as _;
 
 use crate::{Settings, State, UploadSecret, router};
 
-pub(super) type SharedBucket = Arc<Faulty<Mem>>;
+pub(crate) type SharedBucket = Arc<Faulty<Mem>>;
 
 pub(super) fn bucket() -> SharedBucket {
     Arc::new(Faulty::new(Mem::default(), FaultPlan::default()))
 }
 
 /// Returns a replica's way to a bucket, with memory for a number of parts. A replica opens it where threads may block.
-pub(super) fn storage(objects: SharedBucket, runtime: Handle, parts: u64) -> Bucket {
+pub(crate) fn storage(objects: SharedBucket, runtime: Handle, parts: u64) -> Bucket {
     let transfers = TransferOptions::default();
     let options =
         UploadOptions { transfers, parts_may_differ: true, copies_parts: true, is_exclusive: false };

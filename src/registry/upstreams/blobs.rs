@@ -40,15 +40,18 @@ impl CachedUpstream {
         let LocatedRepository { name, remote, .. } = repository;
         self.check_not_absent(name, digest)?;
         let flight = (name.clone(), digest.clone());
-        let ask = || {
+        let ask = |share| {
             let (upstream, stored) = (self.clone(), stored.clone());
             let (remote, digest) = (remote.clone(), digest.clone());
             async move {
+                let _share = share;
                 let question = upstream.upstream.head_blob(&remote, &digest);
                 upstream.ask(&stored, upstream.cold_patience, question).await
             }
         };
-        let (result, is_joined) = self.blob_flights.join(flight, ask).await;
+        let share = self.client_shares.take(self.cold_patience);
+        let joined = self.blob_flights.join_admitted(flight, share, ask).await;
+        let (result, is_joined) = joined.map_err(|failure| failure.into_error(Error::BlobUnknown))?;
         if is_joined {
             self.counts(stored).coalesced.increment();
         }

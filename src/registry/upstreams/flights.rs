@@ -4,7 +4,9 @@
 //! back in a circle of caches never waits for the task that waits for it, and the circle ends by its number of caches.
 
 use std::collections::{BTreeMap, HashMap};
+use std::convert::Infallible;
 use std::fmt;
+use std::future::ready;
 use std::hash::Hash;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -50,16 +52,35 @@ impl<K: Clone + Eq + Hash + Send + 'static, V: Clone + Send + Sync + 'static> Fl
     where
         F: Future<Output = V> + Send + 'static,
     {
+        let joined = self.join_admitted(key, ready(Ok::<_, Infallible>(())), |()| begin()).await;
+        let Ok(joined) = joined;
+        joined
+    }
+
+    /// Waits for the task of a key as [`Self::join`] does. A request that begins the task is admitted before; the task
+    /// keeps the admission.
+    pub(crate) async fn join_admitted<A, E, F>(
+        &self,
+        key: K,
+        admission: impl Future<Output = Result<A, E>>,
+        begin: impl FnOnce(A) -> F,
+    ) -> Result<(Option<V>, bool), E>
+    where
+        F: Future<Output = V> + Send + 'static,
+    {
         let hops = hops::current();
         let running = self.lock().get(&key).and_then(|tasks| joinable(tasks, hops));
         let is_joined = running.is_some();
         let mut result = match running {
             Some(running) => running,
-            None => self.begin(key, hops, begin),
+            None => {
+                let admission = admission.await?;
+                self.begin(key, hops, || begin(admission))
+            }
         };
-        // The result is sent after the task's entry is removed: who asks again then begins another task.
+        // The result is sent after the task's entry is removed: a request that asks again then begins another task.
         let found = result.wait_for(Option::is_some).await.ok().and_then(|found| found.clone());
-        (found, is_joined)
+        Ok((found, is_joined))
     }
 
     fn begin<F>(&self, key: K, hops: u32, begin: impl FnOnce() -> F) -> watch::Receiver<Option<V>>

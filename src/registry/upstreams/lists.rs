@@ -64,6 +64,13 @@ impl<K: Clone + Eq + Hash, T> CachedLists<K, T> {
         Some(UpstreamList { entries: list.entries.clone(), failure: list.failure })
     }
 
+    /// Returns the last list of the upstream, which was not asked again.
+    fn unconfirmed(&self, key: &K, failure: Failure) -> UpstreamList<T> {
+        let former = self.0.get(key);
+        let entries = former.map(|list| list.entries.clone()).unwrap_or_default();
+        UpstreamList { entries, failure: Some(failure) }
+    }
+
     /// Notes an answer, and returns the list that follows.
     fn note(
         &mut self,
@@ -97,9 +104,10 @@ impl CachedUpstream {
         if let Some(list) = self.known().tag_lists.fresh(name, self.clock.now()) {
             return list;
         }
-        let ask = || {
+        let ask = |share| {
             let (upstream, stored, remote) = (self.clone(), stored.clone(), remote.clone());
             async move {
+                let _share = share;
                 let _permit = upstream.list_permit().await?;
                 let question = upstream.upstream.tags(&remote, MAX_TAGS);
                 let mut tags = upstream.ask(&stored, upstream.cold_patience, question).await?;
@@ -109,7 +117,11 @@ impl CachedUpstream {
                 Ok(tags.into())
             }
         };
-        let (answer, is_joined) = self.tag_flights.join(name.clone(), ask).await;
+        let share = self.client_shares.take(self.cold_patience);
+        let (answer, is_joined) = match self.tag_flights.join_admitted(name.clone(), share, ask).await {
+            Ok(joined) => joined,
+            Err(failure) => return self.known().tag_lists.unconfirmed(name, failure),
+        };
         self.count_joined(stored, is_joined);
         let answer = answer.unwrap_or(Err(Failure::Interrupted));
         let weight = |tag: &Tag| ENTRY_OVERHEAD_BYTES + tag.as_str().len();
@@ -129,10 +141,11 @@ impl CachedUpstream {
         if let Some(list) = self.known().referrers.fresh(&key, self.clock.now()) {
             return list;
         }
-        let ask = || {
+        let ask = |share| {
             let (upstream, stored) = (self.clone(), stored.clone());
             let (remote, subject): (RepositoryName, Digest) = (repository.remote.clone(), subject.clone());
             async move {
+                let _share = share;
                 let _permit = upstream.list_permit().await?;
                 let question = upstream.upstream.referrers(&remote, &subject);
                 let mut found = upstream.ask(&stored, upstream.cold_patience, question).await?;
@@ -142,7 +155,11 @@ impl CachedUpstream {
                 Ok(found.into())
             }
         };
-        let (answer, is_joined) = self.referrer_flights.join(key.clone(), ask).await;
+        let share = self.client_shares.take(self.cold_patience);
+        let (answer, is_joined) = match self.referrer_flights.join_admitted(key.clone(), share, ask).await {
+            Ok(joined) => joined,
+            Err(failure) => return self.known().referrers.unconfirmed(&key, failure),
+        };
         self.count_joined(stored, is_joined);
         let answer = match answer.unwrap_or(Err(Failure::Interrupted)) {
             // A manifest without referrers has an empty list.

@@ -108,8 +108,19 @@ impl CachedUpstream {
         }
         let flight = ManifestFlight { name: repository.name.clone(), reference: reference.clone(), kind };
         let task = question.clone();
-        let (result, is_joined) =
-            self.manifest_flights.join(flight, || async move { task.carry_out(kind).await }).await;
+        let patience = if found.is_some() { self.warm_patience } else { self.cold_patience };
+        let share = self.client_shares.take(patience);
+        let begin = |share| async move {
+            let _share = share;
+            task.carry_out(kind).await
+        };
+        let (result, is_joined) = match self.manifest_flights.join_admitted(flight, share, begin).await {
+            Ok(joined) => joined,
+            Err(_) if found.is_some() => {
+                return Ok(ManifestAnswer::Stored { is_stale: true, is_fetched: false });
+            }
+            Err(failure) => return Err(failure.into_error(Error::ManifestUnknown)),
+        };
         if is_joined {
             self.counts(stored).coalesced.increment();
         }

@@ -4,11 +4,10 @@ use std::fmt;
 use std::net::Ipv6Addr;
 use std::str::FromStr;
 
+use quinistry_oci::{HostCharacters, is_host_name};
+
 use crate::api::query::Query;
 use crate::api::response::error::Error;
-
-/// Longest namespace, in bytes: the longest name of a host (RFC 1035, 2.3.4) with a port.
-const MAX_NAMESPACE_BYTES: usize = 261;
 
 /// Host of the registry that a client means, with a port unless it is the usual one. A namespace is looked up in the
 /// table of upstreams, and never dialled.
@@ -51,22 +50,10 @@ impl FromStr for Namespace {
                 && (port.is_empty() || port.strip_prefix(':').is_some_and(is_port))
         } else {
             let (host, port) = text.split_once(':').unwrap_or((text, "443"));
-            host.split('.').all(is_label) && is_port(port)
+            is_host_name(host, HostCharacters::Strict) && is_port(port)
         };
-        if is_host && text.len() <= MAX_NAMESPACE_BYTES {
-            Ok(Self(text.to_ascii_lowercase().into()))
-        } else {
-            Err(NamespaceError)
-        }
+        if is_host { Ok(Self(text.to_ascii_lowercase().into())) } else { Err(NamespaceError) }
     }
-}
-
-/// Returns true for a part of a host's name (RFC 1123, 2.1).
-fn is_label(label: &str) -> bool {
-    !label.is_empty()
-        && !label.starts_with('-')
-        && !label.ends_with('-')
-        && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
 }
 
 impl fmt::Display for Namespace {

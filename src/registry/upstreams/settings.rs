@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use http::Uri;
 use http::uri::Authority;
-use quinistry_oci::RepositoryName;
+use quinistry_oci::{PlatformPattern, RepositoryName};
 
 use super::namespace::Namespace;
-use super::prefetch_rules::{PrefetchRule, WantedPlatform};
+use super::prefetch_rules::PrefetchRule;
 use crate::config::SecretText;
 
 /// Hosts of Docker Hub, whose repositories of one component lie in `library/`.
@@ -53,7 +53,7 @@ pub struct UpstreamSettings {
     /// Greatest number of bytes of all copies; `None` if they are not limited.
     pub max_bytes: Option<u64>,
     /// Platforms whose images are fetched in advance; all without any.
-    pub platforms: Vec<WantedPlatform>,
+    pub platforms: Vec<PlatformPattern>,
     /// Tags that are fetched in advance.
     pub prefetch: Vec<PrefetchRule>,
 }

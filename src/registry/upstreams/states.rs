@@ -53,7 +53,13 @@ pub enum ConnectionState {
 }
 
 /// States that were recorded last.
-pub(super) type RecordedStates = Vec<(String, CircuitState)>;
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct RecordedStates {
+    /// Term of the lead of this process. Between two terms, another process may have recorded its own states.
+    term: Option<u64>,
+    /// Name and state of each upstream.
+    states: Vec<(String, CircuitState)>,
+}
 
 /// Records the states if one has changed since the last record, and this process leads.
 pub(super) async fn record(
@@ -61,16 +67,12 @@ pub(super) async fn record(
     settings: &Settings,
     recorded: &mut Option<RecordedStates>,
 ) {
-    let Some(upstreams) = settings.upstreams.as_ref().filter(|_| stored.store.lead().is_some()) else {
-        // Another process may record its own.
-        *recorded = None;
-        return;
-    };
-    let states = upstreams.states(stored);
+    let Some((upstreams, lead)) = settings.upstreams.as_ref().zip(stored.store.lead()) else { return };
+    let states = RecordedStates { term: lead.term(), states: upstreams.states(stored) };
     if recorded.as_ref() == Some(&states) {
         return;
     }
-    let record = to_json(&UpstreamStates::new(&states, (Instant::now(), SystemTime::now())));
+    let record = to_json(&UpstreamStates::new(&states.states, (Instant::now(), SystemTime::now())));
     match stored.run(move |store| store.record_upstream_states(&record)).await {
         Ok(()) => *recorded = Some(states),
         Err(error) => {
@@ -86,7 +88,7 @@ pub fn recorded_states(store: &Store) -> Result<Option<UpstreamStates>, StoreErr
 }
 
 impl Upstreams {
-    fn states(&self, stored: &LimitedStore) -> RecordedStates {
+    fn states(&self, stored: &LimitedStore) -> Vec<(String, CircuitState)> {
         let state = |upstream: &std::sync::Arc<super::CachedUpstream>| {
             let state = upstream.counts(stored).circuit().state(upstream.clock.now());
             (upstream.name.to_string(), state)

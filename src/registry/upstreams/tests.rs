@@ -22,6 +22,7 @@ use bytes::Bytes;
 use http::{HeaderMap, Method, Request, StatusCode};
 use http_body_util::BodyExt as _;
 use quinistry_fetch::Upstream;
+use quinistry_http::Peer;
 use quinistry_oci::{Descriptor, Digest, media_type, to_json};
 use quinistry_store::{Memory, Store};
 use tower_service::Service as _;
@@ -131,10 +132,21 @@ impl Mirror {
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
-        let response = self.registry.clone().call(request.body(Body::empty()).unwrap()).await.unwrap();
+        self.answer(request.body(Body::empty()).unwrap()).await
+    }
+
+    async fn answer(&self, request: Request<Body>) -> Answer {
+        let response = self.registry.clone().call(request).await.unwrap();
         let (parts, body) = response.into_parts();
         let body = body.collect().await.expect("the answer is complete").to_bytes();
         Answer { status: parts.status, headers: parts.headers, body }
+    }
+
+    /// Sends a GET of a client with an address.
+    async fn get_from(&self, client: [u8; 4], path: &str) -> Answer {
+        let mut request = Request::builder().uri(path).body(Body::empty()).unwrap();
+        request.extensions_mut().insert(Peer::Tcp((client, 4711).into()));
+        self.answer(request).await
     }
 
     async fn get(&self, path: &str) -> Answer {

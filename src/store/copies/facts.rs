@@ -1,11 +1,14 @@
 //! Copies of the storage, with their last use and what they refer to.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
 use std::time::SystemTime;
 
+use bytes::Bytes;
 use quinistry_oci::{Algorithm, Digest, Manifest, RepositoryName, Tag};
 
 use super::plan::{CopyFacts, Lengths};
+use super::references::{CopyMemory, CopyReferences};
 use crate::gc::online::subject::ContentId;
 use crate::layout::{Key, RepositoryKeys, blob, copy_records, recorded_copy};
 use crate::manifests::MAX_STORED_MANIFEST_BYTES;
@@ -69,6 +72,7 @@ impl Store {
         &self,
         query: &FactsQuery<'_>,
         recorded: &[RecordedCopy],
+        memory: &mut CopyMemory,
     ) -> Result<Vec<Option<CopyFacts>>, StoreError> {
         let place = RepositoryKeys(query.name);
         let blobs = self.storage().list(&place.layers(Algorithm::Sha256))?.unwrap_or_default();
@@ -78,14 +82,12 @@ impl Store {
         for recorded in recorded.chunks(MANIFESTS_AT_ONCE) {
             let links: Vec<Key> = recorded.iter().map(|copy| place.revision_link(&copy.digest)).collect();
             let links = self.storage().read_all(&links, MAX_LINK_BYTES)?;
-            let bytes: Vec<Key> = recorded.iter().map(|copy| blob(&copy.digest)).collect();
-            let bytes = self.storage().read_all(&bytes, MAX_STORED_MANIFEST_BYTES)?;
-            for ((copy, link), bytes) in recorded.iter().zip(links).zip(bytes) {
-                let bytes = bytes.unwrap_or_default();
-                described.push(match link {
-                    Some(_) => self.describe_copy(query, copy, &bytes, (&linked, &protected))?,
-                    None => None,
-                });
+            let references = self.read_references(query.name, recorded, memory)?;
+            for ((copy, link), references) in recorded.iter().zip(links).zip(references) {
+                let own = ContentId::of(&copy.digest).filter(|_| link.is_some());
+                described.push(
+                    own.map(|own| describe_copy(query, (copy, own), &references, (&linked, &protected))),
+                );
             }
         }
         pass_on(&mut described);
@@ -97,14 +99,76 @@ impl Store {
         &self,
         copies: impl Iterator<Item = &'a CopyFacts>,
         lengths: &mut Lengths,
+        memory: &CopyMemory,
     ) -> Result<(), StoreError> {
         for content in copies.flat_map(|copy| &copy.content) {
             if !lengths.contains_key(content) {
-                let length = self.storage().head(&blob(&content.digest()))?.map_or(0, |meta| meta.length);
+                let length = match memory.length(*content) {
+                    Some(length) => length,
+                    None => self.storage().head(&blob(&content.digest()))?.map_or(0, |meta| meta.length),
+                };
                 lengths.insert(*content, length);
             }
         }
         Ok(())
+    }
+
+    /// Returns what copies refer to, in their order. Reads the manifests that are not remembered.
+    fn read_references(
+        &self,
+        name: &RepositoryName,
+        recorded: &[RecordedCopy],
+        memory: &mut CopyMemory,
+    ) -> Result<Vec<Arc<CopyReferences>>, StoreError> {
+        let own = |copy: &RecordedCopy| ContentId::of(&copy.digest);
+        let is_known = |copy: &RecordedCopy| own(copy).is_some_and(|own| memory.knows(own));
+        let unknown: Vec<Key> =
+            recorded.iter().filter(|copy| !is_known(copy)).map(|copy| blob(&copy.digest)).collect();
+        let read = self.storage().read_all(&unknown, MAX_STORED_MANIFEST_BYTES)?;
+        let mut read: HashMap<Key, Option<Bytes>> = unknown.into_iter().zip(read).collect();
+        let mut references = Vec::with_capacity(recorded.len());
+        for copy in recorded {
+            let known = own(copy).and_then(|own| memory.get(own));
+            references.push(match known {
+                Some(known) => known,
+                None => {
+                    let bytes = read.remove(&blob(&copy.digest)).flatten();
+                    let found = Arc::new(self.references_of(name, bytes.as_ref())?);
+                    if let Some(own) = own(copy) {
+                        memory.remember(own, &found);
+                    }
+                    found
+                }
+            });
+        }
+        Ok(references)
+    }
+
+    /// Parses a manifest. One whose bytes are no manifest refers to nothing, and its copy goes as any other.
+    fn references_of(
+        &self,
+        name: &RepositoryName,
+        bytes: Option<&Bytes>,
+    ) -> Result<CopyReferences, StoreError> {
+        let Some(bytes) = bytes else { return Ok(CopyReferences::default()) };
+        let media_type = Manifest::type_of(bytes).unwrap_or(quinistry_oci::media_type::OCI_MANIFEST);
+        let Ok(manifest) = Manifest::parse(bytes, Some(media_type)) else {
+            return Ok(CopyReferences { is_final: true, ..CopyReferences::default() });
+        };
+        let blobs = manifest.blobs.iter().chain(&manifest.foreign);
+        let mut named = manifest.manifests.iter().map(|child| &child.digest).chain(&manifest.subject);
+        let is_final = named.all(|digest| digest.algorithm() == Algorithm::Sha256);
+        let mut children = Vec::with_capacity(manifest.manifests.len());
+        for child in &manifest.manifests {
+            children.extend(self.manifest_id(name, &child.digest)?);
+        }
+        let subject = manifest.subject.as_ref().map(|subject| self.manifest_id(name, subject));
+        Ok(CopyReferences {
+            blobs: blobs.filter_map(|blob| ContentId::of(&blob.digest)).collect(),
+            children: children.into(),
+            subject: subject.transpose()?.flatten(),
+            is_final,
+        })
     }
 
     /// Returns the manifests of the tags that are protected.
@@ -128,42 +192,27 @@ impl Store {
             Algorithm::Sha512 => self.revision(name, digest)?.as_ref().and_then(ContentId::of),
         })
     }
+}
 
-    /// Describes a copy. One whose bytes are no manifest has nothing but its own bytes, and goes as any other.
-    fn describe_copy(
-        &self,
-        query: &FactsQuery<'_>,
-        copy: &RecordedCopy,
-        bytes: &bytes::Bytes,
-        (linked, protected): (&HashSet<ContentId>, &HashSet<ContentId>),
-    ) -> Result<Option<Described>, StoreError> {
-        let Some(own) = ContentId::of(&copy.digest) else { return Ok(None) };
-        let mut content = HashSet::from([own]);
-        let media_type = Manifest::type_of(bytes).unwrap_or(quinistry_oci::media_type::OCI_MANIFEST);
-        let manifest = Manifest::parse(bytes, Some(media_type)).ok();
-        let (mut children, mut subject) = (Vec::new(), None);
-        if let Some(manifest) = manifest {
-            let blobs = manifest.blobs.iter().chain(&manifest.foreign);
-            let blobs = blobs.filter_map(|blob| ContentId::of(&blob.digest));
-            content.extend(blobs.filter(|blob| linked.contains(blob)));
-            for child in &manifest.manifests {
-                children.extend(self.manifest_id(query.name, &child.digest)?);
-            }
-            if let Some(digest) = &manifest.subject {
-                subject = self.manifest_id(query.name, digest)?;
-            }
-        }
-        let facts = CopyFacts {
-            upstream: query.upstream,
-            used: copy.record.modified,
-            is_protected: protected.contains(&own),
-            own,
-            keepers: Vec::new(),
-            depth: 0,
-            content: content.into_iter().collect(),
-        };
-        Ok(Some(Described { facts, children, subject }))
-    }
+/// Describes a copy, of whose blobs those count that the repository has.
+fn describe_copy(
+    query: &FactsQuery<'_>,
+    (copy, own): (&RecordedCopy, ContentId),
+    references: &CopyReferences,
+    (linked, protected): (&HashSet<ContentId>, &HashSet<ContentId>),
+) -> Described {
+    let blobs = references.blobs.iter().copied().filter(|blob| linked.contains(blob));
+    let content: HashSet<ContentId> = blobs.chain([own]).collect();
+    let facts = CopyFacts {
+        upstream: query.upstream,
+        used: copy.record.modified,
+        is_protected: protected.contains(&own),
+        own,
+        keepers: Vec::new(),
+        depth: 0,
+        content: content.into_iter().collect(),
+    };
+    Described { facts, children: references.children.to_vec(), subject: references.subject }
 }
 
 /// Passes the use of an index on to its children, and that of a subject to its referrers: a client that has an image

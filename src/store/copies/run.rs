@@ -2,12 +2,14 @@
 
 use std::collections::HashSet;
 use std::fmt;
+use std::sync::{MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use quinistry_oci::{Digest, RepositoryName, Tag, WithCauses};
 
 use super::facts::{FactsQuery, RecordedCopies, RecordedCopy};
 use super::plan::{CopyFacts, CopyLimits, Demand, Departure, EvictionReason, Lengths, plan};
+use super::references::CopyMemory;
 use crate::gc::online::subject::ContentId;
 use crate::layout::{RepositoryKeys, copy_record};
 use crate::{DeletedSubject, Deletion, DeletionActor, Lead, Store, StoreError};
@@ -102,7 +104,9 @@ impl Store {
         if let Some(coming) = inputs.coming_bytes {
             report.wanted_room = self.wanted_room(coming);
         }
-        let mut read = self.read_all_copies(inputs, &recorded, &mut report);
+        let mut memory = std::mem::take(&mut *self.copy_memory());
+        memory.begin();
+        let mut read = self.read_all_copies(inputs, &recorded, &mut memory, &mut report);
         if !report.has_ended() {
             let departures = choose(inputs, &mut read, report.wanted_room);
             self.evict_all(inputs, &read, &departures, &mut report);
@@ -110,7 +114,13 @@ impl Store {
         if !report.has_ended() {
             self.remove_stale_records(inputs, &read, &mut report);
         }
+        memory.end(read.lengths);
+        *self.copy_memory() = memory;
         Ok(report)
+    }
+
+    fn copy_memory(&self) -> MutexGuard<'_, CopyMemory> {
+        self.0.copy_memory.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Reads the copies of all repositories from which some may have to go.
@@ -118,6 +128,7 @@ impl Store {
         &self,
         inputs: EvictionInputs<'_>,
         recorded: &'a RecordedCopies,
+        memory: &mut CopyMemory,
         report: &mut EvictionReport,
     ) -> ReadCopies<'a> {
         // Only a storage with bounds ever has too little room.
@@ -134,8 +145,8 @@ impl Store {
                 continue;
             }
             let is_limited = may_lack_room || inputs.limits[upstream].max_bytes.is_some();
-            match self.read_copies(inputs, (name, upstream), copies, is_limited.then_some(&mut read.lengths))
-            {
+            let lengths = is_limited.then_some(&mut read.lengths);
+            match self.read_copies(inputs, (name, upstream), copies, lengths, memory) {
                 Ok(found) => read.add(name, copies, found),
                 Err(error) => {
                     report.failures += 1;
@@ -154,6 +165,7 @@ impl Store {
         (name, upstream): (&RepositoryName, usize),
         recorded: &[RecordedCopy],
         lengths: Option<&mut Lengths>,
+        memory: &mut CopyMemory,
     ) -> Result<Vec<Option<CopyFacts>>, StoreError> {
         // What rules about tags keep stays as a whole: an index without its images is of no use.
         let is_protected = |tag: &Tag| {
@@ -162,9 +174,9 @@ impl Store {
                 || self.is_protected_tag(name, tag)
         };
         let query = FactsQuery { name, upstream, is_protected: &is_protected };
-        let found = self.copy_facts(&query, recorded)?;
+        let found = self.copy_facts(&query, recorded, memory)?;
         if let Some(lengths) = lengths {
-            self.read_lengths(found.iter().flatten(), lengths)?;
+            self.read_lengths(found.iter().flatten(), lengths, memory)?;
         }
         Ok(found)
     }

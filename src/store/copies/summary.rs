@@ -6,6 +6,7 @@ use quinistry_oci::RepositoryName;
 
 use super::facts::FactsQuery;
 use super::plan::{CopyFacts, Lengths, Usage};
+use super::references::CopyMemory;
 use crate::{Store, StoreError};
 
 /// Copies of one upstream, as far as the storage tells.
@@ -30,11 +31,12 @@ impl Store {
         upstream_of: &dyn Fn(&RepositoryName) -> Option<usize>,
     ) -> Result<Vec<CopySummary>, StoreError> {
         let mut summaries = vec![CopySummary::default(); upstreams];
+        let mut memory = CopyMemory::default();
         let mut copies: Vec<Vec<CopyFacts>> = vec![Vec::new(); upstreams];
         for (name, recorded) in self.recorded_copies(&|name| upstream_of(name).is_some())? {
             let Some(upstream) = upstream_of(&name) else { continue };
             let query = FactsQuery { name: &name, upstream, is_protected: &|_| false };
-            let found = self.copy_facts(&query, &recorded)?;
+            let found = self.copy_facts(&query, &recorded, &mut memory)?;
             let summary = &mut summaries[upstream];
             let mut has_copies = false;
             for (facts, copy) in found.into_iter().zip(&recorded) {
@@ -49,7 +51,7 @@ impl Store {
         }
         let mut lengths = Lengths::new();
         for (summary, copies) in summaries.iter_mut().zip(copies) {
-            self.read_lengths(copies.iter(), &mut lengths)?;
+            self.read_lengths(copies.iter(), &mut lengths, &memory)?;
             let mut usage = Usage::new(&lengths);
             for copy in &copies {
                 usage.add(copy);

@@ -157,6 +157,30 @@ fn the_size_counts_the_blobs_that_are_stored() {
 }
 
 #[test]
+fn the_size_is_known_without_reading_each_manifest_again() {
+    const COPIES: usize = 20;
+    let view = SharedMemory::new().view();
+    let store = Store::open(view.clone(), false).unwrap();
+    store.renew_lead().unwrap();
+    push_blob(&store, HUB, b"layer").unwrap();
+    let copies: Vec<Digest> =
+        (0..COPIES).map(|number| copy(&store, HUB, &manifest(b"layer", &number.to_string()), &[])).collect();
+    let bytes =
+        5 + (0..COPIES).map(|number| manifest(b"layer", &number.to_string()).len() as u64).sum::<u64>();
+    let requests = |max_bytes: u64, evicted: usize| {
+        view.take_requests();
+        assert_eq!(evict(&store, &limits(None, Some(max_bytes)), KEEP / 2).evicted, evicted);
+        view.take_requests().all
+    };
+    let first = requests(bytes, 0);
+    let second = requests(bytes, 0);
+    // The bytes of each manifest, and its length.
+    assert!(first - second >= 2 * COPIES, "{first} {second}");
+    requests(bytes - 1, 1);
+    assert_eq!(copies.iter().filter(|digest| has(&store, HUB, digest)).count(), COPIES - 1);
+}
+
+#[test]
 fn a_length_that_a_manifest_makes_up_evicts_nothing() {
     let store = Store::open(Memory::new(1 << 20), false).unwrap();
     push_blob(&store, HUB, b"{}").unwrap();
@@ -350,13 +374,20 @@ fn a_copy_that_is_evicted_while_it_is_fetched_again_has_a_record() {
 #[test]
 fn a_copy_that_a_client_pushes_later_is_no_copy_any_more() {
     let folder = folder();
-    let store = open(folder.path());
-    for blob in [&b"{}"[..], b"layer"] {
-        push_blob(&store, HUB, blob).unwrap();
+    let shared = Store::open(SharedMemory::new(), false).unwrap();
+    shared.renew_lead().unwrap();
+    for store in [open(folder.path()), shared] {
+        for blob in [&b"{}"[..], b"layer"] {
+            push_blob(&store, HUB, blob).unwrap();
+        }
+        // A repository without copies, of which the store knows that from then on.
+        put(&store, HUB, &manifest(b"layer", "first"), &["first"]).unwrap();
+        let bytes = manifest(b"layer", "one");
+        let digest = copy(&store, HUB, &bytes, &["one"]);
+        let other = copy(&store, HUB, &manifest(b"layer", "other"), &["other"]);
+        put(&store, HUB, &bytes, &["pushed"]).unwrap();
+        let all = limits(Some(KEEP), None);
+        assert_eq!(evict(&store, &all, 2 * KEEP), UpstreamCopies { found: 1, evicted: 1 });
+        assert!(has(&store, HUB, &digest) && !has(&store, HUB, &other));
     }
-    let bytes = manifest(b"layer", "one");
-    let digest = copy(&store, HUB, &bytes, &["one"]);
-    put(&store, HUB, &bytes, &["pushed"]).unwrap();
-    assert_eq!(evict(&store, &limits(Some(KEEP), None), 2 * KEEP), UpstreamCopies::default());
-    assert!(has(&store, HUB, &digest));
 }

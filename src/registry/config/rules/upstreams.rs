@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use http::uri::Scheme;
-use quinistry_oci::RepositoryName;
+use quinistry_oci::{PlatformPattern, RepositoryName};
 
 use super::super::check::quote;
 use super::super::findings::Findings;
@@ -12,7 +12,7 @@ use super::super::tree::ConfigNode;
 use super::super::values;
 use super::access;
 use crate::auth::rules::check_pattern;
-use crate::upstreams::{Namespace, WantedPlatform};
+use crate::upstreams::Namespace;
 
 const UPSTREAMS: &str = "quinistry.upstreams";
 
@@ -110,7 +110,7 @@ fn namespace(
 fn prefetch(upstream: &ConfigNode, path: &str, findings: &mut Findings) {
     let rules = upstream.at("prefetch").and_then(ConfigNode::as_list).unwrap_or_default();
     for (node, text) in access::texts(upstream, "platforms").unwrap_or_default() {
-        if let Err(error) = text.parse::<WantedPlatform>() {
+        if let Err(error) = text.parse::<PlatformPattern>() {
             findings.error(
                 &node.origin,
                 &format!("{path}.platforms"),

@@ -1,5 +1,6 @@
 //! Tags and manifests: freshness, outages, verification.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -249,6 +250,33 @@ async fn row_160_absent_names_are_asked_for_once() {
     assert_eq!(mirror.get(&path).await.status, StatusCode::NOT_FOUND);
     mirror.pass(Duration::from_mins(1));
     assert_eq!(mirror.get(&path).await.status, StatusCode::OK);
+}
+
+#[tokio::test]
+async fn row_160_a_client_that_asks_for_many_names_leaves_connections_to_others() {
+    let settings = UpstreamSettings { max_connections: 4, ..hub_settings() };
+    let mirror = Arc::new(Mirror::with(settings, Settings::default(), 64 << 20));
+    tag(&mirror, &image(b"layer"));
+    mirror.upstream.fail(Outage::Silent);
+    let greedy = |number: usize| {
+        let mirror = mirror.clone();
+        async move { mirror.get_from([192, 0, 2, 1], &manifest_path(&format!("absent-{number}"))).await.status }
+    };
+    let greedy: Vec<_> = (0..100).map(|number| tokio::spawn(greedy(number))).collect();
+    let mut asked = Vec::new();
+    while asked.len() < 2 {
+        tokio::task::yield_now().await;
+        asked.extend(mirror.upstream.asked());
+    }
+    mirror.upstream.fail(None);
+    let other = mirror.get_from([192, 0, 2, 2], &manifest_path("latest")).await;
+    assert_eq!(other.status, StatusCode::OK);
+    assert_eq!(asked.len(), 2, "{asked:?}");
+    for answer in greedy {
+        let status = answer.await.unwrap();
+        let is_told = [StatusCode::NOT_FOUND, StatusCode::BAD_GATEWAY, StatusCode::TOO_MANY_REQUESTS];
+        assert!(is_told.contains(&status), "{status}");
+    }
 }
 
 #[tokio::test]

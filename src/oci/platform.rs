@@ -1,12 +1,12 @@
-//! Choice of an image of an index by platform. Pure.
+//! Patterns of platforms: the image of an index that runs on one, and all images that are for one. Pure.
 //!
-//! The best match, as containerd finds it: the order of the index decides only between equals. A processor
+//! What runs is the best match, as containerd finds it: the order of the index decides only between equals. A processor
 //! takes images for its own variant and for lesser ones, never for greater ones, which would end in SIGILL.
 
 use std::fmt;
 use std::str::FromStr;
 
-use quinistry_oci::{Descriptor, ImageIndex, Platform};
+use crate::{Descriptor, ImageIndex, Platform};
 
 /// Wanted platform: `os[(version)]/architecture[/variant]`, with Go's names.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,29 +25,19 @@ struct NormalizedPlatform {
     variant: Option<String>,
 }
 
-/// Part of an index to take.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Selection {
-    /// The image for one platform.
-    One(PlatformPattern),
-    /// The index and all its images.
-    All,
-}
+/// Error of a text that is not a [`PlatformPattern`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("is not a platform, such as linux/amd64 or linux/arm/v7")]
+pub struct InvalidPlatform;
 
-/// Reason why there is no image for a platform.
+/// Error of an index that has images for other platforms only.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum PlatformError {
-    /// The text is not in the form of a platform.
-    #[error("'{0}' is not a platform: want OS/ARCH[/VARIANT] such as linux/arm64, or 'all'")]
-    Malformed(String),
-    /// The index has images for other platforms only.
-    #[error("no image for {wanted}; there are: {available}")]
-    None {
-        /// Platform that was wanted.
-        wanted: String,
-        /// Platforms of the index.
-        available: String,
-    },
+#[error("no image for {wanted}; there are: {available}")]
+pub struct PlatformNotFound {
+    /// Platform that was wanted.
+    pub wanted: String,
+    /// Platforms of the index.
+    pub available: String,
 }
 
 // === impl PlatformPattern ===
@@ -72,9 +62,7 @@ impl PlatformPattern {
         let offered =
             NormalizedPlatform::new(&platform.os, &platform.architecture, platform.variant.as_deref());
         let version = platform.os_version.as_deref().filter(|version| !version.is_empty());
-        if let Some(wanted) = &self.os_version
-            && !version.is_some_and(|version| is_version_of(version, wanted))
-        {
+        if !self.has_version(platform) {
             return None;
         }
         let variant = wanted.closeness(&offered)?;
@@ -83,8 +71,28 @@ impl PlatformPattern {
         Some((variant, plain, version.is_none(), version.map(numbers)))
     }
 
+    /// Returns true if an image is for this platform, whatever else a processor of it could run. A pattern without a
+    /// variant takes all variants, and one without a version of the system all versions.
+    #[must_use]
+    pub fn covers(&self, platform: &Platform) -> bool {
+        let wanted = NormalizedPlatform::new(&self.os, &self.architecture, self.variant.as_deref());
+        let offered =
+            NormalizedPlatform::new(&platform.os, &platform.architecture, platform.variant.as_deref());
+        self.has_version(platform)
+            && (&wanted.os, &wanted.architecture) == (&offered.os, &offered.architecture)
+            && (wanted.variant.is_none() || wanted.is_same_variant(&offered))
+    }
+
+    /// Returns true if a platform has the version of the system, if one is wanted.
+    fn has_version(&self, platform: &Platform) -> bool {
+        let version = platform.os_version.as_deref();
+        self.os_version
+            .as_deref()
+            .is_none_or(|wanted| version.is_some_and(|version| is_version_of(version, wanted)))
+    }
+
     /// Returns the best image of the index for this platform.
-    pub fn choose<'a>(&self, index: &'a ImageIndex) -> Result<&'a Descriptor, PlatformError> {
+    pub fn choose<'a>(&self, index: &'a ImageIndex) -> Result<&'a Descriptor, PlatformNotFound> {
         let ranked =
             index.manifests.iter().filter_map(|image| Some((self.rank(image.platform.as_ref()?)?, image)));
         // `max_by` would take the last of equals.
@@ -102,7 +110,7 @@ impl PlatformPattern {
         available.retain(|platform| platform != "unknown/unknown");
         available.dedup();
         let available = if available.is_empty() { "none".into() } else { available.join(", ") };
-        Err(PlatformError::None { wanted: self.to_string(), available })
+        Err(PlatformNotFound { wanted: self.to_string(), available })
     }
 }
 
@@ -135,24 +143,41 @@ impl NormalizedPlatform {
         if (&self.os, &self.architecture) != (&offered.os, &offered.architecture) {
             return None;
         }
-        let lacking = match self.architecture.as_str() {
-            "amd64" => Some((1, 0)),
-            "arm" => Some((7, 0)),
-            "arm64" => Some((8, 0)),
-            _ => None,
-        };
-        let level = |variant: &Option<String>| match variant {
-            None => lacking,
-            Some(variant) => lacking.and(level(variant)),
-        };
         let is_same = self.variant == offered.variant;
-        match (level(&self.variant), level(&offered.variant)) {
+        match (self.level(), offered.level()) {
             (Some(wanted), Some(offered)) => (self.reach(offered) <= self.reach(wanted)
                 && offered.0 <= wanted.0)
                 .then_some((true, offered)),
             _ if is_same => Some((true, (0, 0))),
             // Variants that are not known to be greater: better than nothing if no variant was asked for.
-            _ => (lacking.is_none() && self.variant.is_none()).then_some((false, (0, 0))),
+            _ => (self.usual_level().is_none() && self.variant.is_none()).then_some((false, (0, 0))),
+        }
+    }
+
+    /// Returns true if the variants of two platforms of one architecture are the same.
+    fn is_same_variant(&self, other: &Self) -> bool {
+        match (self.level(), other.level()) {
+            (Some(own), Some(other)) => own == other,
+            _ => self.variant == other.variant,
+        }
+    }
+
+    /// Returns the level of the variant, if it is known.
+    fn level(&self) -> Option<(u32, u32)> {
+        let usual = self.usual_level();
+        match &self.variant {
+            None => usual,
+            Some(variant) => usual.and(level(variant)),
+        }
+    }
+
+    /// Returns the level that a platform without a variant has; `None` if the architecture has no known levels.
+    fn usual_level(&self) -> Option<(u32, u32)> {
+        match self.architecture.as_str() {
+            "amd64" => Some((1, 0)),
+            "arm" => Some((7, 0)),
+            "arm64" => Some((8, 0)),
+            _ => None,
         }
     }
 
@@ -183,20 +208,20 @@ fn numbers(version: &str) -> Vec<u64> {
 }
 
 /// Formats a platform as `os/architecture[/variant]`.
-pub(super) fn describe(platform: &Platform) -> String {
+fn describe(platform: &Platform) -> String {
     let variant = platform.variant.as_ref().map(|variant| format!("/{variant}")).unwrap_or_default();
     format!("{}/{}{variant}", platform.os, platform.architecture)
 }
 
 impl FromStr for PlatformPattern {
-    type Err = PlatformError;
+    type Err = InvalidPlatform;
 
-    fn from_str(text: &str) -> Result<Self, PlatformError> {
+    fn from_str(text: &str) -> Result<Self, InvalidPlatform> {
         let parts: Vec<_> = text.split('/').collect();
         let (os, architecture, variant) = match parts[..] {
             [os, architecture] => (os, architecture, None),
             [os, architecture, variant] => (os, architecture, Some(variant)),
-            _ => return Err(PlatformError::Malformed(text.into())),
+            _ => return Err(InvalidPlatform),
         };
         let (os, os_version) = match os.strip_suffix(')').and_then(|os| os.split_once('(')) {
             Some((os, version)) => (os, Some(version)),
@@ -207,7 +232,7 @@ impl FromStr for PlatformPattern {
                 && word.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'))
         };
         if ![os, architecture].into_iter().chain(variant).chain(os_version).all(is_word) {
-            return Err(PlatformError::Malformed(text.into()));
+            return Err(InvalidPlatform);
         }
         let owned = |text: &str| text.to_ascii_lowercase();
         Ok(Self {
@@ -216,20 +241,6 @@ impl FromStr for PlatformPattern {
             architecture: owned(architecture),
             variant: variant.map(owned),
         })
-    }
-}
-
-impl FromStr for Selection {
-    type Err = PlatformError;
-
-    fn from_str(text: &str) -> Result<Self, PlatformError> {
-        if text == "all" { Ok(Self::All) } else { Ok(Self::One(text.parse()?)) }
-    }
-}
-
-impl Default for Selection {
-    fn default() -> Self {
-        Self::One(PlatformPattern::native())
     }
 }
 
@@ -265,9 +276,9 @@ mod tests {
         ImageIndex { manifests: manifests.collect(), media_type: None, schema_version: 2 }
     }
 
-    fn choose(wanted: &str, platforms: &[&str]) -> Result<usize, PlatformError> {
+    fn choose(wanted: &str, platforms: &[&str]) -> Result<usize, PlatformNotFound> {
         let index = index(platforms);
-        let wanted: PlatformPattern = wanted.parse()?;
+        let wanted: PlatformPattern = wanted.parse().unwrap();
         let chosen = wanted.choose(&index)?;
         Ok(index.manifests.iter().position(|image| image == chosen).unwrap())
     }
@@ -331,6 +342,40 @@ mod tests {
     }
 
     #[test]
+    fn a_pattern_covers_its_own_variant_or_all() {
+        let covers = |wanted: &str, offered: &str| {
+            let index = index(&[offered]);
+            wanted.parse::<PlatformPattern>().unwrap().covers(index.manifests[0].platform.as_ref().unwrap())
+        };
+        for (wanted, offered) in [
+            ("linux/amd64", "linux/amd64"),
+            ("linux/amd64", "linux/amd64/v3"),
+            ("linux/x86_64", "linux/amd64"),
+            ("linux/amd64/v1", "linux/amd64"),
+            ("linux/arm", "linux/arm/v6"),
+            ("linux/arm/v7", "linux/arm"),
+            ("linux/arm64/v8", "linux/arm64"),
+            ("linux/arm64", "linux/arm64/v9"),
+            ("linux/ppc64le", "linux/ppc64le/power9"),
+            ("windows/amd64", "windows(10.0.17763.1)/amd64"),
+            ("windows(10.0.17763)/amd64", "windows(10.0.17763.1)/amd64"),
+        ] {
+            assert!(covers(wanted, offered), "{wanted} {offered}");
+        }
+        for (wanted, offered) in [
+            ("linux/arm/v7", "linux/arm/v6"),
+            ("linux/arm64/v8", "linux/arm64/v9"),
+            ("linux/amd64", "linux/arm64"),
+            ("linux/amd64", "windows/amd64"),
+            ("linux/ppc64le/power8", "linux/ppc64le"),
+            ("windows(10.0.1776)/amd64", "windows(10.0.17763.1)/amd64"),
+            ("linux/amd64", "unknown/unknown"),
+        ] {
+            assert!(!covers(wanted, offered), "{wanted} {offered}");
+        }
+    }
+
+    #[test]
     fn if_none_fits_it_is_said_which_there_are() {
         let error = choose("linux/s390x", &["unknown/unknown", "linux/amd64", "linux/arm/v7"]).unwrap_err();
         assert_eq!(error.to_string(), "no image for linux/s390x; there are: linux/amd64, linux/arm/v7");
@@ -340,9 +385,8 @@ mod tests {
     #[test]
     fn platforms_have_two_or_three_parts() {
         for text in ["", "linux", "linux/", "/amd64", "a/b/c/d", "a/b\u{1b}"] {
-            assert!(matches!(text.parse::<Selection>(), Err(PlatformError::Malformed(_))), "{text}");
+            assert_eq!(text.parse::<PlatformPattern>(), Err(InvalidPlatform), "{text}");
         }
-        assert_eq!("all".parse(), Ok(Selection::All));
         assert_eq!("Linux/ARM64".parse::<PlatformPattern>().unwrap().to_string(), "linux/arm64");
     }
 }
