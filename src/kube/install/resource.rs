@@ -7,13 +7,10 @@ use crate::api::names::annotations::VERSION;
 use crate::api::names::labels::NODE_ARCHITECTURE;
 use crate::api::names::{API_VERSION, KIND, RESOURCE};
 use crate::api::types::Metadata as _;
-use crate::crd::{MAX_GENERATIONS, NetworkMode, Quinistry};
+use crate::crd::{DEFAULT_BASE_PORT, MAX_GENERATIONS, NetworkMode, Quinistry};
 
 /// Number of generations of a new resource without `--generations`.
 const DEFAULT_GENERATIONS: i32 = 3;
-
-/// Port of generation 1 of a new resource without `--base-port`.
-const DEFAULT_BASE_PORT: i32 = 5000;
 
 /// Options that the user has given. The others keep their value in an existing resource, and have defaults in
 /// a new one.

@@ -10,12 +10,10 @@ use super::api::{Cluster, POD, QUINISTRY};
 use super::error::InstallError;
 use crate::api::names::{STORE_ROLE, labels};
 use crate::api::types::{Pod, Quinistry};
+use crate::crd::DEFAULT_BASE_PORT;
 
 pub use self::pods::StorePod;
 pub use self::tunnel::{StoreTunnel, TunnelEvent};
-
-/// Port of generation 1 of a resource that names none.
-const DEFAULT_BASE_PORT: u16 = 5000;
 
 /// Store of a resource, found in a cluster.
 #[derive(Clone, Debug)]
@@ -25,7 +23,7 @@ pub struct Store {
     name: String,
     /// Selector of the store's pods.
     selector: String,
-    base_port: u16,
+    base_port: i32,
 }
 
 // === impl Store ===
@@ -49,7 +47,7 @@ impl Store {
                  one, or name a registry to load into"
             )));
         }
-        let base_port = spec["basePort"].as_u64().and_then(|port| port.try_into().ok());
+        let base_port = spec["basePort"].as_i64().and_then(|port| port.try_into().ok());
         Ok(Self {
             cluster: cluster.clone(),
             namespace: namespace.into(),
@@ -78,7 +76,7 @@ impl Store {
 
     /// Port of generation 1, from which nodes pull.
     #[must_use]
-    pub const fn base_port(&self) -> u16 {
+    pub const fn base_port(&self) -> i32 {
         self.base_port
     }
 
