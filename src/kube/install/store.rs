@@ -5,8 +5,11 @@ mod pods;
 mod route;
 mod tunnel;
 
-use self::pods::choose;
+use self::pods::{choose, running};
+use serde_json::Value;
+
 use super::api::{Cluster, POD, QUINISTRY};
+use super::bundle;
 use super::error::InstallError;
 use crate::api::names::{STORE_ROLE, labels};
 use crate::api::types::{Pod, Quinistry};
@@ -80,11 +83,25 @@ impl Store {
         self.base_port
     }
 
-    /// Returns the pod to load through: one that is ready, or another one that runs. `former` is a pod that failed.
-    async fn pod(&self, former: Option<&str>) -> Result<Option<StorePod>, InstallError> {
+    /// Returns true if the cluster has all names of a `Bundle`, in whichever bundles. False without the right to list them.
+    pub async fn has_names(&self, bundle: &Value) -> bool {
+        bundle::is_applied(&self.cluster, bundle).await
+    }
+
+    /// Returns all pods of the store that run.
+    pub async fn running_pods(&self) -> Result<Vec<StorePod>, InstallError> {
+        Ok(running(&self.pods().await?))
+    }
+
+    /// Returns the pod to load through: one that is ready, or another one that runs. `failed` has the pods that failed, the
+    /// last one last.
+    async fn pod(&self, failed: &[String]) -> Result<Option<StorePod>, InstallError> {
+        Ok(choose(&self.pods().await?, failed))
+    }
+
+    async fn pods(&self) -> Result<Vec<Pod>, InstallError> {
         let pods = self.cluster.list::<Pod>(POD, &self.namespace, &self.selector).await;
-        let pods = pods.map_err(|error| needing("list pods", &self.namespace, error))?;
-        Ok(choose(&pods, former))
+        pods.map_err(|error| needing("list pods", &self.namespace, error))
     }
 }
 

@@ -1,16 +1,15 @@
 //! `load` into the store of a cluster: through an API server that refuses, breaks and closes its port-forwards.
 
-mod api_server;
-
 use std::fs;
 
 use serde_json::{Value, json};
 
-use self::api_server::{ApiServer, Forward, NAMESPACE, kubeconfig, pod, resource};
 use super::load::{CHUNK_BYTES, SHOP, Shop};
 use super::{bad, good, quinistry, registry, stderr, stdout};
+use crate::support::api_server::{ApiServer, Forward, NAMESPACE, kubeconfig, pod, resource};
 use crate::support::cut_proxy::CutProxy;
 use crate::support::process::output;
+use crate::support::scripted_registry::{Answer, ScriptedRegistry};
 
 /// Command line that loads an archive into the store of the cluster.
 fn load<'a>(shop: &'a Shop, config: &'a str) -> Vec<&'a str> {
@@ -42,10 +41,15 @@ fn all_images_go_through_the_api_server_and_a_second_load_sends_nothing() {
     assert_eq!(loaded["bundle"]["metadata"], json!({"name": "web", "namespace": NAMESPACE}));
     check(&shop, &host);
 
-    let text = good(&load(&shop, &config));
+    let again = output(&mut quinistry(&load(&shop, &config))).unwrap();
+    assert!(again.status.success(), "{}", stderr(&again));
+    let notes: Vec<&str> = stderr(&again).lines().collect();
+    assert!(notes.len() == 1 && notes[0].contains("--bundle | kubectl apply -f -"), "{notes:?}");
+    let text = stdout(&again);
     let total = "store of pantry/quinistry (pod store-b on node node-of-store-b): 3 images; 12.6 MB of 12.6 MB were there\n";
     assert!(text.ends_with(total), "{text}");
-    assert!(api.requests("/api/v1/namespaces/pantry/pods/store-a").is_empty());
+    // Only for its room.
+    assert_eq!(api.requests("/api/v1/namespaces/pantry/pods/store-a").len(), 2, "one for each load");
 }
 
 #[test]
@@ -135,15 +139,24 @@ fn port_forwards_that_end_in_any_way_are_opened_again() {
 #[test]
 fn a_pod_that_fails_for_good_is_left_for_another_one() {
     let shop = Shop::new(3 * CHUNK_BYTES);
-    for (status, message) in [(404, "pods \"store-a\" not found"), (500, "error dialing backend")] {
+    let refused = [
+        (404, "pods \"store-a\" not found"),
+        (500, "error dialing backend"),
+        (504, "error dialing backend: i/o timeout"),
+    ];
+    let refused = refused.map(|(status, message)| (Forward::Refuse(status, message), message));
+    // A node that has vanished answers nothing.
+    let vanished = (Forward::Silent, "no port-forward to port 8090 of Pod pantry/store-a after 10 seconds");
+    for (last, message) in refused.into_iter().chain([vanished]) {
         let ((former, _), (server, host)) = (registry(), registry());
         let (from, to) = (former.peer.0, server.peer.0);
         let pods = vec![pod("store-a", true), pod("store-b", true)];
         let api = ApiServer::start(resource(), pods, None, move |pod, earlier| match (pod, earlier) {
             ("store-b", _) => Forward::To(to),
-            (_, 0) => Forward::Closed(from, 9 << 20),
-            (_, 1..4) => Forward::Closed(from, 1 << 20),
-            _ => Forward::Refuse(status, message),
+            // The first one asks for the room.
+            (_, 0..2) => Forward::Closed(from, 9 << 20),
+            (_, 2..5) => Forward::Closed(from, 1 << 20),
+            _ => last.clone(),
         });
         let config = kubeconfig(shop.folder(), api.address);
         let loaded = output(&mut quinistry(&load(&shop, &config))).unwrap();
