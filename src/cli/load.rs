@@ -1,12 +1,13 @@
 //! `quinistry load`: puts all images of an archive into a registry or the store of a cluster, and prints Kubernetes
 //! manifests that use them.
 
-mod bundle_object;
-mod into_store;
-mod report;
+pub(super) mod bundle_object;
+pub(super) mod into_store;
+pub(super) mod report;
 mod rewrite;
+mod room;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use clap::ValueHint;

@@ -118,7 +118,8 @@ fn port_forwards_that_end_in_any_way_are_opened_again() {
     let (server, host) = registry();
     let to = server.peer.0;
     let api =
-        ApiServer::start(resource(), vec![pod("store-a", true)], None, move |_, earlier| match earlier {
+        // The first one asks for the room.
+        ApiServer::start(resource(), vec![pod("store-a", true)], None, move |_, earlier| match earlier.wrapping_sub(1) {
             0 => Forward::Refuse(503, "the server is currently unable to handle the request"),
             // After the first answers; the pod counts as one that works.
             1 => Forward::Closed(to, 1000),
@@ -169,6 +170,42 @@ fn a_pod_that_fails_for_good_is_left_for_another_one() {
         assert!(text.contains("(pod store-b on node node-of-store-b): 3 images"), "{text}");
         check(&shop, &host);
     }
+}
+
+#[test]
+fn a_load_without_room_on_any_node_is_refused_before_its_first_byte() {
+    let shop = Shop::new(100_000);
+    let load_into = |rooms: [Value; 2]| {
+        let stores = rooms.map(|room| {
+            ScriptedRegistry::start(move |request| match (request.method.as_str(), request.path()) {
+                // As a store that copies.
+                ("GET", "/readyz") => Answer::new(503).body(json!({"roomBytes": room}).to_string()),
+                ("GET", "/v2/") => Answer::ok("{}"),
+                _ => Answer::new(404),
+            })
+        });
+        let addresses = [0, 1].map(|at| stores[at].host.parse().unwrap());
+        let pods = vec![pod("store-a", true), pod("store-b", true)];
+        let api = ApiServer::start(resource(), pods, None, move |pod, _| {
+            Forward::To(addresses[usize::from(pod == "store-b")])
+        });
+        let said = bad(&load(&shop, &kubeconfig(shop.folder(), api.address)), 1);
+        let writes = stores.iter().flat_map(ScriptedRegistry::requests);
+        (said, writes.filter(|one| !matches!(one.method.as_str(), "GET" | "HEAD")).count())
+    };
+    let (said, writes) = load_into([json!(1_u64 << 40), json!(99_000)]);
+    let lines: Vec<&str> = said.lines().collect();
+    assert!(
+        lines[0].starts_with("no room on node node-of-store-b: ") && lines[0].contains("99.0 kB"),
+        "{said}"
+    );
+    assert!(lines[1].contains("1 of 2 stores without room") && lines.len() == 2, "{said}");
+    assert_eq!(writes, 0);
+    let (said, writes) = load_into([json!(0), json!(0)]);
+    assert!(said.contains("node-of-store-a") && said.contains("2 of 2 stores") && writes == 0, "{said}");
+    // Stores of earlier versions do not tell.
+    let (said, writes) = load_into([json!(1_u64 << 40), Value::Null]);
+    assert!(!said.contains("no room") && writes > 0, "{said}");
 }
 
 #[test]
