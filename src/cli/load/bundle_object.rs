@@ -38,7 +38,7 @@ pub(super) fn name(typed: &str) -> Result<String, &'static str> {
 }
 
 /// Derives the name of a `Bundle` from the path of its archive.
-pub(super) fn name_of(path: &Path) -> String {
+pub(in crate::cli) fn name_of(path: &Path) -> String {
     let stem = path.file_stem().unwrap_or_default().to_string_lossy().to_ascii_lowercase();
     let stem = stem.strip_suffix(".tar").unwrap_or(&stem);
     let parts = stem.split(|one: char| !one.is_ascii_alphanumeric()).filter(|part| !part.is_empty());
@@ -50,7 +50,7 @@ pub(super) fn name_of(path: &Path) -> String {
 
 /// Returns the `Bundle` of images, in the order of their names. An image that no tag names has a derived one: a cluster
 /// serves only the repositories that names are in, and its stores copy only images that have names.
-pub(super) fn bundle_object(
+pub(in crate::cli) fn bundle_object(
     name: &str,
     namespace: Option<&str>,
     images: &[BundledImage],

@@ -1,5 +1,7 @@
 //! Store of a resource: its pods, and the way from this machine to their write listener. Called by `quinistry load`.
 
+mod arrival;
+mod copies;
 mod failure;
 mod pods;
 mod route;
@@ -15,6 +17,8 @@ use crate::api::names::{STORE_ROLE, labels};
 use crate::api::types::{Pod, Quinistry};
 use crate::crd::DEFAULT_BASE_PORT;
 
+pub use self::arrival::wait_for_stores;
+pub use self::copies::usual_copies;
 pub use self::pods::StorePod;
 pub use self::tunnel::{StoreTunnel, TunnelEvent};
 
@@ -34,15 +38,28 @@ pub struct Store {
 impl Store {
     /// Finds the store of a resource.
     pub async fn find(cluster: &Cluster, namespace: &str, name: &str) -> Result<Self, InstallError> {
+        Self::of(cluster, (namespace, name), &Self::read(cluster, namespace, name).await?)
+    }
+
+    /// Reads the resource.
+    async fn read(cluster: &Cluster, namespace: &str, name: &str) -> Result<Quinistry, InstallError> {
         let found = cluster.get::<Quinistry>(QUINISTRY, namespace, name).await;
         let resource = found.map_err(|error| needing("get quinistries.quinistry.dev", namespace, error))?;
-        let Some(Quinistry { metadata, spec, .. }) = resource else {
-            return Err(InstallError::Refused(format!(
+        resource.ok_or_else(|| {
+            InstallError::Refused(format!(
                 "there is no Quinistry {namespace}/{name} in {}; name another one with --namespace and --name, or raise it \
-                 with `quinistry up`",
+                 with `quinistry up --with FILE`",
                 cluster.identity()
-            )));
-        };
+            ))
+        })
+    }
+
+    /// Returns the store of a resource that was read.
+    fn of(
+        cluster: &Cluster,
+        (namespace, name): (&str, &str),
+        Quinistry { metadata, spec, .. }: &Quinistry,
+    ) -> Result<Self, InstallError> {
         if !spec["store"].is_object() {
             return Err(InstallError::Refused(format!(
                 "Quinistry {namespace}/{name} has no store for applications (no spec.store); `kubectl --namespace \
@@ -58,7 +75,7 @@ impl Store {
             selector: format!(
                 "{}={},{}={STORE_ROLE}",
                 labels::RESOURCE,
-                metadata.uid.unwrap_or_default(),
+                metadata.uid.as_deref().unwrap_or_default(),
                 labels::ROLE
             ),
             base_port: base_port.unwrap_or(DEFAULT_BASE_PORT),

@@ -227,7 +227,10 @@ fn what_keeps_a_load_from_its_store_is_named() {
         "{said}"
     );
     let said = error(Value::Null, pods(), None, garbled.clone());
-    assert!(said.contains("no Quinistry pantry/quinistry") && said.contains("`quinistry up`"), "{said}");
+    assert!(
+        said.contains("no Quinistry pantry/quinistry") && said.contains("`quinistry up --with FILE`"),
+        "{said}"
+    );
     let said = error(resource(), vec![], None, garbled.clone());
     assert!(said.contains("no pod of the store of pantry/quinistry runs"), "{said}");
     let said = error(resource(), pods(), None, garbled.clone());
