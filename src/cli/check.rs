@@ -38,7 +38,7 @@ impl Args {
     pub(super) fn run(self) -> anyhow::Result<ExitCode> {
         let (options, payload) = (self.install.options(), self.install.payload()?);
         let namespace = &self.install.namespace;
-        let request = InstallRequest { namespace, options: &options, payload: &payload };
+        let request = InstallRequest { namespace, options: &options, payload: &payload, loads_images: false };
         let (identity, findings) = cluster::run("nothing was changed", async {
             let cluster = self.cluster.connect_to_read().await?;
             Ok((cluster.identity().to_string(), check(&cluster, &request, false).await?))

@@ -138,6 +138,7 @@ impl InstallArgs {
             base_port: self.base_port,
             carriers: self.carriers.clone(),
             network: self.network,
+            stores: None,
         }
     }
 

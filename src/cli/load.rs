@@ -1,12 +1,13 @@
 //! `quinistry load`: puts all images of an archive into a registry or the store of a cluster, and prints Kubernetes
 //! manifests that use them.
 
-mod bundle_object;
-mod into_store;
-mod report;
+pub(super) mod bundle_object;
+pub(super) mod into_store;
+pub(super) mod report;
 mod rewrite;
+mod room;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use clap::ValueHint;
@@ -20,6 +21,7 @@ use super::exit::UsageError;
 use super::output::{self, OutputArgs, Report as _, complain};
 use super::remote::{self, ConnectionArgs};
 use crate::client::{Bundle, BundleReadError, LoadReport};
+use crate::install::store::Store;
 use crate::install::yaml;
 use crate::layout::Layout;
 use crate::oci::{Digest, RepositoryName};
@@ -93,7 +95,7 @@ struct Done {
 impl Args {
     pub(super) fn run(self) -> anyhow::Result<()> {
         self.check()?;
-        let bundle = sound(Bundle::read(&Layout::open_archive(&self.path)?))?;
+        let bundle = read_bundle(&self.path)?;
         let output = self.output;
         let Done { loaded, documents } = match self.registry.clone() {
             Some(registry) => self.load_into_registry(&bundle, registry)?,
@@ -145,7 +147,26 @@ impl Args {
         let host = self.pull_host.clone().unwrap_or_else(|| format!("localhost:{}", store.base_port()));
         let documents = self.documents(bundle, &host, Some(store.namespace()))?;
         let (report, pod) = into_store::load(bundle, &store, self.output.is_quiet()).await?;
+        if self.bundle_name.is_none() && !self.output.is_quiet() {
+            self.advise_names(bundle, &store).await;
+        }
         Ok(documents.done(bundle, &host, LoadDestination::store(&store, pod), report))
+    }
+
+    /// Prints how the loaded images get names, unless the cluster has them. Nodes pull nothing that has no name.
+    async fn advise_names(&self, bundle: &Bundle, store: &Store) {
+        let name = bundle_object::name_of(&self.path);
+        // An archive of too many names is split, as --bundle says.
+        let Ok(object) = bundle_object::bundle_object(&name, Some(store.namespace()), bundle.images()) else {
+            return;
+        };
+        if !store.has_names(&object).await {
+            complain(&super::sanitize(&format!(
+                "note: nodes cannot pull these images before a Bundle names them: `quinistry load {} --bundle | kubectl apply \
+                 -f -` applies one, and sends nothing again",
+                self.path.display()
+            )));
+        }
     }
 
     /// Prepares all documents before the first byte is sent, so that an image that is not bundled is known at once.
@@ -185,9 +206,9 @@ impl Documents {
     }
 }
 
-/// Returns the bundle, or prints all defects of the archive and fails.
-fn sound(read: Result<Bundle, BundleReadError>) -> anyhow::Result<Bundle> {
-    let faults = match read {
+/// Reads the manifests of an archive, or prints all of its defects and fails.
+pub(super) fn read_bundle(path: &Path) -> anyhow::Result<Bundle> {
+    let faults = match Bundle::read(&Layout::open_archive(path)?) {
         Err(BundleReadError::Faulty(faults)) => faults,
         result => return Ok(result?),
     };

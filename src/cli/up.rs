@@ -1,20 +1,27 @@
-//! `quinistry up`: raises generation 0 on a cluster that holds no image of quinistry.
+//! `quinistry up`: raises generation 0 on a cluster that holds no image of quinistry, and delivers images to its nodes.
+
+mod delivery;
 
 use std::io::Write as _;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use clap::ValueEnum;
+use clap::{ValueEnum, ValueHint};
 use serde_json::{Value, json};
 
+use self::delivery::Delivery;
 use super::cluster::{self, ClusterArgs, InstallArgs, LiveText};
-use crate::crd::DEFINITIONS;
+use super::output::complain;
+use crate::crd::{DEFAULT_COPIES, DEFINITIONS, MAX_COPIES};
 use crate::escape;
 use crate::install::api::Cluster;
 use crate::install::check::{Level, check};
 use crate::install::status::StatusSnapshot;
+use crate::install::store::usual_copies;
 use crate::install::tree::{draw, short};
 use crate::install::{
-    InstallError, InstallProgress, InstallRequest, InstallWait, install, names, render, yaml,
+    InstallError, InstallPayload, InstallProgress, InstallRequest, ResourceOptions, install, names, render,
+    wait_until_proven, yaml,
 };
 
 #[derive(Debug, clap::Args)]
@@ -22,11 +29,21 @@ pub(super) struct Args {
     #[command(flatten)]
     install: InstallArgs,
 
-    /// Wait until every generation is proven on every node
+    /// Ask for stores, load the images of this archive of `quinistry bundle` into them, and apply a Bundle with their
+    /// names; the name of FILE is that of the Bundle
+    #[arg(long = "with", value_name = "FILE", value_hint = ValueHint::FilePath)]
+    archive: Option<PathBuf>,
+
+    /// Ask for this number of stores, nodes that hold the images of applications [default with --with: 3, or the number
+    /// of nodes if that is less]
+    #[arg(long, value_name = "COPIES", value_parser = clap::value_parser!(i32).range(1..=i64::from(MAX_COPIES)))]
+    stores: Option<i32>,
+
+    /// Wait until every generation is proven on every node, and the images of --with are available there
     #[arg(long)]
     wait: bool,
 
-    /// Time that generation 0, and with --wait the rest, may take
+    /// Time that generation 0, with --with the start of the stores, and with --wait the rest may take, each
     #[arg(long, value_name = "SECONDS", default_value_t = 300, value_parser = clap::value_parser!(u64).range(1..=86400))]
     timeout: u64,
 
@@ -58,37 +75,77 @@ enum RenderFormat {
 
 impl Args {
     pub(super) fn run(self) -> anyhow::Result<()> {
-        let (options, payload) = (self.install.options(), self.install.payload()?);
-        let request =
-            InstallRequest { namespace: &self.install.namespace, options: &options, payload: &payload };
+        let archive = self.archive.as_deref();
+        let delivery = archive.map(|path| Delivery::read(path, &self.install.namespace)).transpose()?;
+        let payload = self.install.payload()?;
         if self.dry_run {
-            return cluster::run("nothing was changed", self.print(&request));
+            return cluster::run("nothing was changed", self.print(&payload, delivery.as_ref()));
         }
-        cluster::run("run it again to go on", self.install(&request))
+        cluster::run("run it again to go on", self.install(&payload, delivery.as_ref()))
     }
 
-    async fn install(&self, request: &InstallRequest<'_>) -> anyhow::Result<()> {
-        let began = Instant::now();
+    fn request<'a>(
+        &'a self,
+        options: &'a ResourceOptions,
+        payload: &'a InstallPayload,
+    ) -> InstallRequest<'a> {
+        let namespace = &self.install.namespace;
+        InstallRequest { namespace, options, payload, loads_images: self.archive.is_some() }
+    }
+
+    /// Returns the options of the resource, with stores for the images of --with.
+    async fn options(
+        &self,
+        cluster: &Cluster,
+        payload: &InstallPayload,
+    ) -> Result<ResourceOptions, InstallError> {
+        let mut options = ResourceOptions { stores: self.stores, ..self.install.options() };
+        if self.archive.is_some() && self.stores.is_none() {
+            options.stores = Some(usual_copies(cluster, &self.request(&options, payload)).await?);
+        }
+        Ok(options)
+    }
+
+    async fn install(&self, payload: &InstallPayload, delivery: Option<&Delivery>) -> anyhow::Result<()> {
+        let (began, timeout) = (Instant::now(), Duration::from_secs(self.timeout));
         let cluster = self.cluster.connect_to_change().await?;
-        let mut live = LiveText::new();
-        self.check(&cluster, request, &live).await?;
-        let wait = InstallWait { for_all_generations: self.wait, timeout: Duration::from_secs(self.timeout) };
-        let colours = live.colours;
-        let installed = install(&cluster, request, wait, &mut |progress| match progress {
-            InstallProgress::StepDone(step) => live.print_line(&format!("done  {step}")),
-            InstallProgress::StepRunning(step) => live.show_activity(&step),
-            InstallProgress::Snapshot(snapshot) => live.update(&draw(snapshot, colours)),
-        })
-        .await;
+        let live = &mut LiveText::new();
+        self.check(&cluster, &self.request(&self.install.options(), payload), live).await?;
+        let options = self.options(&cluster, payload).await?;
+        let result = self.raise(&cluster, &self.request(&options, payload), (delivery, timeout), live).await;
         live.finish();
         let seconds = began.elapsed().as_secs_f64();
-        super::print(match installed? {
+        super::print(match result? {
             Some(snapshot) => done(&snapshot, seconds),
             None => format!(
                 "generation 0 and the operator are there after {seconds:.1} s; `quinistry status --namespace {}` shows the rest\n",
-                request.namespace
+                self.install.namespace
             ),
         })
+    }
+
+    /// Installs everything, and delivers the images. Returns the last state of the generations if they were waited for.
+    async fn raise(
+        &self,
+        cluster: &Cluster,
+        request: &InstallRequest<'_>,
+        (delivery, timeout): (Option<&Delivery>, Duration),
+        live: &mut LiveText,
+    ) -> anyhow::Result<Option<StatusSnapshot>> {
+        install(cluster, request, timeout, &mut |progress| show(live, progress)).await?;
+        // Before the other generations are proven: a node that is away holds up their proof, and no load.
+        if let Some(delivery) = delivery {
+            delivery.run(cluster, timeout, live).await?;
+        }
+        if !self.wait {
+            return Ok(None);
+        }
+        let proven =
+            wait_until_proven(cluster, request, timeout, &mut |progress| show(live, progress)).await?;
+        if let Some(delivery) = delivery {
+            delivery.wait(cluster, timeout, live).await?;
+        }
+        Ok(Some(proven))
     }
 
     /// Prints findings that are not ok, and fails if any of them fails.
@@ -111,18 +168,30 @@ impl Args {
         Ok(())
     }
 
-    async fn print(&self, request: &InstallRequest<'_>) -> anyhow::Result<()> {
-        let objects = match self.render(request).await {
+    async fn print(&self, payload: &InstallPayload, delivery: Option<&Delivery>) -> anyhow::Result<()> {
+        let mut objects = match self.render(payload).await {
             Ok(objects) => objects,
             // A request that the cluster contradicts must not be rendered without the cluster.
             Err(error @ InstallError::Refused(_)) => return Err(error.into()),
             Err(error) => {
                 let error = anyhow::Error::from(error);
                 let error = super::sanitize(&format!("{error:#}"));
-                eprintln!("quinistry: cannot read the cluster ({error}); using default carrier images");
-                render(None, request).await?
+                complain(&format!(
+                    "quinistry: cannot read the cluster ({error}); using default carrier images"
+                ));
+                let usual = self.archive.as_ref().map(|_| DEFAULT_COPIES);
+                let stores = self.stores.or(usual);
+                let options = ResourceOptions { stores, ..self.install.options() };
+                render(None, &self.request(&options, payload)).await?
             }
         };
+        if let (Some(delivery), Some(path)) = (delivery, &self.archive) {
+            objects.push(delivery.object().clone());
+            complain(&super::sanitize(&format!(
+                "quinistry: the images are not part of this: load them with `quinistry load {}` when the stores run",
+                path.display()
+            )));
+        }
         let mut out = std::io::stdout().lock();
         let written = match self.output {
             RenderFormat::Yaml => documents(&mut out, &objects),
@@ -135,9 +204,21 @@ impl Args {
     }
 
     /// Renders the objects for the nodes and the resource of the cluster.
-    async fn render(&self, request: &InstallRequest<'_>) -> Result<Vec<Value>, InstallError> {
+    async fn render(&self, payload: &InstallPayload) -> Result<Vec<Value>, InstallError> {
         let cluster = self.cluster.connect_to_change().await?;
-        render(Some(&cluster), request).await
+        let options = self.options(&cluster, payload).await?;
+        render(Some(&cluster), &self.request(&options, payload)).await
+    }
+}
+
+/// Shows the progress of a step.
+fn show(live: &mut LiveText, progress: InstallProgress<'_>) {
+    let colours = live.colours;
+    match progress {
+        InstallProgress::StepDone(step) => live.print_line(&format!("done  {step}")),
+        InstallProgress::StepRunning(step) => live.show_activity(&step),
+        InstallProgress::Waiting(text) => live.update(&super::sanitize(&text)),
+        InstallProgress::Snapshot(snapshot) => live.update(&draw(snapshot, colours)),
     }
 }
 

@@ -6,6 +6,7 @@
 
 mod bundle;
 mod fault;
+mod room;
 
 use std::sync::Arc;
 

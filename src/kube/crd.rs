@@ -32,10 +32,13 @@ pub use network::{Network, NetworkMode};
 pub use pods::{Resources, TaintEffect, Toleration, TolerationOperator};
 pub use reason::{EventReason, OPERATOR_GONE, Reason};
 pub use status::{Deviation, GenerationState, GenerationStatus, MAX_DEVIATIONS, Proof, QuinistryStatus};
-pub use store::{MAX_COPIES, StoreSpec, StoreStatus};
+pub use store::{DEFAULT_COPIES, MAX_COPIES, StoreSpec, StoreStatus};
 
 /// Number of generations of one resource at most.
 pub const MAX_GENERATIONS: i32 = 16;
+
+/// Host port of generation 1 of a resource whose `spec.basePort` names none.
+pub const DEFAULT_BASE_PORT: i32 = 5000;
 
 /// Pattern of a digest: `sha256:` and 64 lowercase hex digits.
 const DIGEST_PATTERN: &str = "^sha256:[0-9a-f]{64}$";
@@ -277,6 +280,6 @@ mod defaults {
     }
 
     pub(super) const fn base_port() -> i32 {
-        5000
+        super::DEFAULT_BASE_PORT
     }
 }

@@ -103,6 +103,14 @@ impl Store {
         if is_scarce(self.known_space()) { Err(StorageError::Full) } else { Ok(()) }
     }
 
+    /// Returns the bytes that new content may take, beside those that are left to others; `None` if the storage does not
+    /// tell. May block.
+    #[must_use]
+    pub fn room_bytes(&self) -> Option<u64> {
+        let space = self.known_space();
+        Some(space.free_bytes?.saturating_sub(reserved_bytes(space)))
+    }
+
     /// Returns the bytes that copies of upstreams shall make free, so that new content is not refused soon: as much as
     /// [`check_room`](Self::check_room) leaves free, once more. `coming_bytes` will be free without them.
     pub(crate) fn wanted_room(&self, coming_bytes: u64) -> u64 {
@@ -207,6 +215,18 @@ mod tests {
             store.space().unwrap(),
             Space { used_bytes: Some(0), free_bytes: Some(1000), total_bytes: None }
         );
+        assert_eq!(store.room_bytes(), Some(1000));
         store.check().unwrap();
+    }
+
+    #[test]
+    fn the_room_for_new_content_ends_where_it_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let storage = Filesystem::open(folder.path(), Access::Write).unwrap();
+        let store = Store::open(storage, false).unwrap();
+        let space = store.space().unwrap();
+        // Other programs write to the disk of the test, too.
+        let room_bytes = store.room_bytes().unwrap();
+        assert!(room_bytes < space.free_bytes.unwrap().max(1), "{room_bytes} of {space:?}");
     }
 }

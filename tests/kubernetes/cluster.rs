@@ -113,6 +113,23 @@ fn down_leaves_the_definition_of_bundles_while_there_is_one() {
 }
 
 #[test]
+fn down_removes_the_bundles_that_up_applied_and_no_others() {
+    let api = installed();
+    let bundles = "/apis/quinistry.dev/v1alpha1/namespaces/quinistry-system/bundles";
+    let (ours, others) = (format!("{bundles}/shop"), format!("{bundles}/tools"));
+    let applied_by =
+        |manager: &str| json!({"metadata": {"managedFields": [{"manager": manager}]}, "spec": {}});
+    api.put(&ours, applied_by("quinistry-up"));
+    let said = down(&api);
+    assert!(!api.has(&ours) && !api.has(BUNDLE_DEFINITION) && !api.has(NAMESPACE), "{said}");
+    let api = installed();
+    api.put(&ours, applied_by("quinistry-up"));
+    api.put(&others, applied_by("kubectl-client-side-apply"));
+    let said = down(&api);
+    assert!(!api.has(&ours) && api.has(&others) && api.has(BUNDLE_DEFINITION), "{said}");
+}
+
+#[test]
 fn down_deletes_nothing_without_a_complete_discovery() {
     for (path, answer) in [
         ("/api", json!({})),

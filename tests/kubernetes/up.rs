@@ -1,14 +1,19 @@
 //! `quinistry up`, `check`, `status` and `down` without a cluster: what they would make, and how they refuse.
 
+mod delivery;
+
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
 use quinistry::crd::Quinistry;
+use quinistry::layout::{Format, RefNames, SavedImage, Target, Writer};
 use quinistry::seed::{SEED_PART_BYTES, stub_of};
 use serde_json::Value;
 use tempfile::TempDir;
+
+use crate::support::images::{Image, Packing, tar_of};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_quinistry");
 
@@ -60,6 +65,19 @@ fn dry_run(folder: &Path, args: &[&str]) -> String {
     assert!(output.status.success(), "{error}");
     assert!(error.starts_with("quinistry: cannot read the cluster ("), "{error}");
     String::from_utf8(output.stdout).unwrap()
+}
+
+/// Writes an archive `Shop_1.tar` of one image under these names. Returns its path and the digest of the image.
+fn archive(folder: &Path, names: impl IntoIterator<Item = String>) -> (String, String) {
+    let path = folder.join("Shop_1.tar");
+    let image = Image::of_tars("amd64", &[tar_of("hello.txt", b"base")], Packing::Plain);
+    let mut writer = Writer::create(Target::Path(path.clone()), Format::Archive).unwrap();
+    image.write_to(&mut writer, None);
+    let descriptor = quinistry::oci::Descriptor { platform: None, ..image.descriptor.clone() };
+    let saved = |name| SavedImage { descriptor: descriptor.clone(), name: Some(name), docker: None };
+    let saved: Vec<_> = names.into_iter().map(saved).collect();
+    writer.with_ref_names(RefNames::Full).finish(&saved).unwrap();
+    (path.to_str().unwrap().to_owned(), image.digest().to_string())
 }
 
 /// Without the definition's content, which stands in `crds/`, and with the length of what is in base64.
@@ -123,6 +141,41 @@ fn both_forms_of_a_dry_run_hold_the_same_and_come_in_order() {
         let place = one["metadata"]["namespace"].as_str();
         assert!(place.is_none_or(|place| namespaces.contains(place)), "{}", one["metadata"]);
     }
+}
+
+#[test]
+fn a_dry_run_with_an_archive_has_stores_and_ends_with_the_bundle() {
+    let folder = TempDir::new().unwrap();
+    let (path, digest) = archive(folder.path(), ["ghcr.io/acme/shop:1".to_owned()]);
+    let copies = |args: &[&str]| {
+        let documents: Vec<Value> = serde_saphyr::from_multiple(&dry_run(folder.path(), args)).unwrap();
+        let resource = documents.iter().find(|one| one["kind"] == "Quinistry").unwrap();
+        (resource["spec"]["store"]["copies"].clone(), documents.last().unwrap().clone())
+    };
+    let (stores, bundle) = copies(&["--with", &path]);
+    assert_eq!(stores, 3, "as many as usual, without a cluster");
+    let expected = serde_json::json!({
+        "apiVersion": "quinistry.dev/v1alpha1", "kind": "Bundle",
+        "metadata": {"name": "shop-1", "namespace": "quinistry-system"},
+        "spec": {"names": [{"name": "ghcr.io/acme/shop:1", "digest": digest}]},
+    });
+    assert_eq!(bundle, expected);
+    let (stores, last) = copies(&["--stores", "2"]);
+    assert_eq!((stores, last["kind"].as_str()), (2.into(), Some("Deployment")));
+    assert_eq!(copies(&[]).0, Value::Null, "stores only if they are asked for");
+}
+
+#[test]
+fn an_archive_that_cannot_be_delivered_is_refused_before_the_cluster_is_asked() {
+    let folder = TempDir::new().unwrap();
+    let with = |path: &str| refusal(&["up", "--kubeconfig", "/nowhere", "--with", path], 1);
+    let many = archive(folder.path(), (0..257).map(|number| format!("ghcr.io/acme/shop:{number}"))).0;
+    let said = with(&many);
+    assert!(said.contains("256 names") && !said.contains("nowhere"), "{said}");
+    let missing = with("/nonexistent.tar");
+    assert!(missing.contains("/nonexistent.tar") && missing.lines().count() == 1, "{missing}");
+    let (sound, _) = archive(folder.path(), ["ghcr.io/acme/shop:1".to_owned()]);
+    assert!(with(&sound).contains("/nowhere"));
 }
 
 #[test]
@@ -200,6 +253,9 @@ fn what_makes_no_sense_is_refused_before_anything_is_done() {
         &["up", "--digest", DIGEST],
         &["up", "--output", "json"],
         &["up", "--dry-run", "--wait"],
+        &["up", "--stores", "0"],
+        &["up", "--stores", "17"],
+        &["up", "--with"],
         &["check", "--namespace", "Pantry"],
         &["status", "--output", "yaml"],
         &["down", "--timeout", "0"],

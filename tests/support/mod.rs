@@ -4,6 +4,7 @@
 #![allow(unreachable_pub, reason = "the same files are modules of several programs")]
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+pub mod api_server;
 pub mod certificates;
 pub mod client;
 pub mod cut_proxy;

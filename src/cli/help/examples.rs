@@ -244,7 +244,14 @@ pub(super) const EXAMPLES: &[(&str, &[&str])] = &[
     ),
     ("logout", &["quinistry logout registry.example.com", "quinistry logout localhost:5000"]),
     ("check", &["quinistry check", "quinistry check -n edge --context site-7"]),
-    ("up", &["quinistry up --wait", "quinistry up -n edge --generations 2 --dry-run -o yaml > edge.yaml"]),
+    (
+        "up",
+        &[
+            "quinistry up --wait",
+            "quinistry up --with shop.tar --wait",
+            "quinistry up -n edge --generations 2 --dry-run -o yaml > edge.yaml",
+        ],
+    ),
     ("status", &["quinistry status", "quinistry status -n edge -w"]),
     ("down", &["quinistry down", "quinistry down -n edge --yes"]),
     ("operator", &["quinistry operator", "quinistry operator -n edge --leader-elect"]),

@@ -8,21 +8,19 @@ use serde_json::{Value, json};
 use super::super::kubernetes_name::is_dns_label;
 use crate::api::names::API_VERSION;
 use crate::client::BundledImage;
+use crate::crd::MAX_BUNDLE_NAMES;
 use crate::oci::{ImageReference, Reference};
 
 /// Length of the longest name, in bytes: names of objects become values of labels.
 const MAX_NAME_BYTES: usize = 63;
 
-/// Greatest number of names in a `Bundle`, as its schema has it.
-const MAX_NAMES: usize = 256;
-
 /// Error of more names than a `Bundle` takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "a Bundle takes {MAX_NAMES} names, and this archive has {0}; split it: bundle the images in two archives, and load each \
+    "a Bundle takes {MAX_BUNDLE_NAMES} names, and this archive has {0}; split it: bundle the images in two archives, and load each \
      with --bundle"
 )]
-pub(super) struct TooManyNames(usize);
+pub(in crate::cli) struct TooManyNames(usize);
 
 /// Number of hexadecimal digits of a digest in a derived tag: enough that no two images share one.
 const DERIVED_TAG_DIGITS: usize = 32;
@@ -40,7 +38,7 @@ pub(super) fn name(typed: &str) -> Result<String, &'static str> {
 }
 
 /// Derives the name of a `Bundle` from the path of its archive.
-pub(super) fn name_of(path: &Path) -> String {
+pub(in crate::cli) fn name_of(path: &Path) -> String {
     let stem = path.file_stem().unwrap_or_default().to_string_lossy().to_ascii_lowercase();
     let stem = stem.strip_suffix(".tar").unwrap_or(&stem);
     let parts = stem.split(|one: char| !one.is_ascii_alphanumeric()).filter(|part| !part.is_empty());
@@ -52,7 +50,7 @@ pub(super) fn name_of(path: &Path) -> String {
 
 /// Returns the `Bundle` of images, in the order of their names. An image that no tag names has a derived one: a cluster
 /// serves only the repositories that names are in, and its stores copy only images that have names.
-pub(super) fn bundle_object(
+pub(in crate::cli) fn bundle_object(
     name: &str,
     namespace: Option<&str>,
     images: &[BundledImage],
@@ -64,7 +62,7 @@ pub(super) fn bundle_object(
     let unnamed = images.iter().filter(|image| !covered.contains(&(&image.repository, &image.root.digest)));
     let derived: Vec<_> = unnamed.map(|image| (derived_name(image), image)).collect();
     by_name.extend(derived);
-    if by_name.len() > MAX_NAMES {
+    if by_name.len() > MAX_BUNDLE_NAMES {
         return Err(TooManyNames(by_name.len()));
     }
     let names: Vec<_> =

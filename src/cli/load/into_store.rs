@@ -4,6 +4,7 @@ use super::super::cluster::{self, ClusterArgs};
 use super::super::kubernetes_name::is_dns_subdomain;
 use super::super::output::complain;
 use super::super::{progress, sanitize};
+use super::room::ensure_room;
 use super::{Bundle, INTERRUPTED, LoadReport};
 use crate::client::{Client, ClientError};
 use crate::install::InstallError;
@@ -53,14 +54,15 @@ impl StoreArgs {
 
 /// Puts all images of a bundle into a store. Returns the pod that has taken them, too. Begins again, and sends only what is
 /// not there, when a pod fails and another one takes its place.
-pub(super) async fn load(
+pub(in crate::cli) async fn load(
     bundle: &Bundle,
     store: &Store,
     is_quiet: bool,
 ) -> anyhow::Result<(LoadReport, StorePod)> {
-    let mut tunnel = StoreTunnel::open(store).await?;
     // All connections go through the tunnel: the name is for messages.
     let host = format!("{}-store", store.name());
+    let mut tunnel = StoreTunnel::open(store).await?;
+    ensure_room(bundle, store, &host).await?;
     loop {
         let pod = tunnel.pod();
         let destination = format!("store of {}/{} ({pod})", store.namespace(), store.name());

@@ -30,16 +30,27 @@ pub(super) struct Loaded {
     put: usize,
 }
 
+/// Numbers of a load, as text.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::cli) struct LoadTotal {
+    /// Number of images.
+    pub images: usize,
+    /// Length of all blobs.
+    pub bytes: u64,
+    /// Length of the blobs that were sent.
+    pub sent_bytes: u64,
+}
+
 /// Registry or store that was loaded into.
 #[derive(Debug)]
-pub(super) enum LoadDestination {
+pub(in crate::cli) enum LoadDestination {
     Registry(String),
     Store(LoadedStore),
 }
 
 /// Store that was loaded into, and the pod that took the bytes.
 #[derive(Debug, Serialize)]
-pub(super) struct LoadedStore {
+pub(in crate::cli) struct LoadedStore {
     namespace: String,
     name: String,
     pod: String,
@@ -81,9 +92,27 @@ impl Loaded {
 // === impl LoadDestination ===
 
 impl LoadDestination {
-    pub(super) fn store(store: &Store, pod: StorePod) -> Self {
+    pub(in crate::cli) fn store(store: &Store, pod: StorePod) -> Self {
         let StorePod { name: pod, node } = pod;
         Self::Store(LoadedStore { namespace: store.namespace().into(), name: store.name().into(), pod, node })
+    }
+}
+
+impl fmt::Display for LoadDestination {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Registry(host) => host.fmt(f),
+            Self::Store(store) => store.fmt(f),
+        }
+    }
+}
+
+// === impl LoadTotal ===
+
+impl fmt::Display for LoadTotal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let there = format_bytes(self.bytes.saturating_sub(self.sent_bytes));
+        write!(f, "{}; {there} of {} were there", count(self.images, "image"), format_bytes(self.bytes))
     }
 }
 
@@ -114,18 +143,14 @@ impl LoadedImage {
 impl Report for Loaded {
     fn text(&self) -> String {
         let images = self.images.iter().map(|image| image.target.clone());
-        let there = format_bytes(self.bytes.saturating_sub(self.sent_bytes));
+        let (bytes, sent_bytes) = (self.bytes, self.sent_bytes);
+        let total = LoadTotal { images: self.images.len(), bytes, sent_bytes };
         let destination = match (&self.registry, &self.store) {
             (Some(registry), _) => registry.clone(),
             (None, Some(store)) => sanitize(&store.to_string()),
             (None, None) => unreachable!("a load has a destination"),
         };
-        let total = format!(
-            "{destination}: {}; {there} of {} were there",
-            count(self.images.len(), "image"),
-            format_bytes(self.bytes)
-        );
-        lines(images.chain([total]))
+        lines(images.chain([format!("{destination}: {total}")]))
     }
 
     fn essence(&self) -> String {

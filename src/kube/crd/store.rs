@@ -8,6 +8,9 @@ use serde::{Deserialize, Serialize};
 /// Number of stores of one resource at most.
 pub const MAX_COPIES: i32 = 16;
 
+/// Number of stores of a resource whose `spec.store` names none.
+pub const DEFAULT_COPIES: i32 = 3;
+
 /// Pattern of the folder of a store: absolute, and without `.` or `..` as a part.
 const PATH_PATTERN: &str = r"^(/\.?[A-Za-z0-9_-][A-Za-z0-9._-]*)+$";
 
@@ -78,7 +81,7 @@ impl StoreSpec {
 
 mod defaults {
     pub(super) const fn copies() -> i32 {
-        3
+        super::DEFAULT_COPIES
     }
 
     pub(super) fn path() -> String {

@@ -78,7 +78,7 @@ pub async fn check(
     request: &InstallRequest<'_>,
     allows_downgrade: bool,
 ) -> Result<Vec<PreflightFinding>, InstallError> {
-    let observed = observe::observe(cluster, request.namespace).await?;
+    let observed = observe::observe(cluster, request).await?;
     Ok(findings(&observed, request, allows_downgrade))
 }
 

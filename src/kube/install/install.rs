@@ -29,7 +29,7 @@ use crate::operator::{Category, generation_zero};
 const SEED_PASS_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Interval at which objects are read while waiting.
-const POLL_INTERVAL: Duration = Duration::from_millis(500);
+pub(super) const POLL_INTERVAL: Duration = Duration::from_millis(500);
 
 /// Time limit for the API server to serve a new definition.
 const DEFINITION_TIMEOUT: Duration = Duration::from_secs(30);
@@ -38,15 +38,6 @@ const DEFINITION_TIMEOUT: Duration = Duration::from_secs(30);
 /// seconds.
 const MAX_RENEWAL_AGE: SignedDuration = SignedDuration::from_secs(15);
 
-/// The generations that an installation waits for, and for how long.
-#[derive(Clone, Copy, Debug)]
-pub struct InstallWait {
-    /// True to wait until every generation is proven; false for generation 0 alone.
-    pub for_all_generations: bool,
-    /// Time limit of generation 0, and once more of the other generations.
-    pub timeout: Duration,
-}
-
 /// Progress of an installation.
 #[derive(Debug)]
 pub enum InstallProgress<'a> {
@@ -54,19 +45,22 @@ pub enum InstallProgress<'a> {
     StepDone(String),
     /// A step is running.
     StepRunning(String),
+    /// A step waits for the cluster.
+    Waiting(String),
     /// State of the generations.
     Snapshot(&'a StatusSnapshot),
 }
 
-type InstallProgressFn<'a> = &'a mut dyn FnMut(InstallProgress<'_>);
+/// Function that receives the progress of an installation.
+pub type InstallProgressFn<'a> = &'a mut dyn FnMut(InstallProgress<'_>);
 
-/// Installs everything. Returns the last state of the generations if the installation waited for all of them.
+/// Installs everything, and waits until generation 0 serves, for as long as `timeout`. The operator raises the rest.
 pub async fn install(
     cluster: &Cluster,
     request: &InstallRequest<'_>,
-    wait: InstallWait,
+    timeout: Duration,
     report: InstallProgressFn<'_>,
-) -> Result<Option<StatusSnapshot>, InstallError> {
+) -> Result<(), InstallError> {
     for (name, definition) in version::definitions() {
         apply_definition(cluster, name, &definition).await?;
     }
@@ -89,7 +83,7 @@ pub async fn install(
     )));
     let quinistry = apply_resource(cluster, request).await?;
     report(InstallProgress::StepDone(format!("Quinistry {}/{RESOURCE}", request.namespace)));
-    raise_generation_zero(cluster, request, &quinistry, wait.timeout, report).await?;
+    raise_generation_zero(cluster, request, &quinistry, timeout, report).await?;
     report(InstallProgress::StepDone("generation 0".into()));
     let parameters = OperatorParameters {
         namespace: request.namespace,
@@ -100,10 +94,7 @@ pub async fn install(
     };
     cluster.apply(&manifests::operator(&parameters)).await?;
     report(InstallProgress::StepDone("operator".into()));
-    if !wait.for_all_generations {
-        return Ok(None);
-    }
-    wait_until_proven(cluster, request, wait.timeout, report).await.map(Some)
+    Ok(())
 }
 
 /// Applies a definition, and waits until the API server serves it.
@@ -187,7 +178,10 @@ async fn apply_resource(cluster: &Cluster, request: &InstallRequest<'_>) -> Resu
     parse_resource(cluster.apply(&wanted).await?)
 }
 
-async fn read_resource(cluster: &Cluster, namespace: &str) -> Result<Option<Quinistry>, InstallError> {
+pub(super) async fn read_resource(
+    cluster: &Cluster,
+    namespace: &str,
+) -> Result<Option<Quinistry>, InstallError> {
     let found: Option<Value> = cluster.get(QUINISTRY, namespace, RESOURCE).await?;
     found.map(parse_resource).transpose()
 }
@@ -276,7 +270,7 @@ fn is_generation_zero_ready(quinistry: &Quinistry) -> bool {
 
 /// Returns true if the operator of `up` is alive: its Deployment is available, or its Lease is renewed.
 /// Clocks may differ, so a Lease that changes between two calls counts too.
-async fn is_operator_alive(
+pub(super) async fn is_operator_alive(
     cluster: &Cluster,
     namespace: &str,
     renewal: &mut Option<String>,
@@ -303,52 +297,7 @@ fn is_lease_renewed(lease: &Value, before: &mut Option<String>, now: Timestamp) 
     changed || fresh
 }
 
-/// Waits until every generation is proven.
-async fn wait_until_proven(
-    cluster: &Cluster,
-    request: &InstallRequest<'_>,
-    timeout: Duration,
-    report: InstallProgressFn<'_>,
-) -> Result<StatusSnapshot, InstallError> {
-    let began = Instant::now();
-    let mut renewal = None;
-    loop {
-        let Some(quinistry) = read_resource(cluster, request.namespace).await? else {
-            return Err(resource_deleted(request.namespace));
-        };
-        let snapshot = status::with_nodes(cluster, &quinistry, StatusSnapshot::of(&quinistry)).await?;
-        report(InstallProgress::Snapshot(&snapshot));
-        let is_requested = quinistry.spec.digest.as_deref() == Some(request.payload.digest.as_str());
-        if !is_requested {
-            let text = format!(
-                "Quinistry {}/{RESOURCE} was changed to another digest during this run: another `up` installs another executable; run them one after the other",
-                request.namespace
-            );
-            return Err(InstallError::Refused(text));
-        }
-        // Without a live operator the status may be out of date.
-        let is_operated = is_operator_alive(cluster, request.namespace, &mut renewal).await?;
-        if snapshot.ready && is_operated {
-            return Ok(snapshot);
-        }
-        if began.elapsed() > timeout {
-            let home = operator_namespace(request.namespace);
-            let why = if is_operated {
-                tree::summary(&snapshot)
-            } else {
-                format!("the operator is not available; `kubectl --namespace {home} describe pods` says why")
-            };
-            return Err(InstallError::Timeout {
-                what: "not all generations are proven".into(),
-                after: timeout,
-                why,
-            });
-        }
-        sleep(POLL_INTERVAL).await;
-    }
-}
-
-fn resource_deleted(namespace: &str) -> InstallError {
+pub(super) fn resource_deleted(namespace: &str) -> InstallError {
     InstallError::Refused(format!(
         "Quinistry {namespace}/{RESOURCE} was deleted during this run; run this again to restore it"
     ))

@@ -45,13 +45,18 @@ pub(super) fn foreign_resource(meta: &ObjectMeta, seeded: bool) -> Option<String
     if let Some(release) = meta.annotation(HELM_RELEASE) {
         return Some(format!("belongs to the Helm release {release}"));
     }
-    let applied = meta.managed_fields().iter().any(|fields| fields.manager.as_deref() == Some(managers::UP));
     let labelled = meta.label(APP_MANAGED_BY).is_some_and(|manager| manager == managers::UP);
-    if applied || labelled || seeded {
+    if is_applied(meta) || labelled || seeded {
         None
     } else {
         Some("was not made by `up`: it has a bootstrap image and no seed".into())
     }
+}
+
+/// Returns true if `up` has applied fields of an object, and no chart holds it.
+pub(super) fn is_applied(meta: &ObjectMeta) -> bool {
+    meta.annotation(HELM_RELEASE).is_none()
+        && meta.managed_fields().iter().any(|fields| fields.manager.as_deref() == Some(managers::UP))
 }
 
 /// Returns true if a `ConfigMap` with the seed's labels is one of its parts: it has a part's name, and no

@@ -8,6 +8,7 @@ mod copy;
 mod frame;
 
 use std::io;
+use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -24,6 +25,7 @@ use kube::core::Status;
 use ring::digest::{SHA1_FOR_LEGACY_USE_ONLY, digest};
 use ring::rand::{SecureRandom as _, SystemRandom};
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::time::timeout;
 
 use super::api::Cluster;
 use super::error::InstallError;
@@ -34,6 +36,10 @@ const PROTOCOL: &str = "v4.channel.k8s.io";
 
 /// Bytes that follow the key in the hash by which a server accepts a WebSocket connection (RFC 6455, section 1.3).
 const ACCEPT_SUFFIX: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
+
+/// Time limit for a port-forward to be opened. An API server that does not reach the kubelet, for example because the node
+/// has vanished, may wait for minutes.
+const OPEN_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Length of the longest refusal that is read, in bytes.
 const MAX_REFUSAL_BYTES: usize = 64 * 1024;
@@ -67,13 +73,24 @@ pub(super) struct PortForward {
 // === impl PortForward ===
 
 impl PortForward {
-    /// Connects to a port on the loopback interface of a pod.
+    /// Connects to a port on the loopback interface of a pod, within [`OPEN_TIMEOUT`].
     pub(super) async fn open(
         cluster: &Cluster,
         namespace: &str,
         pod: &str,
         port: u16,
     ) -> Result<Self, InstallError> {
+        let opened = timeout(OPEN_TIMEOUT, Self::connect(cluster, namespace, pod, port)).await;
+        opened.unwrap_or_else(|_| {
+            Err(InstallError::Timeout {
+                what: format!("no port-forward to port {port} of Pod {namespace}/{pod}"),
+                after: OPEN_TIMEOUT,
+                why: "the node may be gone, or the API server does not answer; look at the node".into(),
+            })
+        })
+    }
+
+    async fn connect(cluster: &Cluster, namespace: &str, pod: &str, port: u16) -> Result<Self, InstallError> {
         let what = format!("open a port-forward to port {port} of Pod {namespace}/{pod}");
         let error = |error: &kube::Error| InstallError::api(&*what, error, cluster.identity());
         let mut nonce = [0; 16];

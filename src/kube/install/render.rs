@@ -17,7 +17,7 @@ pub async fn render(
     cluster: Option<&Cluster>,
     request: &InstallRequest<'_>,
 ) -> Result<Vec<Value>, InstallError> {
-    let InstallRequest { namespace, options, payload } = *request;
+    let InstallRequest { namespace, options, payload, .. } = *request;
     let before: Option<Quinistry> = match cluster {
         None => None,
         Some(cluster) => cluster.get(QUINISTRY, namespace, RESOURCE).await?.and_then(status::read),

@@ -11,4 +11,6 @@ pub struct InstallRequest<'a> {
     pub options: &'a ResourceOptions,
     /// Executable that generation 0 runs.
     pub payload: &'a InstallPayload,
+    /// True if images are loaded into stores afterwards, which takes more rights.
+    pub loads_images: bool,
 }

@@ -7,13 +7,10 @@ use crate::api::names::annotations::VERSION;
 use crate::api::names::labels::NODE_ARCHITECTURE;
 use crate::api::names::{API_VERSION, KIND, RESOURCE};
 use crate::api::types::Metadata as _;
-use crate::crd::{MAX_GENERATIONS, NetworkMode, Quinistry};
+use crate::crd::{DEFAULT_BASE_PORT, MAX_GENERATIONS, NetworkMode, Quinistry};
 
 /// Number of generations of a new resource without `--generations`.
 const DEFAULT_GENERATIONS: i32 = 3;
-
-/// Port of generation 1 of a new resource without `--base-port`.
-const DEFAULT_BASE_PORT: i32 = 5000;
 
 /// Options that the user has given. The others keep their value in an existing resource, and have defaults in
 /// a new one.
@@ -27,6 +24,8 @@ pub struct ResourceOptions {
     pub carriers: Vec<String>,
     /// Network of the generations.
     pub network: Option<NetworkMode>,
+    /// Number of stores (`spec.store.copies`).
+    pub stores: Option<i32>,
 }
 
 // === impl ResourceOptions ===
@@ -66,6 +65,12 @@ impl ResourceOptions {
         let current =
             before.map(|before| before.spec.network.mode).filter(|mode| *mode != NetworkMode::default());
         self.network.or(current)
+    }
+
+    /// Returns the number of stores; `None` if stores were never asked for.
+    fn stores(&self, before: Option<&Quinistry>) -> Option<i32> {
+        let current = before.and_then(|before| before.spec.store.as_ref()).map(|store| store.copies);
+        self.stores.or(current)
     }
 
     /// Returns the contradiction between these options and the existing resource, with advice, if there is
@@ -139,6 +144,9 @@ impl ResourceOptions {
         if let Some(mode) = self.network(before) {
             resource["spec"]["network"] = json!({"mode": mode});
         }
+        if let Some(copies) = self.stores(before) {
+            resource["spec"]["store"] = json!({"copies": copies});
+        }
         if let Some(version) = &payload.version {
             resource["metadata"]["annotations"] = json!({VERSION: version});
         }
@@ -202,7 +210,7 @@ mod tests {
             generations: Some(2),
             carriers: vec!["b/pause:1".into()],
             base_port: Some(6000),
-            network: None,
+            ..ResourceOptions::default()
         };
         let new: Quinistry =
             serde_json::from_value(options.resource("pantry", &payload(), Some(&old))).unwrap();
@@ -225,6 +233,21 @@ mod tests {
         assert_eq!(mode(None, Some("HostNetwork")), "HostNetwork");
         assert_eq!(mode(Some(NetworkMode::HostPort), Some("HostNetwork")), "HostPort");
         assert_eq!(mode(None, Some("HostPort")), Value::Null);
+    }
+
+    #[test]
+    fn stores_are_asked_for_once_and_stay() {
+        let store = |stores: Option<i32>, there: Value| {
+            let old =
+                before(&json!({"seed": {"executable": "sha256:1"}, "digest": "sha256:2", "store": there}));
+            let options = ResourceOptions { stores, ..ResourceOptions::default() };
+            options.resource("pantry", &payload(), Some(&old))["spec"]["store"].clone()
+        };
+        assert_eq!(store(None, Value::Null), Value::Null);
+        assert_eq!(store(Some(2), Value::Null), json!({"copies": 2}));
+        // Server-side apply removes a field that its owner leaves out. The folder and the labels belong to others.
+        assert_eq!(store(None, json!({"copies": 5, "path": "/srv"})), json!({"copies": 5}));
+        assert_eq!(store(Some(1), json!({"copies": 5})), json!({"copies": 1}));
     }
 
     #[test]

@@ -1,21 +1,26 @@
 //! Store of a resource: its pods, and the way from this machine to their write listener. Called by `quinistry load`.
 
+mod arrival;
+mod copies;
 mod failure;
 mod pods;
 mod route;
 mod tunnel;
 
-use self::pods::choose;
+use self::pods::{choose, running};
+use serde_json::Value;
+
 use super::api::{Cluster, POD, QUINISTRY};
+use super::bundle;
 use super::error::InstallError;
 use crate::api::names::{STORE_ROLE, labels};
 use crate::api::types::{Pod, Quinistry};
+use crate::crd::DEFAULT_BASE_PORT;
 
+pub use self::arrival::wait_for_stores;
+pub use self::copies::usual_copies;
 pub use self::pods::StorePod;
 pub use self::tunnel::{StoreTunnel, TunnelEvent};
-
-/// Port of generation 1 of a resource that names none.
-const DEFAULT_BASE_PORT: u16 = 5000;
 
 /// Store of a resource, found in a cluster.
 #[derive(Clone, Debug)]
@@ -25,7 +30,7 @@ pub struct Store {
     name: String,
     /// Selector of the store's pods.
     selector: String,
-    base_port: u16,
+    base_port: i32,
 }
 
 // === impl Store ===
@@ -33,15 +38,28 @@ pub struct Store {
 impl Store {
     /// Finds the store of a resource.
     pub async fn find(cluster: &Cluster, namespace: &str, name: &str) -> Result<Self, InstallError> {
+        Self::of(cluster, (namespace, name), &Self::read(cluster, namespace, name).await?)
+    }
+
+    /// Reads the resource.
+    async fn read(cluster: &Cluster, namespace: &str, name: &str) -> Result<Quinistry, InstallError> {
         let found = cluster.get::<Quinistry>(QUINISTRY, namespace, name).await;
         let resource = found.map_err(|error| needing("get quinistries.quinistry.dev", namespace, error))?;
-        let Some(Quinistry { metadata, spec, .. }) = resource else {
-            return Err(InstallError::Refused(format!(
+        resource.ok_or_else(|| {
+            InstallError::Refused(format!(
                 "there is no Quinistry {namespace}/{name} in {}; name another one with --namespace and --name, or raise it \
-                 with `quinistry up`",
+                 with `quinistry up --with FILE`",
                 cluster.identity()
-            )));
-        };
+            ))
+        })
+    }
+
+    /// Returns the store of a resource that was read.
+    fn of(
+        cluster: &Cluster,
+        (namespace, name): (&str, &str),
+        Quinistry { metadata, spec, .. }: &Quinistry,
+    ) -> Result<Self, InstallError> {
         if !spec["store"].is_object() {
             return Err(InstallError::Refused(format!(
                 "Quinistry {namespace}/{name} has no store for applications (no spec.store); `kubectl --namespace \
@@ -49,7 +67,7 @@ impl Store {
                  one, or name a registry to load into"
             )));
         }
-        let base_port = spec["basePort"].as_u64().and_then(|port| port.try_into().ok());
+        let base_port = spec["basePort"].as_i64().and_then(|port| port.try_into().ok());
         Ok(Self {
             cluster: cluster.clone(),
             namespace: namespace.into(),
@@ -57,7 +75,7 @@ impl Store {
             selector: format!(
                 "{}={},{}={STORE_ROLE}",
                 labels::RESOURCE,
-                metadata.uid.unwrap_or_default(),
+                metadata.uid.as_deref().unwrap_or_default(),
                 labels::ROLE
             ),
             base_port: base_port.unwrap_or(DEFAULT_BASE_PORT),
@@ -78,15 +96,29 @@ impl Store {
 
     /// Port of generation 1, from which nodes pull.
     #[must_use]
-    pub const fn base_port(&self) -> u16 {
+    pub const fn base_port(&self) -> i32 {
         self.base_port
     }
 
-    /// Returns the pod to load through: one that is ready, or another one that runs. `former` is a pod that failed.
-    async fn pod(&self, former: Option<&str>) -> Result<Option<StorePod>, InstallError> {
+    /// Returns true if the cluster has all names of a `Bundle`, in whichever bundles. False without the right to list them.
+    pub async fn has_names(&self, bundle: &Value) -> bool {
+        bundle::is_applied(&self.cluster, bundle).await
+    }
+
+    /// Returns all pods of the store that run.
+    pub async fn running_pods(&self) -> Result<Vec<StorePod>, InstallError> {
+        Ok(running(&self.pods().await?))
+    }
+
+    /// Returns the pod to load through: one that is ready, or another one that runs. `failed` has the pods that failed, the
+    /// last one last.
+    async fn pod(&self, failed: &[String]) -> Result<Option<StorePod>, InstallError> {
+        Ok(choose(&self.pods().await?, failed))
+    }
+
+    async fn pods(&self) -> Result<Vec<Pod>, InstallError> {
         let pods = self.cluster.list::<Pod>(POD, &self.namespace, &self.selector).await;
-        let pods = pods.map_err(|error| needing("list pods", &self.namespace, error))?;
-        Ok(choose(&pods, former))
+        pods.map_err(|error| needing("list pods", &self.namespace, error))
     }
 }
 

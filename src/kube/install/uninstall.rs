@@ -6,12 +6,14 @@
 //! complete. Each object is deleted only if its metadata proves that `up` made it, with its UID and resource
 //! version as precondition.
 
+mod bundles;
 mod discovery;
 mod inhabitants;
 mod remaining_resources;
 
 use std::time::{Duration, Instant};
 
+use bundles::delete_bundles;
 use discovery::{Kinds, discover};
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use inhabitants::inhabitants;
@@ -81,6 +83,7 @@ pub async fn uninstall(
     }
     delete_operator(cluster, namespace, timeout, &mut report).await?;
     delete_resource(cluster, namespace, timeout, &mut report).await?;
+    delete_bundles(cluster, namespace, &mut report).await?;
     delete_rights(cluster, namespace, &mut report).await?;
     let others = RemainingResources::list(cluster, QUINISTRY).await?;
     delete_labels(cluster, &others, &mut report).await?;

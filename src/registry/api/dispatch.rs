@@ -130,8 +130,9 @@ async fn call_handler(
         };
         return Ok(Box::pin(endpoint.handle(route, request, body, settings.body, trail)).await);
     }
-    if let Some(response) = readyz::answer(settings, request) {
-        return Ok(response);
+    if let Some(named) = readyz::subject(settings, request) {
+        // On the heap, so that other requests need no memory for it.
+        return Ok(Box::pin(readyz::handle(named, state.0.stored.as_ref(), request)).await);
     }
     let route = state.0.prefix.strip(path).map_or(Err(RouteError::Unknown), Route::parse);
     if let Err(RouteError::Unknown) = route {

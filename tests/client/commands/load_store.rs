@@ -1,16 +1,15 @@
 //! `load` into the store of a cluster: through an API server that refuses, breaks and closes its port-forwards.
 
-mod api_server;
-
 use std::fs;
 
 use serde_json::{Value, json};
 
-use self::api_server::{ApiServer, Forward, NAMESPACE, kubeconfig, pod, resource};
 use super::load::{CHUNK_BYTES, SHOP, Shop};
 use super::{bad, good, quinistry, registry, stderr, stdout};
+use crate::support::api_server::{ApiServer, Forward, NAMESPACE, kubeconfig, pod, resource};
 use crate::support::cut_proxy::CutProxy;
 use crate::support::process::output;
+use crate::support::scripted_registry::{Answer, ScriptedRegistry};
 
 /// Command line that loads an archive into the store of the cluster.
 fn load<'a>(shop: &'a Shop, config: &'a str) -> Vec<&'a str> {
@@ -42,10 +41,15 @@ fn all_images_go_through_the_api_server_and_a_second_load_sends_nothing() {
     assert_eq!(loaded["bundle"]["metadata"], json!({"name": "web", "namespace": NAMESPACE}));
     check(&shop, &host);
 
-    let text = good(&load(&shop, &config));
+    let again = output(&mut quinistry(&load(&shop, &config))).unwrap();
+    assert!(again.status.success(), "{}", stderr(&again));
+    let notes: Vec<&str> = stderr(&again).lines().collect();
+    assert!(notes.len() == 1 && notes[0].contains("--bundle | kubectl apply -f -"), "{notes:?}");
+    let text = stdout(&again);
     let total = "store of pantry/quinistry (pod store-b on node node-of-store-b): 3 images; 12.6 MB of 12.6 MB were there\n";
     assert!(text.ends_with(total), "{text}");
-    assert!(api.requests("/api/v1/namespaces/pantry/pods/store-a").is_empty());
+    // Only for its room.
+    assert_eq!(api.requests("/api/v1/namespaces/pantry/pods/store-a").len(), 2, "one for each load");
 }
 
 #[test]
@@ -114,7 +118,8 @@ fn port_forwards_that_end_in_any_way_are_opened_again() {
     let (server, host) = registry();
     let to = server.peer.0;
     let api =
-        ApiServer::start(resource(), vec![pod("store-a", true)], None, move |_, earlier| match earlier {
+        // The first one asks for the room.
+        ApiServer::start(resource(), vec![pod("store-a", true)], None, move |_, earlier| match earlier.wrapping_sub(1) {
             0 => Forward::Refuse(503, "the server is currently unable to handle the request"),
             // After the first answers; the pod counts as one that works.
             1 => Forward::Closed(to, 1000),
@@ -135,15 +140,24 @@ fn port_forwards_that_end_in_any_way_are_opened_again() {
 #[test]
 fn a_pod_that_fails_for_good_is_left_for_another_one() {
     let shop = Shop::new(3 * CHUNK_BYTES);
-    for (status, message) in [(404, "pods \"store-a\" not found"), (500, "error dialing backend")] {
+    let refused = [
+        (404, "pods \"store-a\" not found"),
+        (500, "error dialing backend"),
+        (504, "error dialing backend: i/o timeout"),
+    ];
+    let refused = refused.map(|(status, message)| (Forward::Refuse(status, message), message));
+    // A node that has vanished answers nothing.
+    let vanished = (Forward::Silent, "no port-forward to port 8090 of Pod pantry/store-a after 10 seconds");
+    for (last, message) in refused.into_iter().chain([vanished]) {
         let ((former, _), (server, host)) = (registry(), registry());
         let (from, to) = (former.peer.0, server.peer.0);
         let pods = vec![pod("store-a", true), pod("store-b", true)];
         let api = ApiServer::start(resource(), pods, None, move |pod, earlier| match (pod, earlier) {
             ("store-b", _) => Forward::To(to),
-            (_, 0) => Forward::Closed(from, 9 << 20),
-            (_, 1..4) => Forward::Closed(from, 1 << 20),
-            _ => Forward::Refuse(status, message),
+            // The first one asks for the room.
+            (_, 0..2) => Forward::Closed(from, 9 << 20),
+            (_, 2..5) => Forward::Closed(from, 1 << 20),
+            _ => last.clone(),
         });
         let config = kubeconfig(shop.folder(), api.address);
         let loaded = output(&mut quinistry(&load(&shop, &config))).unwrap();
@@ -156,6 +170,42 @@ fn a_pod_that_fails_for_good_is_left_for_another_one() {
         assert!(text.contains("(pod store-b on node node-of-store-b): 3 images"), "{text}");
         check(&shop, &host);
     }
+}
+
+#[test]
+fn a_load_without_room_on_any_node_is_refused_before_its_first_byte() {
+    let shop = Shop::new(100_000);
+    let load_into = |rooms: [Value; 2]| {
+        let stores = rooms.map(|room| {
+            ScriptedRegistry::start(move |request| match (request.method.as_str(), request.path()) {
+                // As a store that copies.
+                ("GET", "/readyz") => Answer::new(503).body(json!({"roomBytes": room}).to_string()),
+                ("GET", "/v2/") => Answer::ok("{}"),
+                _ => Answer::new(404),
+            })
+        });
+        let addresses = [0, 1].map(|at| stores[at].host.parse().unwrap());
+        let pods = vec![pod("store-a", true), pod("store-b", true)];
+        let api = ApiServer::start(resource(), pods, None, move |pod, _| {
+            Forward::To(addresses[usize::from(pod == "store-b")])
+        });
+        let said = bad(&load(&shop, &kubeconfig(shop.folder(), api.address)), 1);
+        let writes = stores.iter().flat_map(ScriptedRegistry::requests);
+        (said, writes.filter(|one| !matches!(one.method.as_str(), "GET" | "HEAD")).count())
+    };
+    let (said, writes) = load_into([json!(1_u64 << 40), json!(99_000)]);
+    let lines: Vec<&str> = said.lines().collect();
+    assert!(
+        lines[0].starts_with("no room on node node-of-store-b: ") && lines[0].contains("99.0 kB"),
+        "{said}"
+    );
+    assert!(lines[1].contains("1 of 2 stores without room") && lines.len() == 2, "{said}");
+    assert_eq!(writes, 0);
+    let (said, writes) = load_into([json!(0), json!(0)]);
+    assert!(said.contains("node-of-store-a") && said.contains("2 of 2 stores") && writes == 0, "{said}");
+    // Stores of earlier versions do not tell.
+    let (said, writes) = load_into([json!(1_u64 << 40), Value::Null]);
+    assert!(!said.contains("no room") && writes > 0, "{said}");
 }
 
 #[test]
@@ -177,7 +227,10 @@ fn what_keeps_a_load_from_its_store_is_named() {
         "{said}"
     );
     let said = error(Value::Null, pods(), None, garbled.clone());
-    assert!(said.contains("no Quinistry pantry/quinistry") && said.contains("`quinistry up`"), "{said}");
+    assert!(
+        said.contains("no Quinistry pantry/quinistry") && said.contains("`quinistry up --with FILE`"),
+        "{said}"
+    );
     let said = error(resource(), vec![], None, garbled.clone());
     assert!(said.contains("no pod of the store of pantry/quinistry runs"), "{said}");
     let said = error(resource(), pods(), None, garbled.clone());

@@ -18,7 +18,7 @@ use crate::crd::{DEFINITIONS, Quinistry};
 use crate::install::api::{CRD, Cluster, DEPLOYMENT, NAMESPACE, NODE, POD, QUINISTRY, ResourceKind};
 use crate::install::error::InstallError;
 use crate::install::operators::{self, OperatorDeployment};
-use crate::install::{manifests, ownership};
+use crate::install::{InstallRequest, manifests, ownership};
 use crate::operator::naming;
 use crate::sorted::Sorted as _;
 
@@ -61,10 +61,14 @@ struct ServerVersion {
     minor: String,
 }
 
-pub(super) async fn observe(cluster: &Cluster, namespace: &str) -> Result<ObservedCluster, InstallError> {
+pub(super) async fn observe(
+    cluster: &Cluster,
+    request: &InstallRequest<'_>,
+) -> Result<ObservedCluster, InstallError> {
+    let namespace = request.namespace;
     // First and alone: fails fast if the API server does not answer.
     let version: ServerVersion = cluster.read("/version", None).await?;
-    let (user, missing) = tokio::try_join!(user(cluster), missing(cluster, namespace))?;
+    let (user, missing) = tokio::try_join!(user(cluster), missing(cluster, request))?;
     // Objects that may not be read are skipped: `missing` reports the permission.
     let may = |verb: &str, resource: &str| {
         !missing
@@ -163,12 +167,19 @@ async fn user(cluster: &Cluster) -> Result<String, InstallError> {
     }
 }
 
-async fn missing(cluster: &Cluster, namespace: &str) -> Result<BTreeSet<Permission>, InstallError> {
+async fn missing(
+    cluster: &Cluster,
+    request: &InstallRequest<'_>,
+) -> Result<BTreeSet<Permission>, InstallError> {
+    let namespace = request.namespace;
     // Most users are administrators, for whom one request is enough.
     if is_allowed(cluster, &Permission::everything()).await? {
         return Ok(BTreeSet::new());
     }
     let mut needed = rights::own_permissions(namespace).into_iter().into_set();
+    if request.loads_images {
+        needed.extend(rights::load_permissions(namespace));
+    }
     let escalates =
         try_join_all(Permission::escalate().iter().map(|right| is_allowed(cluster, right))).await?;
     if escalates.contains(&false) {

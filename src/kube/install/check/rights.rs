@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Value, json};
 
-use crate::api::names::{GROUP, PLURAL, operator_namespace};
+use crate::api::names::{BUNDLE_PLURAL, GROUP, PLURAL, operator_namespace};
 use crate::install::manifests::{Rule, cluster_rules, lease_rules, namespaced_rules};
 
 /// Permission for one verb on one resource.
@@ -61,6 +61,19 @@ impl Permission {
             }},
         })
     }
+}
+
+/// Returns the permissions that `up` needs to load images into stores, beside those for its other requests.
+pub(super) fn load_permissions(namespace: &str) -> Vec<Permission> {
+    let inside = [
+        (GROUP, BUNDLE_PLURAL, &["get", "create", "patch"][..]),
+        // From Kubernetes 1.35 on a port-forward over WebSocket needs `create` as well.
+        ("", "pods/portforward", &["get", "create"]),
+    ];
+    let each = inside.iter().flat_map(|(group, resource, verbs)| {
+        verbs.iter().map(|verb| Permission::new(verb, group, resource, namespace))
+    });
+    each.collect()
 }
 
 /// Returns the permissions for the requests of `up`.

@@ -67,7 +67,11 @@ fn fine() -> ObservedCluster {
 
 fn findings_of(observed: &ObservedCluster, options: &ResourceOptions) -> Vec<PreflightFinding> {
     let payload = payload();
-    findings(observed, &InstallRequest { namespace: "pantry", options, payload: &payload }, false)
+    findings(
+        observed,
+        &InstallRequest { namespace: "pantry", options, payload: &payload, loads_images: false },
+        false,
+    )
 }
 
 /// Returns the most severe finding about a subject.
@@ -245,8 +249,12 @@ fn what_others_made_is_not_overwritten() {
 fn what_is_newer_is_not_lowered_unless_that_is_asked_for() {
     let version = |observed: &ObservedCluster, downgrade| {
         let payload = payload();
-        let request =
-            InstallRequest { namespace: "pantry", options: &ResourceOptions::default(), payload: &payload };
+        let request = InstallRequest {
+            namespace: "pantry",
+            options: &ResourceOptions::default(),
+            payload: &payload,
+            loads_images: false,
+        };
         let found = findings(observed, &request, downgrade).into_iter().find(|one| one.subject == "version");
         found.map(|found| (found.level, found.text))
     };

@@ -54,6 +54,8 @@ impl Refusal {
         match error {
             InstallError::Api { code: None, .. } => Self::Passing,
             InstallError::Api { code: Some(404), .. } => Self::Gone,
+            // So answers an API server that does not reach the kubelet.
+            InstallError::Api { code: Some(502 | 504), .. } | InstallError::Timeout { .. } => Self::OfPod,
             InstallError::Api { code: Some(code), .. } if is_passing(*code) => Self::Passing,
             InstallError::Api { code: Some(500..), .. } => Self::OfPod,
             _ => Self::Final,
@@ -78,9 +80,9 @@ mod tests {
         let of = |code| Refusal::of(&InstallError::Api { what: String::new(), why: String::new(), code });
         assert_eq!(of(None), Refusal::Passing);
         for (codes, refusal) in [
-            (&[429, 502, 503, 504][..], Refusal::Passing),
+            (&[429, 503][..], Refusal::Passing),
             (&[404], Refusal::Gone),
-            (&[500, 501], Refusal::OfPod),
+            (&[500, 501, 502, 504], Refusal::OfPod),
             (&[200, 302, 400, 401, 403, 405, 426], Refusal::Final),
         ] {
             for code in codes {
@@ -88,6 +90,8 @@ mod tests {
             }
         }
         assert_eq!(Refusal::of(&InstallError::Refused(String::new())), Refusal::Final);
+        let silent = InstallError::Timeout { what: String::new(), after: FIRST_PAUSE, why: String::new() };
+        assert_eq!(Refusal::of(&silent), Refusal::OfPod);
     }
 
     #[test]

@@ -16,17 +16,33 @@ pub struct StorePod {
     pub node: String,
 }
 
-/// Chooses a pod that runs, if there is one: first those that are ready, then by name. The pod `former` is left out.
-pub(super) fn choose(pods: &[Pod], former: Option<&str>) -> Option<StorePod> {
-    let candidates = pods.iter().filter(|pod| {
-        pod.status.phase == RUNNING && !pod.metadata.is_terminating() && Some(pod.metadata.name()) != former
-    });
-    let chosen = candidates.min_by_key(|pod| (!pod.is_ready(), pod.metadata.name()))?;
-    let node = chosen.spec.node_name.clone().unwrap_or_default();
-    Some(StorePod { name: chosen.metadata.name().into(), node })
+/// Returns true for a pod whose containers run, and that is not being deleted.
+fn is_running(pod: &Pod) -> bool {
+    pod.status.phase == RUNNING && !pod.metadata.is_terminating()
+}
+
+/// Chooses a pod that runs, if there is one: first those that are ready, then by name. `failed` has the pods that failed,
+/// the last one last: that one is left out, and of the others those come last that failed last.
+pub(super) fn choose(pods: &[Pod], failed: &[String]) -> Option<StorePod> {
+    let last_failure = |pod: &Pod| failed.iter().rposition(|name| name == pod.metadata.name());
+    let is_last = |pod: &Pod| failed.last().is_some_and(|name| name == pod.metadata.name());
+    let candidates = pods.iter().filter(|pod| is_running(pod) && !is_last(pod));
+    let chosen = candidates.min_by_key(|pod| (last_failure(pod), !pod.is_ready(), pod.metadata.name()))?;
+    Some(StorePod::of(chosen))
+}
+
+/// Returns all pods that run.
+pub(super) fn running(pods: &[Pod]) -> Vec<StorePod> {
+    pods.iter().filter(|pod| is_running(pod)).map(StorePod::of).collect()
 }
 
 // === impl StorePod ===
+
+impl StorePod {
+    fn of(pod: &Pod) -> Self {
+        Self { name: pod.metadata.name().into(), node: pod.spec.node_name.clone().unwrap_or_default() }
+    }
+}
 
 impl fmt::Display for StorePod {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -58,18 +74,25 @@ mod tests {
             pod("c", "Running", "True"),
             pod("0", "Failed", "False"),
         ];
-        let name = |pods: &[Pod], former| choose(pods, former).map(|pod| pod.name);
-        assert_eq!(name(&pods, None).as_deref(), Some("c"));
-        assert_eq!(name(&pods, Some("c")).as_deref(), Some("d"));
-        assert_eq!(name(&pods[..2], None).as_deref(), Some("b"));
-        assert_eq!(name(&pods[..2], Some("b")), None);
-        assert_eq!(choose(&pods, None).unwrap().to_string(), "pod c on node n1");
+        let name = |pods: &[Pod], failed: &[&str]| {
+            let failed: Vec<String> = failed.iter().map(|name| (*name).to_owned()).collect();
+            choose(pods, &failed).map(|pod| pod.name)
+        };
+        assert_eq!(name(&pods, &[]).as_deref(), Some("c"));
+        assert_eq!(name(&pods, &["c"]).as_deref(), Some("d"));
+        assert_eq!(name(&pods[..2], &[]).as_deref(), Some("b"));
+        assert_eq!(name(&pods[..2], &["b"]), None);
+        assert_eq!(choose(&pods, &[]).unwrap().to_string(), "pod c on node n1");
+        // Nodes that have vanished leave pods that seem to be ready for a while.
+        assert_eq!(name(&pods, &["c", "d"]).as_deref(), Some("b"));
+        assert_eq!(name(&pods, &["c", "d", "b"]).as_deref(), Some("c"));
     }
 
     #[test]
     fn a_pod_that_is_being_deleted_is_left_out() {
         let mut deleted = pod("a", "Running", "True");
         deleted.metadata.deletion_timestamp = serde_json::from_value(json!("2026-01-01T00:00:00Z")).unwrap();
-        assert_eq!(choose(&[deleted], None), None);
+        assert_eq!(choose(std::slice::from_ref(&deleted), &[]), None);
+        assert_eq!(running(&[deleted, pod("b", "Running", "False"), pod("c", "Pending", "False")]).len(), 1);
     }
 }

@@ -1,13 +1,13 @@
 //! Destination of the connections of a tunnel: a pod, until it fails and another one takes its place.
 
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::UnixStream;
 use tokio::sync::mpsc;
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
 use super::failure::{DialError, Refusal, pause_after};
 use super::tunnel::TunnelEvent;
@@ -16,12 +16,16 @@ use crate::api::locks::lock;
 use crate::api::names::STORE_PUSH_PORT;
 use crate::install::port_forward::{ForwardError, PortForward};
 
-/// Number of failures in a row after which a pod is left for another one, within about eight seconds. A container that
-/// restarts is back by then, and the other pod lacks what this one has got.
-const MAX_POD_FAILURES: u32 = 6;
+/// Time without an answer after which a pod that fails is left for another one. A container that restarts is back by then,
+/// and the other pod lacks what this one has got. Time and not a number of attempts: one that a vanished node does not
+/// answer takes longer than one that is refused.
+const MAX_POD_OUTAGE: Duration = Duration::from_secs(8);
 
-/// Number of failures in a row after which a pod that has never answered is left, or the load ends.
-const MAX_FIRST_FAILURES: u32 = 3;
+/// Time without an answer after which a pod is left, or the load ends, if no store has answered yet.
+const MAX_FIRST_OUTAGE: Duration = Duration::from_secs(2);
+
+/// Time limit for the search of another pod.
+const SEARCH_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Request to which every registry answers.
 const PROBE: &[u8] = b"GET /v2/ HTTP/1.1\r\nHost: store\r\n\r\n";
@@ -30,7 +34,7 @@ const PROBE: &[u8] = b"GET /v2/ HTTP/1.1\r\nHost: store\r\n\r\n";
 const PROBE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Number of times that a load leaves a pod: then the pods fail in turn.
-const MAX_MOVES: u32 = 8;
+const MAX_MOVES: usize = 8;
 
 /// Time for which a connection of the client waits for a port-forward. Shorter than the client waits for an answer.
 const DIAL_TIMEOUT: Duration = Duration::from_secs(30);
@@ -40,9 +44,10 @@ const DIAL_TIMEOUT: Duration = Duration::from_secs(30);
 pub(super) struct Route {
     store: Store,
     target: Mutex<Arc<Target>>,
-    /// Held while another pod is looked for.
-    moving: tokio::sync::Mutex<()>,
-    moves: AtomicU32,
+    /// Has the names of the pods that were left, the last one last.
+    left: tokio::sync::Mutex<Vec<String>>,
+    /// True if connections never lead to another pod.
+    is_fixed: bool,
     /// True once a store has answered.
     has_answered: AtomicBool,
     last_failure: Mutex<Option<String>>,
@@ -57,9 +62,11 @@ pub(super) struct Target {
 }
 
 /// Failures of a pod since it answered.
-#[derive(Debug, Default)]
+#[derive(Clone, Copy, Debug, Default)]
 struct Failures {
     count: u32,
+    /// Time at which the first failed attempt began.
+    since: Option<Instant>,
     /// Time of the last failure that was counted.
     last: Option<Instant>,
 }
@@ -71,12 +78,17 @@ impl Route {
         Self {
             store,
             target: Mutex::new(Target::new(pod)),
-            moving: tokio::sync::Mutex::default(),
-            moves: AtomicU32::default(),
+            left: tokio::sync::Mutex::default(),
+            is_fixed: false,
             has_answered: AtomicBool::default(),
             last_failure: Mutex::default(),
             events,
         }
+    }
+
+    /// Makes all connections lead to this pod.
+    pub(super) fn fixed(self) -> Self {
+        Self { is_fixed: true, ..self }
     }
 
     pub(super) fn last_failure(&self) -> Option<String> {
@@ -161,7 +173,7 @@ impl Route {
     /// Notes that a pod answers.
     fn answered(&self, target: &Target) {
         self.has_answered.store(true, Ordering::Relaxed);
-        lock(&target.failures).count = 0;
+        *lock(&target.failures) = Failures::default();
     }
 
     /// Keeps a failure for the error of the load.
@@ -174,30 +186,39 @@ impl Route {
         let _ = self.events.send(event);
     }
 
-    /// Counts a failure of a pod, and moves to another one after several. Gives up if there is none and no store has
-    /// answered yet.
+    /// Counts a failure of a pod, and moves to another one when it has failed for long enough. Gives up if there is none
+    /// and no store has answered yet.
     async fn failed(&self, target: &Arc<Target>, began: Instant, failure: DialError) {
-        let failures = target.count_failure(began);
+        let outage = target.count_failure(began);
         let is_gone = matches!(&failure, DialError::Open(error) if Refusal::of(error) == Refusal::Gone);
         let has_answered = self.has_answered.load(Ordering::Relaxed);
-        let limit = if has_answered { MAX_POD_FAILURES } else { MAX_FIRST_FAILURES };
-        if failures < limit && !is_gone {
+        let limit = if has_answered { MAX_POD_OUTAGE } else { MAX_FIRST_OUTAGE };
+        if outage < limit && !is_gone {
             return;
         }
-        let _moving = self.moving.lock().await;
+        let mut left = self.left.lock().await;
         if !Arc::ptr_eq(target, &self.target()) {
             return;
         }
+        left.push(target.pod.name.clone());
         // A list that fails says nothing of other pods; the next failure asks for it again.
-        if let Ok(Some(to)) = self.store.pod(Some(&target.pod.name)).await {
-            if self.moves.fetch_add(1, Ordering::Relaxed) >= MAX_MOVES {
-                return self.emit(TunnelEvent::Failed(failure.into()));
+        let found = if self.is_fixed {
+            None
+        } else {
+            timeout(SEARCH_TIMEOUT, self.store.pod(&left)).await.ok().and_then(Result::ok).flatten()
+        };
+        let Some(to) = found else {
+            left.pop();
+            if outage >= limit && !has_answered {
+                self.emit(TunnelEvent::Failed(failure.into()));
             }
-            *lock(&self.target) = Target::new(to.clone());
-            self.emit(TunnelEvent::Moved { from: target.pod.clone(), to, why: failure.to_string() });
-        } else if failures >= limit && !has_answered {
-            self.emit(TunnelEvent::Failed(failure.into()));
+            return;
+        };
+        if left.len() > MAX_MOVES {
+            return self.emit(TunnelEvent::Failed(failure.into()));
         }
+        *lock(&self.target) = Target::new(to.clone());
+        self.emit(TunnelEvent::Moved { from: target.pod.clone(), to, why: failure.to_string() });
     }
 }
 
@@ -213,15 +234,17 @@ impl Target {
         lock(&self.failures).count
     }
 
-    /// Counts the failure of an attempt that began at some time, and returns the number of failures. Attempts that were
-    /// made at the same time count once.
-    fn count_failure(&self, began: Instant) -> u32 {
+    /// Counts the failure of an attempt that began at some time, and returns the time since the first failed attempt began.
+    /// Attempts that were made at the same time count once.
+    fn count_failure(&self, began: Instant) -> Duration {
         let mut failures = lock(&self.failures);
         if failures.last.is_none_or(|last| began >= last) {
             failures.count += 1;
             failures.last = Some(Instant::now());
         }
-        failures.count
+        let since = failures.since.map_or(began, |since| since.min(began));
+        failures.since = Some(since);
+        since.elapsed()
     }
 }
 
@@ -233,7 +256,18 @@ mod tests {
     fn attempts_at_the_same_time_fail_once() {
         let target = Target::new(StorePod { name: "a".into(), node: "n".into() });
         let began = Instant::now();
-        assert_eq!([began; 3].map(|began| target.count_failure(began)), [1, 1, 1]);
-        assert_eq!(target.count_failure(Instant::now()), 2);
+        assert_eq!([began; 3].map(|began| (target.count_failure(began), target.failures()).1), [1, 1, 1]);
+        target.count_failure(Instant::now());
+        assert_eq!(target.failures(), 2);
+    }
+
+    #[test]
+    fn an_outage_lasts_from_the_beginning_of_the_first_failed_attempt() {
+        let target = Target::new(StorePod { name: "a".into(), node: "n".into() });
+        let now = Instant::now();
+        let Some(long_ago) = now.checked_sub(MAX_POD_OUTAGE) else { return };
+        // One attempt that was not answered counts as much as many that were refused.
+        assert!(target.count_failure(long_ago) >= MAX_POD_OUTAGE);
+        assert!(target.count_failure(now) >= MAX_POD_OUTAGE);
     }
 }

@@ -51,14 +51,23 @@ pub enum TunnelEvent {
 // === impl StoreTunnel ===
 
 impl StoreTunnel {
-    /// Opens a way to a pod of the store. Connects to nothing yet.
+    /// Opens a way to a pod of the store, and to another one when that fails. Connects to nothing yet.
     pub async fn open(store: &Store) -> Result<Self, InstallError> {
-        let Some(pod) = store.pod(None).await? else {
+        let Some(pod) = store.pod(&[]).await? else {
             return Err(InstallError::Refused(format!(
                 "no pod of the store of {}/{} runs; `kubectl --namespace {} describe daemonset {}-store` says why",
                 store.namespace, store.name, store.namespace, store.name
             )));
         };
+        Self::over(|events| Route::new(store.clone(), pod, events))
+    }
+
+    /// Opens a way to this pod of the store and to no other one. Connects to nothing yet.
+    pub fn to(store: &Store, pod: StorePod) -> Result<Self, InstallError> {
+        Self::over(|events| Route::new(store.clone(), pod, events).fixed())
+    }
+
+    fn over(route: impl FnOnce(mpsc::UnboundedSender<TunnelEvent>) -> Route) -> Result<Self, InstallError> {
         let refused = |error: std::io::Error| {
             InstallError::Refused(format!(
                 "failed to create a socket in {}: {error}; set TMPDIR to a folder with a short path on a local disk",
@@ -69,7 +78,7 @@ impl StoreTunnel {
         let socket = folder.path().join("store");
         let listener = UnixListener::bind(&socket).map_err(refused)?;
         let (sender, events) = mpsc::unbounded_channel();
-        let route = Arc::new(Route::new(store.clone(), pod, sender));
+        let route = Arc::new(route(sender));
         let accepting = tokio::spawn(accept(listener, route.clone()));
         Ok(Self { socket, route, events, accepting, _folder: folder })
     }

@@ -6,27 +6,52 @@ use http::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE};
 use http::request::Parts;
 use http::{HeaderValue, Method, StatusCode};
 
-use crate::Settings;
+use serde::Serialize;
+
 use crate::api::response::body;
-use crate::named_images::Report;
+use crate::named_images::{NamedImages, Report};
+use crate::{LimitedStore, Settings};
 
 /// Path of the endpoint.
 const PATH: &str = "/readyz";
 
-/// Responds to a question about readiness: 200 if the store is ready, and else 503, in one line, or with `?verbose` as a
-/// document. Returns `None` for other requests, and for registries that keep no named images.
-pub(crate) fn answer(settings: &Settings, request: &Parts) -> Option<Response> {
+/// Document about the readiness of a store.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Document<'a> {
+    #[serde(flatten)]
+    report: &'a Report,
+    /// Bytes that new content may take. `load` asks all stores for it before it sends anything.
+    room_bytes: Option<u64>,
+}
+
+/// Returns the named images that a request asks about. Returns `None` for other requests, and for registries that keep no
+/// named images.
+pub(crate) fn subject<'a>(settings: &'a Settings, request: &Parts) -> Option<&'a NamedImages> {
     let is_read = matches!(request.method, Method::GET | Method::HEAD);
-    let named = settings.named.as_ref().filter(|_| is_read && request.uri.path() == PATH)?;
+    settings.named.as_deref().filter(|_| is_read && request.uri.path() == PATH)
+}
+
+/// Responds to a question about readiness: 200 if the store is ready, and else 503, in one line, or with `?verbose` as a
+/// document.
+pub(crate) async fn handle(named: &NamedImages, stored: Option<&LimitedStore>, request: &Parts) -> Response {
     let report = &named.report();
     let is_verbose =
         request.uri.query().is_some_and(|query| query.split('&').any(|pair| pair.starts_with("verbose")));
-    let mut response = if is_verbose { body::json(report) } else { text(report) };
+    let mut response = if is_verbose {
+        let room_bytes = match stored {
+            Some(stored) => stored.run(|store| Ok(store.room_bytes())).await.ok().flatten(),
+            None => None,
+        };
+        body::json(&Document { report, room_bytes })
+    } else {
+        text(report)
+    };
     if !report.ready {
         *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
     }
     response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    Some(response)
+    response
 }
 
 fn text(report: &Report) -> Response {

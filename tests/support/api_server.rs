@@ -1,5 +1,6 @@
 //! An API server with one resource, its store's pods, and port-forwards to them over real WebSocket connections.
 
+use std::collections::BTreeMap;
 use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
@@ -11,17 +12,19 @@ use base64::engine::general_purpose::STANDARD;
 use ring::digest::{SHA1_FOR_LEGACY_USE_ONLY, digest};
 use serde_json::{Value, json};
 
-pub(super) const NAMESPACE: &str = "pantry";
-pub(super) const UID: &str = "5f1c2c1e-0000-4000-8000-000000000001";
+pub const NAMESPACE: &str = "pantry";
+pub const UID: &str = "5f1c2c1e-0000-4000-8000-000000000001";
 
 /// Port of the store's write listener, as the first bytes of a channel.
 const PORT: [u8; 2] = 8090_u16.to_le_bytes();
 
 /// Way in which the API server treats a port-forward.
 #[derive(Clone, Debug)]
-pub(super) enum Forward {
+pub enum Forward {
     /// Refuses it with this status and this message.
     Refuse(u16, &'static str),
+    /// Does not answer, as for a pod whose node has vanished.
+    Silent,
     /// Answers 101 without a word about WebSocket.
     Garbled,
     /// Reports on the error channel that the port cannot be reached.
@@ -37,15 +40,19 @@ pub(super) enum Forward {
 type Script = dyn Fn(&str, usize) -> Forward + Send + Sync;
 
 /// Answer to a path, in place of the usual one.
-pub(super) type Refused = Option<(&'static str, u16, &'static str)>;
+pub type Refused = Option<(&'static str, u16, &'static str)>;
 
-pub(super) struct ApiServer {
-    pub(super) address: SocketAddr,
+pub struct ApiServer {
+    pub address: SocketAddr,
     shared: Arc<Shared>,
 }
 
 struct Shared {
     resource: Value,
+    /// Other objects by path, which clients can create and apply; `None` if there are only the resource and its pods.
+    objects: Option<Mutex<BTreeMap<String, Value>>>,
+    /// Bodies that clients have sent, by path.
+    bodies: Mutex<Vec<(String, Value)>>,
     pods: Mutex<Vec<Value>>,
     script: Box<Script>,
     refused: Refused,
@@ -53,7 +60,7 @@ struct Shared {
 }
 
 /// Resource with a store.
-pub(super) fn resource() -> Value {
+pub fn resource() -> Value {
     json!({
         "apiVersion": "quinistry.dev/v1alpha1", "kind": "Quinistry",
         "metadata": {"name": "quinistry", "namespace": NAMESPACE, "uid": UID},
@@ -62,7 +69,7 @@ pub(super) fn resource() -> Value {
 }
 
 /// Pod of a store.
-pub(super) fn pod(name: &str, is_ready: bool) -> Value {
+pub fn pod(name: &str, is_ready: bool) -> Value {
     let ready = if is_ready { "True" } else { "False" };
     json!({
         "metadata": {"name": name, "namespace": NAMESPACE},
@@ -73,16 +80,36 @@ pub(super) fn pod(name: &str, is_ready: bool) -> Value {
 
 impl ApiServer {
     /// Starts an API server whose script gets the name of the pod and the number of its earlier port-forwards.
-    pub(super) fn start(
+    pub fn start(
         resource: Value,
         pods: Vec<Value>,
         refused: Refused,
         script: impl Fn(&str, usize) -> Forward + Send + Sync + 'static,
     ) -> Self {
+        let objects = None;
+        let (requests, bodies) = (Mutex::default(), Mutex::default());
+        let (pods, script) = (Mutex::new(pods), Box::new(script));
+        Self::serve(Shared { resource, objects, bodies, pods, script, refused, requests })
+    }
+
+    /// Starts an API server that also has other objects, by path. An object that is applied gets no fields of the request if
+    /// it is there already.
+    pub fn start_with(
+        objects: BTreeMap<String, Value>,
+        resource: Value,
+        pods: Vec<Value>,
+        script: impl Fn(&str, usize) -> Forward + Send + Sync + 'static,
+    ) -> Self {
+        let objects = Some(Mutex::new(objects));
+        let (requests, bodies) = (Mutex::default(), Mutex::default());
+        let (pods, script) = (Mutex::new(pods), Box::new(script));
+        Self::serve(Shared { resource, objects, bodies, pods, script, refused: None, requests })
+    }
+
+    fn serve(shared: Shared) -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let address = listener.local_addr().unwrap();
-        let (pods, script) = (Mutex::new(pods), Box::new(script));
-        let shared = Arc::new(Shared { resource, pods, script, refused, requests: Mutex::default() });
+        let shared = Arc::new(shared);
         let serving = shared.clone();
         thread::spawn(move || {
             for client in listener.incoming() {
@@ -93,15 +120,21 @@ impl ApiServer {
         Self { address, shared }
     }
 
+    /// Returns the last body that was sent to this path.
+    pub fn body(&self, path: &str) -> Option<Value> {
+        let bodies = self.shared.bodies.lock().unwrap();
+        bodies.iter().rev().find(|(sent_to, _)| sent_to == path).map(|(_, body)| body.clone())
+    }
+
     /// Returns the paths that were asked for and begin with this text.
-    pub(super) fn requests(&self, begin: &str) -> Vec<String> {
+    pub fn requests(&self, begin: &str) -> Vec<String> {
         let requests = self.shared.requests.lock().unwrap();
         requests.iter().filter(|path| path.starts_with(begin)).cloned().collect()
     }
 }
 
 /// Writes a kubeconfig for an API server, and returns its path.
-pub(super) fn kubeconfig(folder: &Path, server: SocketAddr) -> String {
+pub fn kubeconfig(folder: &Path, server: SocketAddr) -> String {
     let path = folder.join("kubeconfig");
     let text = format!(
         "apiVersion: v1\nkind: Config\ncurrent-context: a\nclusters: [{{name: a, cluster: {{server: 'http://{server}'}}}}]\n\
@@ -125,6 +158,17 @@ impl Shared {
             head.push(line.trim().to_owned());
         }
         let Some(path) = head.first().and_then(|line| line.split(' ').nth(1)) else { return Ok(()) };
+        let field = |name: &str| {
+            let fields = head.iter().filter_map(|line| line.split_once(": "));
+            fields.filter(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value.to_owned()).next()
+        };
+        let mut body = vec![0; field("content-length").map_or(0, |length| length.parse().unwrap())];
+        reader.read_exact(&mut body)?;
+        let body: Value = serde_json::from_slice(&body).unwrap_or_default();
+        if !body.is_null() {
+            let path = path.split('?').next().unwrap().to_owned();
+            self.bodies.lock().unwrap().push((path, body.clone()));
+        }
         let pods = format!("/api/v1/namespaces/{NAMESPACE}/pods");
         let forward =
             path.strip_prefix(&format!("{pods}/")).and_then(|path| path.split_once("/portforward?"));
@@ -141,13 +185,6 @@ impl Shared {
         match forward {
             Some((pod, "ports=8090")) => {
                 let forward = (self.script)(pod, earlier);
-                let field = |name: &str| {
-                    let (_, value) = head
-                        .iter()
-                        .filter_map(|line| line.split_once(": "))
-                        .find(|(key, _)| key.eq_ignore_ascii_case(name))?;
-                    Some(value.to_owned())
-                };
                 assert_eq!(field("authorization").as_deref(), Some("Bearer x"));
                 assert_eq!(field("upgrade").as_deref(), Some("websocket"));
                 assert_eq!(field("sec-websocket-version").as_deref(), Some("13"));
@@ -155,15 +192,50 @@ impl Shared {
                 Self::forward(reader, client, &field("sec-websocket-key").unwrap(), &forward)
             }
             Some(_) => respond(client, 400, &status_of(400, "other ports")),
-            None if path.starts_with(&format!("{pods}?")) => {
-                assert!(path.contains(UID) && path.contains("role%3Dstore"), "{path}");
+            None if path.starts_with(&format!("{pods}?")) && path.contains("role%3Dstore") => {
+                assert!(path.contains(UID), "{path}");
                 let pods = self.pods.lock().unwrap();
                 respond(client, 200, &json!({"kind": "PodList", "metadata": {}, "items": *pods}))
             }
             None if path.ends_with("/quinistries/quinistry") && !self.resource.is_null() => {
                 respond(client, 200, &self.resource)
             }
+            None if self.objects.is_some() => {
+                let method = head[0].split(' ').next().unwrap();
+                let (status, answer) = self.object(method, path.split('?').next().unwrap(), body);
+                respond(client, status, &answer)
+            }
             None => respond(client, 404, &status_of(404, "not found")),
+        }
+    }
+
+    /// Reads, lists, creates or applies objects.
+    fn object(&self, method: &str, path: &str, mut body: Value) -> (u16, Value) {
+        let mut objects = self.objects.as_ref().unwrap().lock().unwrap();
+        match (method, objects.get(path)) {
+            ("GET" | "PATCH", Some(found)) => (200, found.clone()),
+            ("PATCH", None) => (200, body),
+            ("POST", _) => {
+                if let Some(name) = body["metadata"]["name"].as_str() {
+                    objects.insert(format!("{path}/{name}"), body.clone());
+                }
+                body["status"] = json!({"allowed": true});
+                (201, body)
+            }
+            ("GET", None) if path.ends_with('s') => {
+                let plural = path.rsplit('/').next().unwrap();
+                let root = path.strip_suffix(plural).unwrap();
+                let is_inside = |other: &str| {
+                    let (parent, _) = other.rsplit_once('/').unwrap();
+                    parent == path
+                        || (parent.starts_with(&format!("{root}namespaces/"))
+                            && parent.ends_with(&format!("/{plural}")))
+                };
+                let items: Vec<&Value> =
+                    objects.iter().filter(|(other, _)| is_inside(other)).map(|(_, one)| one).collect();
+                (200, json!({"kind": "List", "metadata": {}, "items": items}))
+            }
+            _ => (404, status_of(404, "not found")),
         }
     }
 
@@ -182,6 +254,7 @@ impl Shared {
         let header = |channel: u8| [0x82, 3, channel, PORT[0], PORT[1]];
         let (registry, end, is_half) = match *forward {
             Forward::Refuse(status, message) => return respond(client, status, &status_of(status, message)),
+            Forward::Silent => return drain(&mut reader),
             Forward::Garbled => {
                 return client.write_all(
                     b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n",
