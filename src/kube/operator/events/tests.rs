@@ -1,12 +1,16 @@
 //! Events for changes of status: their content and number.
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
 
 use super::*;
 
 fn status(conditions: &[(&str, &str, &str)]) -> QuinistryStatus {
-    let conditions = conditions.iter().map(|(kind, status, reason)| Condition {
+    QuinistryStatus { conditions: self::conditions(conditions), ..QuinistryStatus::default() }
+}
+
+fn conditions(all: &[(&str, &str, &str)]) -> Vec<Condition> {
+    let conditions = all.iter().map(|(kind, status, reason)| Condition {
         type_: (*kind).into(),
         status: (*status).into(),
         reason: (*reason).into(),
@@ -14,7 +18,7 @@ fn status(conditions: &[(&str, &str, &str)]) -> QuinistryStatus {
         observed_generation: None,
         last_transition_time: Time(Timestamp::UNIX_EPOCH),
     });
-    QuinistryStatus { conditions: conditions.collect(), ..QuinistryStatus::default() }
+    conditions.collect()
 }
 
 fn reported(before: Option<&QuinistryStatus>, after: &QuinistryStatus) -> Vec<String> {
