@@ -3,9 +3,9 @@
 //!
 //! Two loops run beside the reconciler, since bundles concern no `DaemonSet`, and must not hold up one. The
 //! first plans the bundles of each namespace whenever one changes, and writes the `ConfigMap` of names and
-//! the statuses; the second asks a few nodes in each round. `plan`, `proof` and `status` are pure; `watch`,
-//! `write`, `announce` and `ask` take clients. Status is no input here either: the history of images is in the
-//! `ConfigMap`.
+//! the statuses; the second asks a few nodes in each round. `plan`, `proof`, `refusals` and `status` are
+//! pure; `watch`, `write`, `announce` and `ask` take clients. Status is no input here either: the history of
+//! images is in the `ConfigMap`.
 
 mod announce;
 mod ask;
@@ -15,6 +15,7 @@ mod parse;
 mod pass;
 mod plan;
 mod proof;
+mod refusals;
 mod rounds;
 mod status;
 mod watch;
@@ -37,6 +38,7 @@ use ask::Asker;
 use observed::{ObservedBundle, ObservedNames, WireBundle, WireNames};
 use plan::Registry;
 use proof::Proofs;
+use refusals::Refusals;
 
 /// Bundles of all namespaces, and what is known about them.
 pub(super) struct Bundles {
@@ -45,6 +47,7 @@ pub(super) struct Bundles {
     /// Statuses that were written last, by UID of the bundle: the cache may lag behind.
     reported: Mutex<HashMap<String, BundleStatus>>,
     proofs: Mutex<Proofs>,
+    refusals: Mutex<Refusals>,
     /// Registries whose nodes are asked, by UID.
     targets: Mutex<BTreeMap<String, Registry>>,
     asker: Asker,
@@ -65,6 +68,7 @@ impl Bundles {
             names: Arc::new(Cache::new()),
             reported: Mutex::default(),
             proofs: Mutex::default(),
+            refusals: Mutex::default(),
             targets: Mutex::default(),
             asker: Asker::new()?,
             listed: Notify::new(),

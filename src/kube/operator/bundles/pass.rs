@@ -14,6 +14,7 @@ use super::status::{Known, status};
 use super::write::{Written, foreign, read_names, write_names, write_status};
 use crate::api::locks::lock;
 use crate::one_line::one_line;
+use crate::operator::build::hash;
 use crate::operator::claims::{self, Claim};
 use crate::operator::naming::names_map_name;
 use crate::operator::{Operator, OperatorError};
@@ -52,6 +53,9 @@ pub(super) async fn run(operator: Arc<Operator>) {
                 }
             }
         }
+        // A refused write is tried again when its time has come.
+        let due = lock(&operator.bundles.refusals).due(Instant::now());
+        pause = due.map_or(pause, |due| pause.min(due.max(RETRY_PAUSE)));
         let _ = tokio::time::timeout(pause, operator.bundles.changed.notified()).await;
         // Changes rarely come alone.
         tokio::time::sleep(operator.debounce.delay()).await;
@@ -76,7 +80,9 @@ async fn pass(operator: &Arc<Operator>) -> Result<(), OperatorError> {
             }
         }
     }
-    lock(&this.proofs).retain(&asked.keys().cloned().into_set());
+    let registries = asked.keys().cloned().into_set();
+    lock(&this.proofs).retain(&registries);
+    lock(&this.refusals).retain(&registries);
     *lock(&this.targets) = asked;
     let alive = this.observed.select(|_| true).iter().map(|bundle| bundle.uid.clone()).into_set();
     lock(&this.reported).retain(|uid, _| alive.contains(uid));
@@ -166,13 +172,27 @@ async fn carry_out(
     let this = &operator.bundles;
     let identity = &wanted.registry.identity;
     if state.rejection.is_some() {
+        lock(&this.refusals).clear(&identity.uid);
         return Ok(());
     }
     if wanted.needs_write {
+        let hash = hash(&wanted.data);
+        state.rejection = lock(&this.refusals).holding(&identity.uid, &hash, Instant::now());
+        if state.rejection.is_some() {
+            return Ok(());
+        }
         match write_names(&operator.client, wanted, present).await? {
-            Written::Refused(verdict) => {
+            Written::Refused(verdict, passes) => {
                 let (namespace, name) = (&identity.namespace, &identity.name);
-                tracing::warn!(namespace, name, error = verdict.message, "names refused by the API server");
+                let mut refusals = lock(&this.refusals);
+                if refusals.record(&identity.uid, &hash, verdict.clone(), passes, Instant::now()) {
+                    tracing::warn!(
+                        namespace,
+                        name,
+                        error = verdict.message,
+                        "names refused by the API server"
+                    );
+                }
                 state.rejection = Some(verdict);
                 return Ok(());
             }
@@ -186,6 +206,7 @@ async fn carry_out(
             }
         }
     }
+    lock(&this.refusals).clear(&identity.uid);
     if !wanted.registry.has_store {
         return Ok(());
     }
