@@ -7,8 +7,8 @@ use kube::runtime::events::{Event, EventType, Recorder};
 
 use super::apply::Applied;
 use super::store::StoreKind;
-use crate::api::conditions::{DEGRADED, PROGRESSING, READY, STORE_READY};
-use crate::crd::{EventReason, QuinistryStatus};
+use crate::api::conditions::{AVAILABLE, DEGRADED, PROGRESSING, READY, STORE_READY};
+use crate::crd::{BundleStatus, EventReason, QuinistryStatus};
 use crate::one_line::one_line;
 
 /// Longest note that the API accepts, in bytes.
@@ -64,12 +64,12 @@ pub(super) fn of_store(kind: StoreKind, name: &str, is_deleted: bool) -> Event {
 /// Creates the Event for a store whose pod was replaced.
 #[must_use]
 pub(super) fn of_replaced_store(pod: &str, node: &str) -> Event {
-    let note = format!("replaced pod {pod} on node {node}: the settings of the stores have changed");
+    let text = format!("replaced pod {pod} on node {node}: the settings of the stores have changed");
     let secondary =
         ObjectReference { kind: Some("Pod".into()), name: Some(pod.into()), ..ObjectReference::default() };
     Event {
         secondary: Some(secondary),
-        ..event(EventType::Normal, EventReason::PodReplaced.to_string(), note)
+        ..event(EventType::Normal, EventReason::PodReplaced.to_string(), text)
     }
 }
 
@@ -113,6 +113,20 @@ pub(super) fn of_change(before: Option<&QuinistryStatus>, after: &QuinistryStatu
             }
             Some("True") if status == "True" => events.push(event(EventType::Warning, reason, message)),
             _ => {}
+        }
+    }
+    events
+}
+
+/// Creates the Events for a change of a bundle's status: it is available, or something has to be done.
+#[must_use]
+pub(super) fn of_bundle_change(before: Option<&BundleStatus>, after: &BundleStatus) -> Vec<Event> {
+    let before = before.map_or(&[][..], |before| &before.conditions);
+    let mut events = Vec::new();
+    for (kind, type_) in [(AVAILABLE, EventType::Normal), (DEGRADED, EventType::Warning)] {
+        let Some((status, reason, message)) = changed(before, &after.conditions, kind) else { continue };
+        if status == "True" {
+            events.push(event(type_, reason, message));
         }
     }
     events

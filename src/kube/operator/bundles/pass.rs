@@ -17,7 +17,7 @@ use crate::one_line::one_line;
 use crate::operator::build::hash;
 use crate::operator::claims::{self, Claim};
 use crate::operator::naming::names_map_name;
-use crate::operator::{Operator, OperatorError};
+use crate::operator::{Operator, OperatorError, events};
 use crate::sorted::Sorted as _;
 
 /// Interval of the passes without a change: watches may lose events, and answers of nodes grow old.
@@ -86,6 +86,7 @@ async fn pass(operator: &Arc<Operator>) -> Result<(), OperatorError> {
     *lock(&this.targets) = asked;
     let alive = this.observed.select(|_| true).iter().map(|bundle| bundle.uid.clone()).into_set();
     lock(&this.reported).retain(|uid, _| alive.contains(uid));
+    operator.metrics.keep_bundles(|uid| alive.contains(uid));
     result
 }
 
@@ -122,6 +123,9 @@ async fn pass_over(
     if !registries.is_empty() {
         let owners = claims::owners(operator).remove(namespace).unwrap_or_default();
         if matches!(operator.claims.holder(namespace, &owners).await?, Claim::Theirs(_)) {
+            for bundle in this.observed.select(|bundle| bundle.namespace == namespace) {
+                operator.metrics.bundle_unclaimed(&bundle.uid);
+            }
             return Ok(BTreeMap::new());
         }
     }
@@ -247,11 +251,14 @@ async fn report(
         let reported = lock(&this.reported).get(&bundle.uid).cloned();
         let before = reported.as_ref().or(bundle.status.as_ref());
         let now = status(bundle.generation, planned, &known, before, Timestamp::now());
-        if before != Some(&now)
-            && let Err(error) = write_status(&operator.client, bundle, &now).await
-        {
-            result = Err(error);
-            continue;
+        operator.metrics.bundle_reported(&bundle.uid, &now);
+        if before != Some(&now) {
+            if let Err(error) = write_status(&operator.client, bundle, &now).await {
+                result = Err(error);
+                continue;
+            }
+            let events = events::of_bundle_change(before, &now);
+            events::publish(&operator.recorder, &bundle.object(), events).await;
         }
         lock(&this.reported).insert(bundle.uid.clone(), now);
     }
