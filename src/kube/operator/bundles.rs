@@ -21,7 +21,7 @@ mod status;
 mod watch;
 mod write;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex};
 
 use futures_util::FutureExt as _;
@@ -34,7 +34,9 @@ use super::{Operator, watches};
 use crate::api::names::labels::NAMES;
 use crate::crd::BundleStatus;
 use crate::lenient::Guarded;
+use crate::sorted::Sorted as _;
 use ask::Asker;
+use documents::{HISTORY_KEY, HistoryDocument};
 use observed::{ObservedBundle, ObservedNames, WireBundle, WireNames};
 use plan::Registry;
 use proof::Proofs;
@@ -93,6 +95,13 @@ impl Bundles {
     fn is_synced(&self) -> bool {
         self.observed.is_synced() && self.names.is_synced()
     }
+}
+
+/// Returns the UIDs of the bundles that a `ConfigMap` of names with this data holds: of several resources
+/// with stores, the one whose `ConfigMap` holds a bundle goes on serving it.
+pub(crate) fn held_bundles(data: &BTreeMap<String, String>) -> BTreeSet<String> {
+    let history = HistoryDocument::read(data.get(HISTORY_KEY).map(String::as_str));
+    history.0.into_keys().into_set()
 }
 
 async fn watch_bundles(operator: Arc<Operator>) {
