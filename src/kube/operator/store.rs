@@ -233,6 +233,14 @@ impl Operator {
                 }
             }
         }
+        // The Service remembers the nodes that the DaemonSet has now.
+        let step = plan::service(quinistry, &live);
+        if may_write && problem.is_none() && result.is_ok() && matches!(step, Step::Apply(_, Some(_))) {
+            match self.take_step(quinistry, &mut live, step).await {
+                Ok(found) => problem = found,
+                Err(failure) => result = Err(failure),
+            }
+        }
         let due = plan.due().map_or(RECHECK_PERIOD, |due| due.min(RECHECK_PERIOD));
         let report = report::report(&StoreInput { live: &live, ..input }, &plan, problem);
         StoreOutcome { report: Some(report), due: Some(due), result }

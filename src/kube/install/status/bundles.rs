@@ -150,7 +150,7 @@ mod tests {
 
     use super::*;
 
-    fn resource(namespace: &str, name: &str, store: Value) -> Quinistry {
+    fn resource(namespace: &str, name: &str, store: &Value) -> Quinistry {
         serde_json::from_value(json!({
             "apiVersion": "quinistry.dev/v1alpha1", "kind": "Quinistry",
             "metadata": {"namespace": namespace, "name": name, "uid": format!("uid-of-{name}")},
@@ -159,7 +159,7 @@ mod tests {
         .unwrap()
     }
 
-    fn bundle(name: &str, registry: Value) -> Bundle {
+    fn bundle(name: &str, registry: &Value) -> Bundle {
         let condition = json!({"type": "Available", "status": "False", "reason": "ContentMissing", "message": "n2",
             "lastTransitionTime": "2026-01-01T00:00:00Z"});
         serde_json::from_value(json!({
@@ -183,11 +183,11 @@ mod tests {
     #[test]
     fn a_bundle_is_shown_with_the_resource_that_serves_it() {
         let resources = [
-            resource("pantry", "larder", json!({})),
-            resource("pantry", "shelf", Value::Null),
-            resource("cellar", "larder", json!({})),
+            resource("pantry", "larder", &json!({})),
+            resource("pantry", "shelf", &Value::Null),
+            resource("cellar", "larder", &json!({})),
         ];
-        let bundles = [bundle("shop", Value::Null), bundle("tools", json!("shelf"))];
+        let bundles = [bundle("shop", &Value::Null), bundle("tools", &json!("shelf"))];
         assert!(!has_choice(&bundles, &resources));
         let all = assign(&bundles, &resources, &[]);
         assert_eq!(names(&all, "pantry", "larder"), ["shop"]);
@@ -200,9 +200,9 @@ mod tests {
 
     #[test]
     fn of_several_resources_with_stores_the_one_that_holds_a_bundle_shows_it() {
-        let resources = ["shelf", "larder"].map(|name| resource("pantry", name, json!({})));
+        let resources = ["shelf", "larder"].map(|name| resource("pantry", name, &json!({})));
         let bundles =
-            [bundle("shop", Value::Null), bundle("tools", json!("")), bundle("pies", json!("larder"))];
+            [bundle("shop", &Value::Null), bundle("tools", &json!("")), bundle("pies", &json!("larder"))];
         assert!(has_choice(&bundles, &resources));
         let history = json!({"shop": {"current": [], "former": []}}).to_string();
         let held = held_bundles(&[("history.json".to_owned(), history)].into());
