@@ -56,6 +56,7 @@ use crate::api::names::managers;
 use crate::seed::SplitExecutable;
 
 pub use admin::router;
+pub(crate) use bundles::held_bundles;
 pub use error::{Category, OperatorError};
 
 use bundles::Bundles;

@@ -152,6 +152,10 @@ pub mod annotations {
     /// node; the counts in a `DaemonSet`'s status cannot while some nodes are not ready.
     pub const TEMPLATE: &str = "quinistry.dev/template";
 
+    /// On the Service of stores: names of the nodes with stores, separated by commas, for the time without
+    /// their `DaemonSet`.
+    pub const STORE_NODES: &str = "quinistry.dev/store-nodes";
+
     /// On a node without a carrier: hash of the candidates that were tried.
     pub const CARRIERS_TRIED: &str = "quinistry.dev/carriers-tried";
 

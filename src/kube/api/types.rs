@@ -116,7 +116,8 @@ pub(crate) struct EventSeries {
 // === impl Condition ===
 
 impl Condition {
-    fn says_ready(&self) -> bool {
+    /// Returns true if the condition says that its object is ready.
+    pub(crate) fn says_ready(&self) -> bool {
         self.kind == READY && self.status == "True"
     }
 }

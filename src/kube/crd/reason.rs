@@ -128,7 +128,7 @@ pub enum EventReason {
     GenerationApplied,
     /// A `DaemonSet` was deleted.
     GenerationDeleted,
-    /// A pod that could not start was replaced.
+    /// A pod that could not start was replaced, or the pod of a store whose settings have changed.
     PodReplaced,
     /// A `ConfigMap` of generation 0 was missing or altered, and was created again.
     SeedRestored,

@@ -1,6 +1,8 @@
 //! Apply: carries out the actions of a plan, by server-side apply under one field manager. Takes a client,
 //! decides nothing. Called by the driver.
 
+use std::collections::BTreeSet;
+
 use http::HeaderValue;
 use http::header::ACCEPT;
 use k8s_openapi::api::apps::v1::DaemonSet;
@@ -75,7 +77,7 @@ pub(super) async fn apply(
             let mut answer = sets.patch(&name, &parameters, &Patch::Apply(&set)).await;
             if is_new
                 && answer.as_ref().is_err_and(|error| Category::of(error) == Category::Conflict)
-                && let Some(version) = find_stray(client, quinistry, &name).await?
+                && let Some(version) = find_stray(client, quinistry, &name, &observed.living).await?
             {
                 set.metadata.resource_version = Some(version);
                 answer = sets.patch(&name, &parameters, &Patch::Apply(&set)).await;
@@ -171,6 +173,7 @@ async fn find_stray(
     client: &Client,
     quinistry: &ValidResource,
     name: &str,
+    living: &BTreeSet<String>,
 ) -> Result<Option<String>, OperatorError> {
     let namespace = quinistry.namespace();
     let sets: Api<PartialObjectMeta<DaemonSet>> = Api::namespaced(client.clone(), namespace);
@@ -178,7 +181,7 @@ async fn find_stray(
     let Some(found) = sets.get_metadata_opt(name).await.map_err(|source| apply_error(what(), source))? else {
         return Ok(None);
     };
-    match obstacle::judge(&found.metadata, quinistry.uid()) {
+    match obstacle::judge(&found.metadata, quinistry.uid(), living) {
         Obstacle::Stray(version) => Ok(version),
         Obstacle::Passing => Ok(None),
         Obstacle::Foreign(whose) => Err(OperatorError::Taken { name: name.into(), whose }),

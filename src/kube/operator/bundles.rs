@@ -3,9 +3,9 @@
 //!
 //! Two loops run beside the reconciler, since bundles concern no `DaemonSet`, and must not hold up one. The
 //! first plans the bundles of each namespace whenever one changes, and writes the `ConfigMap` of names and
-//! the statuses; the second asks a few nodes in each round. `plan`, `proof` and `status` are pure; `watch`,
-//! `write`, `announce` and `ask` take clients. Status is no input here either: the history of images is in the
-//! `ConfigMap`.
+//! the statuses; the second asks a few nodes in each round. `plan`, `proof`, `refusals` and `status` are
+//! pure; `watch`, `write`, `announce` and `ask` take clients. Status is no input here either: the history of
+//! images is in the `ConfigMap`.
 
 mod announce;
 mod ask;
@@ -15,12 +15,13 @@ mod parse;
 mod pass;
 mod plan;
 mod proof;
+mod refusals;
 mod rounds;
 mod status;
 mod watch;
 mod write;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex};
 
 use futures_util::FutureExt as _;
@@ -33,10 +34,13 @@ use super::{Operator, watches};
 use crate::api::names::labels::NAMES;
 use crate::crd::BundleStatus;
 use crate::lenient::Guarded;
+use crate::sorted::Sorted as _;
 use ask::Asker;
+use documents::{HISTORY_KEY, HistoryDocument};
 use observed::{ObservedBundle, ObservedNames, WireBundle, WireNames};
 use plan::Registry;
 use proof::Proofs;
+use refusals::Refusals;
 
 /// Bundles of all namespaces, and what is known about them.
 pub(super) struct Bundles {
@@ -45,6 +49,7 @@ pub(super) struct Bundles {
     /// Statuses that were written last, by UID of the bundle: the cache may lag behind.
     reported: Mutex<HashMap<String, BundleStatus>>,
     proofs: Mutex<Proofs>,
+    refusals: Mutex<Refusals>,
     /// Registries whose nodes are asked, by UID.
     targets: Mutex<BTreeMap<String, Registry>>,
     asker: Asker,
@@ -65,6 +70,7 @@ impl Bundles {
             names: Arc::new(Cache::new()),
             reported: Mutex::default(),
             proofs: Mutex::default(),
+            refusals: Mutex::default(),
             targets: Mutex::default(),
             asker: Asker::new()?,
             listed: Notify::new(),
@@ -89,6 +95,13 @@ impl Bundles {
     fn is_synced(&self) -> bool {
         self.observed.is_synced() && self.names.is_synced()
     }
+}
+
+/// Returns the UIDs of the bundles that a `ConfigMap` of names with this data holds: of several resources
+/// with stores, the one whose `ConfigMap` holds a bundle goes on serving it.
+pub(crate) fn held_bundles(data: &BTreeMap<String, String>) -> BTreeSet<String> {
+    let history = HistoryDocument::read(data.get(HISTORY_KEY).map(String::as_str));
+    history.0.into_keys().into_set()
 }
 
 async fn watch_bundles(operator: Arc<Operator>) {

@@ -2,13 +2,13 @@
 //! is reported once. A failure to publish is logged and stops nothing.
 
 use k8s_openapi::api::core::v1::ObjectReference;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::runtime::events::{Event, EventType, Recorder};
 
 use super::apply::Applied;
-use super::resource::ResourceIdentity;
 use super::store::StoreKind;
-use crate::api::conditions::{DEGRADED, PROGRESSING, READY, STORE_READY};
-use crate::crd::{EventReason, QuinistryStatus};
+use crate::api::conditions::{AVAILABLE, DEGRADED, PROGRESSING, READY, STORE_READY};
+use crate::crd::{BundleStatus, EventReason, QuinistryStatus};
 use crate::one_line::one_line;
 
 /// Longest note that the API accepts, in bytes.
@@ -61,6 +61,18 @@ pub(super) fn of_store(kind: StoreKind, name: &str, is_deleted: bool) -> Event {
     Event { secondary: Some(secondary), ..event(EventType::Normal, reason.to_string(), note) }
 }
 
+/// Creates the Event for a store whose pod was replaced.
+#[must_use]
+pub(super) fn of_replaced_store(pod: &str, node: &str) -> Event {
+    let text = format!("replaced pod {pod} on node {node}: the settings of the stores have changed");
+    let secondary =
+        ObjectReference { kind: Some("Pod".into()), name: Some(pod.into()), ..ObjectReference::default() };
+    Event {
+        secondary: Some(secondary),
+        ..event(EventType::Normal, EventReason::PodReplaced.to_string(), text)
+    }
+}
+
 /// Returns the object that an action was about. The recorder merges Events that differ only in their note
 /// into one, which then shows the first note and a count.
 fn related(applied: &Applied) -> Option<ObjectReference> {
@@ -78,21 +90,14 @@ fn related(applied: &Applied) -> Option<ObjectReference> {
     Some(ObjectReference { kind: Some(kind.into()), name: Some(name.clone()), ..ObjectReference::default() })
 }
 
-/// Creates the Events for a change of status: a new Ready, and new problems.
+/// Creates the Events for a change of a resource's status: a new Ready, and new problems.
 #[must_use]
 pub(super) fn of_change(before: Option<&QuinistryStatus>, after: &QuinistryStatus) -> Vec<Event> {
-    let find = |status: Option<&QuinistryStatus>, kind: &str| {
-        let condition = status?.conditions.iter().find(|condition| condition.type_ == kind)?;
-        Some((condition.status.clone(), condition.reason.clone(), condition.message.clone()))
-    };
+    let before = before.map_or(&[][..], |before| &before.conditions);
     let mut events = Vec::new();
     let kinds = [(READY, None), (PROGRESSING, Some("False")), (DEGRADED, Some("True")), (STORE_READY, None)];
     for (kind, bad) in kinds {
-        let Some((status, reason, message)) = find(Some(after), kind) else { continue };
-        let earlier = find(before, kind);
-        if earlier.is_some_and(|(old, because, _)| old == status && because == reason) {
-            continue;
-        }
+        let Some((status, reason, message)) = changed(before, &after.conditions, kind) else { continue };
         match bad {
             None if status == "True" => events.push(event(EventType::Normal, reason, message)),
             // Stores that start, or are replaced, are no problem.
@@ -113,6 +118,28 @@ pub(super) fn of_change(before: Option<&QuinistryStatus>, after: &QuinistryStatu
     events
 }
 
+/// Creates the Events for a change of a bundle's status: it is available, or something has to be done.
+#[must_use]
+pub(super) fn of_bundle_change(before: Option<&BundleStatus>, after: &BundleStatus) -> Vec<Event> {
+    let before = before.map_or(&[][..], |before| &before.conditions);
+    let mut events = Vec::new();
+    for (kind, type_) in [(AVAILABLE, EventType::Normal), (DEGRADED, EventType::Warning)] {
+        let Some((status, reason, message)) = changed(before, &after.conditions, kind) else { continue };
+        if status == "True" {
+            events.push(event(type_, reason, message));
+        }
+    }
+    events
+}
+
+/// Returns status, reason and message of a condition whose status or reason has changed.
+fn changed(before: &[Condition], after: &[Condition], kind: &str) -> Option<(String, String, String)> {
+    let now = after.iter().find(|condition| condition.type_ == kind)?;
+    let earlier = before.iter().find(|condition| condition.type_ == kind);
+    let is_same = earlier.is_some_and(|earlier| earlier.status == now.status && earlier.reason == now.reason);
+    (!is_same).then(|| (now.status.clone(), now.reason.clone(), now.message.clone()))
+}
+
 fn event(type_: EventType, reason: String, note: String) -> Event {
     let mut note = note;
     if note.len() > MAX_NOTE_BYTES {
@@ -122,11 +149,10 @@ fn event(type_: EventType, reason: String, note: String) -> Event {
     Event { type_, action: "Reconcile".into(), reason, note: Some(note), secondary: None }
 }
 
-/// Publishes Events about a resource. (Client required.)
-pub(super) async fn publish(recorder: &Recorder, resource: &ResourceIdentity, events: Vec<Event>) {
-    let about = resource.object();
+/// Publishes Events about an object. (Client required.)
+pub(super) async fn publish(recorder: &Recorder, about: &ObjectReference, events: Vec<Event>) {
     for event in events {
-        if let Err(error) = recorder.publish(&event, &about).await {
+        if let Err(error) = recorder.publish(&event, about).await {
             tracing::warn!(reason = event.reason, error = one_line(&error), "cannot publish event");
         }
     }

@@ -12,8 +12,9 @@ use quinistry_http::metrics::{CounterFamily, Exposition, Histogram, LabelValue};
 
 use super::error::Category;
 use super::plan::Conditions;
-use crate::api::conditions::STORE_READY;
+use crate::api::conditions::{ACCEPTED, AVAILABLE, DEGRADED, STORE_READY};
 use crate::api::locks::lock;
+use crate::crd::BundleStatus;
 
 /// Upper bounds of the histogram's buckets in seconds; a reconcile without verification of pods takes a
 /// millisecond.
@@ -21,6 +22,9 @@ const BUCKETS: [f64; 9] = [0.001, 0.005, 0.02, 0.1, 0.5, 1.0, 2.5, 10.0, 30.0];
 
 /// Possible statuses of a condition.
 const STATUSES: [&str; 3] = ["True", "False", "Unknown"];
+
+/// Types of the conditions of bundles.
+const BUNDLE_CONDITIONS: [&str; 3] = [ACCEPTED, AVAILABLE, DEGRADED];
 
 /// A write to the API server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,7 +62,12 @@ pub(super) struct Metrics {
     writes: CounterFamily<Write>,
     verifications: CounterFamily<VerificationResult>,
     resources: Mutex<ReportedResources>,
+    bundles: Mutex<ReportedBundles>,
 }
+
+/// Last report about each bundle, by UID: type and status of each condition.
+#[derive(Debug, Default)]
+struct ReportedBundles(BTreeMap<String, Vec<(String, String)>>);
 
 /// Reports about resources.
 #[derive(Debug, Default)]
@@ -140,6 +149,20 @@ impl ReportedResources {
     }
 }
 
+// === impl ReportedBundles ===
+
+impl ReportedBundles {
+    /// Returns the number of bundles for each type and status of a condition.
+    fn conditions(&self) -> impl Iterator<Item = ([(&'static str, &'static str); 2], u64)> {
+        let series = BUNDLE_CONDITIONS.into_iter().flat_map(|kind| STATUSES.map(|status| (kind, status)));
+        series.map(move |(kind, status)| {
+            let has =
+                |report: &&Vec<(String, String)>| report.iter().any(|one| one.0 == kind && one.1 == status);
+            ([("type", kind), ("status", status)], self.0.values().filter(has).count() as u64)
+        })
+    }
+}
+
 // === impl Metrics ===
 
 impl Default for Metrics {
@@ -150,6 +173,7 @@ impl Default for Metrics {
             writes: CounterFamily::default(),
             verifications: CounterFamily::default(),
             resources: Mutex::default(),
+            bundles: Mutex::default(),
         }
     }
 }
@@ -207,12 +231,30 @@ impl Metrics {
         resources.reported.retain(|uid, _| alive(uid));
     }
 
-    /// Renders all metrics; resources are left out while another operator leads.
+    /// Records the conditions of a bundle.
+    pub(super) fn bundle_reported(&self, uid: &str, status: &BundleStatus) {
+        let conditions = status.conditions.iter().map(|one| (one.type_.clone(), one.status.clone()));
+        lock(&self.bundles).0.insert(uid.into(), conditions.collect());
+    }
+
+    /// Records that another operator looks after a bundle.
+    pub(super) fn bundle_unclaimed(&self, uid: &str) {
+        lock(&self.bundles).0.remove(uid);
+    }
+
+    /// Removes all bundles but those that `alive` returns true for.
+    pub(super) fn keep_bundles(&self, alive: impl Fn(&str) -> bool) {
+        lock(&self.bundles).0.retain(|uid, _| alive(uid));
+    }
+
+    /// Renders all metrics; resources and bundles are left out while another operator leads.
     #[must_use]
     pub(super) fn render(&self, leads: bool) -> String {
         let mut resources = self.lock();
+        let mut bundles = lock(&self.bundles);
         if !leads {
             *resources = ReportedResources::default();
+            *bundles = ReportedBundles::default();
         }
         let mut text = Exposition::default();
         text.counter("quinistry_operator_reconciles_total", "Reconciles.", self.reconciles.count());
@@ -251,6 +293,12 @@ impl Metrics {
             "quinistry_operator_conditions",
             "Resources that have the condition at the status.",
             resources.conditions(),
+        );
+        text.gauge("quinistry_operator_bundles", "Bundles.", bundles.0.len() as u64);
+        text.gauges(
+            "quinistry_operator_bundle_conditions",
+            "Bundles that have the condition at the status.",
+            bundles.conditions(),
         );
         text.into_text()
     }

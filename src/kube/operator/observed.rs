@@ -45,6 +45,8 @@ pub(super) struct ObservedState {
     /// Resources whose specification can be decoded, in all watched namespaces. The planned one may be among
     /// them.
     pub rivals: Vec<Arc<Rival>>,
+    /// UIDs of all resources that are not being deleted, in all watched namespaces.
+    pub living: BTreeSet<String>,
     /// Shares of the nodes' ports by UID of the resource, this one included. Empty if there is only one
     /// resource.
     pub holdings: BTreeMap<String, Holding>,

@@ -1,6 +1,8 @@
 //! Obstacle: a `DaemonSet` with the name of one that is to be created, and that the watch does not show as
 //! the resource's own. Pure; used by `apply`.
 
+use std::collections::BTreeSet;
+
 use kube::core::ObjectMeta;
 
 use crate::api::names::KIND;
@@ -20,7 +22,9 @@ pub(super) enum Obstacle {
 }
 
 /// Judges the metadata of a `DaemonSet` with the name of one of a resource's sets, by the resource's UID.
-pub(super) fn judge(found: &ObjectMeta, uid: &str) -> Obstacle {
+/// `living` has the UIDs of all resources that are not being deleted: the names of two resources may differ
+/// by an ending such as `-store`, which is also that of an object.
+pub(super) fn judge(found: &ObjectMeta, uid: &str, living: &BTreeSet<String>) -> Obstacle {
     if found.deletion_timestamp.is_some() {
         return Obstacle::Passing;
     }
@@ -29,7 +33,7 @@ pub(super) fn judge(found: &ObjectMeta, uid: &str) -> Obstacle {
         Some(owner) if owner.uid == uid && is_labelled => Obstacle::Passing,
         Some(owner) if owner.uid == uid => Obstacle::Stray(found.resource_version.clone()),
         // The set belongs to a deleted resource of this name: the cluster collects it.
-        Some(owner) if owner.kind == KIND => Obstacle::Passing,
+        Some(owner) if owner.kind == KIND && !living.contains(&owner.uid) => Obstacle::Passing,
         Some(owner) => Obstacle::Foreign(format!("belongs to {} {}", owner.kind, owner.name)),
         None if is_labelled => Obstacle::Stray(found.resource_version.clone()),
         None => Obstacle::Foreign("was not made for this resource".into()),
@@ -43,7 +47,7 @@ mod tests {
     use super::*;
 
     fn judged(metadata: Value) -> Obstacle {
-        judge(&serde_json::from_value(metadata).unwrap(), "u")
+        judge(&serde_json::from_value(metadata).unwrap(), "u", &["u", "v"].map(String::from).into())
     }
 
     fn owner(kind: &str, uid: &str) -> Value {
@@ -75,6 +79,8 @@ mod tests {
     fn a_foreign_set_is_reported_with_its_owner() {
         let belongs = judged(json!({"ownerReferences": owner("Oven", "o")}));
         assert_eq!(belongs, Obstacle::Foreign("belongs to Oven pantry".into()));
+        let of_another = judged(json!({"ownerReferences": owner("Quinistry", "v")}));
+        assert_eq!(of_another, Obstacle::Foreign("belongs to Quinistry pantry".into()));
         for metadata in [json!({}), json!({"labels": {RESOURCE: "old"}})] {
             assert!(matches!(judged(metadata.clone()), Obstacle::Foreign(_)), "{metadata}");
         }

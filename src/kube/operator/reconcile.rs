@@ -83,7 +83,8 @@ impl Operator {
         if self.histories.record_holder(resource, holder) {
             let ResourceIdentity { namespace, name, .. } = resource;
             tracing::warn!(namespace, name, holder, "resource claimed by another operator, doing nothing");
-            events::publish(&self.recorder, resource, vec![events::claimed_by_another(holder)]).await;
+            events::publish(&self.recorder, &resource.object(), vec![events::claimed_by_another(holder)])
+                .await;
         }
     }
 
@@ -231,6 +232,7 @@ impl Operator {
             fetched: self.verifier.results(pods.iter().map(|pod| &pod.start)),
             pods,
             rivals,
+            living: self.living(),
             holdings,
             refusals: Vec::new(),
             missing_since: self.histories.missing_since(identity),
@@ -243,6 +245,13 @@ impl Operator {
     /// Returns all resources whose specification can be decoded, as rivals.
     fn rivals(&self) -> Vec<Arc<Rival>> {
         self.resources.state().iter().filter_map(|resource| resource.rival().cloned()).collect()
+    }
+
+    /// Returns the UIDs of all resources that are not being deleted, also of those that cannot be decoded.
+    pub(super) fn living(&self) -> BTreeSet<String> {
+        let resources = self.resources.state();
+        let living = resources.iter().map(|resource| resource.identity()).filter(|one| !one.is_leaving);
+        living.map(|one| one.uid.clone()).collect()
     }
 
     /// Returns the reasons for missing pods, and the time until the next query if the last one was a moment
@@ -318,7 +327,7 @@ impl Operator {
         self.histories.record_write(resource, written);
         let news = events::of_change(before, &status);
         self.histories.record_report(resource, status);
-        events::publish(&self.recorder, resource, news).await;
+        events::publish(&self.recorder, &resource.object(), news).await;
         Ok(None)
     }
 

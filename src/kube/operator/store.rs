@@ -4,8 +4,8 @@
 //! Service comes first: its address is among the arguments of generations and stores. The `DaemonSet` follows
 //! when generation 1 serves the digest, since the stores are pulled from it. No generation depends on a store.
 //!
-//! `plan`, `nodes`, `objects`, `set` and `report` are pure; `live` and `apply` take a client. Called by
-//! `reconcile`.
+//! `plan`, `nodes`, `objects`, `set`, `replacement` and `report` are pure; `live` and `apply` take a client.
+//! Called by `reconcile`.
 
 pub(super) mod access;
 mod apply;
@@ -14,6 +14,7 @@ mod memory;
 mod nodes;
 mod objects;
 mod plan;
+mod replacement;
 mod report;
 mod set;
 
@@ -41,6 +42,7 @@ use live::{LiveObjects, Ownership, StorePod, StoreSet};
 use memory::Memory;
 pub(super) use objects::StoreKind;
 use plan::{Step, StoreInput, StoreProblem};
+use replacement::Replacement;
 pub(super) use report::StoreReport;
 
 /// Interval at which a resource with stores is planned: no watch shows its Service and its `NetworkPolicy`, for
@@ -149,14 +151,14 @@ impl Operator {
             return Ok(None);
         }
         let mut stores = ObservedStores::default();
-        match live::observe(&self.client, quinistry).await {
+        match live::observe(&self.client, quinistry, &self.living()).await {
             Ok(live) => stores.live = live,
             Err(failure) => stores.problem = Some(apply::problem(&failure).ok_or(failure)?),
         }
         self.stores.memory.mark_accepted(&quinistry.identity, &mut stores.live);
         // Two steps: a headless Service is deleted and created again.
         for _ in 0..2 {
-            let step = plan::service(quinistry, stores.live.get(&StoreKind::Service));
+            let step = plan::service(quinistry, &stores.live);
             if stores.problem.is_some() || quinistry.spec.suspend || step == Step::Keep {
                 break;
             }
@@ -231,6 +233,14 @@ impl Operator {
                 }
             }
         }
+        // The Service remembers the nodes that the DaemonSet has now.
+        let step = plan::service(quinistry, &live);
+        if may_write && problem.is_none() && result.is_ok() && matches!(step, Step::Apply(_, Some(_))) {
+            match self.take_step(quinistry, &mut live, step).await {
+                Ok(found) => problem = found,
+                Err(failure) => result = Err(failure),
+            }
+        }
         let due = plan.due().map_or(RECHECK_PERIOD, |due| due.min(RECHECK_PERIOD));
         let report = report::report(&StoreInput { live: &live, ..input }, &plan, problem);
         StoreOutcome { report: Some(report), due: Some(due), result }
@@ -259,6 +269,7 @@ impl Operator {
                     Err(failure) => apply::problem(&failure).ok_or(failure).map(Some),
                 }
             }
+            Step::Replace(pod) => self.replace_store(quinistry, &pod).await.map(|()| None),
             Step::Apply(wanted, version) => {
                 let (kind, hash) = (wanted.kind, wanted.hash());
                 let key = format!("{} {}", kind.as_str(), naming::store_name(quinistry.name()));
@@ -294,6 +305,30 @@ impl Operator {
         }
     }
 
+    /// Replaces a pod of an earlier template, unless pods of the present one keep coming without its hash.
+    async fn replace_store(&self, quinistry: &ValidResource, pod: &Replacement) -> Result<(), OperatorError> {
+        let identity = &quinistry.identity;
+        let (namespace, name) = (&identity.namespace, &identity.name);
+        let key = format!("store on {}", pod.node);
+        if let Some((times, _)) = self.histories.contested(identity, &key, &pod.template) {
+            tracing::warn!(
+                namespace,
+                name,
+                node = pod.node,
+                times,
+                "store's pod is outdated again after its replacement"
+            );
+            return Ok(());
+        }
+        apply::replace(&self.client, quinistry, pod).await?;
+        self.histories.record_apply(identity, &key, &pod.template);
+        self.metrics.wrote(Write::Replace);
+        let event = events::of_replaced_store(&pod.name, &pod.node);
+        tracing::info!(namespace, name, "{}", event.note.as_deref().unwrap_or_default());
+        events::publish(&self.recorder, &identity.object(), vec![event]).await;
+        Ok(())
+    }
+
     /// Deletes the objects of stores that a resource no longer has. Looks for them once for each specification:
     /// an operator may have been replaced since they were created.
     async fn remove_stores(&self, quinistry: &ValidResource) {
@@ -303,7 +338,7 @@ impl Operator {
         }
         for kind in StoreKind::ALL {
             let result = async {
-                let found = live::read(&self.client, quinistry, kind).await?;
+                let found = live::read(&self.client, quinistry, kind, &self.living()).await?;
                 let Some(object) = found.filter(|object| object.ownership == Ownership::Own) else {
                     return Ok(());
                 };
@@ -336,6 +371,6 @@ impl Operator {
         let event = events::of_store(kind, &naming::store_name(quinistry.name()), is_deleted);
         let (namespace, name) = (&identity.namespace, &identity.name);
         tracing::info!(namespace, name, "{}", event.note.as_deref().unwrap_or_default());
-        events::publish(&self.recorder, identity, vec![event]).await;
+        events::publish(&self.recorder, &identity.object(), vec![event]).await;
     }
 }

@@ -69,6 +69,8 @@ async fn the_service_comes_first_and_the_stores_follow_generation_1() {
         api.resource.lock().unwrap()["status"]["store"],
         json!({"copies": "0/1", "nodes": ["node-1"]})
     );
+    let service = api.objects.lock().unwrap()[STORE_SERVICE].clone();
+    assert_eq!(service["metadata"]["annotations"]["quinistry.dev/store-nodes"], "node-1");
     // Another operator, as after a restart, finds everything as it should be.
     api.writes.lock().unwrap().clear();
     operate(&api, |_| true).await;

@@ -54,6 +54,11 @@ pub(super) struct BundleHistory {
 // === impl NamesDocument ===
 
 impl NamesDocument {
+    /// Reads the document; an unreadable one counts as empty.
+    pub(super) fn read(text: Option<&str>) -> Self {
+        text.and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default()
+    }
+
     pub(super) fn to_json(&self) -> String {
         serde_json::to_string(self).expect("names are JSON")
     }

@@ -13,6 +13,7 @@ use serde_json::Value;
 
 use super::parse::{ParsedBundle, parse};
 use crate::api::names::labels::NAMES;
+use crate::api::names::{API_VERSION, BUNDLE_KIND};
 use crate::api::types::Metadata as _;
 use crate::crd::{self, BundleSpec, BundleStatus};
 use crate::lenient::Guarded;
@@ -75,6 +76,22 @@ pub(super) struct ObservedNames {
 }
 
 impl Cacheable for ObservedBundle {}
+
+// === impl ObservedBundle ===
+
+impl ObservedBundle {
+    /// Returns the bundle as Events refer to it.
+    pub(super) fn object(&self) -> core::ObjectReference {
+        core::ObjectReference {
+            api_version: Some(API_VERSION.into()),
+            kind: Some(BUNDLE_KIND.into()),
+            name: Some(self.name.clone()),
+            namespace: Some(self.namespace.clone()),
+            uid: Some(self.uid.clone()),
+            ..core::ObjectReference::default()
+        }
+    }
+}
 
 impl Cacheable for ObservedNames {
     fn inherit(&mut self, earlier: &Self) -> bool {

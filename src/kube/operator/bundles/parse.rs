@@ -74,7 +74,8 @@ pub(super) fn parse(spec: &BundleSpec) -> Result<ParsedBundle, String> {
     })
 }
 
-fn parse_name(BundleName { name, digest }: &BundleName) -> Result<ParsedName, String> {
+/// Parses one name; fails with the reason why it cannot be served.
+pub(super) fn parse_name(BundleName { name, digest }: &BundleName) -> Result<ParsedName, String> {
     let invalid = |why: &dyn std::fmt::Display| format!("name '{}': {why}", Escaped(name));
     let reference: ImageReference = name.parse().map_err(|error| invalid(&error))?;
     if reference.digest().is_some() {

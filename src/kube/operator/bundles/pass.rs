@@ -14,9 +14,10 @@ use super::status::{Known, status};
 use super::write::{Written, foreign, read_names, write_names, write_status};
 use crate::api::locks::lock;
 use crate::one_line::one_line;
+use crate::operator::build::hash;
 use crate::operator::claims::{self, Claim};
 use crate::operator::naming::names_map_name;
-use crate::operator::{Operator, OperatorError};
+use crate::operator::{Operator, OperatorError, events};
 use crate::sorted::Sorted as _;
 
 /// Interval of the passes without a change: watches may lose events, and answers of nodes grow old.
@@ -52,6 +53,9 @@ pub(super) async fn run(operator: Arc<Operator>) {
                 }
             }
         }
+        // A refused write is tried again when its time has come.
+        let due = lock(&operator.bundles.refusals).due(Instant::now());
+        pause = due.map_or(pause, |due| pause.min(due.max(RETRY_PAUSE)));
         let _ = tokio::time::timeout(pause, operator.bundles.changed.notified()).await;
         // Changes rarely come alone.
         tokio::time::sleep(operator.debounce.delay()).await;
@@ -76,10 +80,13 @@ async fn pass(operator: &Arc<Operator>) -> Result<(), OperatorError> {
             }
         }
     }
-    lock(&this.proofs).retain(&asked.keys().cloned().into_set());
+    let registries = asked.keys().cloned().into_set();
+    lock(&this.proofs).retain(&registries);
+    lock(&this.refusals).retain(&registries);
     *lock(&this.targets) = asked;
     let alive = this.observed.select(|_| true).iter().map(|bundle| bundle.uid.clone()).into_set();
     lock(&this.reported).retain(|uid, _| alive.contains(uid));
+    operator.metrics.keep_bundles(|uid| alive.contains(uid));
     result
 }
 
@@ -116,6 +123,9 @@ async fn pass_over(
     if !registries.is_empty() {
         let owners = claims::owners(operator).remove(namespace).unwrap_or_default();
         if matches!(operator.claims.holder(namespace, &owners).await?, Claim::Theirs(_)) {
+            for bundle in this.observed.select(|bundle| bundle.namespace == namespace) {
+                operator.metrics.bundle_unclaimed(&bundle.uid);
+            }
             return Ok(BTreeMap::new());
         }
     }
@@ -166,13 +176,27 @@ async fn carry_out(
     let this = &operator.bundles;
     let identity = &wanted.registry.identity;
     if state.rejection.is_some() {
+        lock(&this.refusals).clear(&identity.uid);
         return Ok(());
     }
     if wanted.needs_write {
+        let hash = hash(&wanted.data);
+        state.rejection = lock(&this.refusals).holding(&identity.uid, &hash, Instant::now());
+        if state.rejection.is_some() {
+            return Ok(());
+        }
         match write_names(&operator.client, wanted, present).await? {
-            Written::Refused(verdict) => {
+            Written::Refused(verdict, passes) => {
                 let (namespace, name) = (&identity.namespace, &identity.name);
-                tracing::warn!(namespace, name, error = verdict.message, "names refused by the API server");
+                let mut refusals = lock(&this.refusals);
+                if refusals.record(&identity.uid, &hash, verdict.clone(), passes, Instant::now()) {
+                    tracing::warn!(
+                        namespace,
+                        name,
+                        error = verdict.message,
+                        "names refused by the API server"
+                    );
+                }
                 state.rejection = Some(verdict);
                 return Ok(());
             }
@@ -186,6 +210,7 @@ async fn carry_out(
             }
         }
     }
+    lock(&this.refusals).clear(&identity.uid);
     if !wanted.registry.has_store {
         return Ok(());
     }
@@ -226,11 +251,14 @@ async fn report(
         let reported = lock(&this.reported).get(&bundle.uid).cloned();
         let before = reported.as_ref().or(bundle.status.as_ref());
         let now = status(bundle.generation, planned, &known, before, Timestamp::now());
-        if before != Some(&now)
-            && let Err(error) = write_status(&operator.client, bundle, &now).await
-        {
-            result = Err(error);
-            continue;
+        operator.metrics.bundle_reported(&bundle.uid, &now);
+        if before != Some(&now) {
+            if let Err(error) = write_status(&operator.client, bundle, &now).await {
+                result = Err(error);
+                continue;
+            }
+            let events = events::of_bundle_change(before, &now);
+            events::publish(&operator.recorder, &bundle.object(), events).await;
         }
         lock(&this.reported).insert(bundle.uid.clone(), now);
     }

@@ -8,12 +8,12 @@ mod tests;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use fit::fit;
+use fit::{Former, fit};
 
-use super::documents::{HISTORY_KEY, HistoryDocument, NamesDocument};
+use super::documents::{HISTORY_KEY, HistoryDocument, NamedDigest, NamesDocument};
 use super::observed::{ObservedBundle, ObservedNames};
-use super::parse::{Image, ParsedBundle, ParsedName};
-use crate::crd::{BundleReason, MAX_PREVIOUS_IMAGES, NetworkMode, QuinistrySpec};
+use super::parse::{Image, ParsedBundle, ParsedName, parse_name};
+use crate::crd::{BundleName, BundleReason, MAX_PREVIOUS_IMAGES, NetworkMode, QuinistrySpec};
 use crate::operator::build;
 use crate::operator::naming::NAMES_KEY;
 use crate::operator::resource::ResourceIdentity;
@@ -97,11 +97,11 @@ pub(super) fn plan(
     bundles.sort_by(|one, other| (one.created, &one.uid).cmp(&(other.created, &other.uid)));
     let mut plan = NamespacePlan::default();
     let mut by_registry: BTreeMap<&str, Vec<Candidate<'_>>> = BTreeMap::new();
-    let histories: Vec<HistoryDocument> =
-        registries.iter().map(|registry| history(former.get(&registry.identity.name))).collect();
+    let documents: Vec<Former> =
+        registries.iter().map(|registry| documents(former.get(&registry.identity.name))).collect();
     let mut unserved = Vec::new();
     for bundle in &bundles {
-        match candidate(bundle, registries, &histories) {
+        match candidate(bundle, registries, &documents) {
             Ok((registry, spec)) => {
                 let name = registry.identity.name.as_str();
                 by_registry.entry(name).or_default().push(Candidate { bundle, spec });
@@ -112,36 +112,44 @@ pub(super) fn plan(
             }
         }
     }
-    for (registry, history) in registries.iter().zip(&histories) {
+    for (registry, documents) in registries.iter().zip(&documents) {
         let candidates = by_registry.remove(registry.identity.name.as_str()).unwrap_or_default();
         let present = former.get(&registry.identity.name);
         // Without bundles there is nothing to say, unless there were some.
         if candidates.is_empty() && present.is_none() {
             continue;
         }
-        let fitted = fit(registry, &candidates, history, &unserved);
+        let fitted = fit(registry, &candidates, documents, &unserved);
         plan.bundles.extend(fitted.bundles);
         plan.maps.push(wanted(registry, &fitted.names, &fitted.history, fitted.images, present));
     }
     plan
 }
 
-/// Returns the history in a `ConfigMap` of names; an empty one if there is none.
-fn history(present: Option<&Arc<ObservedNames>>) -> HistoryDocument {
-    HistoryDocument::read(present.and_then(|present| present.data.get(HISTORY_KEY)).map(String::as_str))
+/// Returns the documents in a `ConfigMap` of names; empty ones if there is none.
+fn documents(present: Option<&Arc<ObservedNames>>) -> Former {
+    let text = |key| present.and_then(|present| present.data.get(key)).map(String::as_str);
+    let NamesDocument { names, .. } = NamesDocument::read(text(NAMES_KEY));
+    Former {
+        history: HistoryDocument::read(text(HISTORY_KEY)),
+        names: names
+            .into_iter()
+            .filter_map(|NamedDigest { name, digest }| parse_name(&BundleName { name, digest }).ok())
+            .collect(),
+    }
 }
 
 /// Returns the registry and the specification of a bundle, or why it has none.
 fn candidate<'a, 'r>(
     bundle: &'a ObservedBundle,
     registries: &'r [Registry],
-    histories: &[HistoryDocument],
+    documents: &[Former],
 ) -> Result<(&'r Registry, &'a ParsedBundle), Verdict> {
     let spec = bundle
         .spec
         .as_ref()
         .map_err(|error| Verdict { reason: BundleReason::InvalidSpec, message: error.clone() })?;
-    Ok((registry_of(bundle, spec, registries, histories)?, spec))
+    Ok((registry_of(bundle, spec, registries, documents)?, spec))
 }
 
 /// Returns the registry that serves a bundle: the named one, or the only one with stores. Of several with
@@ -150,7 +158,7 @@ fn registry_of<'r>(
     bundle: &ObservedBundle,
     spec: &ParsedBundle,
     registries: &'r [Registry],
-    histories: &[HistoryDocument],
+    documents: &[Former],
 ) -> Result<&'r Registry, Verdict> {
     let namespace = &bundle.namespace;
     let refuse = |reason, message| Err(Verdict { reason, message });
@@ -192,9 +200,9 @@ fn registry_of<'r>(
             ),
         ),
         _ => {
-            let holds = |history: &HistoryDocument| history.0.contains_key(&bundle.uid);
-            let mut all = registries.iter().zip(histories);
-            let holder = all.find(|(registry, history)| registry.has_store && holds(history));
+            let holds = |documents: &Former| documents.history.0.contains_key(&bundle.uid);
+            let mut all = registries.iter().zip(documents);
+            let holder = all.find(|(registry, documents)| registry.has_store && holds(documents));
             holder.map(|(registry, _)| registry).ok_or_else(|| Verdict {
                 reason: BundleReason::RegistryAmbiguous,
                 message: format!(

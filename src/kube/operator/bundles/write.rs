@@ -16,7 +16,7 @@ use crate::lenient::Guarded;
 use crate::one_line::cut;
 use crate::operator::apply::NEW_OBJECT_VERSION;
 use crate::operator::build::{hash, to_owned_pair};
-use crate::operator::error::{Category, OperatorError};
+use crate::operator::error::{self, Category, OperatorError};
 use crate::operator::naming::names_map_name;
 
 /// Outcome of the write of a `ConfigMap`.
@@ -24,8 +24,8 @@ use crate::operator::naming::names_map_name;
 pub(super) enum Written {
     /// The `ConfigMap` as it is on the server now, with its key.
     Done(Option<(String, ObservedNames)>),
-    /// The API server refuses the content.
-    Refused(Verdict),
+    /// The API server refuses the content; true if that may pass by itself.
+    Refused(Verdict, bool),
 }
 
 /// Reads the `ConfigMap` of a registry that no watch shows: it may be new, or without its label. (Client
@@ -89,20 +89,25 @@ pub(super) async fn write_names(
     let parameters = PatchParams::apply(managers::OPERATOR).force();
     match maps.patch(&name, &parameters, &Patch::Apply(&map)).await {
         Ok(map) => Ok(Written::Done(map.readable().and_then(names))),
-        Err(kube::Error::Api(status))
-            if status.code == 413
-                || matches!(
-                    Category::of(&kube::Error::Api(status.clone())),
-                    Category::Invalid | Category::Forbidden
-                ) =>
-        {
-            let message = format!("the API server refuses ConfigMap {name}: {}", cut(&status.message));
-            Ok(Written::Refused(Verdict { reason: BundleReason::NamesRejected, message }))
-        }
-        Err(source) => {
-            Err(OperatorError::Apply { what: format!("apply ConfigMap {name}"), source: Box::new(source) })
-        }
+        Err(source) => match refusal(&name, &source) {
+            Some((verdict, passes)) => Ok(Written::Refused(verdict, passes)),
+            None => Err(OperatorError::Apply {
+                what: format!("apply ConfigMap {name}"),
+                source: Box::new(source),
+            }),
+        },
     }
+}
+
+/// Returns what the refusal of a `ConfigMap` means, and true if it may pass by itself; `None` if the API
+/// server did not judge the content.
+fn refusal(name: &str, error: &kube::Error) -> Option<(Verdict, bool)> {
+    let (said, passes) = match error {
+        kube::Error::Api(status) if status.code == 413 => (cut(&status.message), false),
+        _ => error::rejection(error).map(|(_, message, passes)| (message, passes))?,
+    };
+    let message = format!("the API server refuses ConfigMap {name}: {said}");
+    Some((Verdict { reason: BundleReason::NamesRejected, message }, passes))
 }
 
 /// Writes the status of a bundle; one that is gone or was created again needs none. (Client required.)
@@ -124,5 +129,29 @@ pub(super) async fn write_status(
         Ok(_) => Ok(()),
         Err(error) if matches!(Category::of(&error), Category::NotFound | Category::Conflict) => Ok(()),
         Err(error) => Err(OperatorError::Report(Box::new(error))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use kube::core::Status;
+
+    use super::refusal;
+
+    #[test]
+    fn a_failing_webhook_refuses_the_names_and_may_pass() {
+        let of = |code, message: &str| {
+            let status = Status::failure(message, "").with_code(code).boxed();
+            refusal("larder-names", &kube::Error::Api(status))
+                .map(|(verdict, passes)| (verdict.message, passes))
+        };
+        let text = "failed calling webhook \"guard\": no endpoints available";
+        let (message, passes) = of(500, text).unwrap();
+        assert_eq!(message, format!("the API server refuses ConfigMap larder-names: {text}"));
+        assert!(passes);
+        for code in [403, 413, 422] {
+            assert!(!of(code, "no").unwrap().1, "{code}");
+        }
+        assert_eq!((of(409, "modified"), of(503, "away"), of(429, "later")), (None, None, None));
     }
 }

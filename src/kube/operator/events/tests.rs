@@ -1,12 +1,16 @@
 //! Events for changes of status: their content and number.
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
 
 use super::*;
 
 fn status(conditions: &[(&str, &str, &str)]) -> QuinistryStatus {
-    let conditions = conditions.iter().map(|(kind, status, reason)| Condition {
+    QuinistryStatus { conditions: self::conditions(conditions), ..QuinistryStatus::default() }
+}
+
+fn conditions(all: &[(&str, &str, &str)]) -> Vec<Condition> {
+    let conditions = all.iter().map(|(kind, status, reason)| Condition {
         type_: (*kind).into(),
         status: (*status).into(),
         reason: (*reason).into(),
@@ -14,7 +18,7 @@ fn status(conditions: &[(&str, &str, &str)]) -> QuinistryStatus {
         observed_generation: None,
         last_transition_time: Time(Timestamp::UNIX_EPOCH),
     });
-    QuinistryStatus { conditions: conditions.collect(), ..QuinistryStatus::default() }
+    conditions.collect()
 }
 
 fn reported(before: Option<&QuinistryStatus>, after: &QuinistryStatus) -> Vec<String> {
@@ -68,4 +72,33 @@ fn events_about_two_objects_are_not_merged_into_one() {
     }
     assert_ne!(related(Applied::Deleted(2)), related(Applied::Deleted(3)));
     assert_ne!(related(Applied::Labelled("a".into(), None)), related(Applied::Labelled("b".into(), None)));
+}
+
+#[test]
+fn a_bundle_reports_that_it_is_available_and_what_has_to_be_done() {
+    let status = |available: (&str, &str), degraded: (&str, &str)| BundleStatus {
+        conditions: conditions(&[
+            ("Accepted", "True", "Accepted"),
+            ("Available", available.0, available.1),
+            ("Degraded", degraded.0, degraded.1),
+        ]),
+        ..BundleStatus::default()
+    };
+    let reported = |before, after: &BundleStatus| -> Vec<String> {
+        let events = of_bundle_change(before, after);
+        events.into_iter().map(|event| format!("{:?} {}", event.type_, event.reason)).collect()
+    };
+    let new = status(("Unknown", "NotAsked"), ("Unknown", "NotAsked"));
+    let spreading = status(("False", "Spreading"), ("False", "AsExpected"));
+    let served = status(("True", "Served"), ("False", "AsExpected"));
+    let broken = status(("False", "NodeCannotServe"), ("True", "NodeCannotServe"));
+    let missing = status(("False", "ContentMissing"), ("True", "ContentMissing"));
+    assert!(reported(None, &new).is_empty() && reported(Some(&new), &spreading).is_empty());
+    assert_eq!(reported(Some(&spreading), &served), ["Normal Served"]);
+    assert_eq!(reported(Some(&served), &broken), ["Warning NodeCannotServe"]);
+    assert!(reported(Some(&broken), &broken).is_empty(), "a lasting state is reported once");
+    assert_eq!(reported(Some(&broken), &missing), ["Warning ContentMissing"]);
+    assert_eq!(reported(Some(&missing), &served), ["Normal Served"]);
+    let cut = status(("True", "Served"), ("True", "HistoryCut"));
+    assert_eq!(reported(Some(&served), &cut), ["Warning HistoryCut"]);
 }

@@ -4,6 +4,7 @@ use std::time::Duration;
 use quinistry_http::metrics::LabelValue as _;
 
 use super::{Category, Conditions, Metrics, STATUSES, VerificationResult, Write};
+use crate::crd::BundleStatus;
 
 /// All series with their values. Panics where Prometheus would refuse the text.
 fn series(text: &str) -> BTreeMap<String, f64> {
@@ -78,8 +79,37 @@ fn no_count_brings_a_new_series() {
         metrics.verified(*result);
     }
     metrics.reported("uid", 3, 2, &Conditions::default(), None);
+    metrics.bundle_reported("uid", &bundle("False"));
     let after: Vec<_> = series(&metrics.render(true)).into_keys().collect();
     assert_eq!(before, after);
+}
+
+/// Status of a bundle whose condition Available has this status.
+fn bundle(available: &str) -> BundleStatus {
+    let condition = serde_json::json!({"type": "Available", "status": available, "reason": "r", "message": "m",
+        "lastTransitionTime": "2026-01-01T00:00:00Z"});
+    BundleStatus { conditions: vec![serde_json::from_value(condition).unwrap()], ..BundleStatus::default() }
+}
+
+#[test]
+fn conditions_are_counted_over_bundles() {
+    let metrics = Metrics::default();
+    let available = |leads| {
+        let series = series(&metrics.render(leads));
+        STATUSES.map(|status| {
+            let labels = format!("{{type=\"Available\",status=\"{status}\"}}");
+            series[&format!("quinistry_operator_bundle_conditions{labels}")].to_string()
+        })
+    };
+    for (uid, status) in [("a", "Unknown"), ("b", "False"), ("c", "False"), ("a", "True")] {
+        metrics.bundle_reported(uid, &bundle(status));
+    }
+    assert_eq!(available(true), ["1", "2", "0"]);
+    assert!(metrics.render(true).contains("quinistry_operator_bundles 3\n"));
+    metrics.bundle_unclaimed("b");
+    metrics.keep_bundles(|uid| uid != "a");
+    assert_eq!(available(true), ["0", "1", "0"]);
+    assert_eq!(available(false), ["0", "0", "0"], "the leader reports them");
 }
 
 #[test]

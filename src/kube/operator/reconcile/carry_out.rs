@@ -141,7 +141,7 @@ impl Operator {
         if let Some(event) = events::of_action(&applied) {
             let ResourceIdentity { namespace, name, .. } = resource;
             tracing::info!(namespace, name, "{}", event.note.as_deref().unwrap_or_default());
-            events::publish(&self.recorder, resource, vec![event]).await;
+            events::publish(&self.recorder, &resource.object(), vec![event]).await;
         }
     }
 }

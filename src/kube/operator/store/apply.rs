@@ -1,13 +1,18 @@
 //! Writes of the stores' objects, by server-side apply under the operator's field manager. Each names the state
 //! that it was planned upon. Takes a client.
 
-use kube::Client;
+use std::collections::BTreeSet;
+
+use k8s_openapi::api::core::v1::Pod;
 use kube::api::{DeleteParams, Patch, PatchParams, Preconditions};
+use kube::core::PartialObjectMeta;
+use kube::{Api, Client};
 use serde_json::json;
 
 use super::live::{LiveObject, api, view};
 use super::objects::{StoreKind, WantedObject};
 use super::plan::StoreProblem;
+use super::replacement::Replacement;
 use crate::api::names::managers;
 use crate::crd::Reason;
 use crate::one_line::{cut, one_line};
@@ -28,7 +33,8 @@ pub(super) async fn apply(
     let parameters = PatchParams::apply(managers::OPERATOR).force();
     let api = api(client, quinistry.namespace(), wanted.kind);
     match api.patch(&name, &parameters, &Patch::Apply(&object)).await {
-        Ok(answer) => Ok(view(answer, quinistry)),
+        // The answer is about the resource's own object.
+        Ok(answer) => Ok(view(answer, quinistry, &BTreeSet::new())),
         Err(source) => Err(failed("apply", wanted.kind, &name, source)),
     }
 }
@@ -47,6 +53,26 @@ pub(super) async fn delete(
     match api(client, quinistry.namespace(), kind).delete(&name, &parameters).await {
         Err(error) if Category::of(&error) == Category::NotFound => Ok(()),
         result => result.map(drop).map_err(|source| failed("delete", kind, &name, source)),
+    }
+}
+
+/// Deletes a pod, so that its `DaemonSet` creates another one. One that is gone needs nothing. (Client
+/// required.)
+pub(super) async fn replace(
+    client: &Client,
+    quinistry: &ValidResource,
+    pod: &Replacement,
+) -> Result<(), OperatorError> {
+    let preconditions = Preconditions { uid: Some(pod.uid.clone()), resource_version: None };
+    let parameters = DeleteParams { preconditions: Some(preconditions), ..DeleteParams::background() };
+    let pods: Api<PartialObjectMeta<Pod>> = Api::namespaced(client.clone(), quinistry.namespace());
+    match pods.delete(&pod.name, &parameters).await {
+        // A conflict: another pod has the name.
+        Err(error) if matches!(Category::of(&error), Category::NotFound | Category::Conflict) => Ok(()),
+        result => result.map(drop).map_err(|source| OperatorError::Apply {
+            what: format!("replace pod {}", pod.name),
+            source: Box::new(source),
+        }),
     }
 }
 

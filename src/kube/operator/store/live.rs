@@ -1,8 +1,9 @@
 //! Objects of the stores as they are: read by name, so that another owner's object in their place is seen too,
 //! and without a right to list. The pods come from a watch.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
+use k8s_openapi::jiff::Timestamp;
 use kube::core::{DynamicObject, ObjectMeta};
 use kube::{Api, Client};
 use serde_json::Value;
@@ -10,7 +11,7 @@ use serde_json::Value;
 use super::nodes;
 use super::objects::{StoreKind, WantedObject};
 use crate::api::names::STORE_ROLE;
-use crate::api::names::annotations::APPLIED;
+use crate::api::names::annotations::{APPLIED, STORE_NODES, TEMPLATE};
 use crate::api::names::labels::{RESOURCE, ROLE};
 use crate::api::types::{self, Metadata as _};
 use crate::lenient::Guarded;
@@ -48,6 +49,8 @@ pub(super) struct LiveObject {
     pub applied: Option<String>,
     /// Labels of the object.
     pub labels: BTreeMap<String, String>,
+    /// Nodes with stores, as the object's annotation says.
+    pub nodes: Option<String>,
     /// Specification of the object.
     pub spec: Value,
     /// True if the object is unchanged since this operator's last apply, with all that admission made of that.
@@ -68,8 +71,16 @@ pub(in crate::operator) struct StorePod {
     pub controller: Option<String>,
     /// Name of the node that the pod runs on.
     pub node: Option<String>,
-    /// True if the pod is Ready and is not being deleted.
-    pub is_ready: bool,
+    /// Name of the pod.
+    pub name: String,
+    /// UID of the pod.
+    pub uid: String,
+    /// Hash of the template that the pod was made of, without the nodes.
+    pub template: Option<String>,
+    /// True if the pod is being deleted.
+    pub is_leaving: bool,
+    /// Time since which the pod is Ready; `None` if it is not, or is being deleted.
+    pub ready: Option<Timestamp>,
     /// The kubelet's words about a container that does not start.
     pub problem: Option<String>,
 }
@@ -91,9 +102,10 @@ impl Cacheable for StoreSet {}
 // === impl LiveObject ===
 
 impl LiveObject {
-    /// Reads an object, for a resource with this UID.
-    pub(super) fn new(metadata: ObjectMeta, spec: Value, resource: &str) -> Self {
-        let ownership = match obstacle::judge(&metadata, resource) {
+    /// Reads an object, for a resource with this UID. `living` has the UIDs of all resources that are not
+    /// being deleted.
+    pub(super) fn new(metadata: ObjectMeta, spec: Value, resource: &str, living: &BTreeSet<String>) -> Self {
+        let ownership = match obstacle::judge(&metadata, resource, living) {
             _ if metadata.is_terminating() => Ownership::Leaving,
             Obstacle::Stray(_) => Ownership::Own,
             Obstacle::Passing if metadata.controller().is_some_and(|owner| owner.uid == resource) => {
@@ -106,6 +118,7 @@ impl LiveObject {
             ownership,
             is_controlled: metadata.controller().is_some_and(|owner| owner.uid == resource),
             applied: metadata.annotation(APPLIED).map(str::to_owned),
+            nodes: metadata.annotation(STORE_NODES).map(str::to_owned),
             uid: metadata.uid.unwrap_or_default(),
             version: metadata.resource_version.unwrap_or_default(),
             generation: metadata.generation.unwrap_or_default(),
@@ -125,6 +138,7 @@ impl LiveObject {
     pub(super) fn matches(&self, wanted: &WantedObject) -> bool {
         self.is_controlled
             && self.applied.as_deref() == Some(wanted.hash())
+            && self.nodes.as_deref() == wanted.nodes()
             && wanted.labels().all(|(key, value)| self.labels.get(key).is_some_and(|label| label == value))
             && (self.is_accepted || self.has_spec_of(wanted))
     }
@@ -155,10 +169,11 @@ impl LiveObject {
 pub(super) async fn observe(
     client: &Client,
     quinistry: &ValidResource,
+    living: &BTreeSet<String>,
 ) -> Result<LiveObjects, OperatorError> {
     let mut objects = LiveObjects::new();
     for kind in StoreKind::ALL {
-        if let Some(object) = read(client, quinistry, kind).await? {
+        if let Some(object) = read(client, quinistry, kind, living).await? {
             objects.insert(kind, object);
         }
     }
@@ -170,21 +185,26 @@ pub(super) async fn read(
     client: &Client,
     quinistry: &ValidResource,
     kind: StoreKind,
+    living: &BTreeSet<String>,
 ) -> Result<Option<LiveObject>, OperatorError> {
     let name = naming::store_name(quinistry.name());
     let found = api(client, quinistry.namespace(), kind).get_opt(&name).await.map_err(|source| {
         OperatorError::Apply { what: format!("read {} {name}", kind.as_str()), source: Box::new(source) }
     })?;
-    Ok(found.map(|found| view(found, quinistry)))
+    Ok(found.map(|found| view(found, quinistry, living)))
 }
 
 /// Reduces an object that the API server sent. One that cannot be read keeps its metadata.
-pub(super) fn view(object: Guarded<DynamicObject>, quinistry: &ValidResource) -> LiveObject {
+pub(super) fn view(
+    object: Guarded<DynamicObject>,
+    quinistry: &ValidResource,
+    living: &BTreeSet<String>,
+) -> LiveObject {
     let (metadata, spec) = match object.0 {
         Ok(mut object) => (object.metadata, object.data["spec"].take()),
         Err(unreadable) => (unreadable.metadata, Value::Null),
     };
-    LiveObject::new(metadata, spec, quinistry.uid())
+    LiveObject::new(metadata, spec, quinistry.uid(), living)
 }
 
 /// Returns the API of a kind in a namespace.
@@ -206,11 +226,18 @@ pub(super) fn pod(pod: &types::Pod) -> Option<(String, StorePod)> {
         let message = ended.filter(|message| !message.is_empty()).unwrap_or(&waiting.message);
         Some(format!("{}: {message}", waiting.reason).trim_end_matches([':', ' ']).to_owned())
     });
+    let mut conditions = pod.status.conditions.iter();
+    let ready = conditions.find(|one| one.says_ready()).filter(|_| !metadata.is_terminating());
     let view = StorePod {
         namespace: metadata.namespace().into(),
         resource: metadata.label(RESOURCE)?.into(),
         controller: metadata.controller().map(|owner| owner.uid.clone()),
-        is_ready: pod.is_ready() && !metadata.is_terminating(),
+        name: metadata.name().into(),
+        uid: metadata.uid.clone()?,
+        template: metadata.annotation(TEMPLATE).map(str::to_owned),
+        is_leaving: metadata.is_terminating(),
+        ready: ready
+            .map(|ready| ready.last_transition_time.as_ref().map_or(Timestamp::UNIX_EPOCH, |time| time.0)),
         problem: waiting.next(),
         node: pod.spec.node_name.clone(),
     };

@@ -9,7 +9,7 @@ use kube::core::ApiResource;
 use serde_json::{Value, json};
 
 use super::access::PORT;
-use crate::api::names::annotations::APPLIED;
+use crate::api::names::annotations::{APPLIED, STORE_NODES};
 use crate::api::names::{APP, STORE_ROLE, labels, managers};
 use crate::operator::resource::ValidResource;
 use crate::operator::{build, naming};
@@ -65,8 +65,13 @@ impl WantedObject {
     /// Adds the hash of an object to it.
     pub(super) fn new(kind: StoreKind, mut object: Value) -> Self {
         let hash = build::hash(&object);
-        object["metadata"]["annotations"] = json!({APPLIED: hash});
+        object["metadata"]["annotations"][APPLIED] = json!(hash);
         Self { kind, object }
+    }
+
+    /// Returns the nodes in the annotation of a Service.
+    pub(super) fn nodes(&self) -> Option<&str> {
+        self.object["metadata"]["annotations"][STORE_NODES].as_str()
     }
 
     /// Returns the hash of the content.
@@ -102,8 +107,9 @@ pub(super) fn all_labels(quinistry: &ValidResource) -> BTreeMap<String, String> 
     all
 }
 
-/// Returns the Service. Its address is a literal one in the arguments of registries, so that no name is resolved.
-pub(super) fn service(quinistry: &ValidResource) -> WantedObject {
+/// Returns the Service. Its address is a literal one in the arguments of registries, so that no name is
+/// resolved. Its annotation has the nodes with stores, which outlast the `DaemonSet` there.
+pub(super) fn service(quinistry: &ValidResource, nodes: Option<&str>) -> WantedObject {
     let spec = json!({
         "type": "ClusterIP",
         "selector": selector(quinistry),
@@ -111,7 +117,11 @@ pub(super) fn service(quinistry: &ValidResource) -> WantedObject {
         // A store that still copies is not asked.
         "publishNotReadyAddresses": false,
     });
-    WantedObject::new(StoreKind::Service, object(quinistry, "v1", StoreKind::Service, &spec))
+    let mut service = object(quinistry, "v1", StoreKind::Service, &spec);
+    if let Some(nodes) = nodes {
+        service["metadata"]["annotations"] = json!({STORE_NODES: nodes});
+    }
+    WantedObject::new(StoreKind::Service, service)
 }
 
 /// Returns the policy that leads to one port alone. The listener that takes pushes is on the pod's loopback,

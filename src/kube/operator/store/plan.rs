@@ -7,8 +7,9 @@ use std::time::Duration;
 use k8s_openapi::jiff::Timestamp;
 
 use super::live::{LiveObject, LiveObjects, Ownership, StorePod};
-use super::nodes::{self, Choice};
+use super::nodes::{self, Choice, EarlierStores};
 use super::objects::{self, StoreKind, WantedObject};
+use super::replacement::{self, Replacement};
 use super::set::{self, SetInput};
 use crate::crd::{GenerationState, GenerationStatus, Reason, StoreSpec};
 use crate::operator::naming;
@@ -33,6 +34,8 @@ pub(super) enum Step {
     Apply(Box<WantedObject>, Option<String>),
     /// The object with this UID and version is deleted.
     Delete(StoreKind, String, String),
+    /// A pod of an earlier template is deleted, so that the `DaemonSet` creates another one.
+    Replace(Replacement),
     /// Another owner's object is in the way.
     Refuse(StoreProblem),
 }
@@ -74,19 +77,32 @@ impl StorePlan {
 }
 
 /// Plans the Service, whose address the generations must know before they are built.
-pub(super) fn service(quinistry: &ValidResource, live: Option<&LiveObject>) -> Step {
+pub(super) fn service(quinistry: &ValidResource, live: &LiveObjects) -> Step {
+    let present = live.get(&StoreKind::Service);
     // The address of a Service is immutable, and a headless one has none.
-    if let Some(live) = live.filter(|live| live.is_own() && live.spec["clusterIP"] == "None") {
-        return Step::Delete(StoreKind::Service, live.uid.clone(), live.version.clone());
+    if let Some(present) = present.filter(|live| live.is_own() && live.spec["clusterIP"] == "None") {
+        return Step::Delete(StoreKind::Service, present.uid.clone(), present.version.clone());
     }
-    step(quinistry, objects::service(quinistry), live)
+    let nodes: Vec<String> = remembered(live).into_iter().collect();
+    let nodes = Some(nodes.join(",")).filter(|nodes| !nodes.is_empty());
+    step(quinistry, objects::service(quinistry, nodes.as_deref()), present)
+}
+
+/// Returns the nodes with stores: those of the `DaemonSet`, or without one those that the Service remembers.
+fn remembered(live: &LiveObjects) -> BTreeSet<String> {
+    let own = |kind| live.get(&kind).filter(|live| live.is_own());
+    let chosen = own(StoreKind::DaemonSet).map(|set| nodes::chosen(&set.spec)).unwrap_or_default();
+    if !chosen.is_empty() {
+        return chosen;
+    }
+    let listed = own(StoreKind::Service).and_then(|service| service.nodes.as_deref()).unwrap_or_default();
+    listed.split(',').filter(|node| !node.is_empty()).map(str::to_owned).collect()
 }
 
 /// Plans the other objects.
 pub(super) fn plan(input: &StoreInput<'_>) -> StorePlan {
     let live = input.live.get(&StoreKind::DaemonSet).filter(|live| live.is_own());
-    let earlier = live.map(|live| nodes::chosen(&live.spec)).unwrap_or_default();
-    let choice = nodes::choose(&input.quinistry.spec, input.store, input.nodes, &earlier, input.now);
+    let choice = nodes::choose(&input.quinistry.spec, input.store, input.nodes, &earlier(input), input.now);
     let policy = objects::network_policy(input.quinistry);
     let policy = step(input.quinistry, policy, input.live.get(&StoreKind::NetworkPolicy));
     let image = image(input, live);
@@ -94,13 +110,26 @@ pub(super) fn plan(input: &StoreInput<'_>) -> StorePlan {
         // Without nodes there is no valid affinity. A live DaemonSet stays: it remembers the choice.
         _ if choice.nodes.is_empty() => Step::Keep,
         (Some(image), Some(url)) => {
-            let set = SetInput { image, url, nodes: &choice.nodes, unready: choice.unready };
-            let wanted = set::daemon_set(input.quinistry, input.store, set);
+            let wanted =
+                set::daemon_set(input.quinistry, input.store, SetInput { image, url, nodes: &choice.nodes });
             step(input.quinistry, wanted, input.live.get(&StoreKind::DaemonSet))
         }
         _ => Step::Keep,
     };
-    StorePlan { steps: vec![policy, set], is_waiting: live.is_none() && image.is_none(), choice }
+    let mut steps = vec![policy, set];
+    // Pods are made of the template that is there.
+    if let (Step::Keep, Some(live)) = (&steps[1], live) {
+        steps.extend(replacement::replacements(input, &live.spec, &choice).into_iter().map(Step::Replace));
+    }
+    StorePlan { steps, is_waiting: live.is_none() && image.is_none(), choice }
+}
+
+/// Returns the nodes with stores, each with the time since which its store is Ready.
+fn earlier(input: &StoreInput<'_>) -> EarlierStores {
+    let ready = |node: &str| {
+        own_pods(input).filter(|pod| pod.node.as_deref() == Some(node)).filter_map(|pod| pod.ready).min()
+    };
+    remembered(input.live).into_iter().map(|node| (node.clone(), ready(&node))).collect()
 }
 
 /// Returns the image of the stores: that of generation 1 once it serves somewhere. Live stores change to
@@ -136,7 +165,7 @@ fn step(quinistry: &ValidResource, wanted: WantedObject, live: Option<&LiveObjec
 
 /// Returns the nodes with a ready store, of those that were chosen.
 pub(super) fn ready_nodes<'a>(input: &StoreInput<'a>, choice: &Choice) -> BTreeSet<&'a str> {
-    let pods = own_pods(input).filter(|pod| pod.is_ready).filter_map(|pod| pod.node.as_deref());
+    let pods = own_pods(input).filter(|pod| pod.ready.is_some()).filter_map(|pod| pod.node.as_deref());
     pods.filter(|node| choice.nodes.iter().any(|chosen| chosen == node)).collect()
 }
 

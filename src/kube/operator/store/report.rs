@@ -1,5 +1,9 @@
 //! Report about the stores: a condition, and a part of the status. Pure.
 
+use std::fmt::Write as _;
+
+use super::nodes;
+use super::objects::StoreKind;
 use super::plan::{StoreInput, StorePlan, StoreProblem, own_pods, ready_nodes};
 use crate::crd::{Reason, StoreStatus};
 use crate::operator::plan::{PlannedCondition, counted, names, shorten};
@@ -17,8 +21,12 @@ pub(in crate::operator) struct StoreReport {
 pub(super) fn report(input: &StoreInput<'_>, plan: &StorePlan, problem: Option<StoreProblem>) -> StoreReport {
     let ready = ready_nodes(input, &plan.choice);
     let wanted = usize::try_from(input.store.copies).unwrap_or_default();
-    let status =
-        StoreStatus { copies: format!("{}/{wanted}", ready.len()), nodes: plan.choice.nodes.clone() };
+    // A choice that could not be written down is none: its nodes hold nothing.
+    let nodes = match &problem {
+        Some(_) => written_nodes(input),
+        None => plan.choice.nodes.clone(),
+    };
+    let status = StoreStatus { copies: format!("{}/{wanted}", ready.len()), nodes };
     let (is_ready, reason, message) = match problem {
         Some(problem) => (false, problem.reason, problem.message),
         None => verdict(input, plan, ready.len(), wanted),
@@ -26,6 +34,12 @@ pub(super) fn report(input: &StoreInput<'_>, plan: &StorePlan, problem: Option<S
     let status_word = if is_ready { "True" } else { "False" };
     let condition = PlannedCondition { status: status_word, reason, message: shorten(&message) };
     StoreReport { condition, status }
+}
+
+/// Returns the nodes that the live `DaemonSet` names, sorted.
+fn written_nodes(input: &StoreInput<'_>) -> Vec<String> {
+    let live = input.live.get(&StoreKind::DaemonSet).filter(|live| live.is_own());
+    live.map(|live| nodes::chosen(&live.spec)).unwrap_or_default().into_iter().collect()
 }
 
 fn verdict(input: &StoreInput<'_>, plan: &StorePlan, ready: usize, wanted: usize) -> (bool, Reason, String) {
@@ -57,6 +71,13 @@ fn verdict(input: &StoreInput<'_>, plan: &StorePlan, ready: usize, wanted: usize
             Some(format!("; {node}: {}", pod.problem.as_deref()?))
         });
         message.extend(problem);
+        let is_down = |node: &str| input.nodes.iter().any(|one| one.name == node && !one.ready);
+        if let Some(down) = lacking.iter().find(|node| is_down(node)) {
+            let _ = write!(
+                message,
+                "; node {down} is not Ready: delete it from the cluster if it does not come back"
+            );
+        }
         if chosen < wanted {
             message.push_str("; ");
             message.push_str(&too_few());

@@ -1,4 +1,8 @@
 //! `DaemonSet` of the stores: one pod on each chosen node. Pure, and canonical like those of generations.
+//!
+//! The chosen nodes are part of the pod template, so that each change of them makes another revision of the
+//! `DaemonSet`. Its controller therefore replaces no pods: the operator does, when a template differs in
+//! anything but the nodes (`replacement`).
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -7,11 +11,12 @@ use k8s_openapi::api::apps::v1 as apps;
 use k8s_openapi::api::core::v1 as core;
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
-use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use quinistry_quine::REPOSITORY;
+use serde_json::Value;
 
 use super::access;
 use super::objects::{StoreKind, WantedObject, all_labels, selector};
+use crate::api::names::annotations::TEMPLATE;
 use crate::api::names::{CONTAINER, STORE_PUSH_PORT};
 use crate::crd::StoreSpec;
 use crate::operator::build::{self, to_owned_pair};
@@ -46,8 +51,6 @@ pub(super) struct SetInput<'a> {
     pub url: &'a str,
     /// Names of the nodes, sorted; at least one.
     pub nodes: &'a [String],
-    /// Number of these nodes that are not Ready.
-    pub unready: usize,
 }
 
 /// Returns the image of the stores: the address at which generation 1 serves a digest on each node.
@@ -59,7 +62,22 @@ pub(super) fn image(quinistry: &ValidResource, digest: &str) -> String {
 pub(super) fn daemon_set(quinistry: &ValidResource, store: &StoreSpec, input: SetInput<'_>) -> WantedObject {
     let mut pod_labels = all_labels(quinistry);
     pod_labels.extend(build::NO_SIDECAR_LABELS.map(to_owned_pair));
-    let limit = i32::try_from(input.unready).unwrap_or(i32::MAX).saturating_add(1);
+    let mut template = core::PodTemplateSpec {
+        metadata: Some(ObjectMeta {
+            labels: Some(pod_labels),
+            annotations: Some(build::NO_SIDECAR_ANNOTATIONS.map(to_owned_pair).into()),
+            ..ObjectMeta::default()
+        }),
+        spec: Some(pod(quinistry, store, input)),
+    };
+    // A pod stays as it is when another node is chosen.
+    let hash = build::hash(&template);
+    if let Some(metadata) = &mut template.metadata {
+        metadata.annotations.get_or_insert_default().extend([to_owned_pair((TEMPLATE, &hash))]);
+    }
+    if let Some(pod) = &mut template.spec {
+        pod.affinity = Some(affinity(input.nodes));
+    }
     let set = apps::DaemonSet {
         metadata: ObjectMeta {
             name: Some(naming::store_name(quinistry.name())),
@@ -70,23 +88,11 @@ pub(super) fn daemon_set(quinistry: &ValidResource, store: &StoreSpec, input: Se
         },
         spec: Some(apps::DaemonSetSpec {
             selector: LabelSelector { match_labels: Some(selector(quinistry)), ..LabelSelector::default() },
-            template: core::PodTemplateSpec {
-                metadata: Some(ObjectMeta {
-                    labels: Some(pod_labels),
-                    annotations: Some(build::NO_SIDECAR_ANNOTATIONS.map(to_owned_pair).into()),
-                    ..ObjectMeta::default()
-                }),
-                spec: Some(pod(quinistry, store, input)),
-            },
+            template,
             revision_history_limit: Some(build::REVISION_HISTORY_LIMIT),
-            // One store at a time, so that the others have what it holds. A store on a node that is down
-            // counts as unavailable, and would stop the update for as long.
             update_strategy: Some(apps::DaemonSetUpdateStrategy {
-                type_: Some("RollingUpdate".into()),
-                rolling_update: Some(apps::RollingUpdateDaemonSet {
-                    max_unavailable: Some(IntOrString::Int(limit)),
-                    max_surge: None,
-                }),
+                type_: Some("OnDelete".into()),
+                rolling_update: None,
             }),
             min_ready_seconds: None,
         }),
@@ -95,6 +101,12 @@ pub(super) fn daemon_set(quinistry: &ValidResource, store: &StoreSpec, input: Se
     WantedObject::new(StoreKind::DaemonSet, serde_json::to_value(set).expect("a DaemonSet is JSON"))
 }
 
+/// Returns the hash of a pod template without its nodes, as its pods have it in an annotation.
+pub(super) fn template(set: &Value) -> Option<&str> {
+    set["template"]["metadata"]["annotations"][TEMPLATE].as_str()
+}
+
+/// Returns the specification of a pod, without the nodes that it may run on.
 fn pod(quinistry: &ValidResource, store: &StoreSpec, input: SetInput<'_>) -> core::PodSpec {
     let spec = &quinistry.spec;
     let tolerations = spec.tolerations.iter().map(build::toleration).collect();
@@ -112,7 +124,6 @@ fn pod(quinistry: &ValidResource, store: &StoreSpec, input: SetInput<'_>) -> cor
             },
             access::volume(quinistry.name()),
         ]),
-        affinity: Some(affinity(input.nodes)),
         tolerations: build::non_empty_list(tolerations),
         priority_class_name: build::non_empty(&spec.priority_class_name),
         automount_service_account_token: Some(false),

@@ -1,9 +1,10 @@
+mod size;
+
 use k8s_openapi::jiff::Timestamp;
 use quinistry_oci::Digest;
 
 use super::*;
 use crate::crd::{BundleName, BundleSpec};
-use crate::operator::bundles::documents::MAX_DOCUMENT_BYTES;
 use crate::operator::bundles::parse::parse;
 
 fn digest(number: u64) -> String {
@@ -335,44 +336,4 @@ fn without_bundles_nothing_is_made_and_what_is_there_is_emptied() {
     let empty = planned(&[], Some(&first));
     assert_eq!(empty.maps[0].data[NAMES_KEY], r#"{"names":[],"keep":[]}"#);
     assert!(empty.maps[0].needs_write && !planned(&[], Some(&empty)).maps[0].needs_write);
-}
-
-/// A bundle of 256 long names, which takes about 150 kB.
-fn large(name: &str, second: i64, version: u64) -> ObservedBundle {
-    let names: Vec<String> = (0..256)
-        .map(|at| format!("ghcr.io/{name}/{}/{at}:1", "long-name-".repeat(15).trim_end_matches('-')))
-        .collect();
-    let names: Vec<(&str, u64)> =
-        names.iter().zip(version * 1000..).map(|(name, number)| (name.as_str(), number)).collect();
-    bundle(name, second, &names)
-}
-
-#[test]
-fn what_does_not_fit_is_refused_and_the_documents_stay_small() {
-    let bundles: Vec<_> = (0..12).map(|at| large(&format!("b{at:02}"), at, 1)).collect();
-    let plan = planned(&bundles, None);
-    let size: usize = plan.maps[0].data.values().map(String::len).sum();
-    assert!(size <= MAX_DOCUMENT_BYTES && size > MAX_DOCUMENT_BYTES / 2, "{size}");
-    let refused: Vec<_> = plan.bundles.iter().filter(|bundle| bundle.refusal.is_some()).collect();
-    assert!(!refused.is_empty() && refused.len() < 12);
-    assert_eq!(reason(&plan, "b00"), None, "the oldest one fits");
-    assert_eq!(reason(&plan, "b11"), Some(BundleReason::TooLarge));
-    assert!(message(&plan, "b11").contains("ConfigMap larder-names"), "{}", message(&plan, "b11"));
-    assert!(refused.iter().all(|bundle| bundle.names.is_empty()), "all names of a bundle count, or none");
-    assert_eq!(names(&plan).len(), (12 - refused.len()) * 256);
-}
-
-#[test]
-fn names_come_before_the_history_of_any_bundle() {
-    let of = |version| -> Vec<_> { (0..5).map(|at| large(&format!("b{at:02}"), at, version)).collect() };
-    let mut plan = planned(&of(1), None);
-    for version in 2..4 {
-        let bundles: Vec<_> = of(version).into_iter().map(|bundle| keeping(bundle, 10)).collect();
-        plan = planned(&bundles, Some(&plan));
-        let size: usize = plan.maps[0].data.values().map(String::len).sum();
-        assert!(size <= MAX_DOCUMENT_BYTES, "{size}");
-        assert!(plan.bundles.iter().all(|bundle| bundle.refusal.is_none()));
-    }
-    let cut = |bundle: &BundlePlan| bundle.complaint.as_ref().map(|complaint| complaint.reason);
-    assert_eq!(cut(plan.bundles.last().unwrap()), Some(BundleReason::HistoryCut));
 }

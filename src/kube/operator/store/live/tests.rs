@@ -21,13 +21,11 @@ fn wanted(kind: StoreKind) -> WantedObject {
     let store: &StoreSpec = quinistry.spec.store.as_ref().unwrap();
     let nodes = ["a".to_owned(), "b".to_owned()];
     match kind {
-        StoreKind::Service => service(&quinistry),
+        StoreKind::Service => service(&quinistry, None),
         StoreKind::NetworkPolicy => network_policy(&quinistry),
-        StoreKind::DaemonSet => daemon_set(
-            &quinistry,
-            store,
-            SetInput { image: "i", url: "http://10.0.0.1:8080", nodes: &nodes, unready: 0 },
-        ),
+        StoreKind::DaemonSet => {
+            daemon_set(&quinistry, store, SetInput { image: "i", url: "http://10.0.0.1:8080", nodes: &nodes })
+        }
     }
 }
 
@@ -38,7 +36,7 @@ fn live(kind: StoreKind, edit: impl FnOnce(&mut Value)) -> LiveObject {
     object["metadata"]["resourceVersion"] = json!("7");
     edit(&mut object);
     let metadata = serde_json::from_value(object["metadata"].take()).unwrap();
-    LiveObject::new(metadata, object["spec"].take(), "u1")
+    LiveObject::new(metadata, object["spec"].take(), "u1", &BTreeSet::new())
 }
 
 #[track_caller]
@@ -125,7 +123,7 @@ fn the_owner_is_told_by_the_controller_and_not_by_a_label() {
 fn a_pod_of_a_store_tells_why_it_does_not_start_and_others_are_none() {
     let pod = |role: &str| -> types::Pod {
         serde_json::from_value(json!({
-            "metadata": {"name": "larder-store-x", "namespace": "pantry",
+            "metadata": {"name": "larder-store-x", "namespace": "pantry", "uid": "p1",
                 "labels": {ROLE: role, RESOURCE: "u1"},
                 "ownerReferences": [{"apiVersion": "apps/v1", "kind": "DaemonSet", "name": "larder-store", "uid": "u2",
                     "controller": true}]},

@@ -37,10 +37,26 @@ fn unready(name: &str, seconds: i64) -> ObservedNode {
     ObservedNode { ready: false, since: at(-seconds), seen: at(-seconds), ..node(name) }
 }
 
+/// Returns nodes whose stores have been Ready for two days, as far as the nodes are.
+fn complete(nodes: &[ObservedNode], names: &[&str]) -> EarlierStores {
+    let is_ready = |name: &str| nodes.iter().any(|node| node.name == name && node.ready);
+    let since = |name: &&str| ((*name).to_owned(), is_ready(name).then_some(at(-172_800)));
+    names.iter().map(since).collect()
+}
+
 fn choice(nodes: &[ObservedNode], copies: i32, earlier: &[&str]) -> Choice {
+    chosen_of(nodes, copies, &complete(nodes, earlier))
+}
+
+fn chosen_of(nodes: &[ObservedNode], copies: i32, earlier: &EarlierStores) -> Choice {
     let nodes: Vec<_> = nodes.iter().cloned().map(Arc::new).collect();
-    let earlier = earlier.iter().map(|name| (*name).to_owned()).collect();
-    choose(&spec(&json!({})), &store(copies), &nodes, &earlier, at(0))
+    choose(&spec(&json!({})), &store(copies), &nodes, earlier, at(0))
+}
+
+/// Returns the choice of nodes whose stores are Ready since then; `None`: not.
+fn names_since(nodes: &[ObservedNode], copies: i32, earlier: &[(&str, Option<i64>)]) -> Vec<String> {
+    let earlier = earlier.iter().map(|(name, since)| ((*name).to_owned(), since.map(at))).collect();
+    chosen_of(nodes, copies, &earlier).nodes
 }
 
 fn names(nodes: &[ObservedNode], copies: i32, earlier: &[&str]) -> Vec<String> {
@@ -121,6 +137,37 @@ fn the_only_store_keeps_its_place_since_no_other_could_copy_from_it() {
 }
 
 #[test]
+fn a_store_that_still_copies_takes_no_place_from_the_one_it_copies_from() {
+    let nodes = [unready("a", 86400), node("b"), node("c")];
+    assert_eq!(names_since(&nodes, 2, &[("a", None), ("b", None)]), ["a", "b"]);
+    // It became Ready with what it had, since the other one was silent.
+    for since in [-86400, -86400 - 100, -60] {
+        assert_eq!(names_since(&nodes, 2, &[("a", None), ("b", Some(since))]), ["a", "b"], "{since}");
+    }
+    assert_eq!(names_since(&nodes, 2, &[("a", None), ("b", Some(-90_000))]), ["b", "c"]);
+    assert_eq!(
+        names_since(&nodes[1..], 2, &[("a", None), ("b", None)]),
+        ["b", "c"],
+        "a deleted node is gone"
+    );
+}
+
+#[test]
+fn fewer_copies_wanted_give_up_no_store_that_may_be_the_only_complete_one() {
+    let nodes = [node("a"), node("b"), unready("c", 5)];
+    let earlier = |a, b| names_since(&nodes, 1, &[("a", a), ("b", b), ("c", None)]);
+    assert_eq!(earlier(None, None), ["a", "b", "c"]);
+    assert_eq!(earlier(None, Some(-1)), ["b", "c"]);
+    assert_eq!(earlier(None, Some(-172_800)), ["b"], "a complete store stays, not the first by name");
+}
+
+#[test]
+fn while_stores_copy_free_places_are_taken() {
+    let nodes = [node("a"), node("b"), node("c")];
+    assert_eq!(names_since(&nodes, 3, &[("a", None)]), ["a", "b", "c"]);
+}
+
+#[test]
 fn nodes_that_are_all_down_keep_their_places_until_one_is_back() {
     let down = ["a", "b", "c"].map(|name| unready(name, 86400));
     let nodes: Vec<_> = down.into_iter().chain(["d", "e"].map(node)).collect();
@@ -128,7 +175,10 @@ fn nodes_that_are_all_down_keep_their_places_until_one_is_back() {
     assert_eq!(names(&nodes, 3, &earlier), earlier);
     assert_eq!(names(&nodes, 4, &earlier), earlier, "a new store would count as one to copy from");
     let back: Vec<_> = [node("a")].into_iter().chain(nodes[1..].iter().cloned()).collect();
-    assert_eq!(names(&back, 3, &earlier), ["a", "d", "e"]);
+    let since = |a| names_since(&back, 3, &[("a", a), ("b", None), ("c", None)]);
+    assert_eq!(since(None), earlier);
+    assert_eq!(since(Some(-60)), earlier, "the others may have more than the one that is back");
+    assert_eq!(since(Some(-100_000)), ["a", "d", "e"]);
 }
 
 #[test]
@@ -174,8 +224,8 @@ fn only_nodes_that_both_selectors_and_the_tolerations_allow_are_chosen() {
     let mut store = store(9);
     store.node_selector.insert("disk".into(), "large".into());
     let choose = |spec: &Value, store: &StoreSpec, earlier: &[&str]| {
-        let earlier = earlier.iter().map(|name| (*name).to_owned()).collect();
-        choose(&self::spec(spec), store, &nodes, &earlier, at(0)).nodes
+        let plain: Vec<ObservedNode> = nodes.iter().map(|node| (**node).clone()).collect();
+        choose(&self::spec(spec), store, &nodes, &complete(&plain, earlier), at(0)).nodes
     };
     let earlier = ["excluded", "tainted", "plain"];
     assert_eq!(choose(&json!({}), &store, &earlier), ["disk"], "a choice ends with the selection");

@@ -1,9 +1,14 @@
 //! Plans of stores: steps, objects, and the report about them.
 
+mod manifests;
+mod memory;
+mod replacement;
+
 use serde_json::{Value, json};
 
 use super::super::report::{StoreReport, report};
 use super::*;
+use crate::crd::StoreStatus;
 
 const NOW: i64 = 1_800_000_000;
 
@@ -27,7 +32,12 @@ fn applied(wanted: &WantedObject) -> LiveObject {
     let mut object = wanted.object.clone();
     object["metadata"]["uid"] = json!(format!("uid-of-{}", wanted.kind.as_str()));
     object["metadata"]["resourceVersion"] = json!("7");
-    LiveObject::new(serde_json::from_value(object["metadata"].take()).unwrap(), object["spec"].take(), "u1")
+    LiveObject::new(
+        serde_json::from_value(object["metadata"].take()).unwrap(),
+        object["spec"].take(),
+        "u1",
+        &BTreeSet::new(),
+    )
 }
 
 impl Scene {
@@ -79,7 +89,8 @@ impl Scene {
 
     /// Carries out the plan; no pod starts by it.
     fn apply(&mut self) {
-        for step in self.plan().steps {
+        let steps = [vec![service(&self.quinistry, &self.live)], self.plan().steps].concat();
+        for step in steps {
             match step {
                 Step::Apply(wanted, _) => {
                     self.live.insert(wanted.kind, applied(&wanted));
@@ -87,22 +98,53 @@ impl Scene {
                 Step::Delete(kind, ..) => {
                     self.live.remove(&kind);
                 }
+                Step::Replace(pod) => self.pods.retain(|other| other.uid != pod.uid),
                 Step::Keep | Step::Refuse(_) => {}
             }
         }
     }
 
-    /// Starts a pod on each chosen node.
+    /// Does what the controller of `DaemonSets` does: a pod on each node of the affinity, of the present
+    /// template, and none elsewhere. Running pods stay as they are.
     fn run(&mut self) {
-        let pod = |node: &String| StorePod {
-            namespace: "pantry".into(),
-            resource: "u1".into(),
-            controller: Some("uid-of-DaemonSet".into()),
-            node: Some(node.clone()),
-            is_ready: true,
-            problem: None,
-        };
-        self.pods = self.plan().choice.nodes.iter().map(pod).map(Arc::new).collect();
+        let set = &self.live[&StoreKind::DaemonSet].spec;
+        let chosen = nodes::chosen(set);
+        self.pods.retain(|pod| pod.node.as_ref().is_some_and(|node| chosen.contains(node)));
+        for node in chosen {
+            if self.pods.iter().all(|pod| pod.node.as_ref() != Some(&node)) {
+                let template = set::template(set).map(str::to_owned);
+                let uid = format!("{node} {}", template.as_deref().unwrap_or_default());
+                self.pods.push(Arc::new(StorePod {
+                    namespace: "pantry".into(),
+                    resource: "u1".into(),
+                    controller: Some("uid-of-DaemonSet".into()),
+                    name: format!("larder-store-{node}"),
+                    uid,
+                    template,
+                    is_leaving: false,
+                    node: Some(node),
+                    ready: Some(Timestamp::from_second(NOW - 100_000).unwrap()),
+                    problem: None,
+                }));
+            }
+        }
+    }
+
+    fn pod(&mut self, node: &str) -> &mut StorePod {
+        let pod = self.pods.iter_mut().find(|pod| pod.node.as_deref() == Some(node));
+        Arc::make_mut(pod.expect("a pod runs there"))
+    }
+
+    fn set_down(&mut self, name: &str, seconds: i64) {
+        let since = Timestamp::from_second(NOW - seconds).unwrap();
+        let down = ObservedNode { ready: false, since, seen: since, ..node(name) };
+        let place = self.nodes.iter_mut().find(|node| node.name == name).unwrap();
+        *place = Arc::new(down);
+    }
+
+    /// Returns the UIDs of the running pods by node.
+    fn uids(&self) -> std::collections::BTreeMap<String, String> {
+        self.pods.iter().map(|pod| (pod.node.clone().unwrap(), pod.uid.clone())).collect()
     }
 
     /// Returns the `DaemonSet` that is to be applied.
@@ -122,6 +164,7 @@ fn actions(plan: &StorePlan) -> Vec<String> {
             Some(format!("{}{}", if version.is_some() { "~" } else { "+" }, wanted.kind.as_str()))
         }
         Step::Delete(kind, ..) => Some(format!("-{}", kind.as_str())),
+        Step::Replace(pod) => Some(format!("replace {}", pod.node)),
         Step::Refuse(problem) => Some(format!("{:?}", problem.reason)),
     };
     plan.steps.iter().filter_map(name).collect()
@@ -200,25 +243,11 @@ fn stores_stay_where_they_are_while_no_node_is_selected() {
 }
 
 #[test]
-fn an_upgrade_goes_on_while_a_chosen_node_is_down() {
-    let mut scene = Scene::new(&json!({}), &["a", "b", "c"]);
-    scene.apply();
-    let since = Timestamp::from_second(NOW - 5).unwrap();
-    scene.nodes[0] = Arc::new(ObservedNode { ready: false, since, seen: since, ..node("a") });
-    let limit = |set: &Value| set["spec"]["updateStrategy"]["rollingUpdate"]["maxUnavailable"].clone();
-    assert_eq!(limit(&scene.set()), json!(2));
-    scene.apply();
-    assert_eq!(actions(&scene.plan()), Vec::<String>::new());
-    scene.nodes[0] = Arc::new(node("a"));
-    assert_eq!(limit(&scene.set()), json!(1));
-}
-
-#[test]
 fn a_store_that_does_not_start_is_named_with_the_kubelets_words() {
     let mut scene = Scene::new(&json!({"copies": 2}), &["a", "b"]);
     scene.apply();
     scene.run();
-    Arc::make_mut(&mut scene.pods[1]).is_ready = false;
+    Arc::make_mut(&mut scene.pods[1]).ready = None;
     Arc::make_mut(&mut scene.pods[1]).problem = Some("ImagePullBackOff: not found".into());
     let condition = scene.report().condition;
     assert_eq!(condition.reason, Reason::StoresNotReady);
@@ -232,6 +261,32 @@ fn pods_of_another_controller_count_for_nothing() {
     scene.run();
     Arc::make_mut(&mut scene.pods[0]).controller = Some("another".into());
     assert_eq!(scene.report().status.copies, "0/1");
+}
+
+#[test]
+fn nodes_of_a_choice_that_could_not_be_written_are_not_shown() {
+    let mut scene = Scene::new(&json!({"copies": 2}), &["a", "b"]);
+    let denied = || StoreProblem { reason: Reason::RightsMissing, message: "no rights".into() };
+    let status = |scene: &Scene| report(&scene.input(), &scene.plan(), Some(denied())).status;
+    assert_eq!(status(&scene), StoreStatus { copies: "0/2".into(), nodes: Vec::new() });
+    scene.apply();
+    scene.run();
+    scene.nodes[0] = Arc::new(node("c"));
+    assert_eq!(status(&scene).nodes, ["a", "b"], "what was written before is");
+}
+
+#[test]
+fn a_node_that_is_down_is_named_with_what_to_do() {
+    let mut scene = Scene::new(&json!({"copies": 2}), &["a", "b", "c"]);
+    scene.apply();
+    scene.run();
+    scene.set_down("a", 86_400);
+    scene.pod("a").ready = None;
+    // It became Ready when the other one was silent.
+    scene.pod("b").ready = Some(Timestamp::from_second(NOW - 86_390).unwrap());
+    assert_eq!(scene.plan().choice.nodes, ["a", "b"]);
+    let message = scene.report().condition.message;
+    assert!(message.contains("not yet on a") && message.contains("delete it from the cluster"), "{message}");
 }
 
 #[test]
@@ -249,9 +304,10 @@ fn drift_is_restored_upon_the_version_that_was_seen() {
 #[test]
 fn a_foreign_object_is_reported_and_left_alone() {
     let scene = Scene::new(&json!({}), &["a"]);
-    let foreign =
-        LiveObject::new(serde_json::from_value(json!({"name": "larder-store"})).unwrap(), json!({}), "u1");
-    let Step::Refuse(problem) = service(&scene.quinistry, Some(&foreign)) else { panic!("it is refused") };
+    let metadata = serde_json::from_value(json!({"name": "larder-store"})).unwrap();
+    let foreign = LiveObject::new(metadata, json!({}), "u1", &BTreeSet::new());
+    let live = LiveObjects::from([(StoreKind::Service, foreign)]);
+    let Step::Refuse(problem) = service(&scene.quinistry, &live) else { panic!("it is refused") };
     assert_eq!(problem.reason, Reason::NameTaken);
     assert!(problem.message.starts_with("Service larder-store is there already"), "{}", problem.message);
     let condition = report(&scene.input(), &scene.plan(), Some(problem)).condition;
@@ -259,114 +315,40 @@ fn a_foreign_object_is_reported_and_left_alone() {
 }
 
 #[test]
+fn another_resource_whose_name_ends_in_store_is_named() {
+    let mut scene = Scene::new(&json!({}), &["a"]);
+    let owner = json!({"apiVersion": "quinistry.dev/v1alpha1", "kind": "Quinistry", "name": "larder-store", "uid": "u9",
+        "controller": true});
+    let metadata = json!({"name": "larder-store", "ownerReferences": [owner]});
+    let of = |living: &[&str]| {
+        let living = living.iter().map(|uid| (*uid).to_owned()).collect();
+        LiveObject::new(serde_json::from_value(metadata.clone()).unwrap(), json!({}), "u1", &living)
+    };
+    scene.live.insert(StoreKind::DaemonSet, of(&["u1", "u9"]));
+    let steps = scene.plan().steps;
+    let Step::Refuse(problem) = &steps[1] else { panic!("{steps:?}") };
+    assert_eq!(problem.reason, Reason::NameTaken);
+    assert!(problem.message.contains("belongs to Quinistry larder-store"), "{}", problem.message);
+    scene.live.insert(StoreKind::DaemonSet, of(&["u1"]));
+    assert_eq!(scene.plan().steps[1], Step::Keep, "one of a deleted resource is collected");
+}
+
+#[test]
 fn a_headless_service_is_deleted_to_be_created_again() {
     let scene = Scene::new(&json!({}), &["a"]);
-    let Step::Apply(wanted, None) = service(&scene.quinistry, None) else { panic!("it is created") };
-    let mut live = applied(&wanted);
-    live.spec["clusterIP"] = json!("10.96.0.7");
-    assert_eq!(service(&scene.quinistry, Some(&live)), Step::Keep);
-    live.spec["selector"] = json!({"a": "b"});
-    assert!(matches!(service(&scene.quinistry, Some(&live)), Step::Apply(_, Some(_))));
-    live.spec["clusterIP"] = json!("None");
-    assert!(matches!(service(&scene.quinistry, Some(&live)), Step::Delete(StoreKind::Service, ..)));
-}
-
-#[test]
-fn the_service_and_the_policy_lead_to_the_stores_alone() {
-    let scene = Scene::new(&json!({}), &["a"]);
-    let selector = json!({"quinistry.dev/resource": "u1", "quinistry/role": "store"});
-    let service = objects::service(&scene.quinistry).object;
-    assert_eq!(
-        service["spec"],
-        json!({"type": "ClusterIP", "selector": selector, "publishNotReadyAddresses": false,
-            "ports": [{"name": "registry", "port": 8080, "targetPort": 8080, "protocol": "TCP"}]})
-    );
-    let policy = objects::network_policy(&scene.quinistry).object;
-    assert_eq!(
-        policy["spec"],
-        json!({"podSelector": {"matchLabels": selector}, "policyTypes": ["Ingress"],
-            "ingress": [{"ports": [{"port": 8080, "protocol": "TCP"}]}]})
-    );
-    for object in [service, policy] {
-        assert_eq!(object["metadata"]["name"], "larder-store");
-        assert_eq!(object["metadata"]["ownerReferences"][0]["controller"], true);
-    }
-}
-
-#[test]
-fn a_store_is_a_pod_with_these_settings() {
-    let scene = Scene::new(&json!({"path": "/srv/blobs"}), &["a", "b"]);
-    let set = scene.set();
-    let selector = json!({"quinistry.dev/resource": "u1", "quinistry/role": "store"});
-    assert_eq!(set["spec"]["selector"]["matchLabels"], selector);
-    assert_eq!(set["spec"]["updateStrategy"]["rollingUpdate"], json!({"maxUnavailable": 1}));
-    let metadata = &set["spec"]["template"]["metadata"];
-    assert!(metadata["labels"].get("quinistry/generation").is_none(), "it is no generation");
-    assert_eq!(metadata["labels"]["sidecar.istio.io/inject"], "false");
-    let pod = &set["spec"]["template"]["spec"];
-    let image = format!("localhost:6000/quinistry@{DIGEST}");
-    let locked = json!({"allowPrivilegeEscalation": false, "readOnlyRootFilesystem": true, "runAsNonRoot": true,
-        "capabilities": {"drop": ["ALL"]}});
-    let container = &pod["containers"][0];
-    assert_eq!(
-        container["args"],
-        json!([
-            "serve",
-            "--listen",
-            "[::]:8080",
-            "--storage",
-            "/data",
-            "--peers",
-            "http://10.96.0.7:8080",
-            "--names",
-            "/etc/quinistry/names/names.json",
-            "--keep-named",
-            "--push-listen",
-            "127.0.0.1:8090"
-        ])
-    );
-    assert_eq!((&container["image"], &container["imagePullPolicy"]), (&json!(image), &json!("IfNotPresent")));
-    assert_eq!(container["securityContext"], locked);
-    assert_eq!(
-        container["readinessProbe"]["httpGet"],
-        json!({"path": "/readyz", "port": 8080, "scheme": "HTTP"})
-    );
-    assert_eq!(
-        container["ports"],
-        json!([{"name": "registry", "containerPort": 8080, "protocol": "TCP"}]),
-        "no host port"
-    );
-    let preparation = &pod["initContainers"][0];
-    assert_eq!(
-        preparation["args"],
-        json!(["prepare-storage", "--storage", "/data", "--owner", "65532:65532"])
-    );
-    assert_eq!(
-        preparation["securityContext"],
-        json!({"allowPrivilegeEscalation": false, "readOnlyRootFilesystem": true, "runAsNonRoot": false,
-            "runAsUser": 0, "capabilities": {"drop": ["ALL"], "add": ["CHOWN"]}})
-    );
-    assert_eq!(preparation["image"], container["image"]);
-    assert_eq!(pod["securityContext"]["seccompProfile"]["type"], "RuntimeDefault");
-    assert_eq!(pod["securityContext"]["runAsUser"], 65532);
-    assert_eq!(
-        pod["volumes"],
-        json!([{"name": "data", "hostPath": {"path": "/srv/blobs", "type": "DirectoryOrCreate"}},
-            {"name": "names", "configMap": {"name": "larder-names", "optional": true}}])
-    );
-    assert_eq!(
-        container["volumeMounts"],
-        json!([{"name": "data", "mountPath": "/data"},
-            {"name": "names", "mountPath": "/etc/quinistry/names", "readOnly": true}])
-    );
-    assert_eq!(preparation["volumeMounts"], json!([{"name": "data", "mountPath": "/data"}]));
-    let term = |name| json!({"matchFields": [{"key": "metadata.name", "operator": "In", "values": [name]}]});
-    assert_eq!(
-        pod["affinity"]["nodeAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]["nodeSelectorTerms"],
-        json!([term("a"), term("b")])
-    );
-    assert!(pod.get("nodeSelector").is_none());
-    assert_eq!(pod["tolerations"][0]["key"], "a");
-    assert_eq!(pod["priorityClassName"], "high");
-    assert_eq!(nodes::chosen(&set["spec"]), ["a", "b"].map(String::from).into());
+    let Step::Apply(wanted, None) = service(&scene.quinistry, &LiveObjects::new()) else {
+        panic!("it is created")
+    };
+    let planned = |edit: &dyn Fn(&mut Value)| {
+        let mut live = applied(&wanted);
+        live.spec["clusterIP"] = json!("10.96.0.7");
+        edit(&mut live.spec);
+        service(&scene.quinistry, &LiveObjects::from([(StoreKind::Service, live)]))
+    };
+    assert_eq!(planned(&|_| {}), Step::Keep);
+    assert!(matches!(planned(&|spec| spec["selector"] = json!({"a": "b"})), Step::Apply(_, Some(_))));
+    assert!(matches!(
+        planned(&|spec| spec["clusterIP"] = json!("None")),
+        Step::Delete(StoreKind::Service, ..)
+    ));
 }
