@@ -9,6 +9,9 @@
 mod api_away;
 mod api_faults;
 mod application;
+mod application_faults;
+mod application_outages;
+mod application_single_node;
 mod architectures;
 mod bad_children;
 mod bad_resources;
@@ -85,6 +88,9 @@ fn main() -> ExitCode {
         operator_killed::story(),
         api_away::story(),
         application::story(),
+        application_faults::story(),
+        application_single_node::story(),
+        application_outages::story(),
         removed_nodes::story(),
         dead_nodes::story(),
         crowded_node::story(),
