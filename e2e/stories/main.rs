@@ -6,6 +6,7 @@
 
 #![allow(unreachable_pub, missing_docs, reason = "a program of its own, which no other crate links")]
 
+mod air_gap_page;
 mod api_away;
 mod api_faults;
 mod application;
@@ -107,6 +108,7 @@ fn main() -> ExitCode {
         seed_faults::story(),
         seed_upgrade::story(),
         up::story(),
+        air_gap_page::story(),
         down_leaves_others::story(),
         seed_heals::story(),
     ])

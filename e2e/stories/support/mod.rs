@@ -17,6 +17,7 @@ pub mod node;
 pub mod observer;
 pub mod operator;
 pub mod outage;
+pub mod page_commands;
 pub mod pods;
 pub mod policies;
 pub mod process;
