@@ -113,6 +113,9 @@ async fn store_node_loses_disk(stage: &Stage, observer: &ImageObserver, carried:
     let pod = pods.first().context("a store is ready")?;
     let node = pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref()).context("a pod has a node")?;
     let node = stage.world.node(node)?;
+    // Until the API server knows that the node is gone, the Service leads to its store, too, and nodes that meet that one
+    // deny an image for a moment.
+    let of_others = observer.allow_silence_of_all();
     let mut silence = None;
     let losing = async {
         proxy.until_sent(BYTES_BEFORE_FAULT).await;
@@ -127,6 +130,7 @@ async fn store_node_loses_disk(stage: &Stage, observer: &ImageObserver, carried:
     let moved = errors.lines().find(|line| line.contains("going on with")).unwrap_or_default();
     stage.log(moved);
     outage::until_not_ready(stage, node).await?;
+    drop(of_others);
 
     let began = (Timestamp::now(), Instant::now());
     node.start().await?;
