@@ -6,9 +6,13 @@
 
 #![allow(unreachable_pub, missing_docs, reason = "a program of its own, which no other crate links")]
 
+mod air_gap_page;
 mod api_away;
 mod api_faults;
 mod application;
+mod application_faults;
+mod application_outages;
+mod application_single_node;
 mod architectures;
 mod bad_children;
 mod bad_resources;
@@ -85,6 +89,9 @@ fn main() -> ExitCode {
         operator_killed::story(),
         api_away::story(),
         application::story(),
+        application_faults::story(),
+        application_single_node::story(),
+        application_outages::story(),
         removed_nodes::story(),
         dead_nodes::story(),
         crowded_node::story(),
@@ -101,6 +108,7 @@ fn main() -> ExitCode {
         seed_faults::story(),
         seed_upgrade::story(),
         up::story(),
+        air_gap_page::story(),
         down_leaves_others::story(),
         seed_heals::story(),
     ])

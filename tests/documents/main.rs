@@ -6,6 +6,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
+mod air_gap;
 mod conditions;
 mod contributing;
 mod hostile_inputs;

@@ -11,6 +11,7 @@ mod bundle_crd;
 mod chart;
 mod cluster;
 mod crd;
+mod e2e_availability;
 mod e2e_observer;
 mod operator;
 mod registry_chart;

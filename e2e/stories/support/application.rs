@@ -4,10 +4,15 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail, ensure};
+use k8s_openapi::api::core::v1::Pod;
+use kube::api::ListParams;
 use serde_json::{Value, json};
+use tokio::process::Command;
 
+use super::pods::is_ready;
 use super::process::Process;
+use super::random::SeededRandom;
 use super::{Node, Stage, daemon_sets, shell, wait};
 
 /// Paths of the application's images.
@@ -27,8 +32,16 @@ pub struct Elsewhere {
 pub struct Carried {
     pub file: PathBuf,
     pub version: String,
+    pub images: Vec<CarriedImage>,
     /// Host of the images' names, as paths have it.
     host: String,
+}
+
+/// One image of a version.
+pub struct CarriedImage {
+    /// Path of the name, without host and tag.
+    pub path: String,
+    pub digest: String,
 }
 
 impl Elsewhere {
@@ -57,35 +70,80 @@ impl Elsewhere {
     /// Makes a version of the application, and writes it to a file. The images run as quinistry does; each differs from
     /// all others in its last bytes.
     pub async fn carry(&self, stage: &Stage, version: &str) -> Result<Carried> {
+        self.carry_padded(stage, version, &IMAGES, 0).await
+    }
+
+    /// Makes a version of some images, the first of them with a number of random bytes at its end.
+    pub async fn carry_padded(
+        &self,
+        stage: &Stage,
+        version: &str,
+        paths: &[&str],
+        padding: usize,
+    ) -> Result<Carried> {
         let file = self.folder.path().join(format!("shop-{version}.tar"));
-        let mut names = Vec::new();
-        for image in IMAGES {
+        let (mut names, mut images) = (Vec::new(), Vec::new());
+        for (position, path) in paths.iter().enumerate() {
             let other = self.folder.path().join("image");
             std::fs::copy(&self.program, &other)?;
             let mut bytes = std::fs::OpenOptions::new().append(true).open(&other)?;
-            write!(bytes, "{image}:{version} of {}", stage.namespace)?;
+            write!(bytes, "{path}:{version} of {}", stage.namespace)?;
+            if position == 0 {
+                let (mut random, _) = SeededRandom::new();
+                bytes
+                    .write_all(&std::iter::repeat_with(|| random.byte()).take(padding).collect::<Vec<_>>())?;
+            }
             drop(bytes);
-            let name = format!("{}/{image}:{version}", self.address);
+            let name = format!("{}/{path}:{version}", self.address);
             shell::output(shell::command([text(&other)?, "push", "--self", &name])).await?;
+            let digest = shell::text(shell::command([text(&other)?, "image", "digest"])).await?;
+            images.push(CarriedImage { path: (*path).to_owned(), digest });
             names.push(name);
         }
         let words = [text(&self.program)?, "bundle", text(&file)?];
         shell::output(shell::command(words.into_iter().chain(names.iter().map(String::as_str)))).await?;
-        Ok(Carried { file, version: version.into(), host: self.address.replace(':', "_") })
+        Ok(Carried { file, version: version.into(), images, host: self.address.replace(':', "_") })
     }
 }
 
 impl Carried {
-    /// Loads the file into the store of a resource through a port-forward, and returns the `Bundle` with its names.
-    pub async fn load(&self, stage: &Stage, resource: &str, bundle: &str) -> Result<Value> {
+    /// Builds the command that loads the file into the store of a resource through a port-forward, and prints the
+    /// `Bundle` with its names.
+    pub fn load_command(&self, stage: &Stage, resource: &str, bundle: &str) -> Result<Command> {
         let program = text(&stage.world.first.path)?;
         let bundle = format!("--bundle={bundle}");
         let place = ["-n", &stage.namespace, "--name", resource, &bundle];
-        let words = [program, "load", text(&self.file)?].into_iter().chain(place);
-        let yaml = shell::text(shell::command(words)).await?;
-        let manifest: Value =
-            serde_saphyr::from_str(&yaml).with_context(|| format!("not a Bundle: {yaml}"))?;
-        Ok(manifest)
+        Ok(shell::command([program, "load", text(&self.file)?].into_iter().chain(place)))
+    }
+
+    /// Loads the file into the store of a resource, and returns the `Bundle` with its names.
+    pub async fn load(&self, stage: &Stage, resource: &str, bundle: &str) -> Result<Value> {
+        let yaml = shell::text(self.load_command(stage, resource, bundle)?).await?;
+        parse_bundle(&yaml)
+    }
+
+    /// Checks that the store of a resource has all images: another load sends no byte of a blob.
+    pub async fn check_loaded(&self, stage: &Stage, resource: &str) -> Result<()> {
+        let mut command = self.load_command(stage, resource, "unused")?;
+        command.args(["--output", "json"]);
+        let report: Value = serde_json::from_str(&shell::text(command).await?)?;
+        ensure!(report["sentBytes"] == 0, "a second load has sent bytes: {report}");
+        Ok(())
+    }
+
+    /// Returns the repository and the digest of each image, as nodes serve them.
+    pub fn roots(&self) -> Vec<(String, String)> {
+        self.images.iter().map(|image| (self.repository(&image.path), image.digest.clone())).collect()
+    }
+
+    /// Returns the name of one of the images in the registry that it comes from.
+    pub fn origin(&self, path: &str) -> String {
+        format!("{}/{path}:{}", self.host.replace('_', ":"), self.version)
+    }
+
+    /// Returns the repository of one of the images, as nodes serve it.
+    pub fn repository(&self, path: &str) -> String {
+        format!("{}/{path}", self.host)
     }
 
     /// Returns the reference of one of the images on a port of each node's localhost.
@@ -95,20 +153,25 @@ impl Carried {
 
     /// Runs all images on all nodes, pulled from a port of each node's localhost, and waits until they are ready.
     pub async fn run(&self, stage: &Stage, port: i32) -> Result<()> {
-        for image in IMAGES {
-            let name = image.replace('/', "-");
-            let set = self.daemon_set(&name, &self.image(port, image));
+        self.run_on(stage, port, &json!({}), stage.world.node_count()).await
+    }
+
+    /// Runs all images on the `count` nodes of a selector, and waits until they are ready.
+    pub async fn run_on(&self, stage: &Stage, port: i32, selector: &Value, count: i32) -> Result<()> {
+        for image in &self.images {
+            let name = image.path.replace('/', "-");
+            let set = self.daemon_set(&name, &self.image(port, &image.path), selector);
             let parameters = kube::api::PatchParams::apply("story").force();
             stage.daemon_sets().patch(&name, &parameters, &kube::api::Patch::Apply(&set)).await?;
         }
-        for image in IMAGES {
-            let name = image.replace('/', "-");
-            daemon_sets::until_rolled_out_on(stage, &name, stage.world.node_count(), DEADLINE).await?;
+        for image in &self.images {
+            let name = image.path.replace('/', "-");
+            daemon_sets::until_rolled_out_on(stage, &name, count, DEADLINE).await?;
         }
         Ok(())
     }
 
-    fn daemon_set(&self, name: &str, image: &str) -> Value {
+    fn daemon_set(&self, name: &str, image: &str, selector: &Value) -> Value {
         let labels = json!({"story": name});
         json!({
             "apiVersion": "apps/v1", "kind": "DaemonSet", "metadata": {"name": name},
@@ -121,6 +184,7 @@ impl Carried {
                         "automountServiceAccountToken": false,
                         "terminationGracePeriodSeconds": 1,
                         "tolerations": [{"operator": "Exists"}],
+                        "nodeSelector": selector,
                         "containers": [{
                             "name": "app", "image": image, "imagePullPolicy": "Always",
                             "readinessProbe": {"httpGet": {"path": "/v2/", "port": 8080}, "periodSeconds": 1},
@@ -130,6 +194,38 @@ impl Carried {
             },
         })
     }
+}
+
+/// Builds a resource of two generations whose stores keep `copies` of each image, in a folder of the stage.
+pub fn store_resource(stage: &Stage, name: &str, copies: usize) -> Value {
+    let mut resource = stage.resource(name, 2);
+    resource["spec"]["digest"] = json!(stage.world.first.digest);
+    resource["spec"]["store"] = json!({"copies": copies, "path": store_folder(stage)});
+    resource
+}
+
+/// Returns the folder of the stage's stores on the disk of each node.
+pub fn store_folder(stage: &Stage) -> String {
+    format!("/var/lib/quinistry/{}", stage.namespace)
+}
+
+/// Returns the ready pods of the stage's stores.
+pub async fn store_pods(stage: &Stage) -> Result<Vec<Pod>> {
+    let selection = ListParams::default().labels("quinistry/role=store");
+    let pods = stage.pods().list(&selection).await?;
+    Ok(pods.into_iter().filter(is_ready).collect())
+}
+
+/// Returns the one line with an error that a failed load prints.
+pub fn only_error(errors: &str) -> Result<&str> {
+    let lines: Vec<_> = errors.lines().filter(|line| line.starts_with("quinistry: ")).collect();
+    let [line] = lines[..] else { bail!("not one line with an error: {errors}") };
+    Ok(line)
+}
+
+/// Parses the `Bundle` that a load prints.
+pub fn parse_bundle(yaml: &str) -> Result<Value> {
+    serde_saphyr::from_str(yaml).with_context(|| format!("not a Bundle: {yaml}"))
 }
 
 /// Returns the digest that a node's localhost answers for an image.

@@ -49,6 +49,12 @@ impl Node for ClusterNode {
         shell::command(["nsenter", &namespace, "--"].iter().chain(arguments))
     }
 
+    fn disk_command(&self, arguments: &[&str]) -> Command {
+        let namespace =
+            format!("--mount=/var/lib/quinistry-e2e/{}/{}/mounts/namespace", self.cluster, self.name);
+        shell::command(["nsenter", &namespace, "--"].iter().chain(arguments))
+    }
+
     fn ctr(&self) -> Vec<String> {
         // The cluster's own `ctr`, whose version is that of the runtime.
         let folder = format!("/var/lib/quinistry-e2e/{}", self.cluster);

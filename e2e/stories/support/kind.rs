@@ -65,6 +65,10 @@ impl Node for KindNode {
         shell::command(["docker", "exec", "-i", "-e", "no_proxy=*", &self.name].iter().chain(words))
     }
 
+    fn disk_command(&self, words: &[&str]) -> Command {
+        self.command(words)
+    }
+
     fn ctr(&self) -> Vec<String> {
         ["ctr", "-n", "k8s.io"].map(str::to_owned).into()
     }

@@ -20,6 +20,9 @@ pub trait Node: Send + Sync {
     /// Builds a command that runs on the node, with the node's localhost.
     fn command(&self, words: &[&str]) -> Command;
 
+    /// Builds a command that runs on the node, and sees the files of the node's own disk.
+    fn disk_command(&self, words: &[&str]) -> Command;
+
     /// Returns the command line of containerd's client for the node's containerd, in the namespace of
     /// Kubernetes.
     fn ctr(&self) -> Vec<String>;

@@ -23,4 +23,9 @@ impl SeededRandom {
         self.0 ^= self.0 << 17;
         self.0 % bound
     }
+
+    /// Returns the lowest byte of the next number.
+    pub fn byte(&mut self) -> u8 {
+        self.below(1 << 8).to_le_bytes()[0]
+    }
 }

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::Stdio;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
 use tokio::process::Command;
 
 /// Builds the command of a program with arguments.
@@ -40,6 +40,26 @@ async fn finish(mut command: Command) -> Result<Vec<u8>> {
         );
     }
     Ok(output.stdout)
+}
+
+/// Runs a command that must fail, and returns its error output.
+pub async fn failure(mut command: Command) -> Result<String> {
+    command.stdin(Stdio::null());
+    let shown = format!("{:?}", command.as_std());
+    let output = command.output().await.with_context(|| format!("failed to start {shown}"))?;
+    let errors = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+    ensure!(!output.status.success(), "{shown} succeeded: {errors}");
+    Ok(errors)
+}
+
+/// Runs a command, and returns its standard output and its error output as text.
+pub async fn outputs(mut command: Command) -> Result<(String, String)> {
+    command.stdin(Stdio::null());
+    let shown = format!("{:?}", command.as_std());
+    let output = command.output().await.with_context(|| format!("failed to start {shown}"))?;
+    let errors = String::from_utf8_lossy(&output.stderr).into_owned();
+    ensure!(output.status.success(), "{shown}: {}\n{errors}", output.status);
+    Ok((String::from_utf8(output.stdout).context("not text")?, errors))
 }
 
 /// Runs a command, and returns its standard output as text without surrounding space.

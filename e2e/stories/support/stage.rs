@@ -184,13 +184,18 @@ impl Stage {
         diagnosis::of_story(&self.world, &self.namespace, self.operator.as_deref()).await
     }
 
-    /// Deletes the namespace, and waits until it is gone.
-    pub async fn clear(&self) -> Result<()> {
-        // The content goes first: the namespace controller checks again only after the pods' grace period.
+    /// Deletes all resources and `DaemonSets`, and waits until their pods are gone.
+    pub async fn empty(&self) -> Result<()> {
         let all = ListParams::default();
         self.resources().delete_collection(&DeleteParams::background(), &all).await?;
         self.daemon_sets().delete_collection(&DeleteParams::background(), &all).await?;
-        self.until_empty(Duration::from_mins(1)).await?;
+        self.until_empty(Duration::from_mins(1)).await
+    }
+
+    /// Deletes the namespace, and waits until it is gone.
+    pub async fn clear(&self) -> Result<()> {
+        // The content goes first: the namespace controller checks again only after the pods' grace period.
+        self.empty().await?;
         let api = Api::<Namespace>::all(self.world.client.clone());
         api.delete(&self.namespace, &DeleteParams::default())
             .await

@@ -129,17 +129,17 @@ impl Store {
         let mut references = Vec::with_capacity(recorded.len());
         for copy in recorded {
             let known = own(copy).and_then(|own| memory.get(own));
-            references.push(match known {
-                Some(known) => known,
-                None => {
-                    let bytes = read.remove(&blob(&copy.digest)).flatten();
-                    let found = Arc::new(self.references_of(name, bytes.as_ref())?);
-                    if let Some(own) = own(copy) {
-                        memory.remember(own, &found);
-                    }
-                    found
+            let found = if let Some(known) = known {
+                known
+            } else {
+                let bytes = read.remove(&blob(&copy.digest)).flatten();
+                let found = Arc::new(self.references_of(name, bytes.as_ref())?);
+                if let Some(own) = own(copy) {
+                    memory.remember(own, &found);
                 }
-            });
+                found
+            };
+            references.push(found);
         }
         Ok(references)
     }
