@@ -175,7 +175,6 @@ impl Transfer {
             (Phase::Asking { .. }, Event::Broken | Event::GivenUp) if !self.was_answered => {
                 Action::Fail(Fault::Unanswered)
             }
-            (Phase::Asking { .. }, Event::GivenUp) => Action::Fail(Fault::Broken),
             // All bytes are there: an end that does not come tells nothing.
             (Phase::Reading { .. }, Event::Broken) if self.is_complete() => Action::Hash,
             (Phase::Asking { .. } | Phase::Reading { .. }, Event::Broken) => self.next_request(),
@@ -183,7 +182,7 @@ impl Transfer {
             (Phase::Reading { .. }, Event::Ended) => Action::Fail(Fault::Lie(Lie::Short)),
             (Phase::Hashing, Event::Hashed(true)) => Action::Release,
             (Phase::Hashing, Event::Hashed(false)) => Action::Fail(Fault::Lie(Lie::Digest)),
-            // No caller has such an event.
+            // A source that was given up after it had answered once. No caller has other events.
             _ => Action::Fail(Fault::Broken),
         };
         self.enter(&action);

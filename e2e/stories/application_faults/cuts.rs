@@ -71,7 +71,7 @@ pub async fn load_without_server(stage: &Stage, resource: &str, carried: &Carrie
     let leaving = async {
         proxy.until_sent(BYTES_BEFORE_OUTAGE).await;
         proxy.set_refusing(true);
-        std::future::pending().await
+        std::future::pending::<()>().await;
     };
     let errors = tokio::select! {
         failed = shell::failure(command) => failed?,

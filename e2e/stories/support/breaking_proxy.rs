@@ -17,7 +17,7 @@ const BUFFER_BYTES: usize = 64 << 10;
 
 /// Bytes per second that a connection takes at most. Bytes of a faster one would pile up in the buffers between here and
 /// the store, and be lost with the connection.
-const BYTES_PER_SECOND: f64 = (32 << 20) as f64;
+const BYTES_PER_SECOND: u64 = 32 << 20;
 
 /// The proxy, which stops when this value is dropped.
 pub struct BreakingProxy {
@@ -128,7 +128,7 @@ async fn forward(client: TcpStream, state: Arc<ProxyState>) {
                     return anyhow::Ok(to_server.shutdown().await?);
                 }
                 state.sent.send_modify(|sent| *sent += count as u64);
-                tokio::time::sleep(Duration::from_secs_f64(count as f64 / BYTES_PER_SECOND)).await;
+                tokio::time::sleep(Duration::from_nanos(count as u64 * 1_000_000_000 / BYTES_PER_SECOND)).await;
             }
         };
         let answers = async {

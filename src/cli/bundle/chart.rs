@@ -19,7 +19,7 @@ const RELEASE: &str = "release";
 #[derive(Clone, Debug, clap::Args)]
 #[group(skip)]
 pub(super) struct ChartArgs {
-    /// Take the images of this chart, too, which `helm template` renders: oci://HOST/NAME, a folder or a .tgz
+    /// Take the images of this chart, too, which `helm template` renders: `oci://HOST/NAME`, a folder or a .tgz
     /// file
     #[arg(long, value_name = "REF")]
     pub(super) chart: Option<String>,

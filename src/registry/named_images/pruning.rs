@@ -37,7 +37,7 @@ impl Pruning {
     /// Follows the file of names, and keeps the record in the storage.
     pub(super) async fn follow(&self, stored: &LimitedStore, read: &ReadNames) {
         if self.lock().history.is_none() {
-            match stored.run(|store| Ok(store.named_images_record()?)).await {
+            match stored.run(quinistry_store::Store::named_images_record).await {
                 Ok(record) => {
                     let history = record.map_or_else(History::default, |record| History::parse(&record));
                     self.lock().history = Some(history);
@@ -63,7 +63,7 @@ impl Pruning {
             }
             history.record()
         };
-        match stored.run(move |store| Ok(store.keep_named_images_record(&record)?)).await {
+        match stored.run(move |store| store.keep_named_images_record(&record)).await {
             Ok(()) => self.lock().is_recorded = true,
             Err(error) => {
                 tracing::debug!(error = %WithCauses(&error), "cannot write the record of named images");

@@ -201,7 +201,7 @@ impl PeerSource {
     }
 
     /// Returns the questions, in order: the first one; and for the rest of a transfer that broke there, those to the other
-    /// peers before it, and then repeats for those that deny.
+    /// peers before it, and then repeats for those that deny or are not reached.
     fn turns(&self, digest: &Digest) -> Vec<Turn> {
         if !self.is_opened.swap(true, Ordering::Relaxed) {
             return vec![self.first];
@@ -214,7 +214,13 @@ impl PeerSource {
         let all: Vec<_> = others.chain([first]).filter(|index| claims.believes(*index, &key, now)).collect();
         let turn = |repeat| {
             let (patience, pause) = (SHORT_PATIENCE, Duration::ZERO);
-            move |peer: &usize| Turn { peer: *peer, patience, pause, is_repeat: repeat > 0 }
+            move |peer: &usize| Turn {
+                peer: *peer,
+                patience,
+                pause,
+                is_repeat: repeat > 0,
+                is_last_resort: repeat > 0,
+            }
         };
         (0..=MAX_REPEATS).flat_map(|repeat| all.iter().map(turn(repeat))).collect()
     }
@@ -249,7 +255,7 @@ impl Source for PeerSource {
                     };
                     Ok((answer, first, body))
                 };
-                match member.ask(|| self.peers.clock.now(), turn.patience, question).await {
+                match member.ask(|| self.peers.clock.now(), turn, question).await {
                     Ok((answer, first, body)) => {
                         self.senders().insert(turn.peer);
                         let counts = member.counts.clone();
@@ -261,7 +267,7 @@ impl Source for PeerSource {
                         return Ok((answer, Box::pin(pieces) as _));
                     }
                     Err(error) => {
-                        if Miss::of(&error) != Miss::Denied {
+                        if !matches!(Miss::of(&error), Miss::Denied | Miss::Unreachable | Miss::LeftOut) {
                             given_up.insert(turn.peer);
                         }
                         reason = error;

@@ -41,14 +41,17 @@ impl Member {
         self.circuit.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Asks a question. A peer that is left out now is not asked, and has [`SourceError::Limited`].
+    /// Asks a question. A peer that is left out now is asked as the last resort alone, and has
+    /// [`SourceError::Limited`] otherwise.
     pub(super) async fn ask<T>(
         &self,
         now: impl Fn() -> Instant,
-        patience: Duration,
+        Turn { patience, is_last_resort, .. }: Turn,
         question: impl Future<Output = Result<T, SourceError>>,
     ) -> Result<T, SourceError> {
-        self.circuit().admit(now()).map_err(|_| SourceError::Limited { retry_after: None })?;
+        if self.circuit().admit(now()).is_err() && !is_last_resort {
+            return Err(SourceError::Limited { retry_after: None });
+        }
         let answer = timeout(patience, question).await.unwrap_or(Err(SourceError::Silent));
         self.counts.note(answer.as_ref().err());
         // A store that hashes a long blob is silent for a while, and not away.
@@ -85,7 +88,7 @@ impl Peers {
     ) -> Result<T, Miss> {
         turn.wait().await;
         let _permit = self.question_permits.acquire().await.expect("the semaphore is never closed");
-        let answer = self.members[turn.peer].ask(|| self.clock.now(), turn.patience, question).await;
+        let answer = self.members[turn.peer].ask(|| self.clock.now(), turn, question).await;
         answer.map_err(|error| Miss::of(&error))
     }
 }
@@ -102,14 +105,12 @@ impl Turn {
 impl Miss {
     pub(super) fn of(error: &SourceError) -> Self {
         match error {
-            // The next connection to the address of a service may reach another store.
-            SourceError::Silent | SourceError::Unavailable(_) => Self::Unanswered,
+            SourceError::Silent => Self::Unanswered,
+            SourceError::Unavailable(_) => Self::Unreachable,
+            SourceError::Limited { .. } => Self::LeftOut,
             SourceError::NotFound => Self::Denied,
             SourceError::Busy => Self::Busy,
-            SourceError::Limited { .. }
-            | SourceError::Refused
-            | SourceError::Invalid(_)
-            | SourceError::Circular => Self::Absent,
+            SourceError::Refused | SourceError::Invalid(_) | SourceError::Circular => Self::Absent,
         }
     }
 }

@@ -10,9 +10,9 @@ pub(super) const SHORT_PATIENCE: Duration = Duration::from_millis(500);
 /// a start, and a busy one waits for 10 s before it says so.
 const LONG_PATIENCE: Duration = Duration::from_secs(12);
 
-/// Number of times that a denial is asked again at its address, each time by a new connection: behind the address of a
-/// service are several stores, of which some may lack the content. Of three stores, of which one lacks it, all six
-/// connections reach that one once in 700 times.
+/// Number of times that an address is asked again after denials and failed connections, each time by a new connection:
+/// behind the address of a service are several stores, of which some may lack the content or be gone. Of three stores,
+/// all six connections reach such a one once in 700 times.
 pub(super) const MAX_REPEATS: u8 = 5;
 
 /// Pause before busy peers are asked again.
@@ -28,8 +28,12 @@ pub(super) enum Miss {
     Denied,
     /// The peer has no valid content, or is left out now.
     Absent,
-    /// The peer has not answered, or not in time.
+    /// The peer has not answered in time.
     Unanswered,
+    /// No connection came, or it broke. Behind the address of a service, the next one may reach another store.
+    Unreachable,
+    /// The peer was not asked, since it could not be reached a moment ago.
+    LeftOut,
     /// The peer has too many requests at the moment (429).
     Busy,
 }
@@ -49,21 +53,23 @@ pub(super) struct Turn {
     pub(super) pause: Duration,
     /// True if the question needs a new connection, which may reach another store.
     pub(super) is_repeat: bool,
+    /// True if the peer is asked although it is left out now: no other one has the content.
+    pub(super) is_last_resort: bool,
 }
 
 /// Peers that are still to be asked.
 ///
 /// First each peer is asked once. If none has the content, those that have denied it are asked again, and
-/// then, after a pause, those that are busy. At last those that have not answered get more time, once, and
-/// their denials are asked again as well.
+/// then, after a pause, those that are busy. At last those that have not answered or were left out get more
+/// time, once, and their denials and failed connections are asked again as well.
 #[derive(Debug)]
 pub(super) struct Rounds {
     left: VecDeque<usize>,
     denied: VecDeque<usize>,
     unanswered: VecDeque<usize>,
     busy: VecDeque<usize>,
-    busy_rounds: u8,
-    /// Number of denials of each peer that were asked again.
+    pauses_taken: u8,
+    /// Number of denials and failed connections of each peer that were asked again.
     repeats: Vec<u8>,
     is_first: bool,
     is_last: bool,
@@ -78,7 +84,7 @@ impl Rounds {
             denied: VecDeque::new(),
             unanswered: VecDeque::new(),
             busy: VecDeque::new(),
-            busy_rounds: 0,
+            pauses_taken: 0,
             repeats: vec![0; peers],
             is_first: true,
             is_last: false,
@@ -103,36 +109,40 @@ impl Rounds {
         if self.left.is_empty()
             && !self.is_last
             && !self.busy.is_empty()
-            && self.busy_rounds < MAX_BUSY_ROUNDS
+            && self.pauses_taken < MAX_BUSY_ROUNDS
         {
-            self.busy_rounds += 1;
+            self.pauses_taken += 1;
             pause = BUSY_PAUSE;
             self.left = std::mem::take(&mut self.busy);
         }
-        if self.left.is_empty() && !self.is_last {
+        if self.left.is_empty() {
             self.is_last = true;
             self.left = std::mem::take(&mut self.unanswered);
         }
         self.asked = self.left.pop_front()?;
         let patience = if self.is_last { LONG_PATIENCE } else { SHORT_PATIENCE };
-        Some(Turn { peer: self.asked, patience, pause, is_repeat: !self.is_first })
+        let (is_repeat, is_last_resort) = (!self.is_first, self.is_last);
+        Some(Turn { peer: self.asked, patience, pause, is_repeat, is_last_resort })
     }
 
     /// Notes that the peer of the last turn has given nothing.
     pub(super) fn note(&mut self, miss: Miss) {
         match miss {
-            Miss::Denied => {
-                if let Some(repeats) = self.repeats.get_mut(self.asked)
-                    && *repeats < MAX_REPEATS
-                {
-                    *repeats += 1;
-                    self.denied.push_back(self.asked);
-                }
-            }
-            Miss::Unanswered => self.unanswered.push_back(self.asked),
+            Miss::Denied if self.may_repeat() => self.denied.push_back(self.asked),
+            Miss::Unreachable if self.may_repeat() => self.unanswered.push_back(self.asked),
+            Miss::Unanswered | Miss::LeftOut if !self.is_last => self.unanswered.push_back(self.asked),
             Miss::Busy => self.busy.push_back(self.asked),
-            Miss::Absent => {}
+            Miss::Denied | Miss::Unreachable | Miss::Unanswered | Miss::LeftOut | Miss::Absent => {}
         }
+    }
+
+    /// Takes one of the repeats of the peer of the last turn, if any is left.
+    fn may_repeat(&mut self) -> bool {
+        let Some(repeats) = self.repeats.get_mut(self.asked).filter(|repeats| **repeats < MAX_REPEATS) else {
+            return false;
+        };
+        *repeats += 1;
+        true
     }
 
     /// Returns the result of rounds that have ended without content.
@@ -193,6 +203,26 @@ mod tests {
         let mut rounds = Rounds::new(3).with_last(|peer| peer == 0);
         let order: Vec<_> = std::iter::from_fn(|| rounds.next_turn()).map(|turn| turn.peer).collect();
         assert_eq!(order, [1, 2, 0]);
+    }
+
+    #[test]
+    fn connections_that_fail_are_tried_again_once_no_other_peer_has_the_content() {
+        let gone = |peer, _| if peer == 0 { Miss::Unreachable } else { Miss::Absent };
+        let tried_again = [(0, 12_000); MAX_REPEATS as usize];
+        assert_eq!(asked(2, gone), [&[(0, 500), (1, 500)], &tried_again[..]].concat());
+        let comes_back = |_, earlier| if earlier < 3 { Miss::Unreachable } else { Miss::Absent };
+        assert_eq!(asked(1, comes_back), [(0, 500), (0, 12_000), (0, 12_000), (0, 12_000)]);
+    }
+
+    #[test]
+    fn a_peer_that_is_left_out_is_the_last_resort() {
+        let mut rounds = Rounds::new(2);
+        let mut turns = Vec::new();
+        while let Some(turn) = rounds.next_turn() {
+            turns.push((turn.peer, turn.is_last_resort));
+            rounds.note(if turn.peer == 0 && !turn.is_last_resort { Miss::LeftOut } else { Miss::Absent });
+        }
+        assert_eq!(turns, [(0, false), (1, false), (0, true)]);
     }
 
     #[test]

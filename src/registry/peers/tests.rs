@@ -304,17 +304,30 @@ async fn a_slow_first_byte_is_waited_for_if_no_other_peer_has_the_blob() {
 }
 
 #[tokio::test]
-async fn a_peer_that_refuses_connections_is_left_out_for_some_seconds() {
-    let (gone, seconds) = (ScriptedPeer::new("gone"), Seconds::default());
-    let peers = peers(&[&gone], &seconds);
+async fn a_peer_that_refuses_connections_is_asked_last_for_some_seconds() {
+    let (gone, other, seconds) =
+        (ScriptedPeer::new("gone"), ScriptedPeer::new("other"), Seconds::default());
+    let peers = peers(&[&gone, &other], &seconds);
     gone.scripts(LAYER, Script::Refuses);
+    other.holds(LAYER);
     for _ in 0..5 {
-        assert!(read(&peers, LAYER).await.is_none());
+        assert!(reads_whole(&peers, LAYER).await);
     }
     assert_eq!(gone.take_asked(), 3);
-    gone.holds(LAYER);
     seconds.pass(10);
     assert!(reads_whole(&peers, LAYER).await);
+    assert_eq!(gone.take_asked(), 1);
+}
+
+#[tokio::test]
+async fn an_address_whose_connections_fail_is_asked_six_times() {
+    let (service, seconds) = (ScriptedPeer::new("service"), Seconds::default());
+    let peers = peers(&[&service], &seconds);
+    service.scripts(LAYER, Script::Refuses);
+    for _ in 0..2 {
+        assert!(read(&peers, LAYER).await.is_none());
+    }
+    assert_eq!(service.take_asked(), 6 + 6, "the first time, and while it is left out");
 }
 
 #[tokio::test]
@@ -384,14 +397,12 @@ async fn a_transfer_that_is_cut_off_goes_on_at_another_store_behind_the_address(
 }
 
 #[tokio::test]
-async fn a_peer_that_is_left_out_has_not_taken_back_what_it_said() {
-    let (peer, seconds, peers, manifest) = serving().await;
+async fn a_peer_that_is_left_out_is_asked_if_no_other_one_has_the_content() {
+    let (peer, _, peers, manifest) = serving().await;
     peer.scripts(b"other", Script::Refuses);
     for _ in 0..3 {
         assert!(read(&peers, b"other").await.is_none());
     }
-    assert!(read(&peers, LAYER).await.is_none(), "the peer is left out");
-    seconds.pass(5);
     assert!(is_served(&peers, &manifest).await && reads_whole(&peers, LAYER).await);
 }
 

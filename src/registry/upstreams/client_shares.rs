@@ -113,7 +113,7 @@ mod tests {
 
     use super::*;
 
-    const PATIENCE: Duration = Duration::from_secs(60);
+    const PATIENCE: Duration = Duration::from_mins(1);
 
     async fn take(shares: &ClientShares, client: u32) -> Option<Result<Share, Failure>> {
         with_client(Network::V4(client), async { shares.take(PATIENCE).now_or_never() }).await

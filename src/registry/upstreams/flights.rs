@@ -71,12 +71,11 @@ impl<K: Clone + Eq + Hash + Send + 'static, V: Clone + Send + Sync + 'static> Fl
         let hops = hops::current();
         let running = self.lock().get(&key).and_then(|tasks| joinable(tasks, hops));
         let is_joined = running.is_some();
-        let mut result = match running {
-            Some(running) => running,
-            None => {
-                let admission = admission.await?;
-                self.begin(key, hops, || begin(admission))
-            }
+        let mut result = if let Some(running) = running {
+            running
+        } else {
+            let admission = admission.await?;
+            self.begin(key, hops, || begin(admission))
         };
         // The result is sent after the task's entry is removed: a request that asks again then begins another task.
         let found = result.wait_for(Option::is_some).await.ok().and_then(|found| found.clone());

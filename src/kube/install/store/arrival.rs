@@ -49,7 +49,7 @@ pub async fn wait_for_stores(
         let waited = began.elapsed();
         if arrival.running > 0 {
             let first = *first.get_or_insert(waited);
-            if waited > timeout || waited - first > STRAGGLER_TIMEOUT {
+            if waited > timeout || waited.saturating_sub(first) > STRAGGLER_TIMEOUT {
                 report(InstallProgress::Waiting(format!("going on without the other stores: {text}")));
                 return Ok(store);
             }

@@ -44,7 +44,7 @@ mod tests {
         serde_json::from_value(node).unwrap()
     }
 
-    fn resource(store: Value, selector: Value) -> Quinistry {
+    fn resource(store: &Value, selector: &Value) -> Quinistry {
         let object = json!({
             "apiVersion": "quinistry.dev/v1alpha1", "kind": "Quinistry", "metadata": {"name": "quinistry"},
             "spec": {"image": "a:1", "store": store, "nodeSelector": selector},
@@ -64,13 +64,13 @@ mod tests {
     fn nodes_that_the_resource_does_not_select_do_not_count() {
         let nodes = [node("amd64", "large"), node("amd64", "small"), node("arm64", "large")];
         assert_eq!(copies(&nodes, None, "amd64"), 2);
-        let large = resource(Value::Null, json!({"disk": "large"}));
+        let large = resource(&Value::Null, &json!({"disk": "large"}));
         assert_eq!(copies(&nodes, Some(&large), "amd64"), 1);
     }
 
     #[test]
     fn an_existing_number_stays() {
-        let existing = resource(json!({"copies": 5}), json!({}));
+        let existing = resource(&json!({"copies": 5}), &json!({}));
         assert_eq!(copies(&[node("amd64", "large")], Some(&existing), "amd64"), 5);
     }
 }

@@ -3,7 +3,7 @@
 use std::num::NonZeroU32;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use quinistry_store::{Cycle, GcOptions, RevisionRules as _, Tagged};
+use quinistry_store::{Cycle, GcOptions, Tagged};
 
 use super::super::pruning::remove_tags;
 use super::super::roots::{NamedRoots, NamedRules};
@@ -93,7 +93,7 @@ async fn what_no_name_needs_goes_and_what_one_needs_is_served_at_each_moment() {
     assert_eq!(store.mount(&elsewhere, &Digest::sha256(b"other layer"), None).unwrap(), None);
     let page = Page { size: 10, last: String::new() };
     let (tags, _) = store.tags(&key(&one).0, &page).unwrap();
-    assert_eq!(tags.iter().map(|tag| tag.as_str()).collect::<Vec<_>>(), ["one"]);
+    assert_eq!(tags.iter().map(quinistry_oci::Tag::as_str).collect::<Vec<_>>(), ["one"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
