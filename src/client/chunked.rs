@@ -38,6 +38,10 @@ pub(super) const CHUNK_BYTES: u64 = 8 * 1024 * 1024;
 const MAX_CHUNK_BYTES: u64 = 64 * 1024 * 1024;
 /// Length of a chunk after a break, in bytes: the registry may refuse it because an earlier request still writes.
 const PROBE_BYTES: u64 = 64 * 1024;
+/// Waits between questions after a break about a session that is said to be empty: the registry counts the bytes of the
+/// session's first chunk only when it has noticed that the chunk's connection broke.
+const EMPTY_SESSION_WAITS: [Duration; 3] =
+    [Duration::from_millis(100), Duration::from_millis(300), Duration::from_millis(900)];
 /// Number of times that a registry is asked for a mount that it fails to answer.
 const MAX_MOUNT_FAILURES: u32 = 2;
 
@@ -225,7 +229,16 @@ impl<'a> ChunkedUpload<'a> {
 
     /// Asks for the number of bytes that the session has.
     async fn ask(&mut self, session: Url) -> Result<(), Fault> {
-        let answer = self.client.send(&self.target.call(Method::GET, session.clone())).await?;
+        let call = self.target.call(Method::GET, session.clone());
+        let mut answer = self.client.send(&call).await?;
+        for wait in EMPTY_SESSION_WAITS {
+            let is_empty = answer.status().is_success() && received_bytes(answer.headers()).is_none();
+            if !is_empty || !self.has_broken {
+                break;
+            }
+            tokio::time::sleep(wait).await;
+            answer = self.client.send(&call).await?;
+        }
         match answer.status() {
             StatusCode::NO_CONTENT | StatusCode::OK | StatusCode::ACCEPTED => {
                 let received = received_bytes(answer.headers());

@@ -9,9 +9,6 @@ use crate::support::random::SeededRandom;
 use crate::support::{Stage, shell};
 
 const BREAKS: u64 = 20;
-/// Bytes before the first break. A session whose first chunk breaks may begin again, which is no progress: the store says
-/// that it is empty for as long as the broken request is not noticed. Two blobs share the bytes.
-const BYTES_BEFORE_FIRST_BREAK: u64 = 20 << 20;
 /// Bytes between two breaks: the load gives up at breaks without 1 MiB of new bytes of a blob between them.
 const LEAST_BYTES_BETWEEN: u64 = 5 << 19;
 const MORE_BYTES_BETWEEN: u64 = 2 << 20;
@@ -35,8 +32,7 @@ pub async fn load(stage: &Stage, resource: &str, carried: &Carried) -> Result<Va
     tokio::pin!(loading);
     let mut breaks = 0;
     let yaml = loop {
-        let least = if breaks == 0 { BYTES_BEFORE_FIRST_BREAK } else { LEAST_BYTES_BETWEEN };
-        let next = proxy.sent() + least + random.below(MORE_BYTES_BETWEEN);
+        let next = proxy.sent() + LEAST_BYTES_BETWEEN + random.below(MORE_BYTES_BETWEEN);
         tokio::select! {
             biased;
             loaded = &mut loading => break loaded?,

@@ -128,7 +128,8 @@ async fn forward(client: TcpStream, state: Arc<ProxyState>) {
                     return anyhow::Ok(to_server.shutdown().await?);
                 }
                 state.sent.send_modify(|sent| *sent += count as u64);
-                tokio::time::sleep(Duration::from_nanos(count as u64 * 1_000_000_000 / BYTES_PER_SECOND)).await;
+                tokio::time::sleep(Duration::from_nanos(count as u64 * 1_000_000_000 / BYTES_PER_SECOND))
+                    .await;
             }
         };
         let answers = async {

@@ -305,8 +305,7 @@ async fn a_slow_first_byte_is_waited_for_if_no_other_peer_has_the_blob() {
 
 #[tokio::test]
 async fn a_peer_that_refuses_connections_is_asked_last_for_some_seconds() {
-    let (gone, other, seconds) =
-        (ScriptedPeer::new("gone"), ScriptedPeer::new("other"), Seconds::default());
+    let (gone, other, seconds) = (ScriptedPeer::new("gone"), ScriptedPeer::new("other"), Seconds::default());
     let peers = peers(&[&gone, &other], &seconds);
     gone.scripts(LAYER, Script::Refuses);
     other.holds(LAYER);
