@@ -43,7 +43,7 @@ pub(super) struct Args {
     #[arg(long)]
     wait: bool,
 
-    /// Time that generation 0, with --with the start of the stores, and with --wait the rest may take, each
+    /// Time limit of each wait: for generation 0; with --with, for the stores; with --wait, for the rest
     #[arg(long, value_name = "SECONDS", default_value_t = 300, value_parser = clap::value_parser!(u64).range(1..=86400))]
     timeout: u64,
 
@@ -93,7 +93,7 @@ impl Args {
         InstallRequest { namespace, options, payload, loads_images: self.archive.is_some() }
     }
 
-    /// Returns the options of the resource, with stores for the images of --with.
+    /// Returns the options of the resource, with stores for the images of --with if it has none.
     async fn options(
         &self,
         cluster: &Cluster,
@@ -101,7 +101,7 @@ impl Args {
     ) -> Result<ResourceOptions, InstallError> {
         let mut options = ResourceOptions { stores: self.stores, ..self.install.options() };
         if self.archive.is_some() && self.stores.is_none() {
-            options.stores = Some(usual_copies(cluster, &self.request(&options, payload)).await?);
+            options.stores = usual_copies(cluster, &self.request(&options, payload)).await?;
         }
         Ok(options)
     }

@@ -36,6 +36,8 @@ pub(crate) struct Transfer {
     /// State of the content at the source, by its last answer.
     validator: Option<Validator>,
     was_answered: bool,
+    /// True if the current answer begins with the first byte, which an earlier answer has brought.
+    is_repeated: bool,
     /// Number of received bytes at the last progress.
     progressed_to: u64,
     resumes_left: u8,
@@ -108,6 +110,7 @@ impl Transfer {
             received: 0,
             validator: None,
             was_answered: false,
+            is_repeated: false,
             progressed_to: 0,
             resumes_left: MAX_RESUMES,
             restarts_left: MAX_RESTARTS,
@@ -161,7 +164,9 @@ impl Transfer {
         }
         let known = bytes.min(self.received - at);
         self.received = self.received.max(end);
-        if self.received - self.progressed_to >= PROGRESS_BYTES {
+        // Answers that begin with the first byte again count, whatever they bring: a source that ignores ranges could
+        // else send everything again for each piece of progress.
+        if !self.is_repeated && self.received - self.progressed_to >= PROGRESS_BYTES {
             (self.progressed_to, self.resumes_left) = (self.received, MAX_RESUMES);
         }
         self.phase = Phase::Reading { at: end };
@@ -227,6 +232,7 @@ impl Transfer {
             self.validator = None;
             return self.next_request();
         }
+        self.is_repeated = answer.from == 0 && self.received > 0;
         self.validator.clone_from(&answer.validator);
         self.phase = Phase::Reading { at: answer.from };
         Action::Read

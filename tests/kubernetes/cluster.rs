@@ -116,7 +116,7 @@ fn down_leaves_the_definition_of_bundles_while_there_is_one() {
 fn down_removes_the_bundles_that_up_applied_and_no_others() {
     let api = installed();
     let bundles = "/apis/quinistry.dev/v1alpha1/namespaces/quinistry-system/bundles";
-    let (ours, others) = (format!("{bundles}/shop"), format!("{bundles}/tools"));
+    let [ours, others, shared] = ["shop", "tools", "pies"].map(|name| format!("{bundles}/{name}"));
     let applied_by =
         |manager: &str| json!({"metadata": {"managedFields": [{"manager": manager}]}, "spec": {}});
     api.put(&ours, applied_by("quinistry-up"));
@@ -125,8 +125,11 @@ fn down_removes_the_bundles_that_up_applied_and_no_others() {
     let api = installed();
     api.put(&ours, applied_by("quinistry-up"));
     api.put(&others, applied_by("kubectl-client-side-apply"));
+    let writers = json!([{"manager": "kubectl"}, {"manager": "quinistry-up"}]);
+    api.put(&shared, json!({"metadata": {"managedFields": writers}, "spec": {}}));
     let said = down(&api);
     assert!(!api.has(&ours) && api.has(&others) && api.has(BUNDLE_DEFINITION), "{said}");
+    assert!(api.has(&shared) && said.contains("pies, which kubectl has a share in"), "{said}");
 }
 
 #[test]

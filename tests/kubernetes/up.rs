@@ -157,7 +157,7 @@ fn a_dry_run_with_an_archive_has_stores_and_ends_with_the_bundle() {
     let expected = serde_json::json!({
         "apiVersion": "quinistry.dev/v1alpha1", "kind": "Bundle",
         "metadata": {"name": "shop-1", "namespace": "quinistry-system"},
-        "spec": {"names": [{"name": "ghcr.io/acme/shop:1", "digest": digest}]},
+        "spec": {"registry": "quinistry", "names": [{"name": "ghcr.io/acme/shop:1", "digest": digest}]},
     });
     assert_eq!(bundle, expected);
     let (stores, last) = copies(&["--stores", "2"]);

@@ -14,6 +14,9 @@ use crate::install::store::{Store, StorePod, StoreTunnel, TunnelEvent};
 /// Time limit for a store to tell its room.
 const ROOM_TIMEOUT: Duration = Duration::from_secs(20);
 
+/// Time limit for a store to tell which blobs it lacks: one short answer for each of up to thousands.
+const LOOKUP_TIMEOUT: Duration = Duration::from_mins(1);
+
 /// Fails, and names each store that has no room for what it lacks of a bundle. A store that cannot be asked keeps no load
 /// back; if none can be asked, the load itself fails and says why.
 pub(super) async fn ensure_room(bundle: &Bundle, store: &Store, host: &str) -> anyhow::Result<()> {
@@ -63,13 +66,15 @@ async fn ask(bundle: &Bundle, store: &Store, pod: &StorePod, host: &str) -> Resu
     let client = Client::over_socket(tunnel.socket()).map_err(|error| error.to_string())?;
     let asking = async {
         let room = timeout(ROOM_TIMEOUT, client.room_bytes(host)).await;
-        let room = room.map_err(|_| format!("no answer within {} s", ROOM_TIMEOUT.as_secs()))?;
+        let room = room.map_err(|_| silent(ROOM_TIMEOUT))?;
         let Some(room_bytes) = room.map_err(|error| error.to_string())? else { return Ok(None) };
         // The usual case, without a question for each blob.
         if bundle.blob_bytes() <= room_bytes {
             return Ok(None);
         }
-        let lacking_bytes = client.lacking_bytes(bundle, host).await.map_err(|error| error.to_string())?;
+        let lacking = timeout(LOOKUP_TIMEOUT, client.lacking_bytes(bundle, host)).await;
+        let lacking = lacking.map_err(|_| silent(LOOKUP_TIMEOUT))?;
+        let lacking_bytes = lacking.map_err(|error| error.to_string())?;
         Ok((lacking_bytes > room_bytes).then_some(Shortage { lacking_bytes, room_bytes }))
     };
     let result = tokio::select! {
@@ -81,4 +86,8 @@ async fn ask(bundle: &Bundle, store: &Store, pod: &StorePod, host: &str) -> Resu
         result = asking => result,
     };
     result.map_err(|why| tunnel.last_failure().unwrap_or(why))
+}
+
+fn silent(limit: Duration) -> String {
+    format!("no answer within {} s", limit.as_secs())
 }

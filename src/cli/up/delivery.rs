@@ -31,7 +31,9 @@ impl Delivery {
     pub(super) fn read(path: &Path, namespace: &str) -> anyhow::Result<Self> {
         let bundle = read_bundle(path)?;
         let name = bundle_object::name_of(path);
-        let object = bundle_object::bundle_object(&name, Some(namespace), bundle.images())?;
+        let mut object = bundle_object::bundle_object(&name, Some(namespace), bundle.images())?;
+        // The namespace may have other resources with stores.
+        object["spec"]["registry"] = names::RESOURCE.into();
         Ok(Self { bundle, namespace: namespace.into(), name, object })
     }
 
@@ -73,7 +75,7 @@ impl Delivery {
         Ok(())
     }
 
-    /// Waits until all nodes can serve the images.
+    /// Waits until all nodes can serve the images, unless the operator cannot ask them.
     pub(super) async fn wait(
         &self,
         cluster: &Cluster,
@@ -81,6 +83,14 @@ impl Delivery {
         live: &mut LiveText,
     ) -> anyhow::Result<()> {
         let bundle = (self.namespace.as_str(), self.name.as_str());
-        Ok(wait_until_available(cluster, bundle, timeout, &mut |progress| show(live, progress)).await?)
+        let unknown =
+            wait_until_available(cluster, bundle, timeout, &mut |progress| show(live, progress)).await?;
+        if let Some(why) = unknown {
+            live.print_line(&sanitize(&format!(
+                "note  Bundle {}/{}: not known whether all nodes can serve it: {why}",
+                self.namespace, self.name
+            )));
+        }
+        Ok(())
     }
 }

@@ -1,6 +1,6 @@
 //! Room for a load: what a store has, and what a bundle takes there.
 
-use quinistry_oci::{ImageReference, Reference};
+use quinistry_oci::{Descriptor, ImageReference, Reference, RepositoryName};
 use reqwest::{Method, StatusCode};
 use serde::Deserialize;
 
@@ -8,7 +8,6 @@ use super::Bundle;
 use super::bundle::BundledBlob;
 use crate::parallel::ordered;
 use crate::request::{self, Call};
-use crate::upload::BlobTarget;
 use crate::{BLOBS_AT_ONCE, Client, ClientError};
 
 /// Path of the report of a store.
@@ -46,18 +45,34 @@ impl Client {
     }
 
     /// Returns the length of the blobs of a bundle that none of their repositories at the registry `host` has, in bytes.
+    /// Fails if one of them cannot be looked up.
     pub async fn lacking_bytes(&self, bundle: &Bundle, host: &str) -> Result<u64, ClientError> {
         let lacking = ordered(bundle.blobs.values(), BLOBS_AT_ONCE, async |blob: &BundledBlob| {
             for repository in &blob.repositories {
-                let digest = Reference::Digest(blob.descriptor.digest.clone());
-                let image =
-                    ImageReference::new(host, repository.clone(), digest).expect("the host was parsed");
-                if BlobTarget::new(self, &image, &blob.descriptor)?.is_there().await {
+                if self.has_blob(host, repository, &blob.descriptor).await? {
                     return Ok(0);
                 }
             }
             Ok::<_, ClientError>(blob.descriptor.size)
         });
         Ok(lacking.await?.into_iter().sum())
+    }
+
+    /// Returns true if a repository at the registry `host` has a blob, and false if the answer is 404.
+    async fn has_blob(
+        &self,
+        host: &str,
+        repository: &RepositoryName,
+        blob: &Descriptor,
+    ) -> Result<bool, ClientError> {
+        let digest = Reference::Digest(blob.digest.clone());
+        let image = ImageReference::new(host, repository.clone(), digest).expect("the host was parsed");
+        let endpoint = self.endpoint(image.host())?;
+        let repository = endpoint.repository(&image);
+        let url = endpoint.url(&format!("/v2/{repository}/blobs/{}", blob.digest));
+        let what = format!("look up blob {} at {host}", blob.digest);
+        let call = Call::new(what, &endpoint, Method::HEAD, url).scope(&repository, "pull");
+        let answer = self.send_for(&call, &[StatusCode::OK, StatusCode::NOT_FOUND]).await?;
+        Ok(answer.status() == StatusCode::OK)
     }
 }

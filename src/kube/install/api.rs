@@ -212,11 +212,22 @@ impl Cluster {
         .await
     }
 
-    /// Applies an object (server-side apply); its own fields name kind, namespace and name.
+    /// Applies an object (server-side apply); its own fields name kind, namespace and name. Takes the fields that
+    /// other writers own.
     pub async fn apply(&self, object: &Value) -> Result<Value, InstallError> {
+        self.apply_object(object, true).await
+    }
+
+    /// Applies an object. Fails with a conflict if another writer owns a field that has another value.
+    pub(super) async fn apply_unforced(&self, object: &Value) -> Result<Value, InstallError> {
+        self.apply_object(object, false).await
+    }
+
+    async fn apply_object(&self, object: &Value, is_forced: bool) -> Result<Value, InstallError> {
         let kind = ResourceKind::of(object).expect("only objects of known kinds are applied");
         let part = |key: &str| object["metadata"][key].as_str().unwrap_or_default().to_owned();
-        self.apply_text(kind, &part("namespace"), &part("name"), bytes(object)).await
+        let (namespace, name) = (part("namespace"), part("name"));
+        self.apply_body((kind, &namespace, &name), bytes(object), is_forced).await
     }
 
     /// Applies an object that is given as text, in YAML or JSON.
@@ -227,7 +238,17 @@ impl Cluster {
         name: &str,
         body: Vec<u8>,
     ) -> Result<Value, InstallError> {
-        let path = format!("{}?fieldManager={}&force=true", kind.path(namespace, name), managers::UP);
+        self.apply_body((kind, namespace, name), body, true).await
+    }
+
+    async fn apply_body(
+        &self,
+        (kind, namespace, name): (ResourceKind, &str, &str),
+        body: Vec<u8>,
+        is_forced: bool,
+    ) -> Result<Value, InstallError> {
+        let path = kind.path(namespace, name);
+        let path = format!("{path}?fieldManager={}&force={is_forced}", managers::UP);
         let what = || format!("apply {}", kind.display_name(namespace, name));
         let query = ApiRequest::new(Verb::Apply, &path, body);
         let mut tries = 0;

@@ -9,12 +9,31 @@ use super::api::{BUNDLE, Cluster};
 use super::error::InstallError;
 use super::install::{InstallProgress, InstallProgressFn, POLL_INTERVAL};
 use crate::api::conditions::AVAILABLE;
+use crate::crd::BundleReason;
 
-/// Applies a `Bundle`. Returns the names in it that are not of `object`: another writer owns them, so that they stay.
+/// Applies a `Bundle`, and takes no name from another writer, whose digests may be newer. Returns the names in it that
+/// are not of `object`: another writer owns them, so that they stay.
 pub async fn apply_bundle(cluster: &Cluster, object: &Value) -> Result<Vec<String>, InstallError> {
-    let applied = cluster.apply(object).await?;
+    let applied = cluster.apply_unforced(object).await.map_err(|error| not_applied(object, error))?;
     let (ours, all) = (names(object), names(&applied));
     Ok(all.into_iter().filter(|name| !ours.contains(name)).map(str::to_owned).collect())
+}
+
+/// Adds to a conflict what it means: another writer has given names of the `Bundle` other digests.
+fn not_applied(object: &Value, error: InstallError) -> InstallError {
+    match error {
+        InstallError::Api { why, code: Some(409), .. } => {
+            let part = |key: &str| object["metadata"][key].as_str().unwrap_or_default().to_owned();
+            InstallError::Refused(format!(
+                "failed to apply Bundle {}/{}: another manager owns names of it, with other values: {why}; apply it as that \
+                 manager, such as by `quinistry load FILE --bundle | kubectl apply -f -`, or remove the names there and \
+                 give FILE another name",
+                part("namespace"),
+                part("name")
+            ))
+        }
+        error => error,
+    }
 }
 
 /// Returns true if the bundles of the namespace of `object`, taken together, have all of its names with the same digests.
@@ -25,13 +44,14 @@ pub(super) async fn is_applied(cluster: &Cluster, object: &Value) -> bool {
     has_all(&bundles, object)
 }
 
-/// Waits until all nodes that the operator asks can serve a `Bundle`, for as long as `timeout`.
+/// Waits until all nodes that the operator asks can serve a `Bundle`, for as long as `timeout`. Returns the operator's
+/// reason if it cannot ask any: waiting would not end.
 pub async fn wait_until_available(
     cluster: &Cluster,
     (namespace, name): (&str, &str),
     timeout: Duration,
     report: InstallProgressFn<'_>,
-) -> Result<(), InstallError> {
+) -> Result<Option<String>, InstallError> {
     let began = Instant::now();
     loop {
         let Some(bundle) = cluster.get::<Value>(BUNDLE, namespace, name).await? else {
@@ -39,7 +59,11 @@ pub async fn wait_until_available(
                 "Bundle {namespace}/{name} was deleted during this run; run this again to restore it"
             )));
         };
-        let Err(why) = availability(&bundle) else { return Ok(()) };
+        let why = match availability(&bundle) {
+            Availability::Available => return Ok(None),
+            Availability::Unknowable(why) => return Ok(Some(why)),
+            Availability::Pending(why) => why,
+        };
         report(InstallProgress::Waiting(format!("waiting for Bundle {namespace}/{name}: {why}")));
         if began.elapsed() > timeout {
             let what = format!("Bundle {namespace}/{name} is not Available");
@@ -49,16 +73,33 @@ pub async fn wait_until_available(
     }
 }
 
-/// Returns why a `Bundle` is not available; `Ok` if it is. A status of an earlier list of names does not count.
-fn availability(bundle: &Value) -> Result<(), String> {
+/// Availability of a `Bundle` on the nodes.
+#[derive(Debug, PartialEq, Eq)]
+enum Availability {
+    /// All nodes that were asked can serve all names.
+    Available,
+    /// The operator cannot ask the nodes, for this reason.
+    Unknowable(String),
+    /// Not yet, for this reason.
+    Pending(String),
+}
+
+/// Returns the availability of a `Bundle`. A status of an earlier list of names does not count.
+fn availability(bundle: &Value) -> Availability {
     let status = &bundle["status"];
     let is_current = status["observedGeneration"].as_i64() >= bundle["metadata"]["generation"].as_i64();
     let mut conditions = status["conditions"].as_array().into_iter().flatten();
     let Some(condition) = conditions.find(|one| is_current && one["type"] == AVAILABLE) else {
-        return Err("the operator has not looked at it yet".into());
+        return Availability::Pending("the operator has not looked at it yet".into());
     };
     let text = |key: &str| condition[key].as_str().unwrap_or_default();
-    if text("status") == "True" { Ok(()) } else { Err(format!("{}: {}", text("reason"), text("message"))) }
+    if text("status") == "True" {
+        Availability::Available
+    } else if text("reason") == BundleReason::NodesUnreachable.to_string() {
+        Availability::Unknowable(text("message").into())
+    } else {
+        Availability::Pending(format!("{}: {}", text("reason"), text("message")))
+    }
 }
 
 fn has_all(bundles: &[Value], object: &Value) -> bool {
@@ -97,14 +138,34 @@ mod tests {
 
     #[test]
     fn a_bundle_is_available_by_a_status_of_its_present_names() {
-        let bundle = |generation: i64, status: &str| {
-            let condition = json!({"type": "Available", "status": status, "reason": "Spreading", "message": "n1 has not read"});
+        let bundle = |generation: i64, (status, reason): (&str, &str)| {
+            let condition = json!({"type": "Available", "status": status, "reason": reason, "message": "n1 has not read"});
             let status = json!({"observedGeneration": 1, "conditions": [condition]});
             availability(&json!({"metadata": {"generation": generation}, "status": status}))
         };
-        assert_eq!(bundle(1, "True"), Ok(()));
-        assert_eq!(bundle(1, "False"), Err("Spreading: n1 has not read".into()));
-        let unseen = Err("the operator has not looked at it yet".to_owned());
-        assert_eq!((bundle(2, "True"), availability(&json!({}))), (unseen.clone(), unseen));
+        assert_eq!(bundle(1, ("True", "Served")), Availability::Available);
+        let spreading = Availability::Pending("Spreading: n1 has not read".into());
+        assert_eq!(bundle(1, ("False", "Spreading")), spreading);
+        let unseen = Availability::Pending("the operator has not looked at it yet".into());
+        assert_eq!(bundle(2, ("True", "Served")), unseen);
+        assert_eq!(availability(&json!({})), unseen);
+        let unreachable = ("Unknown", "NodesUnreachable");
+        assert_eq!(bundle(1, unreachable), Availability::Unknowable("n1 has not read".into()));
+        assert_eq!(bundle(2, unreachable), unseen, "the reason may be of earlier names");
+    }
+
+    #[test]
+    fn a_conflict_names_the_bundle_and_what_to_do() {
+        let object = json!({"metadata": {"name": "shop", "namespace": "pantry"}});
+        let api = |code| InstallError::Api {
+            what: "apply Bundle pantry/shop".into(),
+            why: "conflict with kubectl".into(),
+            code: Some(code),
+        };
+        let text = not_applied(&object, api(409)).to_string();
+        for part in ["Bundle pantry/shop", "another manager", "conflict with kubectl", "kubectl apply"] {
+            assert!(text.contains(part), "{part}: {text}");
+        }
+        assert!(not_applied(&object, api(403)).is_forbidden());
     }
 }

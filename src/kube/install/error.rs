@@ -49,7 +49,7 @@ pub enum InstallError {
     #[error("failed to raise generation 0")]
     Zero(#[from] crate::operator::OperatorError),
     /// A time limit has passed.
-    #[error("{what} after {} seconds: {why}", after.as_secs())]
+    #[error("{what} after {}: {why}", seconds(*after))]
     Timeout {
         /// State that was not reached.
         what: String,
@@ -58,6 +58,11 @@ pub enum InstallError {
         /// The obstacle, and advice.
         why: String,
     },
+}
+
+fn seconds(time: Duration) -> String {
+    let count = time.as_secs();
+    format!("{count} second{}", if count == 1 { "" } else { "s" })
 }
 
 // === impl InstallError ===

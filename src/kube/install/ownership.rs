@@ -1,12 +1,13 @@
 //! Ownership of objects by their metadata. Pure. Asked before an object is overwritten or deleted: its name
 //! alone proves nothing, since a chart or an administrator may use the same name.
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ManagedFieldsEntry;
 use kube::core::ObjectMeta;
 
 use crate::api::names::annotations::HELM_RELEASE;
 use crate::api::names::labels::{APP_INSTANCE, APP_MANAGED_BY, NAME, SEED};
 use crate::api::names::{KIND, RESOURCE, managers};
-use crate::api::types::{Metadata as _, Object};
+use crate::api::types::Metadata as _;
 
 /// Returns the reason why an object under a name of `up` is not from `up`; `None` if it is.
 pub(super) fn foreign(meta: &ObjectMeta, namespace: &str) -> Option<String> {
@@ -59,6 +60,18 @@ pub(super) fn is_applied(meta: &ObjectMeta) -> bool {
         && meta.managed_fields().iter().any(|fields| fields.manager.as_deref() == Some(managers::UP))
 }
 
+/// Returns true if `up` owns the field at this path.
+pub(super) fn owns(meta: &ObjectMeta, path: &[&str]) -> bool {
+    let is_listed = |fields: &serde_json::Value| {
+        path.iter().try_fold(fields, |inner, key| inner.get(format!("f:{key}"))).is_some()
+    };
+    let by_up = |fields: &&ManagedFieldsEntry| {
+        fields.manager.as_deref() == Some(managers::UP) && fields.subresource.is_none()
+    };
+    let mut fields = meta.managed_fields().iter().filter(by_up).filter_map(|one| one.fields_v1.as_ref());
+    fields.any(|fields| is_listed(&fields.0))
+}
+
 /// Returns true if a `ConfigMap` with the seed's labels is one of its parts: it has a part's name, and no
 /// owner but the resource.
 pub(super) fn is_part(meta: &ObjectMeta, resource_uid: Option<&str>) -> bool {
@@ -86,10 +99,9 @@ pub(super) fn release(object: &serde_json::Value) -> Option<&str> {
     object["metadata"]["annotations"][HELM_RELEASE].as_str()
 }
 
-/// Returns the writer other than `up` that owns fields of the definition, or the fact that the writers are
-/// unknown, as part of a sentence.
-pub(super) fn sharer(definition: &Object) -> Option<String> {
-    let meta = &definition.metadata;
+/// Returns the writer other than `up` that owns fields of an object, or the fact that the writers are unknown,
+/// as part of a sentence. A writer of a subresource, such as the status, does not count.
+pub(super) fn sharer(meta: &ObjectMeta) -> Option<String> {
     if let Some(release) = meta.annotation(HELM_RELEASE) {
         return Some(format!("the Helm release {release} has a share in"));
     }
@@ -158,10 +170,21 @@ mod tests {
     }
 
     #[test]
-    fn a_definition_is_shared_with_each_other_writer() {
-        let sharer_of = |fields: Value| {
-            sharer(&Object { metadata: meta(json!({"managedFields": fields})) }).unwrap_or_default()
+    fn a_field_is_ours_if_up_applied_it() {
+        let path = ["spec", "store", "copies"];
+        let is_ours = |manager: &str, fields: Value| {
+            owns(&meta(json!({"managedFields": [{"manager": manager, "fieldsV1": fields}]})), &path)
         };
+        let copies = json!({"f:spec": {"f:store": {"f:copies": {}}}});
+        assert!(is_ours(managers::UP, copies.clone()));
+        assert!(!is_ours("kubectl", copies));
+        assert!(!is_ours(managers::UP, json!({"f:spec": {"f:store": {"f:path": {}}}})));
+        assert!(!owns(&meta(json!({})), &path));
+    }
+
+    #[test]
+    fn an_object_is_shared_with_each_other_writer() {
+        let sharer_of = |fields: Value| sharer(&meta(json!({"managedFields": fields}))).unwrap_or_default();
         let status = json!({"manager": "kube-apiserver", "subresource": "status"});
         assert_eq!(sharer_of(json!([{"manager": managers::UP}, status])), "");
         assert!(sharer_of(json!([{"manager": managers::UP}, {"manager": "helm"}])).contains("helm"));

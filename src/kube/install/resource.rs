@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::InstallPayload;
+use super::{InstallPayload, ownership};
 use crate::api::names::annotations::VERSION;
 use crate::api::names::labels::NODE_ARCHITECTURE;
 use crate::api::names::{API_VERSION, KIND, RESOURCE};
@@ -24,7 +24,7 @@ pub struct ResourceOptions {
     pub carriers: Vec<String>,
     /// Network of the generations.
     pub network: Option<NetworkMode>,
-    /// Number of stores (`spec.store.copies`).
+    /// Number of stores (`spec.store.copies`) to ask for.
     pub stores: Option<i32>,
 }
 
@@ -67,9 +67,11 @@ impl ResourceOptions {
         self.network.or(current)
     }
 
-    /// Returns the number of stores; `None` if stores were never asked for.
+    /// Returns the number of stores to apply; `None` if `up` never asked for stores. Those that another writer
+    /// asked for are that writer's.
     fn stores(&self, before: Option<&Quinistry>) -> Option<i32> {
-        let current = before.and_then(|before| before.spec.store.as_ref()).map(|store| store.copies);
+        let ours = before.filter(|before| ownership::owns(&before.metadata, &["spec", "store", "copies"]));
+        let current = ours.and_then(|before| before.spec.store.as_ref()).map(|store| store.copies);
         self.stores.or(current)
     }
 
@@ -237,17 +239,23 @@ mod tests {
 
     #[test]
     fn stores_are_asked_for_once_and_stay() {
-        let store = |stores: Option<i32>, there: Value| {
-            let old =
+        let store = |stores: Option<i32>, there: Value, owner: &str| {
+            let mut old =
                 before(&json!({"seed": {"executable": "sha256:1"}, "digest": "sha256:2", "store": there}));
+            let fields = json!({"f:spec": {"f:store": {"f:copies": {}}}});
+            let managed = json!([{"manager": owner, "operation": "Apply", "fieldsV1": fields}]);
+            old.metadata.managed_fields = serde_json::from_value(managed).unwrap();
             let options = ResourceOptions { stores, ..ResourceOptions::default() };
             options.resource("pantry", &payload(), Some(&old))["spec"]["store"].clone()
         };
-        assert_eq!(store(None, Value::Null), Value::Null);
-        assert_eq!(store(Some(2), Value::Null), json!({"copies": 2}));
+        let up = "quinistry-up";
+        assert_eq!(store(None, Value::Null, up), Value::Null);
+        assert_eq!(store(Some(2), Value::Null, up), json!({"copies": 2}));
         // Server-side apply removes a field that its owner leaves out. The folder and the labels belong to others.
-        assert_eq!(store(None, json!({"copies": 5, "path": "/srv"})), json!({"copies": 5}));
-        assert_eq!(store(Some(1), json!({"copies": 5})), json!({"copies": 1}));
+        assert_eq!(store(None, json!({"copies": 5, "path": "/srv"}), up), json!({"copies": 5}));
+        assert_eq!(store(Some(1), json!({"copies": 5}), up), json!({"copies": 1}));
+        assert_eq!(store(None, json!({"copies": 5}), "kubectl"), Value::Null, "of another writer");
+        assert_eq!(store(Some(1), json!({"copies": 5}), "kubectl"), json!({"copies": 1}));
     }
 
     #[test]

@@ -304,7 +304,7 @@ async fn delete_definition(
                 }
             }
         }
-        if let Some(sharer) = ownership::sharer(&found) {
+        if let Some(sharer) = ownership::sharer(&found.metadata) {
             report.kept.push(left(&format!("which {sharer}")));
             return Ok(());
         }

@@ -153,7 +153,7 @@ impl Operator {
         let mut stores = ObservedStores::default();
         match live::observe(&self.client, quinistry, &self.living()).await {
             Ok(live) => stores.live = live,
-            Err(failure) => stores.problem = Some(apply::problem(&failure).ok_or(failure)?),
+            Err(failure) => stores.problem = Some(apply::denial(&failure).ok_or(failure)?),
         }
         self.stores.memory.mark_accepted(&quinistry.identity, &mut stores.live);
         // Two steps: a headless Service is deleted and created again.

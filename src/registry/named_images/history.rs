@@ -152,10 +152,10 @@ mod tests {
     fn what_a_change_has_not_named_goes_a_grace_later() {
         let mut history = History::default();
         assert!(follow(&mut history, &[1], 10) && !follow(&mut history, &[1], 20));
-        assert!(follow(&mut history, &[2], 1000));
-        for (now, gone) in [(1000, false), (1000 + GRACE - 1, false), (1000 + GRACE, true)] {
+        assert!(follow(&mut history, &[2], 10_000));
+        for (now, gone) in [(10_000, false), (10_000 + GRACE - 1, false), (10_000 + GRACE, true)] {
             // Dropped; never named; named; pushed after the change.
-            let stay = [(1, 5), (3, 999), (2, 5), (3, 1000)].map(|(of, at)| stays(&history, of, at, now));
+            let stay = [(1, 5), (3, 6_399), (2, 5), (3, 10_000)].map(|(of, at)| stays(&history, of, at, now));
             assert_eq!(stay, [!gone, !gone, true, true], "{now}");
         }
     }

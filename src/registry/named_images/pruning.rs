@@ -27,6 +27,8 @@ struct Pruned {
     /// True if the file of names was valid when it was read last.
     is_valid: bool,
     is_recorded: bool,
+    /// Last failure of reading or writing the record, if the last attempt failed.
+    failure: Option<String>,
 }
 
 impl Pruning {
@@ -42,9 +44,8 @@ impl Pruning {
                     let history = record.map_or_else(History::default, |record| History::parse(&record));
                     self.lock().history = Some(history);
                 }
-                // Until it can be read, nothing goes.
                 Err(error) => {
-                    tracing::debug!(error = %WithCauses(&error), "cannot read the record of named images");
+                    self.note_failure(&error);
                     return;
                 }
             }
@@ -64,10 +65,24 @@ impl Pruning {
             history.record()
         };
         match stored.run(move |store| store.keep_named_images_record(&record)).await {
-            Ok(()) => self.lock().is_recorded = true,
-            Err(error) => {
-                tracing::debug!(error = %WithCauses(&error), "cannot write the record of named images");
+            Ok(()) => {
+                let mut pruned = self.lock();
+                (pruned.is_recorded, pruned.failure) = (true, None);
             }
+            Err(error) => self.note_failure(&error),
+        }
+    }
+
+    /// Logs a failure of reading or writing the record, once for each reason.
+    fn note_failure(&self, error: &(dyn std::error::Error + 'static)) {
+        let text = WithCauses(error).to_string();
+        let mut pruned = self.lock();
+        if pruned.failure.as_ref() != Some(&text) {
+            tracing::warn!(
+                error = %text,
+                "cannot read or write the record of named images, removing no image until that works"
+            );
+            pruned.failure = Some(text);
         }
     }
 

@@ -14,7 +14,7 @@ use quinistry_fetch::{
     Answer, Answered, ManifestHeaders, Source as _, SourceError, Told, UpstreamManifest, Validator, Wanted,
 };
 use quinistry_oci::{Digest, Reference, RepositoryName};
-use quinistry_store::{Memory, Page, Store};
+use quinistry_store::{AbsentParts, Memory, Page, Store, StoreOptions};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -122,7 +122,8 @@ impl Copies {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("names.json");
         let peers = Arc::new(Peers::new(vec![service.clone()], Some(file)));
-        let stored = LimitedStore::new(Store::open(Memory::new(1 << 26), true).unwrap());
+        let options = StoreOptions { absent_parts: AbsentParts::OtherChildren, coherence: None };
+        let stored = LimitedStore::new(Store::open_with(Memory::new(1 << 26), options).unwrap());
         let options = FetchOptions { resume_pause: Duration::ZERO, ..fetch_options() };
         let fetches = Fetches::new(Some(stored.store.clone()), options);
         let named = NamedImages::with_clock(peers, vec![service.clone()], clock);

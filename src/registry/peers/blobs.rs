@@ -8,8 +8,9 @@ use std::time::Duration;
 use futures_util::{StreamExt as _, stream};
 use quinistry_fetch::{Answered, FetchError, Fetched, Opened, Request, Source, SourceError, Wanted};
 use quinistry_oci::{Digest, RepositoryName, WithCauses};
+use tokio::time::sleep;
 
-use super::rounds::{Busy, MAX_REPEATS, Miss, Rounds, SHORT_PATIENCE, Turn};
+use super::rounds::{BUSY_PAUSE, Busy, MAX_REPEATS, Miss, Rounds, SHORT_PATIENCE, Turn};
 use super::{ContentKey, Peers};
 use crate::api::response::error::Error;
 
@@ -267,8 +268,10 @@ impl Source for PeerSource {
                         return Ok((answer, Box::pin(pieces) as _));
                     }
                     Err(error) => {
-                        if !matches!(Miss::of(&error), Miss::Denied | Miss::Unreachable | Miss::LeftOut) {
-                            given_up.insert(turn.peer);
+                        match Miss::of(&error) {
+                            Miss::Denied | Miss::Unreachable | Miss::LeftOut => {}
+                            Miss::Busy => sleep(BUSY_PAUSE).await,
+                            Miss::Unanswered | Miss::Absent => _ = given_up.insert(turn.peer),
                         }
                         reason = error;
                     }

@@ -16,7 +16,7 @@ const LONG_PATIENCE: Duration = Duration::from_secs(12);
 pub(super) const MAX_REPEATS: u8 = 5;
 
 /// Pause before busy peers are asked again.
-const BUSY_PAUSE: Duration = Duration::from_millis(500);
+pub(super) const BUSY_PAUSE: Duration = Duration::from_millis(500);
 
 /// Number of times that busy peers are asked again, together 4 s: a transfer that ends elsewhere makes room.
 const MAX_BUSY_ROUNDS: u8 = 8;

@@ -110,8 +110,10 @@ fn an_archive_is_loaded_and_named_and_a_second_run_sends_nothing() {
     assert_eq!(manifest.status, 200);
     let applied = api.body(BUNDLE).unwrap();
     assert_eq!(applied["spec"]["names"], json!([{"name": format!("{IMAGE}:1"), "digest": digest}]));
+    assert_eq!(applied["spec"]["registry"], "quinistry");
+    assert!(api.requests(BUNDLE).iter().all(|request| !request.contains("force=true")), "of another writer");
     let wanted = api.body(RESOURCE).unwrap();
-    assert_eq!(wanted["spec"]["store"], json!({"copies": 5}), "the number that the resource has");
+    assert!(wanted["spec"]["store"].is_null(), "another writer asked for the stores of the resource");
 
     let (code, said) = up(&folder, &api, &path, &[]);
     let total = said.lines().find(|line| line.starts_with("done  store")).unwrap_or_default();
@@ -128,6 +130,6 @@ fn what_keeps_the_stores_from_taking_a_load_is_said() {
     assert_eq!(code, Some(1), "{said}");
     let why = "0 of 1 run; R: the oven is cold";
     assert!(said.contains(&format!("waiting for the stores: {why}")), "{said}");
-    assert!(said.contains(&format!("no store runs after 1 seconds: {why}")), "{said}");
+    assert!(said.contains(&format!("no store runs after 1 second: {why}")), "{said}");
     assert!(api.body(BUNDLE).is_none(), "names come after the images");
 }

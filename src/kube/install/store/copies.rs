@@ -7,17 +7,20 @@ use crate::install::api::{Cluster, NODE, QUINISTRY};
 use crate::install::error::InstallError;
 use crate::install::{InstallRequest, status};
 
-/// Returns the number of stores to ask for: that of the existing resource, or as many as usual, and no more than the
-/// cluster has nodes for. (Client required.)
-pub async fn usual_copies(cluster: &Cluster, request: &InstallRequest<'_>) -> Result<i32, InstallError> {
+/// Returns the number of stores to ask for: as many as usual, and no more than the cluster has nodes for. `None` if the
+/// resource has stores. (Client required.)
+pub async fn usual_copies(
+    cluster: &Cluster,
+    request: &InstallRequest<'_>,
+) -> Result<Option<i32>, InstallError> {
     let before = cluster.get(QUINISTRY, request.namespace, RESOURCE).await?.and_then(status::read);
     let nodes: Vec<Node> = cluster.list(NODE, "", "").await?;
     Ok(copies(&nodes, before.as_ref(), request.payload.architecture))
 }
 
-fn copies(nodes: &[Node], before: Option<&Quinistry>, architecture: &str) -> i32 {
-    if let Some(store) = before.and_then(|before| before.spec.store.as_ref()) {
-        return store.copies;
+fn copies(nodes: &[Node], before: Option<&Quinistry>, architecture: &str) -> Option<i32> {
+    if before.is_some_and(|before| before.spec.store.is_some()) {
+        return None;
     }
     let is_selected = |node: &&Node| {
         let info = &node.status.node_info;
@@ -27,7 +30,7 @@ fn copies(nodes: &[Node], before: Option<&Quinistry>, architecture: &str) -> i32
             && labels.all(|(key, value)| node.metadata.label(key) == Some(value))
     };
     let count = nodes.iter().filter(is_selected).count();
-    i32::try_from(count).unwrap_or(DEFAULT_COPIES).clamp(1, DEFAULT_COPIES)
+    Some(i32::try_from(count).unwrap_or(DEFAULT_COPIES).clamp(1, DEFAULT_COPIES))
 }
 
 #[cfg(test)]
@@ -56,21 +59,21 @@ mod tests {
     fn three_stores_are_usual_and_no_more_than_there_are_nodes() {
         for (count, expected) in [(0, 1), (1, 1), (2, 2), (3, 3), (7, 3)] {
             let nodes: Vec<Node> = (0..count).map(|_| node("amd64", "large")).collect();
-            assert_eq!(copies(&nodes, None, "amd64"), expected, "{count}");
+            assert_eq!(copies(&nodes, None, "amd64"), Some(expected), "{count}");
         }
     }
 
     #[test]
     fn nodes_that_the_resource_does_not_select_do_not_count() {
         let nodes = [node("amd64", "large"), node("amd64", "small"), node("arm64", "large")];
-        assert_eq!(copies(&nodes, None, "amd64"), 2);
+        assert_eq!(copies(&nodes, None, "amd64"), Some(2));
         let large = resource(&Value::Null, &json!({"disk": "large"}));
-        assert_eq!(copies(&nodes, Some(&large), "amd64"), 1);
+        assert_eq!(copies(&nodes, Some(&large), "amd64"), Some(1));
     }
 
     #[test]
-    fn an_existing_number_stays() {
+    fn a_resource_with_stores_is_asked_for_none() {
         let existing = resource(&json!({"copies": 5}), &json!({}));
-        assert_eq!(copies(&[node("amd64", "large")], Some(&existing), "amd64"), 5);
+        assert_eq!(copies(&[node("amd64", "large")], Some(&existing), "amd64"), None);
     }
 }

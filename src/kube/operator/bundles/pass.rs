@@ -1,6 +1,6 @@
 //! A pass over all bundles: for each namespace it plans, writes the `ConfigMaps` of names, and reports.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -35,6 +35,15 @@ struct RegistryState {
     has_failed: bool,
 }
 
+/// Registries of one namespace after a pass, by UID.
+#[derive(Debug, Default)]
+struct PassedRegistries {
+    /// Registries whose nodes are to be asked.
+    targets: BTreeMap<String, Registry>,
+    /// Registries with a `ConfigMap` in the plan, with stores or without.
+    planned: BTreeSet<String>,
+}
+
 /// Plans all bundles whenever one changes, until dropped. (Client required.)
 pub(super) async fn run(operator: Arc<Operator>) {
     let mut logged = None;
@@ -67,22 +76,26 @@ pub(super) async fn run(operator: Arc<Operator>) {
 async fn pass(operator: &Arc<Operator>) -> Result<(), OperatorError> {
     let this = &operator.bundles;
     let mut result = Ok(());
-    let mut asked = BTreeMap::new();
+    let (mut asked, mut planned) = (BTreeMap::new(), BTreeSet::new());
     for (namespace, registries) in namespaces(operator) {
         match pass_over(operator, &namespace, &registries).await {
-            Ok(targets) => asked.extend(targets),
+            Ok(passed) => {
+                asked.extend(passed.targets);
+                planned.extend(passed.planned);
+            }
             Err(error) => {
                 // What was asked there goes on being asked.
                 let targets = lock(&this.targets);
                 let there = targets.iter().filter(|(_, target)| target.identity.namespace == namespace);
                 asked.extend(there.map(|(uid, target)| (uid.clone(), target.clone())));
+                planned.extend(registries.iter().map(|registry| registry.identity.uid.clone()));
                 result = Err(error);
             }
         }
     }
     let registries = asked.keys().cloned().into_set();
     lock(&this.proofs).retain(&registries);
-    lock(&this.refusals).retain(&registries);
+    lock(&this.refusals).retain(&planned);
     *lock(&this.targets) = asked;
     let alive = this.observed.select(|_| true).iter().map(|bundle| bundle.uid.clone()).into_set();
     lock(&this.reported).retain(|uid, _| alive.contains(uid));
@@ -112,12 +125,12 @@ fn namespaces(operator: &Operator) -> BTreeMap<String, Vec<Registry>> {
     all
 }
 
-/// Plans and carries out the bundles of one namespace. Returns the registries whose nodes are to be asked.
+/// Plans and carries out the bundles of one namespace.
 async fn pass_over(
     operator: &Arc<Operator>,
     namespace: &str,
     registries: &[Registry],
-) -> Result<BTreeMap<String, Registry>, OperatorError> {
+) -> Result<PassedRegistries, OperatorError> {
     let this = &operator.bundles;
     // A namespace without a Quinistry has no claim: all that is done there is to report that.
     if !registries.is_empty() {
@@ -126,7 +139,7 @@ async fn pass_over(
             for bundle in this.observed.select(|bundle| bundle.namespace == namespace) {
                 operator.metrics.bundle_unclaimed(&bundle.uid);
             }
-            return Ok(BTreeMap::new());
+            return Ok(PassedRegistries::default());
         }
     }
     let bundles = this.observed.select(|bundle| bundle.namespace == namespace);
@@ -149,9 +162,10 @@ async fn pass_over(
     }
     let plan = plan(&bundles, registries, &former);
     let mut failure = None;
-    let mut targets = BTreeMap::new();
+    let mut passed = PassedRegistries::default();
     for wanted in &plan.maps {
         let identity = &wanted.registry.identity;
+        passed.planned.insert(identity.uid.clone());
         let state = states.entry(identity.uid.clone()).or_default();
         let present = former.get(&identity.name);
         if let Err(error) = carry_out(operator, wanted, present.map(AsRef::as_ref), state).await {
@@ -159,11 +173,11 @@ async fn pass_over(
             failure = Some(error);
         }
         if wanted.registry.has_store {
-            targets.insert(identity.uid.clone(), wanted.registry.clone());
+            passed.targets.insert(identity.uid.clone(), wanted.registry.clone());
         }
     }
     let reported = report(operator, &bundles, &plan, &states).await;
-    failure.map_or(reported, Err).map(|()| targets)
+    failure.map_or(reported, Err).map(|()| passed)
 }
 
 /// Writes a `ConfigMap` if it differs, and has its images asked for.

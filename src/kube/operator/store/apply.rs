@@ -80,19 +80,28 @@ fn failed(verb: &str, kind: StoreKind, name: &str, source: kube::Error) -> Opera
     OperatorError::Apply { what: format!("{verb} {} {name}", kind.as_str()), source: Box::new(source) }
 }
 
-/// Returns what the API server's refusal means for the user; `None` for a failure that is tried again.
+/// Returns what the API server's refusal of a write means for the user; `None` for a failure that is tried again.
 pub(super) fn problem(failure: &OperatorError) -> Option<StoreProblem> {
+    denial(failure).or_else(|| {
+        let OperatorError::Apply { source, .. } = failure else { return None };
+        let (reason, _, _) = error::rejection(source)?;
+        Some(StoreProblem { reason, message: one_line(failure) })
+    })
+}
+
+/// Returns what missing rights mean for the user; `None` for any other failure. A read has no other refusal that
+/// lasts.
+pub(super) fn denial(failure: &OperatorError) -> Option<StoreProblem> {
     let OperatorError::Apply { source, .. } = failure else { return None };
-    if is_denied(source) {
-        let message = format!(
-            "the operator may not handle the Services and NetworkPolicies of stores: set store.enabled=true in the \
-             values of its chart ({})",
-            one_line(failure)
-        );
-        return Some(StoreProblem { reason: Reason::RightsMissing, message: cut(&message) });
+    if !is_denied(source) {
+        return None;
     }
-    let (reason, _, _) = error::rejection(source)?;
-    Some(StoreProblem { reason, message: one_line(failure) })
+    let message = format!(
+        "the operator may not handle the Services and NetworkPolicies of stores: set store.enabled=true in the \
+         values of its chart ({})",
+        one_line(failure)
+    );
+    Some(StoreProblem { reason: Reason::RightsMissing, message: cut(&message) })
 }
 
 /// Returns true if rights are missing. Quotas and admission refuse with the same code and in other words.
@@ -108,9 +117,13 @@ mod tests {
 
     use super::*;
 
-    fn refused(code: u16, message: &str) -> Option<StoreProblem> {
+    fn failure(code: u16, message: &str) -> OperatorError {
         let status = Status::failure(message, "Forbidden").with_code(code).boxed();
-        problem(&failed("apply", StoreKind::Service, "larder-store", kube::Error::Api(status)))
+        failed("apply", StoreKind::Service, "larder-store", kube::Error::Api(status))
+    }
+
+    fn refused(code: u16, message: &str) -> Option<StoreProblem> {
+        problem(&failure(code, message))
     }
 
     #[test]
@@ -124,5 +137,18 @@ mod tests {
         assert_eq!(quota.reason, Reason::ApplyRejected);
         assert_eq!(refused(422, "spec: Invalid value").unwrap().reason, Reason::ApplyRejected);
         assert_eq!((refused(409, "modified"), refused(503, "away")), (None, None));
+        assert_eq!(denial(&failure(403, denied)), refused(403, denied));
+    }
+
+    #[test]
+    fn a_read_that_fails_for_another_reason_than_rights_is_tried_again() {
+        assert_eq!(
+            refused(500, "etcd is slow").unwrap().reason,
+            Reason::ApplyRejected,
+            "a webhook, of a write"
+        );
+        for code in [403, 422, 500, 503] {
+            assert_eq!(denial(&failure(code, "etcd is slow")), None, "{code}");
+        }
     }
 }

@@ -133,9 +133,10 @@ fn has_labels(store: &StoreSpec, node: &ObservedNode) -> bool {
     store.node_selector.iter().all(|(key, value)| node.labels.get(key) == Some(value))
 }
 
-/// Returns true if a store that is Ready since then was so well before a node's outage.
+/// Returns true if a store that is Ready since then was so well before a node's outage. The outage began at the
+/// earlier of two times: that of the node's condition moves when its status changes from Unknown to False.
 fn is_before(since: Timestamp, outage: &ObservedNode) -> bool {
-    since.as_second() + TRUST_SECONDS <= outage.since.as_second()
+    since.as_second() + TRUST_SECONDS <= outage.since.min(outage.seen).as_second()
 }
 
 /// Returns the time until a node that is not Ready loses its store; `None` if that time is over. Counted from

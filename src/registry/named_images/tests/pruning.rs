@@ -69,7 +69,7 @@ async fn store() -> (Copies, [Vec<u8>; 3]) {
 async fn what_no_name_needs_goes_and_what_one_needs_is_served_at_each_moment() {
     let (copies, [one, other, index]) = store().await;
     let store = copies.stored.store.clone();
-    let later = SystemTime::now() + Duration::from_hours(1);
+    let later = SystemTime::now() + Duration::from_hours(2);
     let roots = NamedRoots::new([key(&one)].iter(), later);
     let is_whole = || {
         let blob = store.blob(&key(&one).0, &Digest::sha256(LAYER)).unwrap();
@@ -110,7 +110,7 @@ async fn what_was_pushed_after_the_names_have_decided_stays_with_its_tag() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_index_that_is_named_keeps_its_children_and_a_digest_of_another_algorithm_all() {
     let (copies, all) = store().await;
-    let later = SystemTime::now() + Duration::from_hours(1);
+    let later = SystemTime::now() + Duration::from_hours(2);
     collect(&copies.stored.store, &NamedRoots::new([key(&all[2])].iter(), later), || {});
     assert!(all.iter().all(|manifest| copies.has_manifest(REPOSITORY, manifest)));
     let sha512 = Digest::of(quinistry_oci::Algorithm::Sha512, b"unknown");

@@ -53,8 +53,6 @@ struct Placed {
     plan: BundlePlan,
     /// History with its current images; `None` for a new bundle that does not fit.
     entry: Option<BundleHistory>,
-    /// True if the bundle keeps its former names and images.
-    is_former: bool,
 }
 
 /// Fits the bundles of a registry, which are sorted by age. Of `unserved` bundles the history is kept as it
@@ -106,11 +104,12 @@ pub(super) fn fit(
     }
     // Former lists, the last one of each bundle first.
     let mut bundles = Vec::new();
-    for (candidate, Placed { mut plan, entry, is_former }) in candidates.iter().zip(placed) {
+    for (candidate, Placed { mut plan, entry }) in candidates.iter().zip(placed) {
         if let Some(mut entry) = entry {
-            // Its specification was not readable before, so that no name stands for its images.
+            // Images for which no name stands: an older bundle holds it, or the specification was not readable
+            // before. Stores keep them, since the bundle gets a name that becomes free.
             let unnamed: Vec<Image> =
-                entry.current.iter().filter(|image| is_former && !images.contains(image)).cloned().collect();
+                entry.current.iter().filter(|image| !images.contains(image)).cloned().collect();
             if fitting_lists(std::slice::from_ref(&unnamed), &mut used) == 1 {
                 kept.extend(unnamed);
             }
@@ -164,12 +163,12 @@ fn place(
         });
         let verdict = too_large(registry, bytes, free, former.as_ref());
         let mut plan = BundlePlan::refused(bundle, Some(registry.identity.uid.clone()), verdict);
-        let Some(former) = former else { return (Placed { plan, entry: None, is_former: true }, Vec::new()) };
+        let Some(former) = former else { return (Placed { plan, entry: None }, Vec::new()) };
         room.add(uid, &former);
         plan.names = spec.names.iter().filter(|name| former.has(name)).cloned().collect();
         let mut entry = before.history.0.get(uid).cloned().unwrap_or_default();
         entry.former.truncate(spec.history);
-        return (Placed { plan, entry: Some(entry), is_former: true }, former.names);
+        return (Placed { plan, entry: Some(entry) }, former.names);
     }
     let plan = BundlePlan {
         uid: uid.clone(),
@@ -181,7 +180,7 @@ fn place(
         previous: Vec::new(),
     };
     let entry = Some(advanced(candidate, &before.history));
-    (Placed { plan, entry, is_former: false }, wanted.names)
+    (Placed { plan, entry }, wanted.names)
 }
 
 /// Returns the number of lists of images that fit, and takes their room.

@@ -140,6 +140,11 @@ fn of_two_bundles_that_want_one_name_the_older_holds_it_and_the_rest_of_the_othe
             text.contains("1 of 2 names") && text.contains(&format!("Bundle pantry/{}", older.0)),
             "{text}"
         );
+        assert_eq!(
+            kept(&plan),
+            [image("ghcr.io/shop", 2)],
+            "stores keep it for the time when the name is free"
+        );
     }
 }
 

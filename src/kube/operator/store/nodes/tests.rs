@@ -153,6 +153,17 @@ fn a_store_that_still_copies_takes_no_place_from_the_one_it_copies_from() {
 }
 
 #[test]
+fn an_outage_begins_when_the_node_is_unknown_and_not_when_it_is_said_to_be_down() {
+    // Unknown for an hour, and False for a minute: the status of the condition has changed, its node has not.
+    let down = ObservedNode { since: at(-60), ..unready("a", 3600) };
+    let nodes = [down, node("b"), node("c")];
+    let earlier = |b| names_since(&nodes, 1, &[("a", None), ("b", Some(b))]);
+    assert_eq!(earlier(-3600 + 30), ["a", "b"], "b became Ready alone, with what it had");
+    assert_eq!(earlier(-3600 - 100), ["a", "b"]);
+    assert_eq!(earlier(-3600 - 120), ["b"], "b was complete before the outage");
+}
+
+#[test]
 fn fewer_copies_wanted_give_up_no_store_that_may_be_the_only_complete_one() {
     let nodes = [node("a"), node("b"), unready("c", 5)];
     let earlier = |a, b| names_since(&nodes, 1, &[("a", a), ("b", b), ("c", None)]);
