@@ -25,7 +25,7 @@ pub struct StoreAbilities {
     pub takes_unequal_parts: bool,
     /// URLs are signed, and work.
     pub signs_urls: bool,
-    /// A removal is refused after the time that its signature allows.
+    /// A removal that comes too late is refused: its signature has expired, or the same bytes have another version again.
     pub fences_removals: bool,
     /// A body that does not have the SHA-256 which its request tells is refused.
     pub verifies_sha256: bool,

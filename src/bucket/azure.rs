@@ -26,13 +26,14 @@ use reqwest::Url;
 use self::delegation::Delegation;
 use self::sign::{SigningKey, UrlKey, authorize, shared_access};
 use crate::credentials::Credentials;
-use crate::objects::{FENCE, remove_each};
+use crate::objects::remove_each;
 use crate::transport::{
     Answer, PATH, QUERY, Request, Transport, What, etag, insert, metadata, no_credential,
 };
 use crate::{
     BucketSettings, Condition, Listing, ListingQuery, Multipart, Object, ObjectError, ObjectErrorKind,
-    ObjectMeta, Objects, Part, Payload, PendingUpload, Put, RequestFuture, SignedMethod, StoreTime,
+    ObjectMeta, Objects, Part, Payload, PendingUpload, Put, RemovalFence, RequestFuture, SignedMethod,
+    StoreTime,
 };
 
 const BLOB_TYPE: HeaderName = HeaderName::from_static("x-ms-blob-type");
@@ -169,14 +170,8 @@ impl Azure {
         Ok(Put { version: version(&headers) })
     }
 
-    async fn remove(
-        &self,
-        key: &str,
-        condition: Condition<'_>,
-        signed_at: Option<StoreTime>,
-    ) -> Result<(), ObjectError> {
+    async fn remove(&self, key: &str, condition: Condition<'_>) -> Result<(), ObjectError> {
         let what = What("DELETE", key);
-        self.transport.clock().check_fence(signed_at, FENCE, what)?;
         let mut request = self.request(Method::DELETE, key, &[]);
         Self::add_condition(&mut request.headers, condition);
         match self.send(request, what).await {
@@ -188,7 +183,7 @@ impl Azure {
 
     /// Removes objects side by side. The interface for many at once is a request in MIME for each.
     async fn remove_many(&self, keys: &[String]) -> Result<Vec<(String, ObjectError)>, ObjectError> {
-        Ok(remove_each(keys, |key| self.remove(key, Condition::Always, None)).await)
+        Ok(remove_each(keys, |key| self.remove(key, Condition::Always)).await)
     }
 
     /// Copies an object, and waits until the copy is there.
@@ -266,13 +261,17 @@ impl Objects for Azure {
         Box::pin(self.write(key, body, condition))
     }
 
+    fn removal_fence(&self) -> RemovalFence {
+        RemovalFence::Version
+    }
+
     fn delete<'a>(
         &'a self,
         key: &'a str,
         condition: Condition<'a>,
-        signed_at: Option<StoreTime>,
+        _: Option<StoreTime>,
     ) -> RequestFuture<'a, ()> {
-        Box::pin(self.remove(key, condition, signed_at))
+        Box::pin(self.remove(key, condition))
     }
 
     fn delete_many<'a>(&'a self, keys: &'a [String]) -> RequestFuture<'a, Vec<(String, ObjectError)>> {

@@ -27,8 +27,8 @@ use self::repetition::Budget;
 use self::substitutes::KeyLocks;
 use crate::{
     BucketSettings, Condition, Listing, ListingQuery, Multipart, Object, ObjectError, ObjectErrorKind,
-    ObjectMeta, Objects, Part, Payload, PendingUpload, Put, RequestFuture, SignedMethod, StoreAbilities,
-    StoreTime,
+    ObjectMeta, Objects, Part, Payload, PendingUpload, Put, RemovalFence, RequestFuture, SignedMethod,
+    StoreAbilities, StoreTime,
 };
 
 pub use self::limit::MAX_IN_FLIGHT;
@@ -316,6 +316,10 @@ impl Objects for Governed {
             return Box::pin(self.create_within_process(key, body));
         }
         Box::pin(self.write(key, body, condition, sha256.filter(|_| self.abilities.verifies_sha256)))
+    }
+
+    fn removal_fence(&self) -> RemovalFence {
+        self.objects().removal_fence()
     }
 
     fn delete<'a>(

@@ -31,7 +31,7 @@ pub use self::governed::{Governed, MAX_IN_FLIGHT, RepetitionPolicy};
 pub use self::memory::TransferMemory;
 pub use self::objects::{
     Condition, Listing, ListingQuery, Multipart, Object, ObjectError, ObjectErrorKind, ObjectMeta, Objects,
-    Part, PendingUpload, Put, RequestFuture, SignedMethod, StoreTime,
+    Part, PendingUpload, Put, RemovalFence, RequestFuture, SignedMethod, StoreTime,
 };
 pub use self::options::{
     AzureCredentials, AzureOptions, BucketOptions, Endpoint, GcsCredentials, GcsOptions, InvalidBucketUrl,

@@ -20,9 +20,6 @@ pub use self::error::{ObjectError, ObjectErrorKind};
 pub(crate) use self::removal::remove_each;
 use crate::{BucketSettings, Payload};
 
-/// Time after its signature at which a store refuses a fenced removal, or at which it is not sent any more.
-pub(crate) const FENCE: Duration = Duration::from_secs(10);
-
 /// Future of a request.
 pub type RequestFuture<'a, T> = BoxFuture<'a, Result<T, ObjectError>>;
 
@@ -68,9 +65,12 @@ pub trait Objects: fmt::Debug + Send + Sync + 'static {
         sha256: Option<&'a Digest>,
     ) -> RequestFuture<'a, Put>;
 
+    /// Returns the way in which the store refuses a removal that comes too late.
+    fn removal_fence(&self) -> RemovalFence;
+
     /// Removes an object. The removal of an absent one succeeds, where the store does not tell. Where the
-    /// condition does not hold: [`ObjectErrorKind::Precondition`]. With `signed_at`, the store refuses the
-    /// request ten seconds after that time of the store.
+    /// condition does not hold: [`ObjectErrorKind::Precondition`]. With `signed_at`, a store whose removals expire
+    /// refuses the request ten seconds after that time of the store; others ignore it.
     fn delete<'a>(
         &'a self,
         key: &'a str,
@@ -139,6 +139,16 @@ pub enum Condition<'a> {
     Absent,
     /// The object has this version.
     Version(&'a str),
+}
+
+/// Way in which a store refuses a removal that comes too late, when the bytes under the key may have been written again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RemovalFence {
+    /// The signature of a removal expires. The same bytes may have the same version again, as on S3.
+    Expiry,
+    /// A removal has the version of the object as its condition, since each write makes a version that no other has, as
+    /// on Google Cloud Storage and Azure.
+    Version,
 }
 
 /// Metadata of an object.

@@ -35,7 +35,8 @@ use crate::transport::{Answer, Request, Transport, What, etag, metadata};
 use crate::xml;
 use crate::{
     BucketSettings, Condition, Listing, ListingQuery, Multipart, Object, ObjectError, ObjectErrorKind,
-    ObjectMeta, Objects, Part, Payload, PendingUpload, Put, RequestFuture, SignedMethod, StoreTime,
+    ObjectMeta, Objects, Part, Payload, PendingUpload, Put, RemovalFence, RequestFuture, SignedMethod,
+    StoreTime,
 };
 
 pub use self::external_account::InvalidExternalAccount;
@@ -290,6 +291,10 @@ impl Objects for S3 {
         sha256: Option<&'a Digest>,
     ) -> RequestFuture<'a, Put> {
         Box::pin(self.write(key, body, condition, sha256))
+    }
+
+    fn removal_fence(&self) -> RemovalFence {
+        if self.dialect.is_amazon() { RemovalFence::Expiry } else { RemovalFence::Version }
     }
 
     fn delete<'a>(

@@ -27,7 +27,8 @@ use tokio::runtime::Handle;
 use crate::objects::present;
 use crate::probe::FORMAT;
 use crate::{
-    Object, ObjectError, ObjectErrorKind, ObjectMeta, Objects, StoreAbilities, StoreTime, TransferMemory,
+    Object, ObjectError, ObjectErrorKind, ObjectMeta, Objects, RemovalFence, StoreAbilities, StoreTime,
+    TransferMemory,
 };
 
 /// Greatest number of requests of one call that are in flight at the same time.
@@ -201,7 +202,10 @@ impl Storage for Bucket {
     }
 
     fn fence(&self) -> Option<Fence> {
-        self.0.abilities.fences_removals.then(|| Fence(self.now()))
+        let StoreAbilities { fences_removals, removes_if_unchanged, .. } = self.0.abilities;
+        let is_able = fences_removals
+            && (removes_if_unchanged || self.objects().removal_fence() == RemovalFence::Expiry);
+        is_able.then(|| Fence(self.now()))
     }
 
     fn remove_fenced(&self, keys: &[Key], fence: Fence) -> Result<Vec<Key>, StorageError> {

@@ -114,7 +114,7 @@ pub enum StoreError {
     CollectionUnknown(super::Key),
     /// The storage carries out removals at any time after they were sent.
     #[error(
-        "the store does not refuse late removals (expired signatures), so that content cannot be collected while \
+        "the store does not refuse late removals, so that content cannot be collected while \
          registries run; run quinistry storage probe"
     )]
     Unfenced,

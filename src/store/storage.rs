@@ -124,8 +124,9 @@ pub trait Storage: fmt::Debug + Send + Sync + 'static {
     }
 
     /// Removes keys, and none beneath them, in any order. Returns those that may still be there: the removal failed,
-    /// or its outcome is unknown. A shared backend removes nothing later than [`FENCE_LIFETIME`] after the time of the
-    /// fence, also if a request is held up on its way.
+    /// or its outcome is unknown. A shared backend removes nothing that is written later than [`FENCE_LIFETIME`] after
+    /// the time of the fence, also if a request is held up on its way: it refuses the request then, or the removal is
+    /// one of a version that was looked up before. Bytes that were replaced since the look-up stay, and are not returned.
     fn remove_fenced(&self, keys: &[Key], fence: Fence) -> Result<Vec<Key>, StorageError> {
         let _ = fence;
         for key in keys {
@@ -134,8 +135,9 @@ pub trait Storage: fmt::Debug + Send + Sync + 'static {
         Ok(Vec::new())
     }
 
-    /// Removes the bytes under a key if they have this tag, and no later than a removal within this fence. Returns
-    /// `None` if they may still be there: the removal was refused, or its outcome is unknown.
+    /// Removes the bytes under a key if they have this tag, and none that are written later than
+    /// [`FENCE_LIFETIME`] after the time of the fence, whatever their tag is. Returns `None` if they may still be there:
+    /// the removal was refused, or its outcome is unknown.
     fn remove_if_fenced(
         &self,
         key: &Key,
@@ -399,8 +401,8 @@ pub const MAX_CREATED_BYTES: u64 = 16 * 1024 * 1024;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Fence(pub SystemTime);
 
-/// Time after that of its fence from which a removal is refused: longer than a request takes, and shorter than the
-/// rest of a leader's term.
+/// Time after that of its fence from which a removal harms nothing that is written: longer than a request takes, and
+/// shorter than the rest of a leader's term.
 pub const FENCE_LIFETIME: Duration = Duration::from_secs(10);
 
 /// Outcome of [`Storage::remove_if`].

@@ -9,7 +9,8 @@ use quinistry_oci::Digest;
 
 use super::ProbeError;
 use crate::{
-    Condition, ListingQuery, Multipart, ObjectError, ObjectErrorKind, Objects, SignedMethod, StoreTime,
+    Condition, ListingQuery, Multipart, ObjectError, ObjectErrorKind, Objects, RemovalFence, SignedMethod,
+    StoreTime,
 };
 
 /// Number of races of two creations.
@@ -269,8 +270,16 @@ impl Checks<'_> {
         Ok(Some(is_whole && is_part && looked_up.status() == 200))
     }
 
-    /// Sends a removal whose signature has expired; `None` if the time of the store is unknown.
+    /// Sends a removal that comes too late; `None` if the time of the store is unknown.
     pub(super) async fn fences_removals(&self) -> Checked<Option<bool>> {
+        match self.objects.removal_fence() {
+            RemovalFence::Expiry => self.expires_removals().await,
+            RemovalFence::Version => self.renews_versions().await.map(Some),
+        }
+    }
+
+    /// Sends a removal whose signature has expired.
+    async fn expires_removals(&self) -> Checked<Option<bool>> {
         let key = self.key("fenced");
         self.put(&key, "fenced").await?;
         let Some(StoreTime(now)) = self.objects.now() else { return Ok(None) };
@@ -284,6 +293,26 @@ impl Checks<'_> {
             }
             Err(error) => Err(error),
         }
+    }
+
+    /// Removes a version, writes the same bytes again, and sends the removal once more. Then replaces these by the same
+    /// bytes, and sends the removal of theirs.
+    async fn renews_versions(&self) -> Checked<bool> {
+        let key = self.key("fenced");
+        let write = async || {
+            self.put(&key, "fenced").await?;
+            self.objects.head(&key).await.map(|meta| meta.version)
+        };
+        let remove = async |version: &str| {
+            is_refused(self.objects.delete(&key, Condition::Version(version), None).await)
+        };
+        let first = write().await?;
+        let is_removed = !remove(&first).await? && self.is_absent(&key).await?;
+        let second = write().await?;
+        let is_kept = remove(&first).await? && self.read(&key).await? == b"fenced";
+        let third = write().await?;
+        let is_kept = is_kept && remove(&second).await? && self.read(&key).await? == b"fenced";
+        Ok(is_removed && is_kept && third != second && second != first)
     }
 
     /// Sends a body with the hash of another; `None` if the store is told no hashes.

@@ -14,7 +14,7 @@ pub(super) const COPIES_PARTS: (&str, &str) =
 pub(super) const UNEQUAL_PARTS: (&str, &str) =
     ("parts of unequal length", "an upload has at most 10,000 parts of one length");
 pub(super) const SIGNS: (&str, &str) = ("signed URLs", "pulls go through the registry");
-pub(super) const FENCES: (&str, &str) = ("expiry of removals", "a collection waits longer before it removes");
+pub(super) const FENCES: (&str, &str) = ("refusal of late removals", "the bucket is not collected");
 pub(super) const VERIFIES: (&str, &str) =
     ("SHA-256 of bodies", "bytes that a fault changes on their way are found when they are read");
 

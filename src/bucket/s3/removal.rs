@@ -4,12 +4,13 @@ use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use http::header::CONTENT_TYPE;
 use http::{HeaderName, HeaderValue, Method};
+use quinistry_store::FENCE_LIFETIME;
 
 use super::answers::Removals;
 use super::dialect::insert;
 use super::sign::Signer;
 use super::{S3, as_precondition};
-use crate::objects::{FENCE, remove_each};
+use crate::objects::remove_each;
 use crate::transport::What;
 use crate::xml::{element, parse};
 use crate::{Condition, ObjectError, ObjectErrorKind, StoreTime};
@@ -18,8 +19,8 @@ const CHECKSUM: HeaderName = HeaderName::from_static("x-amz-checksum-sha256");
 const CHECKSUM_ALGORITHM: HeaderName = HeaderName::from_static("x-amz-sdk-checksum-algorithm");
 
 impl S3 {
-    /// Removes an object. A fenced request is signed in its query, whose expiry the store checks; a signature in the
-    /// headers is valid for 15 minutes.
+    /// Removes an object. Where fenced removals expire, their request is signed in its query, whose expiry the store
+    /// checks; a signature in the headers is valid for 15 minutes.
     pub(super) async fn remove(
         &self,
         key: &str,
@@ -33,14 +34,10 @@ impl S3 {
             (Some(StoreTime(now)), Some(signing)) => {
                 let (region, credential) = signing?;
                 let signer = Signer { credential: &credential, region, now };
-                signer.sign_url(&request.method, &mut request.url, &[], FENCE);
+                signer.sign_url(&request.method, &mut request.url, &[], FENCE_LIFETIME);
                 self.transport.send(request, what).await
             }
-            (signed_at, _) => {
-                // Google's removals are fenced by the generation in the condition; what is late here is not sent.
-                self.transport.clock().check_fence(signed_at, FENCE, what)?;
-                self.send(request, what).await
-            }
+            _ => self.send(request, what).await,
         };
         match sent {
             Ok(answer) => answer.drain(what).await.map(drop),

@@ -5,14 +5,16 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
 use quinistry_oci::WithCauses;
+use quinistry_oci::escape::Escaped;
 use quinistry_store::{
-    Created, Entry, Fence, Key, MAX_CREATED_BYTES, ObjectTag, Removed, StorageError, content_digest,
+    Created, Entry, FENCE_LIFETIME, Fence, Key, MAX_CREATED_BYTES, ObjectTag, Removed, Storage as _,
+    StorageError, content_digest,
 };
 
 use super::{Bucket, REQUESTS_AT_ONCE, collect, failed, tag};
 use crate::governed::Repetition;
 use crate::objects::present;
-use crate::{Condition, ObjectError, ObjectErrorKind, Payload, RepetitionPolicy, StoreTime};
+use crate::{Condition, ObjectError, ObjectErrorKind, Payload, RemovalFence, RepetitionPolicy, StoreTime};
 
 /// Greatest number of keys that are removed by one request.
 const REMOVALS_AT_ONCE: usize = 1000;
@@ -70,8 +72,8 @@ impl Bucket {
         removed.map(|()| true).map_err(failed("remove", key))
     }
 
-    /// Removes an object that has a version, by a request that the store refuses ten seconds after the time of the
-    /// fence, if there is one. Returns `None` if it has a fence and the removal failed, or its outcome is unknown.
+    /// Removes an object that has a version. If there is a fence, the store refuses the request ten seconds after its time,
+    /// or for all other versions. Returns `None` if there is a fence and the removal failed, or its outcome is unknown.
     pub(super) async fn remove_version(
         &self,
         key: &Key,
@@ -85,7 +87,11 @@ impl Bucket {
         }
         let version = Condition::Version(&found.version);
         let signed_at = fence.map(|Fence(at)| StoreTime(at));
-        match self.objects().delete(key.as_str(), version, signed_at).await {
+        let removed = match fence.map_or(Ok(()), |fence| self.check_time(key, fence)) {
+            Ok(()) => self.objects().delete(key.as_str(), version, signed_at).await,
+            late => late,
+        };
+        match removed {
             Ok(()) => Ok(Some(Removed::Removed)),
             Err(error) if error.kind == ObjectErrorKind::NotFound => Ok(Some(Removed::Absent)),
             Err(error) if error.kind == ObjectErrorKind::Precondition => {
@@ -101,32 +107,56 @@ impl Bucket {
         }
     }
 
-    /// Removes objects by requests that the store refuses ten seconds after the time of the fence. Returns the keys of
-    /// those whose removal failed, or whose outcome is unknown.
+    /// Removes objects by requests that keep what is written later than ten seconds after the time of the fence. Returns
+    /// the keys of those whose removal failed, or whose outcome is unknown.
     pub(super) async fn remove_fenced_objects(
         &self,
         keys: &[Key],
-        Fence(at): Fence,
+        fence: Fence,
     ) -> Result<Vec<Key>, StorageError> {
         let remove = |key: &Key| {
             let key = key.clone();
             async move {
-                let removed =
-                    self.objects().delete(key.as_str(), Condition::Always, Some(StoreTime(at))).await;
-                match removed {
-                    Ok(()) => None,
-                    Err(error) if error.kind == ObjectErrorKind::NotFound => None,
-                    Err(error) => {
-                        note_failed_within_fence(&error, &key);
-                        Some(key)
-                    }
+                let Err(error) = self.remove_fenced_object(&key, fence).await else { return None };
+                // A version that is not there was removed; what was written since then stays.
+                if matches!(error.kind, ObjectErrorKind::NotFound | ObjectErrorKind::Precondition) {
+                    return None;
                 }
+                note_failed_within_fence(&error, &key);
+                Some(key)
             }
         };
         let removals = keys.iter().map(remove);
         let left: Vec<Option<Key>> =
             stream::iter(removals).buffer_unordered(REQUESTS_AT_ONCE).collect().await;
         Ok(left.into_iter().flatten().collect())
+    }
+
+    /// Removes an object within a fence: by a request that expires, or the version that the object has within the fence.
+    ///
+    /// A version that is looked up later may be that of the same content, which a client has pushed after another process
+    /// had ended the removal. So the time is compared behind the look-up. The removal itself may come at any time: a
+    /// version never returns.
+    async fn remove_fenced_object(&self, key: &Key, fence: Fence) -> Result<(), ObjectError> {
+        let found;
+        let condition = match self.objects().removal_fence() {
+            RemovalFence::Expiry => Condition::Always,
+            RemovalFence::Version => {
+                found = self.objects().head(key.as_str()).await?;
+                self.check_time(key, fence)?;
+                Condition::Version(&found.version)
+            }
+        };
+        self.objects().delete(key.as_str(), condition, Some(StoreTime(fence.0))).await
+    }
+
+    /// Returns an error if the time of a fence has passed. Where removals expire, their store checks that.
+    fn check_time(&self, key: &Key, Fence(at): Fence) -> Result<(), ObjectError> {
+        if self.objects().removal_fence() == RemovalFence::Expiry || self.now() <= at + FENCE_LIFETIME {
+            return Ok(());
+        }
+        let message = format!("DELETE {}: the time of the removal has passed", Escaped(key.as_str()));
+        Err(ObjectError::new(ObjectErrorKind::Denied, message))
     }
 
     /// Copies an object within the store.

@@ -61,7 +61,8 @@ pub struct MemOptions {
 pub enum Versions {
     /// MD5 of the bytes, in quotes: the same bytes have the same version again, as on S3.
     Etags,
-    /// A number that grows with each change, as on Google Cloud Storage.
+    /// A number that grows with each change, as on Google Cloud Storage. Such a store does not check the time of a
+    /// removal.
     Generations,
 }
 

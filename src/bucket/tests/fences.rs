@@ -10,23 +10,30 @@ use quinistry_store::{
     Store, StoreError, StoreOptions, time_since_boot,
 };
 
+use super::azurite::Azurite;
 use super::gateway::Gateway;
 use super::{able_bucket, bucket};
-use crate::testing::{Fault, FaultPlan, Faulty, Mem, MemOptions, RequestKind, StoreClock};
+use crate::testing::{Fault, FaultPlan, Faulty, Mem, MemOptions, RequestKind, StoreClock, Versions};
 use crate::{Bucket, Objects, StoreAbilities};
 
 fn key(path: &str) -> Key {
     Key::of_path(path.to_owned()).unwrap()
 }
 
-fn stopped() -> (Mem, StoreClock) {
+/// Returns a bucket whose removals expire, or one whose objects have generations.
+fn stopped(versions: Versions) -> (Mem, StoreClock) {
     let clock = StoreClock::stopped(SystemTime::UNIX_EPOCH + Duration::from_hours(24));
-    (Mem::new(MemOptions::default(), clock.clone()), clock)
+    (Mem::new(MemOptions { versions, ..MemOptions::default() }, clock.clone()), clock)
 }
 
 #[test]
 fn removals_behind_an_expired_fence_are_refused_and_told() {
-    let (mem, clock) = stopped();
+    refuses_behind_the_fence(Versions::Etags);
+    refuses_behind_the_fence(Versions::Generations);
+}
+
+fn refuses_behind_the_fence(versions: Versions) {
+    let (mem, clock) = stopped(versions);
     let bucket = bucket(Arc::new(mem));
     let keys: Vec<Key> = (0..40).map(|number| key(&format!("a/{number}"))).collect();
     for key in &keys {
@@ -50,7 +57,12 @@ fn removals_behind_an_expired_fence_are_refused_and_told() {
 
 #[test]
 fn a_version_is_removed_within_its_fence_and_not_behind_it() {
-    let (mem, clock) = stopped();
+    removes_a_version_within_its_fence(Versions::Etags);
+    removes_a_version_within_its_fence(Versions::Generations);
+}
+
+fn removes_a_version_within_its_fence(versions: Versions) {
+    let (mem, clock) = stopped(versions);
     let bucket = bucket(Arc::new(mem));
     bucket.write(&[&[(key("a"), b"x")]]).unwrap();
     let tag = bucket.head(&key("a")).unwrap().unwrap().tag;
@@ -63,6 +75,41 @@ fn a_version_is_removed_within_its_fence_and_not_behind_it() {
     assert_eq!(bucket.remove_if_fenced(&key("b"), &tag, now).unwrap(), Some(Removed::Changed));
     assert_eq!(bucket.remove_if_fenced(&key("a"), &tag, now).unwrap(), Some(Removed::Removed));
     assert_eq!(bucket.remove_if_fenced(&key("a"), &tag, now).unwrap(), Some(Removed::Absent));
+}
+
+/// Lets a request of a removal stall until another process has removed the object and a client has written it again.
+fn stalls_until_written_again(versions: Versions, stalled: RequestKind) {
+    let (mem, clock) = stopped(versions);
+    let faulty = Arc::new(Faulty::new(mem, FaultPlan::default()));
+    let (late, other) = (bucket(faulty.clone()), bucket(faulty.clone()));
+    let keys = [key("a")];
+    late.write(&[&[(key("a"), b"x")]]).unwrap();
+    let fence = late.fence().unwrap();
+    faulty.log().take();
+    faulty.plan().spoil(stalled, "a", Fault::Stalled, 1);
+    std::thread::scope(|scope| {
+        scope.spawn(|| late.remove_fenced(&keys, fence).unwrap());
+        while faulty.log().counts().of(stalled) == 0 {
+            std::thread::yield_now();
+        }
+        clock.advance(FENCE_LIFETIME + Duration::from_secs(1));
+        assert_eq!(other.remove_fenced(&keys, other.fence().unwrap()).unwrap(), []);
+        assert!(other.head(&keys[0]).unwrap().is_none());
+        other.write(&[&[(key("a"), b"x")]]).unwrap();
+        faulty.plan().deliver();
+    });
+    assert!(other.head(&keys[0]).unwrap().is_some(), "the same bytes are lost that were written again");
+}
+
+#[test]
+fn a_removal_that_is_delivered_late_keeps_bytes_that_were_written_again() {
+    stalls_until_written_again(Versions::Etags, RequestKind::Delete);
+    stalls_until_written_again(Versions::Generations, RequestKind::Delete);
+}
+
+#[test]
+fn a_removal_whose_look_up_is_delivered_late_keeps_bytes_that_were_written_again() {
+    stalls_until_written_again(Versions::Generations, RequestKind::Head);
 }
 
 #[test]
@@ -83,6 +130,16 @@ fn a_store_without_fences_offers_none() {
     let unable = StoreAbilities { fences_removals: false, ..StoreAbilities::ALL };
     assert_eq!(able_bucket(Arc::new(Mem::default()), unable).fence(), None);
     assert!(matches!(bucket(Arc::new(Mem::default())).fence(), Some(Fence(_))));
+}
+
+#[test]
+fn a_store_whose_fences_are_versions_offers_none_without_conditional_removals() {
+    let unable = StoreAbilities { removes_if_unchanged: false, ..StoreAbilities::ALL };
+    let [expires, renews] =
+        [Versions::Etags, Versions::Generations].map(|versions| Arc::new(stopped(versions).0));
+    assert!(able_bucket(expires, unable).fence().is_some());
+    assert_eq!(able_bucket(renews.clone(), unable).fence(), None);
+    assert!(bucket(renews).fence().is_some());
 }
 
 /// Opens a store whose views count for a short time, so that a short grace is enough.
@@ -161,6 +218,18 @@ fn collects(objects: Arc<dyn Objects>) {
 #[test]
 fn a_bucket_is_collected_while_two_replicas_use_it() {
     collects(Arc::new(Mem::default()));
+}
+
+#[test]
+fn a_bucket_whose_objects_have_generations_is_collected_while_two_replicas_use_it() {
+    let options = MemOptions { versions: Versions::Generations, ..MemOptions::default() };
+    collects(Arc::new(Mem::new(options, StoreClock::system())));
+}
+
+#[test]
+fn a_container_of_azurite_is_collected_while_two_replicas_use_it() {
+    let Some(azurite) = Azurite::start() else { return };
+    collects(Arc::new(azurite.container("")));
 }
 
 #[test]

@@ -8,7 +8,7 @@ use quinistry_store::{Created, Key, ObjectTag, Removed, Storage as _, UploadStar
 use super::azurite::Azurite;
 use super::gateway::{Gateway, client};
 use super::{RUNTIME, able_bucket, governed};
-use crate::testing::{HonoredConditions, Mem, MemOptions, StoreClock};
+use crate::testing::{HonoredConditions, Mem, MemOptions, StoreClock, Versions};
 use crate::{Objects, ProbeDepth, ProbeError, ProbeReport, StoreAbilities, probe, probe_reading};
 
 fn run(objects: Arc<dyn Objects>, is_exclusive: bool) -> Result<ProbeReport, ProbeError> {
@@ -74,6 +74,20 @@ fn a_store_that_removes_in_spite_of_a_condition_is_used_without() {
     let options = MemOptions { conditions: HonoredConditions::Writes, ..MemOptions::default() };
     let abilities = run(memory(options), false).unwrap().abilities;
     assert!(abilities.creates && !abilities.removes_if_unchanged);
+}
+
+#[test]
+fn a_store_whose_objects_have_generations_fences_removals_by_them_alone() {
+    let abilities = |conditions| {
+        let options = MemOptions { versions: Versions::Generations, conditions, ..MemOptions::default() };
+        let mem = memory(options);
+        let abilities = run(mem.clone(), false).unwrap().abilities;
+        assert!(mem.keys().is_empty(), "{:?}", mem.keys());
+        abilities
+    };
+    assert!(abilities(HonoredConditions::All).fences_removals);
+    let deaf = abilities(HonoredConditions::Writes);
+    assert!(!deaf.removes_if_unchanged && !deaf.fences_removals);
 }
 
 #[test]

@@ -8,8 +8,7 @@ use http::HeaderMap;
 use http::header::DATE;
 use quinistry_store::time_since_boot;
 
-use super::What;
-use crate::{ObjectError, ObjectErrorKind, StoreTime};
+use crate::StoreTime;
 
 /// Difference of the clocks from which on there is a warning. Stores refuse signatures that are 15 minutes off.
 const MAX_DIFFERENCE: Duration = Duration::from_mins(5);
@@ -66,21 +65,6 @@ impl StoreClock {
     pub(crate) fn now(&self) -> Option<StoreTime> {
         let Observation { date, at } = (*self.last())?;
         Some(StoreTime(date + time_since_boot().saturating_sub(at)))
-    }
-
-    /// Returns an error if a fenced removal comes too late. Where a store does not compare times itself, only its
-    /// condition protects from the time between this check and the request.
-    pub(crate) fn check_fence(
-        &self,
-        signed_at: Option<StoreTime>,
-        validity: Duration,
-        what: What<'_>,
-    ) -> Result<(), ObjectError> {
-        let (Some(StoreTime(at)), Some(StoreTime(now))) = (signed_at, self.now()) else { return Ok(()) };
-        if now <= at + validity {
-            return Ok(());
-        }
-        Err(ObjectError::new(ObjectErrorKind::Denied, format!("{what}: the time of the removal has passed")))
     }
 
     /// Returns the time to sign a request with: that of the store, which refuses others, or that of this machine

@@ -26,8 +26,11 @@
 //! 4. *Bytes without a link* are young, or were touched by the commit that will link them
 //!    ([`Store::commit`]).
 //! 5. *Content is pushed again after it was doomed.* The push waits for `done` ([`Store::touching`]). A
-//!    removal that was held up is refused by the storage: `remove_keys` reads the fence, then checks the
-//!    lead, then removes, and `done` waits for removals of unknown outcome ([`sweep`]).
+//!    removal that was held up does not harm it: `remove_keys` reads the fence, then checks the lead, then
+//!    removes, and `done` waits for removals of unknown outcome ([`sweep`]). The storage refuses the removal
+//!    after the time of the fence, before which no other leader creates `done`; or the removal is one of a
+//!    version that was looked up before that time, and each write makes another version
+//!    ([`Storage::remove_fenced`](crate::Storage::remove_fenced)).
 //! 6. *A manifest stays, and what it refers to must stay.* A manifest is touched after the condemned
 //!    manifests that it refers to, and is not held if one of them was removed ([`touch`]). What stays in a
 //!    cycle for any reason keeps its parts ([`repository`], `keep_revived`), also if it was left out by the

@@ -218,9 +218,9 @@ impl Store {
         if since > MAX_HEARD_AGE { Err(StoreError::Unvouched) } else { Ok(()) }
     }
 
-    /// Removes a key as part of a change, unless other replicas may carry it out. A request that is held up on its way is
-    /// refused by the storage before they do; where it cannot do so, only a stop of this process between the check and
-    /// the request is left.
+    /// Removes a key as part of a change, unless other replicas may carry it out. A request that is held up on its way
+    /// does not harm what is written after they have; on a storage without fences, only a stop of this process between
+    /// the check and the request is left.
     pub(crate) fn remove_while_heard(&self, key: &Key) -> Result<(), StoreError> {
         for _ in 0..MAX_REMOVALS {
             let fence = self.storage().fence();

@@ -116,8 +116,8 @@ const OUT_OF_REACH: [Safeguard; 1] = [Safeguard::TagTouch];
 /// Seeds whose schedules lose an image without a safeguard, where a search takes long. A change of the requests gives a
 /// seed another schedule, and the search finds a new one.
 const KNOWN_SEEDS: [(Safeguard, u64); 5] = [
-    (Safeguard::DoomBeforeList, 210),
-    (Safeguard::CreateStageFive, 1645),
+    (Safeguard::DoomBeforeList, 1933),
+    (Safeguard::CreateStageFive, 2308),
     (Safeguard::FreshnessCheck, 425),
     (Safeguard::DeepTouch, 2512),
     (Safeguard::Recheck, 425),

@@ -108,6 +108,7 @@ impl Store {
             Some(Fault::Conflict) => return refuse(409, "ConditionalRequestConflict"),
             Some(Fault::ErrorInSuccess) => return refuse(200, "InternalError"),
             Some(Fault::Absent) => return refuse(404, "NoSuchKey"),
+            Some(Fault::Stalled) => self.plan.stall().await,
             _ => {}
         }
         let answer = self.perform(&operation, &request).await;

@@ -9,7 +9,7 @@ use super::spoil::sent;
 use super::{Faulty, RequestKind};
 use crate::{
     Condition, Listing, ListingQuery, Multipart, Object, ObjectError, ObjectMeta, Objects, Part, Payload,
-    PendingUpload, Put, RequestFuture, SignedMethod, StoreTime,
+    PendingUpload, Put, RemovalFence, RequestFuture, SignedMethod, StoreTime,
 };
 
 impl<O: Objects> Objects for Faulty<O> {
@@ -46,6 +46,10 @@ impl<O: Objects> Objects for Faulty<O> {
     ) -> RequestFuture<'a, Put> {
         let request = sent(RequestKind::Put, key, condition);
         Box::pin(self.spoil(request, self.inner.put_hashed(key, body, condition, sha256)))
+    }
+
+    fn removal_fence(&self) -> RemovalFence {
+        self.inner.removal_fence()
     }
 
     fn delete<'a>(

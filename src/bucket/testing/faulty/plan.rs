@@ -5,6 +5,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use tokio::sync::Notify;
+
 use super::requests::{RequestKind, SentRequest};
 
 /// A fault of one request.
@@ -18,6 +20,8 @@ pub enum Fault {
     ErrorAfterSuccess,
     /// The request is carried out, and its answer comes late.
     Held(Duration),
+    /// The request is on its way until [`FaultPlan::deliver`], and is carried out then.
+    Stalled,
     /// The connection ends within the body: that of the answer to a read, that of the request to a write, which
     /// is then not carried out.
     CutBody,
@@ -62,6 +66,8 @@ pub struct FaultPlan {
     seed: u64,
     is_active: AtomicBool,
     state: Mutex<PlanState>,
+    /// Wakes a stalled request.
+    delivery: Notify,
 }
 
 #[derive(Debug, Default)]
@@ -96,7 +102,7 @@ impl FaultPlan {
     #[must_use]
     pub fn new(seed: u64, rates: FaultRates) -> Self {
         let state = PlanState { rates, ..PlanState::default() };
-        Self { seed, is_active: AtomicBool::new(true), state: Mutex::new(state) }
+        Self { seed, is_active: AtomicBool::new(true), state: Mutex::new(state), delivery: Notify::new() }
     }
 
     /// Changes the probabilities.
@@ -107,6 +113,16 @@ impl FaultPlan {
     /// Spoils the next `times` requests of a kind whose keys contain a text. Comes before any probability.
     pub fn spoil(&self, kind: RequestKind, within: &str, fault: Fault, times: usize) {
         self.lock().scheduled.push(Scheduled { kind, within: within.to_owned(), fault, times });
+    }
+
+    /// Lets one stalled request go on, or the next one.
+    pub fn deliver(&self) {
+        self.delivery.notify_one();
+    }
+
+    /// Waits as a stalled request does.
+    pub async fn stall(&self) {
+        self.delivery.notified().await;
     }
 
     /// Ends or begins the faults. A plan begins active.

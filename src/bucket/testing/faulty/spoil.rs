@@ -26,6 +26,10 @@ impl<O: Send + Sync> Faulty<O> {
         let fail = |kind, reason| Err(failure(&request, kind, reason));
         match fault {
             None => pin!(send).await,
+            Some(Fault::Stalled) => {
+                self.plan.stall().await;
+                pin!(send).await
+            }
             // The body of a read is cut by `spoil_body`.
             Some(Fault::CutBody) => {
                 fail(ObjectErrorKind::Unknown, "the connection ended within the body of the request")
@@ -65,6 +69,10 @@ impl<O: Send + Sync> Faulty<O> {
         self.log.record(request.clone());
         match fault {
             None => send.await,
+            Some(Fault::Stalled) => {
+                self.plan.stall().await;
+                send.await
+            }
             Some(Fault::CutBody) => {
                 let mut object = send.await?;
                 let length = object.range.end - object.range.start;

@@ -8,10 +8,10 @@ use futures_util::stream::{self, StreamExt as _};
 use quinistry_oci::Digest;
 
 use super::body::Body;
-use super::{Mem, SIGNED_REQUEST_VALIDITY, refuse};
+use super::{Mem, SIGNED_REQUEST_VALIDITY, Versions, refuse};
 use crate::{
     Condition, Listing, ListingQuery, Multipart, Object, ObjectError, ObjectErrorKind, ObjectMeta, Objects,
-    Part, Payload, PendingUpload, Put, RequestFuture, SignedMethod, StoreTime,
+    Part, Payload, PendingUpload, Put, RemovalFence, RequestFuture, SignedMethod, StoreTime,
 };
 
 /// Greatest number of keys in a page, and of removals in one request, on S3.
@@ -81,6 +81,13 @@ impl Objects for Mem {
         true
     }
 
+    fn removal_fence(&self) -> RemovalFence {
+        match self.options.versions {
+            Versions::Etags => RemovalFence::Expiry,
+            Versions::Generations => RemovalFence::Version,
+        }
+    }
+
     fn delete<'a>(
         &'a self,
         key: &'a str,
@@ -89,6 +96,7 @@ impl Objects for Mem {
     ) -> RequestFuture<'a, ()> {
         Box::pin(async move {
             self.answer(|state, options, now| {
+                let signed_at = signed_at.filter(|_| self.removal_fence() == RemovalFence::Expiry);
                 if signed_at.is_some_and(|StoreTime(at)| at + SIGNED_REQUEST_VALIDITY < now) {
                     let reason = "403 AccessDenied: Request has expired";
                     return Err(refuse(ObjectErrorKind::Denied, "delete", key, reason));

@@ -6,7 +6,7 @@ use crate::Store;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(not(any(test, feature = "testing")), expect(unreachable_pub, reason = "public for tests alone"))]
 pub enum Safeguard {
-    /// Removals are refused by the storage after a time, and repeated by a successor before `done`.
+    /// Removals do not harm what is written after a time, and are repeated by a successor before `done`.
     Fence,
     /// `doom` is created before the revivals are listed.
     DoomBeforeList,

@@ -177,7 +177,7 @@ impl Store {
     }
 
     /// Removes keys of a shared storage. A removal that comes late, after another leader has ended the shard,
-    /// is refused by the storage: the fence is read before the lead is checked.
+    /// does not harm what is pushed again: the fence is read before the lead is checked.
     pub(super) fn remove_keys(
         &self,
         context: &Context<'_>,

@@ -1,14 +1,18 @@
 //! Storage with the manners of a bucket, whose requests are the choices of a
 //! [`Scheduler`](super::scheduler::Scheduler).
 //!
-//! Keys and lists show each change at once, as those of S3, Google Cloud Storage and Azure do. Objects with
-//! the same bytes have the same tag. Requests that the store sends at the same time come in any order, each
-//! by itself. A fenced removal that comes too late is refused. Every removal is shown to the
+//! Keys and lists show each change at once, as those of S3, Google Cloud Storage and Azure do. Requests that the
+//! store sends at the same time come in any order, each by itself. Every removal is shown to the
 //! [`Oracle`](super::oracle::Oracle).
+//!
+//! In some schedules, objects with the same bytes have the same tag, and a fenced removal that comes too late is
+//! refused, as on S3. In the others, each write has a tag of its own, and a fenced removal is one of a version that was
+//! looked up in time, as on Google Cloud Storage and Azure.
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::Bound;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
@@ -34,7 +38,7 @@ pub(super) type Objects = BTreeMap<Arc<str>, Object>;
 pub(super) struct Object {
     pub(super) bytes: Bytes,
     pub(super) modified: Duration,
-    /// Hash of the bytes.
+    /// Hash of the bytes, or number of the write.
     tag: u64,
 }
 
@@ -46,8 +50,18 @@ struct Inner {
     objects: Mutex<Objects>,
     scheduler: Arc<Scheduler>,
     oracle: Arc<Oracle>,
+    manner: StoreManner,
+    /// Number of writes.
+    writes: AtomicU64,
+}
+
+/// Properties by which stores differ.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct StoreManner {
     /// Times are whole seconds, as those of HTTP.
-    has_whole_seconds: bool,
+    pub(super) has_whole_seconds: bool,
+    /// Each write has a tag of its own, which is the condition of fenced removals. If not, these expire.
+    pub(super) fences_by_version: bool,
 }
 
 impl fmt::Debug for Bucket {
@@ -89,9 +103,18 @@ impl Bucket {
         objects: Objects,
         scheduler: Arc<Scheduler>,
         oracle: Arc<Oracle>,
-        has_whole_seconds: bool,
+        manner: StoreManner,
     ) -> Self {
-        Self(Arc::new(Inner { objects: Mutex::new(objects), scheduler, oracle, has_whole_seconds }))
+        let (objects, writes) = (Mutex::new(objects), AtomicU64::new(0));
+        Self(Arc::new(Inner { objects, scheduler, oracle, manner, writes }))
+    }
+
+    fn written(&self, bytes: &[u8], now: Duration) -> Object {
+        let object = Object::new(Bytes::copy_from_slice(bytes), now);
+        if !self.0.manner.fences_by_version {
+            return object;
+        }
+        Object { tag: self.0.writes.fetch_add(1, Ordering::Relaxed), ..object }
     }
 
     /// Returns the objects, to look at them between two steps.
@@ -101,7 +124,7 @@ impl Bucket {
 
     fn time(&self) -> Duration {
         let now = self.0.scheduler.now();
-        if self.0.has_whole_seconds { Duration::from_secs(now.as_secs()) } else { now }
+        if self.0.manner.has_whole_seconds { Duration::from_secs(now.as_secs()) } else { now }
     }
 
     /// Sends one request: waits for the turn of this actor, and then changes or reads the objects.
@@ -123,7 +146,7 @@ impl Bucket {
 
     fn put(&self, key: &Key, bytes: &[u8]) {
         self.request("PUT", key, |objects, now| {
-            objects.insert(key.as_str().into(), Object::new(Bytes::copy_from_slice(bytes), now));
+            objects.insert(key.as_str().into(), self.written(bytes, now));
         });
         self.0.scheduler.wake_for(key.as_str());
     }
@@ -154,6 +177,22 @@ impl Bucket {
             scheduler.fail(loss);
         }
         removed
+    }
+
+    /// Removes an object by a request that does no harm when it comes late. Returns false if the object may still be there.
+    fn remove_within(&self, key: &Key, fence: Fence) -> bool {
+        let latest = schedule_time(fence.0) + FENCE_LIFETIME;
+        if !self.0.manner.fences_by_version {
+            let is_in_time = |_: &Object| self.0.scheduler.now() <= latest;
+            return self.remove_under("DELETE-FENCED", key, is_in_time) != Removed::Changed;
+        }
+        let look_up = |objects: &mut Objects, _| objects.get(key.as_str()).map(|found| found.tag);
+        let Some(tag) = self.request("DELETE-LOOK-UP", key, look_up) else { return true };
+        if self.time() > latest {
+            return false;
+        }
+        self.remove_under("DELETE-VERSION", key, |found| found.tag == tag);
+        true
     }
 
     /// Writes the entries of stages: those of one in an order that the scheduler chooses.
@@ -205,7 +244,7 @@ impl Storage for Bucket {
             if let Some(found) = objects.get(key.as_str()) {
                 return Created::Exists(found.bytes.clone());
             }
-            objects.insert(key.as_str().into(), Object::new(Bytes::copy_from_slice(bytes), now));
+            objects.insert(key.as_str().into(), self.written(bytes, now));
             Created::New
         });
         self.0.scheduler.wake_for(key.as_str());
@@ -232,6 +271,9 @@ impl Storage for Bucket {
         fence: Fence,
     ) -> Result<Option<Removed>, StorageError> {
         let latest = schedule_time(fence.0) + FENCE_LIFETIME;
+        if self.0.manner.fences_by_version {
+            return (self.time() <= latest).then(|| self.remove_if(key, tag)).transpose();
+        }
         let mut is_late = false;
         let removed = self.remove_under("DELETE-IF-FENCED", key, |found| {
             is_late = self.0.scheduler.now() > latest;
@@ -241,16 +283,7 @@ impl Storage for Bucket {
     }
 
     fn remove_fenced(&self, keys: &[Key], fence: Fence) -> Result<Vec<Key>, StorageError> {
-        let latest = schedule_time(fence.0) + FENCE_LIFETIME;
-        let mut left = Vec::new();
-        for key in keys {
-            if self.remove_under("DELETE-FENCED", key, |_| self.0.scheduler.now() <= latest)
-                == Removed::Changed
-            {
-                left.push(key.clone());
-            }
-        }
-        Ok(left)
+        Ok(keys.iter().filter(|key| !self.remove_within(key, fence)).cloned().collect())
     }
 
     fn clear(&self, folder: &Key) -> Result<bool, StorageError> {

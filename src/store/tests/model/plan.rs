@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use super::bucket::StoreManner;
 use super::rng::Rng;
 use super::scheduler::{Freeze, Manner, Policy};
 use super::universe::{IMAGES, INDEX, REFERRER, REPOSITORIES, TAGS, universe};
@@ -164,7 +165,7 @@ pub(super) enum Stored {
 #[derive(Clone, Debug)]
 pub(super) struct Plan {
     pub(super) keeps_untagged: bool,
-    pub(super) has_whole_seconds: bool,
+    pub(super) store_manner: StoreManner,
     /// Differences of the replicas' clocks.
     pub(super) clocks: [Duration; REPLICAS],
     /// Content with its age.
@@ -189,7 +190,10 @@ impl Plan {
         let clients = (0..=rng.below(3)).map(|_| client(focus, rng)).collect();
         let plan = Self {
             keeps_untagged,
-            has_whole_seconds: rng.chance(1, 2),
+            store_manner: StoreManner {
+                has_whole_seconds: rng.chance(1, 2),
+                fences_by_version: seed % 4 == 3,
+            },
             clocks: [Duration::from_hours(1), Duration::from_hours(1) + rng.within(Duration::from_hours(96))],
             stored,
             clients,

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use quinistry_oci::{Digest, RepositoryName};
 
-use super::bucket::{Bucket, Object, Objects, schedule_time};
+use super::bucket::{Bucket, Object, Objects, StoreManner, schedule_time};
 use super::client::{Client, is_refused_for_now};
 use super::oracle::{Oracle, target_of};
 use super::plan::{GRACE, HOLD, MIN_AGE, Plan, REPLICAS, START, Stored, VIEW_LIFETIME};
@@ -65,12 +65,8 @@ pub(super) fn run(
     let mut bucket = None;
     let mut outcome = Scheduler::run(pool, (plan.manner.clone(), seed ^ 0x5ced), is_traced, |scheduler| {
         scheduler.note(|| format!("plan: {plan:#?}"));
-        let storage = Bucket::new(
-            objects_before(&plan, &oracle),
-            scheduler.clone(),
-            oracle.clone(),
-            plan.has_whole_seconds,
-        );
+        let storage =
+            Bucket::new(objects_before(&plan, &oracle), scheduler.clone(), oracle.clone(), plan.store_manner);
         bucket = Some((scheduler.clone(), storage.clone()));
         let replicas = Replicas { plan: &plan, scheduler, oracle: &oracle, bucket: &storage, without };
         replicas.actors()
@@ -124,7 +120,8 @@ fn empty() -> &'static Objects {
         };
         Scheduler::run(&pool, (manner, 0), false, |scheduler| {
             let oracle = Arc::new(Oracle::new(true, Duration::ZERO, false));
-            let bucket = Bucket::new(Objects::new(), scheduler.clone(), oracle, true);
+            let manner = StoreManner { has_whole_seconds: true, fences_by_version: false };
+            let bucket = Bucket::new(Objects::new(), scheduler.clone(), oracle, manner);
             Store::open_replica(bucket.clone(), LocalClock::boot()).expect("the bucket is empty");
             objects = bucket.objects().clone();
             objects.retain(|key, _| !key.contains("/replicas/"));
