@@ -5,6 +5,7 @@ pub(crate) mod in_memory;
 mod limits;
 mod redirects;
 mod replicas;
+mod scarce_room;
 
 use std::io;
 use std::ops::Range;
