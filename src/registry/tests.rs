@@ -3,6 +3,7 @@
 mod collection;
 pub(crate) mod in_memory;
 mod limits;
+mod pull_records;
 mod redirects;
 mod replicas;
 mod scarce_room;
