@@ -2,8 +2,8 @@
 //!
 //! The mark of a collection writes the usage of all repositories, as of the time at which the mark began.
 //! Each replica writes what it added and removed in windows of half a minute, and adds the windows of all
-//! replicas that ended after the mark began. So pushes of other replicas count half a minute later, and those
-//! around the mark may count twice.
+//! replicas that ended after the mark began. So pushes of other replicas count half a minute later at the latest, and
+//! those around the mark may count twice.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::Ordering;
@@ -17,8 +17,12 @@ use crate::layout::{Key, name_shard, usage_base, usage_deltas, usage_marked};
 use crate::storage::{Meta, ObjectTag};
 use crate::{Lead, Store, StoreError};
 
-/// Time between two exchanges of usage, and the length of a window.
-const EXCHANGE_INTERVAL: Duration = Duration::from_secs(30);
+/// Time between two exchanges of usage. A push waits for the next exchange of its replica, and then for that of another
+/// one: it counts there after twice this time at the latest.
+const EXCHANGE_INTERVAL: Duration = Duration::from_secs(15);
+
+/// Length of a window.
+const WINDOW_LENGTH: Duration = Duration::from_secs(30);
 
 /// Most windows of a replica: a day of pushes. Beyond, the oldest two become one.
 const MAX_WINDOWS: usize = 2880;
@@ -88,7 +92,7 @@ impl Exchange {
             return;
         }
         self.is_changed = true;
-        let length = EXCHANGE_INTERVAL.as_secs();
+        let length = WINDOW_LENGTH.as_secs();
         let until = (now / length + 1) * length;
         if self.own.last().is_none_or(|last| last.until < until) {
             self.own.push(Window { until, repositories: BTreeMap::new() });
