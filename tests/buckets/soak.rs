@@ -7,6 +7,7 @@
 
 mod debris;
 mod ledger;
+mod stopped_leader;
 mod worker;
 
 use std::collections::BTreeMap;
