@@ -41,13 +41,24 @@ pub(super) struct Exchange {
     is_on: bool,
     /// Begin of the mark, in seconds since 1970, or of the scan in place of one.
     marked: Option<u64>,
-    /// The base is that of a mark.
-    has_mark: bool,
+    origin: Origin,
     base: Repositories<Usage>,
     own: Vec<Window>,
     /// Windows of this replica that were not written yet.
     is_changed: bool,
     others: HashMap<String, (ObjectTag, Vec<Window>)>,
+}
+
+/// Origin of the base.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Origin {
+    /// Some repositories must be scanned.
+    #[default]
+    Unknown,
+    /// Scans of the repositories that the storage had at first. All later ones are made of changes.
+    Scans,
+    /// A mark.
+    Mark,
 }
 
 /// Changes of half a minute.
@@ -106,6 +117,23 @@ impl Exchange {
                 self.own[0].repositories.entry(name).or_default().add(change);
             }
         }
+    }
+
+    /// Notes that the repositories which the storage had at first are known.
+    pub(super) fn begin(&mut self) {
+        if self.is_on && self.origin == Origin::Unknown {
+            self.origin = Origin::Scans;
+        }
+    }
+
+    /// Returns the usage of a repository that was made since the others were scanned: that of all known changes. `None`
+    /// if it must be scanned. A scan would count what other replicas have added and not told yet, and then count it again.
+    pub(super) fn usage_of_new(&mut self, name: &RepositoryName) -> Option<Usage> {
+        if self.origin == Origin::Unknown {
+            return None;
+        }
+        self.base.entry(name.clone()).or_default();
+        Some(self.usage(&self.changes(), name))
     }
 
     /// Notes the usage that a scan has found, in place of a mark.
@@ -187,7 +215,7 @@ impl Store {
         let marked = self.usage_mark()?;
         let has_base = {
             let state = lock(&self.0.quotas.state);
-            state.exchange.has_mark && state.exchange.marked == marked
+            state.exchange.origin == Origin::Mark && state.exchange.marked == marked
         };
         if has_base {
             self.sum_usage();
@@ -313,7 +341,7 @@ impl Store {
             state.add(name);
         }
         let exchange = &mut state.exchange;
-        (exchange.base, exchange.marked, exchange.has_mark) = (base, marked, true);
+        (exchange.base, exchange.marked, exchange.origin) = (base, marked, Origin::Mark);
         exchange.own.retain(|window| marked.is_none_or(|marked| window.until > marked));
         Ok(())
     }
@@ -336,7 +364,7 @@ impl Store {
             .repositories
             .keys()
             // Others are scanned before their first change.
-            .filter(|name| state.exchange.has_mark || state.exchange.base.contains_key(*name))
+            .filter(|name| state.exchange.origin == Origin::Mark || state.exchange.base.contains_key(*name))
             .map(|name| (name.clone(), state.exchange.usage(&changes, name)))
             .collect();
         drop(changes);
