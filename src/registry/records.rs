@@ -55,14 +55,44 @@ impl fmt::Debug for PullRecording {
     }
 }
 
-/// Writes records at intervals for as long as the registry runs.
-pub(crate) async fn run(store: Store, settings: watch::Receiver<Arc<Settings>>) {
-    tokio::join!(write_records(&store, settings.clone()), exchange_usage(&store, settings));
+/// Intervals at whose ends records are written.
+pub(crate) trait Intervals {
+    /// Waits for the end of the present interval. A wait that is dropped is begun again, for the same end.
+    fn end(&mut self) -> impl Future<Output = ()> + Send;
 }
 
-async fn write_records(store: &Store, mut settings: watch::Receiver<Arc<Settings>>) {
+/// Intervals of [`RECORD_INTERVAL`].
+struct Timed {
+    next: Instant,
+}
+
+// === impl Timed ===
+
+impl Timed {
+    fn new() -> Self {
+        Self { next: Instant::now() + RECORD_INTERVAL }
+    }
+}
+
+impl Intervals for Timed {
+    async fn end(&mut self) {
+        sleep_until(self.next).await;
+        *self = Self::new();
+    }
+}
+
+/// Writes records at intervals for as long as the registry runs.
+pub(crate) async fn run(store: Store, settings: watch::Receiver<Arc<Settings>>) {
+    tokio::join!(write_records(&store, settings.clone(), Timed::new()), exchange_usage(&store, settings));
+}
+
+/// Writes pulls and deletions at the ends of intervals, and when pulls are many.
+pub(crate) async fn write_records(
+    store: &Store,
+    mut settings: watch::Receiver<Arc<Settings>>,
+    mut intervals: impl Intervals,
+) {
     let mut has_begun = false;
-    let mut next = Instant::now() + RECORD_INTERVAL;
     loop {
         let records_pulls = settings.borrow_and_update().pulls.is_some();
         if records_pulls && !has_begun {
@@ -72,7 +102,7 @@ async fn write_records(store: &Store, mut settings: watch::Receiver<Arc<Settings
         }
         has_begun &= records_pulls;
         tokio::select! {
-            () = sleep_until(next) => next = Instant::now() + RECORD_INTERVAL,
+            () = intervals.end() => {}
             () = store.pulls_are_many() => {}
             changed = settings.changed() => {
                 if changed.is_err() {

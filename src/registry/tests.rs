@@ -3,8 +3,10 @@
 mod collection;
 pub(crate) mod in_memory;
 mod limits;
+mod pull_records;
 mod redirects;
 pub(crate) mod replicas;
+mod scarce_room;
 
 use std::io;
 use std::ops::Range;

@@ -2,11 +2,12 @@
 //! is lost. Only in debug builds, and with the feature `failpoints`.
 //!
 //! `QUINISTRY_FAILPOINT=name` aborts when the point is passed for the first time, `name:3` for the third.
-//! `name=28` makes the call there fail with that error number, from then on.
+//! `name=28` makes the call there fail with that error number, from then on. `name=stop` stops the process there once
+//! (SIGSTOP), until another one lets it go on (SIGCONT).
 
 use std::io;
 
-/// Passes a point: continues, aborts or returns an error, as the test has set.
+/// Passes a point: continues, aborts, stops the process or returns an error, as the test has set.
 pub fn pass(name: &'static str) -> io::Result<()> {
     #[cfg(any(debug_assertions, feature = "failpoints"))]
     return active::pass(name);
@@ -22,13 +23,27 @@ mod active {
     use std::io;
     use std::sync::OnceLock;
     use std::sync::atomic::{AtomicU32, Ordering};
+    use std::time::Duration;
+
+    use rustix::process::{Signal, getpid, kill_process};
+
+    /// Time in which the signal reaches this thread, which another one may receive. It passes while the process is
+    /// stopped.
+    const STOP_TIME: Duration = Duration::from_secs(1);
 
     struct Point {
         name: String,
-        /// Number of passages until the failure, the failing one included.
+        /// Number of passages until the action, that of the action included; 0 after it.
         times: AtomicU32,
-        /// Error number; `None` to abort.
-        error: Option<i32>,
+        action: Action,
+    }
+
+    enum Action {
+        Abort,
+        /// Stops the process, once.
+        Stop,
+        /// Fails with an error number, from then on.
+        Fail(i32),
     }
 
     static POINT: OnceLock<Option<Point>> = OnceLock::new();
@@ -38,27 +53,34 @@ mod active {
         super::once::pass(name)?;
         let point = POINT.get_or_init(|| std::env::var("QUINISTRY_FAILPOINT").ok().map(|text| parse(&text)));
         let Some(point) = point.as_ref().filter(|point| point.name == name) else { return Ok(()) };
-        let due =
-            point.times.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| Some(left.saturating_sub(1)));
-        if due.is_ok_and(|left| left > 1) {
-            return Ok(());
-        }
-        match point.error {
-            Some(error) => Err(io::Error::from_raw_os_error(error)),
-            None => std::process::abort(),
+        let left = point
+            .times
+            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| Some(left.saturating_sub(1)))
+            .unwrap_or_default();
+        match point.action {
+            _ if left > 1 => Ok(()),
+            Action::Abort => std::process::abort(),
+            Action::Fail(error) => Err(io::Error::from_raw_os_error(error)),
+            Action::Stop if left == 0 => Ok(()),
+            Action::Stop => {
+                kill_process(getpid(), Signal::STOP)?;
+                std::thread::sleep(STOP_TIME);
+                Ok(())
+            }
         }
     }
 
     fn parse(text: &str) -> Point {
-        let (text, error) = match text.split_once('=') {
-            Some((text, error)) => (text, error.parse().ok()),
-            None => (text, None),
+        let (text, action) = match text.split_once('=') {
+            Some((text, "stop")) => (text, Action::Stop),
+            Some((text, error)) => (text, error.parse().map_or(Action::Abort, Action::Fail)),
+            None => (text, Action::Abort),
         };
         let (name, times) = match text.split_once(':') {
             Some((name, times)) => (name, times.parse().unwrap_or(1)),
             None => (text, 1),
         };
-        Point { name: name.into(), times: times.into(), error }
+        Point { name: name.into(), times: times.into(), action }
     }
 }
 

@@ -408,12 +408,21 @@ impl Store {
             return Ok(());
         }
         loop {
-            let unknown = {
-                let state = lock(&self.0.quotas.state);
+            let (name, ledger) = {
+                let mut state = lock(&self.0.quotas.state);
                 let unknown = state.repositories.iter().find(|(_, repository)| repository.usage.is_none());
-                unknown.map(|(name, repository)| (name.clone(), repository.ledger.clone()))
+                let Some((name, ledger)) =
+                    unknown.map(|(name, repository)| (name.clone(), repository.ledger.clone()))
+                else {
+                    state.exchange.begin();
+                    return Ok(());
+                };
+                if let Some(usage) = state.exchange.usage_of_new(&name) {
+                    state.set(&name, Some(usage));
+                    continue;
+                }
+                (name, ledger)
             };
-            let Some((name, ledger)) = unknown else { return Ok(()) };
             let _exclusive = ledger.changes.write().unwrap_or_else(PoisonError::into_inner);
             let usage = self.scan_usage(&name)?;
             let mut state = lock(&self.0.quotas.state);

@@ -1,6 +1,7 @@
 //! Numbers about a store that is in use.
 
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::SystemTime;
 
 use quinistry_oci::WithCauses;
 
@@ -115,6 +116,12 @@ impl Store {
     /// [`check_room`](Self::check_room) leaves free, once more. `coming_bytes` will be free without them.
     pub(crate) fn wanted_room(&self, coming_bytes: u64) -> u64 {
         wanted_bytes(self.known_space(), coming_bytes)
+    }
+
+    /// Returns the time of the storage, by which all times in it are meant. That of this machine may be wrong. Never waits.
+    #[must_use]
+    pub fn storage_time(&self) -> SystemTime {
+        self.storage().now()
     }
 
     /// Returns an error if the storage cannot be used, or refuses writes after a failed flush. May block.

@@ -1,16 +1,20 @@
-//! `quinistry gc` on a bucket, as a user runs it.
+//! Collection on a bucket: `quinistry gc`, as a user runs it, and a replica whose clock is wrong.
 
 use std::process::Output;
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant, SystemTime};
 
 use quinistry::oci::Digest;
+use quinistry_bucket::testing::StoreClock;
 use serde_json::Value;
 
 use crate::client::{Client, Way};
-use crate::stores::Replica;
+use crate::stores::{Replica, ReplicaSettings};
+use crate::support::images::{Image, Packing};
 use crate::support::process::{isolated_command, output};
 use crate::support::server::PROGRAM;
-use crate::support::stub_store::{Shape, StubStore};
+use crate::support::stub_store::{Shape, StubOptions, StubStore};
 
 /// Runs a command of `quinistry gc` on the bucket of a stub.
 fn gc(stub: &StubStore, before: &[&str], after: &[&str]) -> Output {
@@ -70,4 +74,65 @@ fn cycles_from_the_command_line_condemn_wait_and_free() {
     stub.mem().clock().advance(Duration::from_hours(12));
     cycle();
     assert!(!has(&stub, &garbage));
+}
+
+/// Collection whose cycles follow each other soon.
+const SHORT: &str = "quinistry: {gc: {writers: ours, interval: 8s, grace: 8s, rate: 1000}}\n";
+const SHORT_LIMITS: [(&str, &str); 2] =
+    [("QUINISTRY_GC_MIN_GRACE", "3"), ("QUINISTRY_GC_VIEW_LIFETIME", "2")];
+
+/// Time for three cycles on a busy machine.
+const CYCLES_TIMEOUT: Duration = Duration::from_mins(4);
+
+/// Serves from a store with a clock, until garbage is gone that was pushed beside a blob which a client asks for again and
+/// again. The client then brings the manifest of that blob.
+fn collect_by(clock: &StoreClock) {
+    let mut options = StubOptions::new(Shape::S3);
+    options.clock = clock.clone();
+    let stub = StubStore::with(options);
+    let settings =
+        ReplicaSettings { sections: SHORT, variables: &SHORT_LIMITS, ..ReplicaSettings::default() };
+    let replica = Replica::with(&stub.section(""), settings);
+    let log = replica.server.log();
+    assert!(log.contains("clock differs from that of the object store"), "{log}");
+    let client = Client::new(&[replica.peer()], "app");
+    let image = Image::new("held", &["held"], Packing::Plain);
+    let garbage = client.push_blob(Way::Put, b"garbage");
+    let held: Vec<Digest> = image.blobs().map(|(_, bytes)| client.push_blob(Way::Put, bytes)).collect();
+    let begun = Instant::now();
+    while has(&stub, &garbage) {
+        assert!(begun.elapsed() < CYCLES_TIMEOUT, "garbage stays: {}", replica.server.log());
+        for digest in &held {
+            assert_eq!(client.head(&format!("blobs/{digest}")).status, 200, "{digest} was held");
+        }
+        thread::sleep(Duration::from_millis(200));
+    }
+    let answer = client.put_manifest("held", &image.manifest);
+    assert_eq!(answer.status, 201, "{answer:?}");
+    client.assert_image("held", &image);
+}
+
+#[test]
+fn a_replica_whose_clock_is_two_days_behind_frees_garbage_and_nothing_that_is_held() {
+    let clock = StoreClock::system();
+    clock.advance(Duration::from_hours(48));
+    collect_by(&clock);
+}
+
+#[test]
+fn a_replica_whose_clock_is_two_days_ahead_frees_garbage_and_nothing_that_is_held() {
+    let clock = StoreClock::stopped(SystemTime::now() - Duration::from_hours(48));
+    let is_over = AtomicBool::new(false);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            while !is_over.load(Ordering::Relaxed) {
+                let begun = Instant::now();
+                thread::sleep(Duration::from_millis(10));
+                clock.advance(begun.elapsed());
+            }
+        });
+        let collected = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| collect_by(&clock)));
+        is_over.store(true, Ordering::Relaxed);
+        collected.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+    });
 }

@@ -41,6 +41,7 @@ mod kills;
 mod leader;
 mod memory;
 mod migrate;
+mod pending;
 mod probe;
 mod replicas;
 mod requests;

@@ -182,21 +182,30 @@ fn a_copy_that_is_killed_again_and_again_ends_whole() {
         let found = files(&store.objects());
         assert!(found.len() >= present, "kill {kill}: {} objects", found.len());
         present = found.len();
-        // A tag stands for its manifest, and a manifest for its blobs.
-        for (path, link) in found.iter().filter(|(path, _)| path.ends_with("/current/link")) {
-            let manifest = blob(&found, std::str::from_utf8(link).unwrap());
-            let manifest: Value = serde_json::from_slice(manifest).unwrap();
-            let layers = manifest["layers"].as_array().unwrap().iter();
-            for part in layers.chain([&manifest["config"]]) {
-                let digest = part["digest"].as_str().unwrap();
-                assert!(!blob(&found, digest).is_empty(), "{path}");
-            }
-        }
+        assert_closed(&found);
     }
     assert!(present > wanted.len() / 3, "{present} objects");
     let ended = migrated(&[from, &to]);
     assert_eq!(ended["faultCount"], 0);
     assert_eq!(files(&store.objects()), wanted);
+
+    // The way back is killed, too.
+    let back = tempfile::tempdir().unwrap();
+    let last = back.path().to_str().unwrap();
+    let mut present = 0;
+    for point in ["rename:25", "file.sync:25", "folder.sync:25"] {
+        let mut command = migrate(&[&to, last, "--jobs", "2"]);
+        let died = output(command.env("QUINISTRY_FAILPOINT", point)).unwrap();
+        assert_eq!(died.status.code(), None, "{point}: {}", String::from_utf8_lossy(&died.stderr));
+        let found = files(back.path());
+        assert!(found.len() >= present, "{point}: {} files", found.len());
+        assert_closed(&found);
+        present = found.len();
+    }
+    assert!((1..wanted.len()).contains(&present), "{present} files");
+    assert_eq!(migrated(&[&to, last])["faultCount"], 0);
+    assert_eq!(files(back.path()), wanted);
+
     let replica = Replica::start(&section(store.address, ""));
     for (number, image) in images.iter().enumerate() {
         let client = Client::new(&[replica.peer()], &format!("team/app{}", number % 4));
@@ -207,6 +216,20 @@ fn a_copy_that_is_killed_again_and_again_ends_whole() {
     // A registry that was just stopped may still have requests on their way.
     let (code, said) = failed(&[from, &to]);
     assert!(code == 2 && said.contains("a registry writes to s3://"), "{code} {said}");
+}
+
+/// Fails unless each tag has its manifest, and each manifest its blobs.
+#[track_caller]
+fn assert_closed(found: &BTreeMap<String, Vec<u8>>) {
+    for (path, link) in found.iter().filter(|(path, _)| path.ends_with("/current/link")) {
+        let manifest = blob(found, std::str::from_utf8(link).unwrap());
+        let manifest: Value = serde_json::from_slice(manifest).unwrap();
+        let layers = manifest["layers"].as_array().unwrap().iter();
+        for part in layers.chain([&manifest["config"]]) {
+            let digest = part["digest"].as_str().unwrap();
+            assert!(!blob(found, digest).is_empty(), "{path}");
+        }
+    }
 }
 
 /// Returns the bytes of a digest.

@@ -96,6 +96,11 @@ impl Versitygw {
         keys
     }
 
+    /// Returns all that the server has logged, with a line for each request: time, status, method, path and query.
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.folder.path().join("log")).unwrap_or_default()
+    }
+
     /// Returns true if the server still runs.
     pub fn is_running(&mut self) -> bool {
         self.process.is_running()

@@ -37,7 +37,8 @@ pub(super) fn lines(report: &CycleReport, now: SystemTime) -> String {
         } else {
             "not understood: kept with all that it mentions"
         };
-        line(format_args!("kept {}@{}  ({reason})", unknown.repository, unknown.digest));
+        let tags = in_brackets(unknown.tags.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "));
+        line(format_args!("kept {}@{}{tags}  ({reason})", unknown.repository, unknown.digest));
     }
     let mut repositories: Vec<_> = report.by_repository.iter().collect();
     let weight = |of: &crate::store::RepositoryReport| {
@@ -126,6 +127,8 @@ pub(super) fn timestamp(time: SystemTime) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::oci::Digest;
+    use crate::store::UnknownNeeds;
 
     #[test]
     fn a_report_says_what_went_what_waits_and_what_stays() {
@@ -147,5 +150,18 @@ mod tests {
         ] {
             assert!(text.contains(part), "{part}: {text}");
         }
+    }
+
+    #[test]
+    fn a_damaged_manifest_is_named_with_its_tags() {
+        let digest = Digest::sha256(b"damaged");
+        let named = |tags: &[&str]| {
+            let tags = tags.iter().map(|tag| tag.parse().unwrap()).collect();
+            let repository = "team/app".parse().unwrap();
+            let unknown = vec![UnknownNeeds { repository, digest: digest.clone(), tags, is_damaged: true }];
+            lines(&CycleReport { unknown, ..CycleReport::default() }, SystemTime::UNIX_EPOCH)
+        };
+        assert!(named(&["v1", "v2"]).contains(&format!("kept team/app@{digest} (v1, v2)  (damaged: ")));
+        assert!(named(&[]).contains(&format!("kept team/app@{digest}  (damaged: ")));
     }
 }

@@ -270,22 +270,24 @@ impl Collector {
             Ok(last) => last,
             Err(error) => return Some(self.failed("collection", &error)),
         };
-        let wait = schedule::wait(wanted, last, SystemTime::now());
+        let wait = schedule::wait(wanted, last, self.store.storage_time());
         if !wait.is_zero() {
             return Some(wait);
         }
         let attempt = self.attempt(settings, wanted, lead).await?;
         self.has_ended_others = matches!(attempt, Ok(Attempt::Waits(_) | Attempt::Collected(_)));
         match attempt {
-            Ok(Attempt::Waits(until)) => Some(until.duration_since(SystemTime::now()).unwrap_or_default()),
+            Ok(Attempt::Waits(until)) => {
+                Some(until.duration_since(self.store.storage_time()).unwrap_or_default())
+            }
             Ok(Attempt::Ended) => Some(MIN_PAUSE),
             Ok(Attempt::Collected(report)) => {
                 self.failures = 0;
                 self.failure = None;
                 // Kept here, too: the storage has no report of a dry cycle.
                 self.last = Some(LastCycle::from(&*report));
-                self.metrics.succeeded(&report, SystemTime::now());
-                Some(schedule::wait(wanted, self.last, SystemTime::now()))
+                self.metrics.succeeded(&report, self.store.storage_time());
+                Some(schedule::wait(wanted, self.last, self.store.storage_time()))
             }
             Err(error) => Some(self.failed("collection", &error)),
         }

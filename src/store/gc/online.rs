@@ -87,7 +87,6 @@ use uuid::Uuid;
 use self::condemn::{Selection, unix_seconds};
 use self::epoch::{Epochs, Owner, failpoint};
 use self::mark::{Context, Mark};
-use self::pace::Pace;
 use self::prior::State;
 use self::report::CycleReport;
 use self::safeguard::Safeguard;
@@ -228,7 +227,7 @@ impl Store {
         if !options.dry_run && !self.own_epoch(number, &nonce, lead)? {
             return Ok(Cycle::LostLead);
         }
-        let pace = Pace::new(self.0.collector.clock.clone(), self.0.collector.wait.clone(), options.rate);
+        let pace = self.pace(options.rate);
         let begun = self.storage().now();
         let prior = epochs.last.clone().map(|last| {
             pace.take(1);

@@ -2,8 +2,8 @@
 //!
 //! The mark of a collection writes the usage of all repositories, as of the time at which the mark began.
 //! Each replica writes what it added and removed in windows of half a minute, and adds the windows of all
-//! replicas that ended after the mark began. So pushes of other replicas count half a minute later, and those
-//! around the mark may count twice.
+//! replicas that ended after the mark began. So pushes of other replicas count half a minute later at the latest, and
+//! those around the mark may count twice.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::Ordering;
@@ -17,8 +17,12 @@ use crate::layout::{Key, name_shard, usage_base, usage_deltas, usage_marked};
 use crate::storage::{Meta, ObjectTag};
 use crate::{Lead, Store, StoreError};
 
-/// Time between two exchanges of usage, and the length of a window.
-const EXCHANGE_INTERVAL: Duration = Duration::from_secs(30);
+/// Time between two exchanges of usage. A push waits for the next exchange of its replica, and then for that of another
+/// one: it counts there after twice this time at the latest.
+const EXCHANGE_INTERVAL: Duration = Duration::from_secs(15);
+
+/// Length of a window.
+const WINDOW_LENGTH: Duration = Duration::from_secs(30);
 
 /// Most windows of a replica: a day of pushes. Beyond, the oldest two become one.
 const MAX_WINDOWS: usize = 2880;
@@ -37,13 +41,24 @@ pub(super) struct Exchange {
     is_on: bool,
     /// Begin of the mark, in seconds since 1970, or of the scan in place of one.
     marked: Option<u64>,
-    /// The base is that of a mark.
-    has_mark: bool,
+    origin: Origin,
     base: Repositories<Usage>,
     own: Vec<Window>,
     /// Windows of this replica that were not written yet.
     is_changed: bool,
     others: HashMap<String, (ObjectTag, Vec<Window>)>,
+}
+
+/// Origin of the base.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Origin {
+    /// Some repositories must be scanned.
+    #[default]
+    Unknown,
+    /// Scans of the repositories that the storage had at first. All later ones are made of changes.
+    Scans,
+    /// A mark.
+    Mark,
 }
 
 /// Changes of half a minute.
@@ -88,7 +103,7 @@ impl Exchange {
             return;
         }
         self.is_changed = true;
-        let length = EXCHANGE_INTERVAL.as_secs();
+        let length = WINDOW_LENGTH.as_secs();
         let until = (now / length + 1) * length;
         if self.own.last().is_none_or(|last| last.until < until) {
             self.own.push(Window { until, repositories: BTreeMap::new() });
@@ -102,6 +117,23 @@ impl Exchange {
                 self.own[0].repositories.entry(name).or_default().add(change);
             }
         }
+    }
+
+    /// Notes that the repositories which the storage had at first are known.
+    pub(super) fn begin(&mut self) {
+        if self.is_on && self.origin == Origin::Unknown {
+            self.origin = Origin::Scans;
+        }
+    }
+
+    /// Returns the usage of a repository that was made since the others were scanned: that of all known changes. `None`
+    /// if it must be scanned. A scan would count what other replicas have added and not told yet, and then count it again.
+    pub(super) fn usage_of_new(&mut self, name: &RepositoryName) -> Option<Usage> {
+        if self.origin == Origin::Unknown {
+            return None;
+        }
+        self.base.entry(name.clone()).or_default();
+        Some(self.usage(&self.changes(), name))
     }
 
     /// Notes the usage that a scan has found, in place of a mark.
@@ -183,7 +215,7 @@ impl Store {
         let marked = self.usage_mark()?;
         let has_base = {
             let state = lock(&self.0.quotas.state);
-            state.exchange.has_mark && state.exchange.marked == marked
+            state.exchange.origin == Origin::Mark && state.exchange.marked == marked
         };
         if has_base {
             self.sum_usage();
@@ -309,7 +341,7 @@ impl Store {
             state.add(name);
         }
         let exchange = &mut state.exchange;
-        (exchange.base, exchange.marked, exchange.has_mark) = (base, marked, true);
+        (exchange.base, exchange.marked, exchange.origin) = (base, marked, Origin::Mark);
         exchange.own.retain(|window| marked.is_none_or(|marked| window.until > marked));
         Ok(())
     }
@@ -332,7 +364,7 @@ impl Store {
             .repositories
             .keys()
             // Others are scanned before their first change.
-            .filter(|name| state.exchange.has_mark || state.exchange.base.contains_key(*name))
+            .filter(|name| state.exchange.origin == Origin::Mark || state.exchange.base.contains_key(*name))
             .map(|name| (name.clone(), state.exchange.usage(&changes, name)))
             .collect();
         drop(changes);

@@ -1,5 +1,7 @@
 //! Tests of quotas.
 
+mod replicas;
+
 use std::collections::BTreeMap;
 use std::sync::atomic::AtomicU64;
 use std::thread;

@@ -1,6 +1,7 @@
 //! Tests of collection over manifests that another program accepted, and this one would refuse.
 
 mod cut_off;
+pub(super) mod late_intents;
 pub(super) mod online;
 mod refusals;
 mod repositories;

@@ -1,6 +1,7 @@
 //! Acknowledgements of the registry.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::Mutex;
 
 use crate::client::Client;
@@ -39,14 +40,29 @@ pub(super) enum State {
 
 /// Numbers of what was done.
 #[derive(Clone, Copy, Debug, Default)]
-struct Counts {
-    pushed: usize,
-    deleted: usize,
-    pulled: usize,
+pub(super) struct Counts {
+    /// Pushes that stay.
+    pub(super) pushed: usize,
+    /// Pushes whose tags retention removes.
+    pub(super) passing: usize,
+    pub(super) deleted: usize,
+    /// Pulls that were whole.
+    pub(super) pulled: usize,
     /// Manifests that were brought after a wait.
-    awaited: usize,
+    pub(super) awaited: usize,
     /// Manifests that came too late for what they need, and were refused.
     late: usize,
+}
+
+impl fmt::Display for Counts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { pushed, passing, deleted, pulled, awaited, late } = self;
+        write!(
+            f,
+            "acknowledged pushes {pushed} and {passing} passing ones ({awaited} after a wait), deletes {deleted}, whole \
+             pulls {pulled}, late manifests {late}; lost: 0"
+        )
+    }
 }
 
 impl Ledger {
@@ -54,7 +70,8 @@ impl Ledger {
     pub(super) fn note(&self, repository: &str, tag: &str, image: &Image, state: State) {
         let mut counts = self.counts.lock().unwrap();
         match state {
-            State::Pushed | State::Passing => counts.pushed += 1,
+            State::Pushed => counts.pushed += 1,
+            State::Passing => counts.passing += 1,
             State::Deleted => counts.deleted += 1,
             State::Uncertain | State::Leaving => {}
         }
@@ -108,8 +125,8 @@ impl Ledger {
         self.entries.lock().unwrap().get(&name).is_some_and(|entry| entry.state == State::Pushed)
     }
 
-    /// Compares a registry at rest with all acknowledgements, and returns a report.
-    pub(super) fn check(&self, client: impl Fn(&str) -> Client) -> String {
+    /// Compares a registry at rest with all acknowledgements, and returns the numbers of what was done.
+    pub(super) fn check(&self, client: impl Fn(&str) -> Client) -> Counts {
         let entries = self.entries.lock().unwrap();
         let mut lost = Vec::new();
         let mut tags: BTreeMap<&str, Vec<String>> = BTreeMap::new();
@@ -137,10 +154,6 @@ impl Ledger {
             }
         }
         assert!(lost.is_empty(), "{} acknowledgements are lost:\n{}", lost.len(), lost.join("\n"));
-        let Counts { pushed, deleted, pulled, awaited, late } = *self.counts.lock().unwrap();
-        format!(
-            "acknowledged pushes {pushed} ({awaited} after a wait), deletes {deleted}, whole pulls {pulled}, late \
-             manifests {late}; lost: 0"
-        )
+        *self.counts.lock().unwrap()
     }
 }

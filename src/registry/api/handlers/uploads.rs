@@ -13,6 +13,7 @@ use axum::response::Response;
 use http::StatusCode;
 use http::header::{CONTENT_RANGE, LOCATION};
 use http::request::Parts;
+use http_body::Body as _;
 use quinistry_oci::{Digest, RepositoryName};
 use quinistry_store::{Claimed, Session, SharedSession, StorageError, Store, StoreError, UploadId};
 
@@ -224,6 +225,10 @@ async fn complete(
 ) -> Result<Response, Error> {
     let session = find(stored, settings, name, id, request).await?;
     let digest = Query::from_uri(&request.uri).digest()?.ok_or(Error::MissingDigest)?;
+    if !body.is_end_stream() {
+        // What was received before may become a blob: it has its room.
+        stored.run(|store| Ok(store.check_room()?)).await?;
+    }
     let claimed = session.claim().await;
     let (claimed, expected) =
         claim_at_offset(stored, name, &session, request, claimed, Some(&digest)).await?;

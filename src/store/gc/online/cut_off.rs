@@ -15,7 +15,6 @@ use quinistry_oci::RepositoryName;
 
 use super::GcOptions;
 use super::mark::Context;
-use super::pace::Pace;
 use super::prior::Prior;
 use super::subject::{Shard, SubjectKind};
 use super::sweep::Sweep;
@@ -50,7 +49,7 @@ impl Store {
         if shards.is_empty() {
             return Ok(Some(0));
         }
-        let pace = Pace::new(self.0.collector.clock.clone(), self.0.collector.wait.clone(), options.rate);
+        let pace = self.pace(options.rate);
         let prior = match self.prior(last, decisions, &|requests| pace.take(requests)) {
             // A later leader has swept the epoch and cleared its lists, while this process was stopped.
             Err(StoreError::CollectionUnknown(_)) if !lead.still() => return Ok(None),

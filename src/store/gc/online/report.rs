@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use quinistry_oci::{Digest, RepositoryName};
+use quinistry_oci::{Digest, RepositoryName, Tag};
 use serde::{Deserialize, Serialize};
 
 /// Greatest number of repositories that a report names, and of manifests whose needs are unknown: it is read as a whole,
@@ -87,6 +87,9 @@ pub struct UnknownNeeds {
     pub repository: RepositoryName,
     /// SHA-256 of the manifest.
     pub digest: Digest,
+    /// Tags that lead to the manifest, if it is damaged. Empty in reports of earlier versions.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tags: Vec<Tag>,
     /// The bytes are damaged, so that the whole repository and all bytes stay.
     pub is_damaged: bool,
 }

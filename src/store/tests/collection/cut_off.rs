@@ -37,6 +37,14 @@ fn told(report: &CycleReport) -> Vec<(u64, u64, u64)> {
         .to_vec()
 }
 
+/// Returns what a cycle condemns that follows, with new garbage.
+fn condemned_next(scene: &Scene, store: &Store) -> Vec<(u64, u64)> {
+    push_blob(store, "b", b"later").unwrap();
+    push(store, b"later, too", "later", &[]).unwrap();
+    let report = scene.cycle(store);
+    [report.revisions, report.links, report.blobs].map(|kind| (kind.condemned, kind.condemned_bytes)).to_vec()
+}
+
 /// Runs cycles by a replica until the first epoch is swept and the next one sealed.
 fn go_on(scene: &Scene, store: &Store) -> CycleReport {
     for _ in 0..4 {
@@ -59,6 +67,9 @@ fn a_leader_that_is_cut_off_anywhere_is_followed_by_another_with_the_same_result
     undisturbed.advance(GRACE);
     let expected = (told(&go_on(&undisturbed, &store)), content_keys(&undisturbed.storage));
     assert_eq!(expected.0[2].0, 4, "two manifests, a layer and a blob");
+    let expected_next = condemned_next(&undisturbed, &store);
+    let counts: Vec<u64> = expected_next.iter().map(|(count, _)| *count).collect();
+    assert_eq!(counts, [1, 2, 3], "a manifest, its layer, and a blob");
     let mut cuts = 0;
     for cut_cycle in 0..2 {
         for failpoint in FAILPOINTS {
@@ -86,7 +97,9 @@ fn a_leader_that_is_cut_off_anywhere_is_followed_by_another_with_the_same_result
                     go_on(&scene, &second)
                 };
                 let result = (told(&report), content_keys(&scene.storage));
-                assert_eq!(result, expected, "cycle {cut_cycle}, {failpoint} {passage}");
+                let what = format!("cycle {cut_cycle}, {failpoint} {passage}");
+                assert_eq!(result, expected, "{what}");
+                assert_eq!(condemned_next(&scene, &second), expected_next, "{what}");
             }
         }
     }

@@ -11,7 +11,7 @@ use crate::layout::collection::trashed;
 use crate::layout::{Key, RepositoryKeys, blob};
 use crate::{
     Cycle, DamagedManifests, DeletedSubject, Deletion, DeletionObserver, GcOptions, Storage, Store,
-    StoreError, Writers,
+    StoreError, UnknownNeeds, Writers,
 };
 
 fn run(scene: &Scene, store: &Store, options: &GcOptions) -> Result<Cycle, StoreError> {
@@ -68,7 +68,13 @@ fn a_damaged_manifest_stops_the_cycle_with_its_name_or_keeps_its_repository() {
             Cycle::Done(report) => report,
             other => panic!("{other:?}"),
         };
-        assert!(report.unknown.iter().any(|unknown| unknown.digest == damaged && unknown.is_damaged));
+        let unknown = UnknownNeeds {
+            repository: name(NAME),
+            digest: damaged.clone(),
+            tags: ["v1", "v2"].map(|tag| tag.parse().unwrap()).to_vec(),
+            is_damaged: true,
+        };
+        assert_eq!(report.unknown, [unknown], "{number}");
         assert_eq!(report.blobs.condemned + report.blobs.doomed, 0, "{number}");
         assert_eq!(report.links.condemned, u64::from(number == 0));
     }

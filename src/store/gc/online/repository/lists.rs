@@ -91,6 +91,7 @@ impl RepositoryMark<'_> {
             self.unknown.push(UnknownNeeds {
                 repository: self.name.clone(),
                 digest: content.digest(),
+                tags: Vec::new(),
                 is_damaged: false,
             });
         }
@@ -104,14 +105,13 @@ impl RepositoryMark<'_> {
     fn note_damaged(&mut self, content: ContentId, revisions: &mut Revisions) -> Result<(), StoreError> {
         let (repository, digest) = (self.name.clone(), content.digest());
         let tags = self.store.tags_of(self.name, &digest)?;
-        let tags = tags.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
-        let tags = if tags.is_empty() { "no tag".to_owned() } else { tags };
+        let names = tags.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
         self.context.damaged(StoreError::DamagedIn {
             repository: repository.clone(),
             digest: digest.clone(),
-            tags,
+            tags: if names.is_empty() { "no tag".to_owned() } else { names },
         })?;
-        self.unknown.push(UnknownNeeds { repository, digest, is_damaged: true });
+        self.unknown.push(UnknownNeeds { repository, digest, tags, is_damaged: true });
         revisions.is_damaged = true;
         Ok(())
     }
