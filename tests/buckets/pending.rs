@@ -1,4 +1,4 @@
-//! Uploads in parts that have not ended, as a store lists them (ListMultipartUploads).
+//! Uploads in parts that have not ended, as a store lists them (`ListMultipartUploads`).
 
 use quinistry::bucket::{
     BucketOptions, Objects as _, PendingUpload, S3Keys, Secret, StoreOptions, connect, http_client,

@@ -33,7 +33,7 @@ struct Service {
     is_away: AtomicBool,
     /// Bytes after which each answer with more of them is cut off.
     cut_after: Option<usize>,
-    /// Number of questions that are refused after a cut.
+    /// Number of questions for such content that are refused after a cut.
     refusals_after_cut: usize,
     refusals_left: AtomicUsize,
 }
@@ -47,7 +47,8 @@ impl Service {
 
     fn ask(&self, digest: &Digest) -> Result<Bytes, SourceError> {
         let less = |left: usize| left.checked_sub(1);
-        let is_refused = self.refusals_left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less).is_ok();
+        let is_refused = self.is_cut(digest)
+            && self.refusals_left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less).is_ok();
         if is_refused || self.is_away.load(Ordering::Relaxed) {
             let error = io::Error::from(io::ErrorKind::ConnectionRefused);
             return Err(SourceError::Unavailable(Box::new(error)));
@@ -55,6 +56,12 @@ impl Service {
         *self.asked.lock().unwrap().entry(digest.clone()).or_default() += 1;
         let store = self.next.fetch_add(1, Ordering::Relaxed) % self.stores.len();
         self.stores[store].get(digest).cloned().ok_or(SourceError::NotFound)
+    }
+
+    /// Returns true if answers with this content are cut off.
+    fn is_cut(&self, digest: &Digest) -> bool {
+        let is_longer = |content: &Bytes| self.cut_after.is_some_and(|cut| content.len() > cut);
+        self.stores.iter().filter_map(|store| store.get(digest)).any(is_longer)
     }
 
     fn times_asked(&self, content: &[u8]) -> usize {

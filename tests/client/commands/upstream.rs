@@ -79,11 +79,13 @@ fn copies_are_fetched_shown_and_removed_by_commands() {
     let [digest, layer] = push(origin.peer, "1.0");
     push(origin.peer, "2.0");
     let place = Place::new(&host);
+    // The command takes an existing storage alone.
+    fs::create_dir_all(place.path("store/docker/registry/v2")).unwrap();
     let config = place.config();
     let json = |arguments: &[&str], code: i32| -> Value {
         let output = run(&[arguments, &["-o", "json"]].concat());
         assert_eq!(output.status.code(), Some(code), "{arguments:?}: {}", stderr(&output));
-        serde_json::from_str(stdout(&output)).unwrap()
+        serde_json::from_str(stdout(&output)).unwrap_or_else(|error| panic!("{error}: {}", stderr(&output)))
     };
     let shows = |command: &str, document: &Value| {
         let mut fields = BTreeSet::new();

@@ -110,7 +110,7 @@ mod tests {
         let time_of = |requests: usize| {
             let before = *now.lock().unwrap();
             (0..requests).for_each(|_| pace.take(1));
-            *now.lock().unwrap() - before
+            now.lock().unwrap().saturating_sub(before)
         };
         assert_eq!(time_of(10), Duration::from_secs(1));
         throttlings.fetch_add(1, Ordering::Relaxed);

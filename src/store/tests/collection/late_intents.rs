@@ -14,15 +14,15 @@ use crate::{Cycle, Safeguard, Storage as _, Store};
 /// Tags of the push that is cut off.
 const TAGS: [&str; 2] = ["v1", "v2"];
 
-/// Moments of a sweep at which another replica carries out the intent. The first one is early enough for the manifest.
+/// Step of a sweep right before which another replica carries out the intent. The first one is early enough for the manifest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Moment {
-    BeforeDoom,
-    BeforeDecision,
-    BeforeRemoval,
+    Doom,
+    Decision,
+    Removal,
 }
 
-const MOMENTS: [Moment; 3] = [Moment::BeforeDoom, Moment::BeforeDecision, Moment::BeforeRemoval];
+const MOMENTS: [Moment; 3] = [Moment::Doom, Moment::Decision, Moment::Removal];
 
 /// State of the tags when the sweep is over.
 #[derive(Debug, PartialEq, Eq)]
@@ -37,9 +37,9 @@ enum Outcome {
 
 fn call_at(moment: Moment, view: &SharedMemory, hook: impl FnOnce() + Send + 'static) {
     match moment {
-        Moment::BeforeDoom => view.before_create("/doom/r-0", hook),
-        Moment::BeforeDecision => view.before_create("/doomed/r-0", hook),
-        Moment::BeforeRemoval => view.before_removal(hook),
+        Moment::Doom => view.before_create("/doom/r-0", hook),
+        Moment::Decision => view.before_create("/doomed/r-0", hook),
+        Moment::Removal => view.before_removal(hook),
     }
 }
 
