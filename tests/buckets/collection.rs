@@ -6,7 +6,7 @@ use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
 use quinistry::oci::Digest;
-use quinistry_bucket::testing::StoreClock;
+use quinistry_bucket::testing::{RequestKind, StoreClock};
 use serde_json::Value;
 
 use crate::client::{Client, Way};
@@ -14,14 +14,41 @@ use crate::stores::{Replica, ReplicaSettings};
 use crate::support::images::{Image, Packing};
 use crate::support::process::{isolated_command, output};
 use crate::support::server::PROGRAM;
-use crate::support::stub_store::{Shape, StubOptions, StubStore};
+use crate::support::stub_store::{ACCESS_KEY, SECRET_KEY, Shape, StubOptions, StubStore};
+
+/// Returns the URL of a stub's bucket, and the variables by which its credentials are found.
+fn place(stub: &StubStore) -> (String, Vec<(&'static str, String)>) {
+    match stub.shape() {
+        Shape::S3 => {
+            let url = format!("s3://registry?region=us-east-1&pathstyle=true&endpoint={}", stub.endpoint());
+            let keys =
+                [("AWS_ACCESS_KEY_ID", ACCESS_KEY.into()), ("AWS_SECRET_ACCESS_KEY", SECRET_KEY.into())];
+            (url, keys.to_vec())
+        }
+        Shape::Gcs => (stub.google_url("a"), vec![("GCE_METADATA_HOST", stub.address.to_string())]),
+    }
+}
+
+/// Starts a replica on the bucket of a stub.
+fn replica(stub: &StubStore) -> Replica {
+    let (url, variables) = place(stub);
+    let variables: Vec<(&str, &str)> = variables.iter().map(|(name, value)| (*name, &value[..])).collect();
+    Replica::on_url(&url, &variables)
+}
 
 /// Runs a command of `quinistry gc` on the bucket of a stub.
 fn gc(stub: &StubStore, before: &[&str], after: &[&str]) -> Output {
-    let url = format!("s3://registry?region=us-east-1&pathstyle=true&endpoint={}", stub.endpoint());
+    let (url, variables) = place(stub);
     let mut command = isolated_command(PROGRAM);
-    command.env("AWS_ACCESS_KEY_ID", "AKIDSTUB").env("AWS_SECRET_ACCESS_KEY", "stub-secret-key");
+    command.envs(variables);
     output(command.arg("gc").args(before).arg(url).args(after)).unwrap()
+}
+
+/// Leads one cycle.
+fn cycle(stub: &StubStore) -> Value {
+    // The lead of the command before must have ended.
+    stub.mem().clock().advance(Duration::from_secs(31));
+    json(&gc(stub, &[], &["--writers", "ours", "-o", "json"]))
 }
 
 /// Returns the result of a command that must succeed.
@@ -36,15 +63,29 @@ fn has(stub: &StubStore, digest: &Digest) -> bool {
 
 #[test]
 fn cycles_from_the_command_line_condemn_wait_and_free() {
-    let stub = StubStore::start(Shape::S3);
-    let replica = Replica::start(&stub.section(""));
+    condemn_wait_and_free(&StubStore::start(Shape::S3));
+}
+
+#[test]
+fn cycles_on_google_storage_remove_versions_and_nothing_else() {
+    let stub = StubStore::start(Shape::Gcs);
+    condemn_wait_and_free(&stub);
+    let is_content = |key: &str| key.contains("/blobs/") || key.contains("/_layers/");
+    let sent = stub.log().take();
+    let removals = sent.iter().filter(|sent| sent.kind == RequestKind::Delete && is_content(&sent.key));
+    let conditions: Vec<bool> = removals.map(|removal| removal.is_conditional).collect();
+    assert_eq!(conditions, [true, true]);
+}
+
+fn condemn_wait_and_free(stub: &StubStore) {
+    let replica = replica(stub);
     let client = Client::new(&[replica.peer()], "app");
     let garbage = client.push_blob(Way::Put, b"garbage");
     // A dry run works beside a leading replica, and changes nothing.
     replica.server.log_line("this replica leads");
     let keys = stub.mem().keys();
     stub.mem().clock().advance(Duration::from_hours(2));
-    let dry = json(&gc(&stub, &[], &["--writers", "ours", "--dry-run", "-o", "json"]));
+    let dry = json(&gc(stub, &[], &["--writers", "ours", "--dry-run", "-o", "json"]));
     assert_eq!((&dry["dryRun"], &dry["report"]["links"]["condemned"]), (&true.into(), &1.into()), "{dry}");
     let in_gc = |key: &String| key.contains("/_quinistry/gc/");
     assert_eq!(
@@ -52,28 +93,23 @@ fn cycles_from_the_command_line_condemn_wait_and_free() {
         keys.iter().filter(|key| in_gc(key)).count()
     );
     drop(replica);
-    let missing = gc(&stub, &[], &[]);
+    let missing = gc(stub, &[], &[]);
     assert_eq!(missing.status.code(), Some(2));
     assert!(String::from_utf8_lossy(&missing.stderr).contains("--writers ours"), "{missing:?}");
     stub.mem().clock().advance(Duration::from_secs(31));
-    let cycle = || {
-        // The lead of the command before must have ended.
-        stub.mem().clock().advance(Duration::from_secs(31));
-        json(&gc(&stub, &[], &["--writers", "ours", "-o", "json"]))
-    };
-    let first = cycle();
+    let first = cycle(stub);
     assert_eq!((&first["report"]["epoch"], &first["waitsUntil"]), (&1.into(), &Value::Null), "{first}");
     assert_eq!(first["report"]["links"]["condemned"], 1, "{first}");
-    assert_eq!(json(&gc(&stub, &["status"], &["-o", "json"])), first["report"]);
-    let early = cycle();
+    assert_eq!(json(&gc(stub, &["status"], &["-o", "json"])), first["report"]);
+    let early = cycle(stub);
     assert!(early["report"].is_null() && early["waitsUntil"].is_string(), "{early}");
-    assert!(has(&stub, &garbage));
+    assert!(has(stub, &garbage));
     stub.mem().clock().advance(Duration::from_hours(12));
-    let second = cycle();
+    let second = cycle(stub);
     assert_eq!(second["report"]["links"]["doomed"], 1, "{second}");
     stub.mem().clock().advance(Duration::from_hours(12));
-    cycle();
-    assert!(!has(&stub, &garbage));
+    cycle(stub);
+    assert!(!has(stub, &garbage));
 }
 
 /// Collection whose cycles follow each other soon.

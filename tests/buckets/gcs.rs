@@ -6,6 +6,7 @@ use quinistry::oci::Descriptor;
 use serde_json::json;
 
 use crate::client::{Client, Way};
+use crate::migrate::goes_there_and_back;
 use crate::stores::Replica;
 use crate::support::images::{Image, Packing};
 use crate::support::process::{isolated_command, output};
@@ -73,4 +74,10 @@ fn the_key_of_a_service_account_signs_the_tokens_of_a_replica() {
     let client = Client::new(&[replica.peer()], "app");
     client.push(Way::Put, "v1", &image("v1"));
     client.assert_image("v1", &image("v1"));
+}
+
+#[test]
+fn a_folder_goes_to_google_storage_and_back() {
+    let stub = StubStore::start(Shape::Gcs);
+    goes_there_and_back(&stub.google_url("a"), &[("GCE_METADATA_HOST", &stub.address.to_string())]);
 }

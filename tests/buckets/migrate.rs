@@ -57,7 +57,7 @@ fn url(store: &Versitygw, root: &str) -> String {
 
 /// Returns the registry's files beneath a folder, by their paths, without those of uploads and of this
 /// program alone. Files that a store moves at this moment are left out.
-fn files(root: &Path) -> BTreeMap<String, Vec<u8>> {
+pub(crate) fn files(root: &Path) -> BTreeMap<String, Vec<u8>> {
     let (mut files, mut open) = (BTreeMap::new(), vec![root.to_path_buf()]);
     while let Some(folder) = open.pop() {
         let Ok(entries) = fs::read_dir(folder) else { continue };
@@ -292,4 +292,38 @@ fn a_registry_that_runs_is_not_taken_for_one_that_was_stopped() {
     Client::new(&[moved.peer()], "team/app").assert_image("v1", &one);
     let (code, said) = failed(&[from, to]);
     assert!(code == 2 && said.contains("in use"), "{code} {said}");
+}
+
+/// Copies a folder to another storage and back to another folder, by a command that finds the credentials. Compares the
+/// folders, and examines all bytes of both copies.
+pub(crate) fn goes_there_and_back(storage: &str, variables: &[(&str, &str)]) {
+    let folder = tempfile::tempdir().unwrap();
+    let [first, last] = ["first", "last"].map(|name| folder.path().join(name));
+    let (from, to) = (first.to_str().unwrap(), last.to_str().unwrap());
+    let registry = Replica::start(&format!("filesystem: {{rootdirectory: '{from}'}}"));
+    let client = Client::new(&[registry.peer()], "team/app");
+    let (one, two) = (image("one"), image("two"));
+    client.push(Way::Put, "v1", &one);
+    client.push(Way::Patch, "v2", &two);
+    client.push_blob(Way::Put, &b"0123456789abcdef".repeat((13 << 20) / 16));
+    drop(registry);
+    let run = |arguments: &[&str]| {
+        let mut command = isolated_command(PROGRAM);
+        let done = output(command.args(arguments).envs(variables.iter().copied())).unwrap();
+        let said = String::from_utf8([done.stdout, done.stderr].concat()).unwrap();
+        assert!(done.status.success(), "{arguments:?}: {said}");
+    };
+    let is_configuration = |place: &str| Path::new(place).extension() == Some("yml".as_ref());
+    for (from, to) in [(from, storage), (storage, to)] {
+        run(&["migrate", from, to]);
+        if is_configuration(to) {
+            // No other command reads all bytes of a storage that a file names.
+            run(&["migrate", from, to, "--verify"]);
+        } else {
+            run(&["fsck", "--hash", to]);
+        }
+    }
+    assert_eq!(files(&last), files(&first));
+    let registry = Replica::start(&format!("filesystem: {{rootdirectory: '{to}'}}"));
+    assert_served(&Client::new(&[registry.peer()], "team/app"), &[("v1", &one), ("v2", &two)]);
 }
