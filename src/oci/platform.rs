@@ -1,6 +1,6 @@
 //! Patterns of platforms: the image of an index that runs on one, and all images that are for one. Pure.
 //!
-//! What runs is the best match, as containerd finds it: the order of the index decides only between equals. A processor
+//! Machines run the best match, as containerd finds it: the order of the index decides only between equals. A processor
 //! takes images for its own variant and for lesser ones, never for greater ones, which would end in SIGILL.
 
 use std::fmt;

@@ -9,7 +9,7 @@ const NICE_INCREASE: i32 = 6;
 /// Runs work on a thread of lower priority, and waits for its end. Threads that the work starts inherit the priority.
 ///
 /// The thread is a new one, because a process without privileges cannot raise the priority again that it has lowered.
-/// Where the system refuses the priority, the work keeps that of the caller.
+/// If the system refuses the priority, the work keeps that of the caller.
 pub(crate) fn at_low_priority<T: Send>(work: impl FnOnce() -> T + Send) -> T {
     thread::scope(|scope| {
         let lowered = move || {

@@ -1,4 +1,4 @@
-//! Who may push into a store: users with the right to forward ports to its pods, and nothing else in the cluster.
+//! The right to push into a store: users with the right to forward ports to its pods, and nothing else in the cluster.
 
 use anyhow::{Context as _, Result, ensure};
 use k8s_openapi::api::core::v1::{ContainerStateTerminated, Pod};
