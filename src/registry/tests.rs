@@ -9,9 +9,11 @@ pub(crate) mod replicas;
 mod scarce_room;
 
 use std::io;
+use std::num::NonZeroU32;
 use std::ops::Range;
 use std::sync::{Arc, Mutex};
 use std::thread::{self, ThreadId};
+use std::time::Duration;
 
 use axum::body::Body;
 use bytes::Bytes;
@@ -19,11 +21,22 @@ use http::header::{CONTENT_LENGTH, CONTENT_RANGE, RANGE};
 use http::{Method, Request, StatusCode};
 use http_body_util::BodyExt as _;
 use quinistry_oci::{Content, Digest, ReadAt};
-use quinistry_store::{Abilities, Key, Memory, ObjectTag, Storage, StorageError, Store};
+use quinistry_store::{Abilities, GcOptions, Key, Memory, ObjectTag, Storage, StorageError, Store};
 use tower_service::Service as _;
 
 use self::in_memory::forward_to_memory;
 use crate::{Settings, State, router};
+
+/// Returns options by which each cycle of collection goes on where the former one has ended, at once.
+pub(crate) fn gc_without_waits() -> GcOptions {
+    GcOptions {
+        interval: Duration::ZERO,
+        grace: Duration::ZERO,
+        min_age: Duration::ZERO,
+        rate: NonZeroU32::MAX,
+        ..GcOptions::default()
+    }
+}
 
 /// Storage that opens content as if each read of it were a request to another machine.
 #[derive(Clone, Debug)]

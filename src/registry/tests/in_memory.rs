@@ -1,5 +1,10 @@
 //! Storages of tests that differ from memory in a few methods.
 
+use std::fmt;
+
+use quinistry_oci::Content;
+use quinistry_store::{Abilities, Key, Memory, ObjectTag, Space, Storage, StorageError};
+
 /// Forwards the methods of `Storage` that such a storage does not change to its field `memory`.
 macro_rules! forward_to_memory {
     () => {
@@ -57,3 +62,41 @@ macro_rules! forward_to_memory {
 }
 
 pub(crate) use forward_to_memory;
+
+/// Answer to the question for the room of a storage.
+type SpaceAnswer = dyn Fn() -> Result<Space, StorageError> + Send + Sync;
+
+/// Memory with a scripted answer about its room.
+pub(crate) struct Roomy {
+    memory: Memory,
+    space: Box<SpaceAnswer>,
+}
+
+impl Roomy {
+    /// Creates a storage for a mebibyte.
+    pub(crate) fn new(space: impl Fn() -> Result<Space, StorageError> + Send + Sync + 'static) -> Self {
+        Self { memory: Memory::new(1 << 20), space: Box::new(space) }
+    }
+}
+
+impl fmt::Debug for Roomy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Roomy").finish_non_exhaustive()
+    }
+}
+
+impl Storage for Roomy {
+    fn abilities(&self) -> Abilities {
+        self.memory.abilities()
+    }
+
+    fn open(&self, key: &Key) -> Result<Option<(Content, ObjectTag)>, StorageError> {
+        self.memory.open(key)
+    }
+
+    forward_to_memory!();
+
+    fn space(&self) -> Result<Space, StorageError> {
+        (self.space)()
+    }
+}

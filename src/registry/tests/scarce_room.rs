@@ -6,37 +6,18 @@ use http::header::{CONTENT_TYPE, LOCATION};
 use quinistry_oci::media_type;
 use quinistry_store::Space;
 
+use super::in_memory::Roomy;
 use super::*;
-
-/// Memory that shows how much room it has.
-#[derive(Clone, Debug)]
-struct Roomy {
-    memory: Memory,
-    is_scarce: Arc<AtomicBool>,
-}
-
-impl Storage for Roomy {
-    fn abilities(&self) -> Abilities {
-        self.memory.abilities()
-    }
-
-    fn open(&self, key: &Key) -> Result<Option<(Content, ObjectTag)>, StorageError> {
-        self.memory.open(key)
-    }
-
-    forward_to_memory!();
-
-    fn space(&self) -> Result<Space, StorageError> {
-        // A fiftieth must stay free.
-        let free = if self.is_scarce.load(Ordering::Relaxed) { 19_999 } else { 20_000 };
-        Ok(Space { used_bytes: None, free_bytes: Some(free), total_bytes: Some(1_000_000) })
-    }
-}
 
 #[tokio::test]
 async fn without_room_pushes_are_507_and_pulls_and_deletions_go_on() {
     let is_scarce = Arc::<AtomicBool>::default();
-    let storage = Roomy { memory: Memory::new(1 << 20), is_scarce: is_scarce.clone() };
+    let asked = is_scarce.clone();
+    let storage = Roomy::new(move || {
+        // A fiftieth must stay free.
+        let free = if asked.load(Ordering::Relaxed) { 19_999 } else { 20_000 };
+        Ok(Space { used_bytes: None, free_bytes: Some(free), total_bytes: Some(1_000_000) })
+    });
     let state = State::stored(Store::open(storage, false).unwrap(), Settings::default());
     let ask = async |method: Method, path: &str, body: &str| {
         let request =

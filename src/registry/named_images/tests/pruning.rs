@@ -1,14 +1,14 @@
 //! Removal of what no name needs, by cycles of collection.
 
-use std::num::NonZeroU32;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use quinistry_store::{Cycle, GcOptions, Tagged};
+use quinistry_store::{Cycle, Tagged};
 
 use super::super::pruning::remove_tags;
 use super::super::roots::{NamedRoots, NamedRules};
 use super::*;
 use crate::peers::ContentKey;
+use crate::tests::gc_without_waits;
 
 const REPOSITORY: &str = "a/b";
 
@@ -35,17 +35,11 @@ impl Drop for SetOnDrop<'_> {
 
 /// Collects until nothing is condemned, and looks after each cycle.
 fn collect(store: &Store, roots: &NamedRoots, look: impl Fn()) {
-    let options = GcOptions {
-        interval: Duration::ZERO,
-        grace: Duration::ZERO,
-        min_age: Duration::ZERO,
-        rate: NonZeroU32::MAX,
-        ..GcOptions::default()
-    };
     for _ in 0..4 {
         let lead = store.lead().unwrap();
         remove_tags(store, &lead, roots).unwrap();
-        let cycle = store.collect_online(&options, &NamedRules(Some(roots.clone())), &lead).unwrap();
+        let cycle =
+            store.collect_online(&gc_without_waits(), &NamedRules(Some(roots.clone())), &lead).unwrap();
         assert!(matches!(cycle, Cycle::Done(_)), "{cycle:?}");
         look();
     }

@@ -1,18 +1,18 @@
 //! Eviction of copies through the router: what goes, what is fetched again, and what stays.
 
 use std::fs;
-use std::num::NonZeroU32;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use http::StatusCode;
 use quinistry_oci::{Digest, Manifest, RepositoryName, media_type};
-use quinistry_store::{Access, Cycle, Filesystem, GcOptions, KeepAll, Store, Tagged};
+use quinistry_store::{Access, Cycle, Filesystem, KeepAll, Store, Tagged};
 
 use super::scripted::{Outage, Scripted};
 use super::{Mirror, blob_path, hub_settings, image, manifest_path};
 use crate::Settings;
+use crate::tests::gc_without_waits;
 use crate::upstreams::eviction::record_uses;
 use crate::upstreams::{CopySelection, PrefetchRule, StoredUpstreams, UpstreamSettings};
 
@@ -236,15 +236,8 @@ fn age_stored_copies(storage: &Path) {
 
 /// Collects until nothing is condemned.
 fn collect(store: &Store) {
-    let options = GcOptions {
-        interval: Duration::ZERO,
-        grace: Duration::ZERO,
-        min_age: Duration::ZERO,
-        rate: NonZeroU32::MAX,
-        ..GcOptions::default()
-    };
     for _ in 0..3 {
-        let cycle = store.collect_online(&options, &KeepAll, &store.lead().unwrap()).unwrap();
+        let cycle = store.collect_online(&gc_without_waits(), &KeepAll, &store.lead().unwrap()).unwrap();
         assert!(matches!(cycle, Cycle::Done(_)), "{cycle:?}");
     }
 }

@@ -5,14 +5,14 @@ use std::sync::{Arc, Mutex};
 use std::thread::ThreadId;
 
 use bytes::Bytes;
-use quinistry_oci::{Content, media_type};
-use quinistry_store::{Abilities, Key, Memory, ObjectTag, Space, Storage, StorageError, Store};
+use quinistry_oci::media_type;
+use quinistry_store::{Space, StorageError, Store};
 
 use super::prefetch::{APP, INTERVAL};
 use super::scripted::Scripted;
 use super::{Mirror, hub_settings, image};
 use crate::Settings;
-use crate::tests::in_memory::forward_to_memory;
+use crate::tests::in_memory::Roomy;
 use crate::upstreams::{PrefetchRule, UpstreamSettings};
 
 /// Answer to the question for the room of the storage.
@@ -22,31 +22,11 @@ enum Room {
     Unknown,
 }
 
-/// Memory with a scripted answer about its room.
-#[derive(Debug)]
-struct Roomy {
-    memory: Memory,
-    room: Room,
-    /// Threads that have asked.
-    asked_on: Arc<Mutex<Vec<ThreadId>>>,
-}
-
-impl Storage for Roomy {
-    fn abilities(&self) -> Abilities {
-        self.memory.abilities()
-    }
-
-    fn open(&self, key: &Key) -> Result<Option<(Content, ObjectTag)>, StorageError> {
-        self.memory.open(key)
-    }
-
-    forward_to_memory!();
-
-    fn space(&self) -> Result<Space, StorageError> {
-        self.asked_on.lock().unwrap().push(std::thread::current().id());
-        match self.room {
-            Room::Scarce => Ok(Space { free_bytes: Some(0), total_bytes: Some(1 << 20), ..Space::default() }),
-            Room::Unknown => Err(StorageError::Io {
+impl Room {
+    fn space(self) -> Result<Space, StorageError> {
+        match self {
+            Self::Scarce => Ok(Space { free_bytes: Some(0), total_bytes: Some(1 << 20), ..Space::default() }),
+            Self::Unknown => Err(StorageError::Io {
                 what: "read the free room of",
                 key: "/srv/registry".into(),
                 source: io::Error::from_raw_os_error(5),
@@ -61,7 +41,11 @@ fn mirror(room: Room) -> (Mirror, Arc<Mutex<Vec<ThreadId>>>) {
         PrefetchRule { repository: APP.parse().unwrap(), tags: vec!["latest".into()], interval: INTERVAL };
     let settings = UpstreamSettings { prefetch: vec![rule], ..hub_settings() };
     let asked_on = Arc::<Mutex<Vec<ThreadId>>>::default();
-    let storage = Roomy { memory: Memory::new(1 << 20), room, asked_on: asked_on.clone() };
+    let noted = asked_on.clone();
+    let storage = Roomy::new(move || {
+        noted.lock().unwrap().push(std::thread::current().id());
+        room.space()
+    });
     let store = Store::open(storage, false).unwrap();
     let mirror = Mirror::on(store, settings, Settings::default(), Scripted::new());
     for blob in ["layer", "{}"] {
