@@ -5,10 +5,9 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, ensure};
-use serde_json::json;
+use anyhow::Result;
 
-use super::support::application::{Elsewhere, store_resource};
+use super::support::application::{Elsewhere, store_resource, upgrade_quinistry};
 use super::support::bundles::{apply, until_available, until_served};
 use super::support::image_observer::ImageObserver;
 use super::support::{Stage, Story, When};
@@ -56,16 +55,9 @@ async fn play(stage: Arc<Stage>) -> Result<()> {
     stage.log("upgraded, and rolled back by one apply");
 
     // Another quinistry: the pods of generations and stores are replaced, one after another.
-    let second = &stage.world.second;
-    resource["spec"]["image"] = json!(second.image);
-    resource["spec"]["digest"] = json!(second.digest);
     let silence = observer.allow_silence_of_all();
     let began = Instant::now();
-    stage.apply(&resource).await?;
-    let ready = stage.until_ready(NAME, DEADLINE).await?;
-    let digest = ready.status.context("a Ready resource has a status")?.digest;
-    ensure!(digest.as_ref() == Some(&second.digest), "the status says {digest:?}");
-    stage.until(NAME, "StoreReady", "True", "StoresReady", DEADLINE).await?;
+    upgrade_quinistry(stage, &mut resource).await?;
     until_served(stage, &old).await?;
     drop(silence);
     old.check_loaded(stage, NAME).await?;

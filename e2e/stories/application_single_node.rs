@@ -8,7 +8,9 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, ensure};
 use serde_json::json;
 
-use super::support::application::{Elsewhere, IMAGES, only_error, store_folder, store_resource};
+use super::support::application::{
+    Elsewhere, IMAGES, only_error, store_folder, store_resource, upgrade_quinistry,
+};
 use super::support::bundles::{apply, until_available, until_served_on};
 use super::support::image_observer::ImageObserver;
 use super::support::{Node, Stage, Story, When, shell};
@@ -75,16 +77,9 @@ async fn live_on(stage: &Stage, node: &dyn Node, folder: &str) -> Result<()> {
     small.check_loaded(stage, NAME).await?;
     until_served_on(stage, node, &small).await?;
 
-    let second = &stage.world.second;
-    resource["spec"]["image"] = json!(second.image);
-    resource["spec"]["digest"] = json!(second.digest);
     let silence = observer.allow_silence_of_all();
     let began = Instant::now();
-    stage.apply(&resource).await?;
-    let ready = stage.until_ready(NAME, DEADLINE).await?;
-    let digest = ready.status.context("a Ready resource has a status")?.digest;
-    ensure!(digest.as_ref() == Some(&second.digest), "the status says {digest:?}");
-    stage.until(NAME, "StoreReady", "True", "StoresReady", DEADLINE).await?;
+    upgrade_quinistry(stage, &mut resource).await?;
     until_served_on(stage, node, &small).await?;
     drop(silence);
     small.check_loaded(stage, NAME).await?;

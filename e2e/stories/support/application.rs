@@ -204,6 +204,20 @@ pub fn store_resource(stage: &Stage, name: &str, copies: usize) -> Value {
     resource
 }
 
+/// Replaces the quinistry of a resource by the second one, and waits until its generations and stores run that.
+pub async fn upgrade_quinistry(stage: &Stage, resource: &mut Value) -> Result<()> {
+    let second = &stage.world.second;
+    resource["spec"]["image"] = json!(second.image);
+    resource["spec"]["digest"] = json!(second.digest);
+    stage.apply(resource).await?;
+    let name = resource["metadata"]["name"].as_str().context("a resource has a name")?;
+    let ready = stage.until_ready(name, DEADLINE).await?;
+    let digest = ready.status.context("a Ready resource has a status")?.digest;
+    ensure!(digest.as_ref() == Some(&second.digest), "the status says {digest:?}");
+    stage.until(name, "StoreReady", "True", "StoresReady", DEADLINE).await?;
+    Ok(())
+}
+
 /// Returns the folder of the stage's stores on the disk of each node.
 pub fn store_folder(stage: &Stage) -> String {
     format!("/var/lib/quinistry/{}", stage.namespace)
