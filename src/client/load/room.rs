@@ -1,6 +1,6 @@
 //! Room for a load: what a store has, and what a bundle takes there.
 
-use quinistry_oci::{Descriptor, ImageReference, Reference, RepositoryName};
+use quinistry_oci::{ImageReference, Reference};
 use reqwest::{Method, StatusCode};
 use serde::Deserialize;
 
@@ -49,30 +49,15 @@ impl Client {
     pub async fn lacking_bytes(&self, bundle: &Bundle, host: &str) -> Result<u64, ClientError> {
         let lacking = ordered(bundle.blobs.values(), BLOBS_AT_ONCE, async |blob: &BundledBlob| {
             for repository in &blob.repositories {
-                if self.has_blob(host, repository, &blob.descriptor).await? {
+                let digest = &blob.descriptor.digest;
+                let image = ImageReference::new(host, repository.clone(), Reference::Digest(digest.clone()))
+                    .expect("the host was parsed");
+                if self.find_blob(&image, digest).await?.is_some() {
                     return Ok(0);
                 }
             }
             Ok::<_, ClientError>(blob.descriptor.size)
         });
         Ok(lacking.await?.into_iter().sum())
-    }
-
-    /// Returns true if a repository at the registry `host` has a blob, and false if the answer is 404.
-    async fn has_blob(
-        &self,
-        host: &str,
-        repository: &RepositoryName,
-        blob: &Descriptor,
-    ) -> Result<bool, ClientError> {
-        let digest = Reference::Digest(blob.digest.clone());
-        let image = ImageReference::new(host, repository.clone(), digest).expect("the host was parsed");
-        let endpoint = self.endpoint(image.host())?;
-        let repository = endpoint.repository(&image);
-        let url = endpoint.url(&format!("/v2/{repository}/blobs/{}", blob.digest));
-        let what = format!("look up blob {} at {host}", blob.digest);
-        let call = Call::new(what, &endpoint, Method::HEAD, url).scope(&repository, "pull");
-        let answer = self.send_for(&call, &[StatusCode::OK, StatusCode::NOT_FOUND]).await?;
-        Ok(answer.status() == StatusCode::OK)
     }
 }
