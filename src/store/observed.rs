@@ -255,10 +255,6 @@ impl<S: Storage> Storage for ObservedStorage<S> {
         self.storage.space()
     }
 
-    fn throttlings(&self) -> u64 {
-        self.storage.throttlings()
-    }
-
     fn uploads(&self) -> &dyn Uploads {
         self
     }

@@ -142,10 +142,6 @@ impl<S: Storage> Storage for ReadOnlyStorage<S> {
         self.0.space()
     }
 
-    fn throttlings(&self) -> u64 {
-        self.0.throttlings()
-    }
-
     fn uploads(&self) -> &dyn Uploads {
         self
     }
