@@ -257,12 +257,12 @@ fn config_maps(client: &Client, namespace: &str) -> Api<PartialObjectMeta<Config
 }
 
 /// Preconditions of a deletion by UID, for objects that cannot change.
-fn only_uid(uid: &str) -> DeleteParams {
+pub(super) fn only_uid(uid: &str) -> DeleteParams {
     preconditions(Some(uid.into()), None)
 }
 
 /// Preconditions of a deletion by UID and version. A version is enough, as no other object ever has it.
-fn preconditions(uid: Option<String>, resource_version: Option<String>) -> DeleteParams {
+pub(super) fn preconditions(uid: Option<String>, resource_version: Option<String>) -> DeleteParams {
     DeleteParams {
         preconditions: Some(Preconditions { uid, resource_version }),
         ..DeleteParams::background()

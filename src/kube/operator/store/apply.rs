@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use k8s_openapi::api::core::v1::Pod;
-use kube::api::{DeleteParams, Patch, PatchParams, Preconditions};
+use kube::api::{Patch, PatchParams};
 use kube::core::PartialObjectMeta;
 use kube::{Api, Client};
 use serde_json::json;
@@ -16,7 +16,7 @@ use super::replacement::Replacement;
 use crate::api::names::managers;
 use crate::crd::Reason;
 use crate::one_line::{cut, one_line};
-use crate::operator::apply::NEW_OBJECT_VERSION;
+use crate::operator::apply::{NEW_OBJECT_VERSION, only_uid, preconditions};
 use crate::operator::resource::ValidResource;
 use crate::operator::{Category, OperatorError, error, naming};
 
@@ -48,8 +48,7 @@ pub(super) async fn delete(
     version: &str,
 ) -> Result<(), OperatorError> {
     let name = naming::store_name(quinistry.name());
-    let preconditions = Preconditions { uid: Some(uid.into()), resource_version: Some(version.into()) };
-    let parameters = DeleteParams { preconditions: Some(preconditions), ..DeleteParams::background() };
+    let parameters = preconditions(Some(uid.into()), Some(version.into()));
     match api(client, quinistry.namespace(), kind).delete(&name, &parameters).await {
         Err(error) if Category::of(&error) == Category::NotFound => Ok(()),
         result => result.map(drop).map_err(|source| failed("delete", kind, &name, source)),
@@ -63,10 +62,8 @@ pub(super) async fn replace(
     quinistry: &ValidResource,
     pod: &Replacement,
 ) -> Result<(), OperatorError> {
-    let preconditions = Preconditions { uid: Some(pod.uid.clone()), resource_version: None };
-    let parameters = DeleteParams { preconditions: Some(preconditions), ..DeleteParams::background() };
     let pods: Api<PartialObjectMeta<Pod>> = Api::namespaced(client.clone(), quinistry.namespace());
-    match pods.delete(&pod.name, &parameters).await {
+    match pods.delete(&pod.name, &only_uid(&pod.uid)).await {
         // A conflict: another pod has the name.
         Err(error) if matches!(Category::of(&error), Category::NotFound | Category::Conflict) => Ok(()),
         result => result.map(drop).map_err(|source| OperatorError::Apply {

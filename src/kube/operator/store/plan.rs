@@ -90,13 +90,19 @@ pub(super) fn service(quinistry: &ValidResource, live: &LiveObjects) -> Step {
 
 /// Returns the nodes with stores: those of the `DaemonSet`, or without one those that the Service remembers.
 fn remembered(live: &LiveObjects) -> BTreeSet<String> {
-    let own = |kind| live.get(&kind).filter(|live| live.is_own());
-    let chosen = own(StoreKind::DaemonSet).map(|set| nodes::chosen(&set.spec)).unwrap_or_default();
-    if !chosen.is_empty() {
-        return chosen;
+    let written = written_nodes(live);
+    if !written.is_empty() {
+        return written;
     }
-    let listed = own(StoreKind::Service).and_then(|service| service.nodes.as_deref()).unwrap_or_default();
+    let service = live.get(&StoreKind::Service).filter(|live| live.is_own());
+    let listed = service.and_then(|service| service.nodes.as_deref()).unwrap_or_default();
     listed.split(',').filter(|node| !node.is_empty()).map(str::to_owned).collect()
+}
+
+/// Returns the nodes that the live `DaemonSet` names.
+pub(super) fn written_nodes(live: &LiveObjects) -> BTreeSet<String> {
+    let live = live.get(&StoreKind::DaemonSet).filter(|live| live.is_own());
+    live.map(|live| nodes::chosen(&live.spec)).unwrap_or_default()
 }
 
 /// Plans the other objects.

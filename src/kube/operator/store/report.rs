@@ -2,9 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::nodes;
-use super::objects::StoreKind;
-use super::plan::{StoreInput, StorePlan, StoreProblem, own_pods, ready_nodes};
+use super::plan::{StoreInput, StorePlan, StoreProblem, own_pods, ready_nodes, written_nodes};
 use crate::crd::{Reason, StoreStatus};
 use crate::operator::plan::{PlannedCondition, counted, names, shorten};
 
@@ -23,7 +21,7 @@ pub(super) fn report(input: &StoreInput<'_>, plan: &StorePlan, problem: Option<S
     let wanted = usize::try_from(input.store.copies).unwrap_or_default();
     // A choice that could not be written down is none: its nodes hold nothing.
     let nodes = match &problem {
-        Some(_) => written_nodes(input),
+        Some(_) => written_nodes(input.live).into_iter().collect(),
         None => plan.choice.nodes.clone(),
     };
     let status = StoreStatus { copies: format!("{}/{wanted}", ready.len()), nodes };
@@ -34,12 +32,6 @@ pub(super) fn report(input: &StoreInput<'_>, plan: &StorePlan, problem: Option<S
     let status_word = if is_ready { "True" } else { "False" };
     let condition = PlannedCondition { status: status_word, reason, message: shorten(&message) };
     StoreReport { condition, status }
-}
-
-/// Returns the nodes that the live `DaemonSet` names, sorted.
-fn written_nodes(input: &StoreInput<'_>) -> Vec<String> {
-    let live = input.live.get(&StoreKind::DaemonSet).filter(|live| live.is_own());
-    live.map(|live| nodes::chosen(&live.spec)).unwrap_or_default().into_iter().collect()
 }
 
 fn verdict(input: &StoreInput<'_>, plan: &StorePlan, ready: usize, wanted: usize) -> (bool, Reason, String) {
