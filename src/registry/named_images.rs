@@ -128,7 +128,7 @@ impl NamedImages {
     /// Reads the file of names if it has changed, and looks for images in the storage.
     async fn look(&self, stored: &LimitedStore) {
         let read = self.peers.read_names_again().await;
-        self.pruning.follow(stored, &read).await;
+        self.pruning.update(stored, &read).await;
         self.ledger.with(|ledger, now| ledger.follow(read.digest, || read.names.images(), now));
         for image in self.ledger.with(Ledger::due_looks) {
             let parts_left = part_limit();

@@ -75,7 +75,7 @@ impl History {
     /// Takes note of a valid file of names. Returns true if the file is another one than before.
     ///
     /// The first file is no change: nothing tells when it was written.
-    pub(super) fn follow(
+    pub(super) fn note_names(
         &mut self,
         names: &Digest,
         images: impl FnOnce() -> BTreeSet<ContentKey>,
@@ -137,9 +137,9 @@ mod tests {
         ("a/b".parse().unwrap(), Digest::sha256(&[number]))
     }
 
-    fn follow(history: &mut History, images: &[u8], at: u64) -> bool {
+    fn note(history: &mut History, images: &[u8], at: u64) -> bool {
         let names = Digest::sha256(images);
-        history.follow(&names, || images.iter().copied().map(image).collect(), time(at))
+        history.note_names(&names, || images.iter().copied().map(image).collect(), time(at))
     }
 
     /// Returns true if a manifest stays that was pushed at a time.
@@ -151,8 +151,8 @@ mod tests {
     #[test]
     fn what_a_change_has_not_named_goes_a_grace_later() {
         let mut history = History::default();
-        assert!(follow(&mut history, &[1], 10) && !follow(&mut history, &[1], 20));
-        assert!(follow(&mut history, &[2], 10_000));
+        assert!(note(&mut history, &[1], 10) && !note(&mut history, &[1], 20));
+        assert!(note(&mut history, &[2], 10_000));
         for (now, gone) in [(10_000, false), (10_000 + GRACE - 1, false), (10_000 + GRACE, true)] {
             // Dropped; never named; named; pushed after the change.
             let stay = [(1, 5), (3, 6_399), (2, 5), (3, 10_000)].map(|(of, at)| stays(&history, of, at, now));
@@ -164,26 +164,26 @@ mod tests {
     fn without_a_change_nothing_goes() {
         let mut history = History::default();
         assert!(stays(&history, 1, 5, 100 * GRACE));
-        follow(&mut history, &[2], 10);
+        note(&mut history, &[2], 10);
         assert!(stays(&history, 1, 5, 100 * GRACE), "the first file tells nothing");
     }
 
     #[test]
     fn an_empty_list_removes_nothing() {
         let mut history = History::default();
-        follow(&mut history, &[1], 10);
-        follow(&mut history, &[], 20);
+        note(&mut history, &[1], 10);
+        note(&mut history, &[], 20);
         assert!(stays(&history, 1, 5, 100 * GRACE));
     }
 
     #[test]
     fn an_image_that_is_named_again_within_the_grace_stays_and_its_grace_begins_again() {
         let mut history = History::default();
-        follow(&mut history, &[1, 2], 0);
-        follow(&mut history, &[2], 10);
-        follow(&mut history, &[1, 2], GRACE - 10);
+        note(&mut history, &[1, 2], 0);
+        note(&mut history, &[2], 10);
+        note(&mut history, &[1, 2], GRACE - 10);
         assert!(stays(&history, 1, 5, 10 * GRACE));
-        follow(&mut history, &[2], 2 * GRACE);
+        note(&mut history, &[2], 2 * GRACE);
         assert!(stays(&history, 1, 5, 3 * GRACE - 1) && !stays(&history, 1, 5, 3 * GRACE));
     }
 
@@ -191,7 +191,7 @@ mod tests {
     fn frequent_changes_do_not_keep_what_they_have_not_named() {
         let mut history = History::default();
         for change in 0..400 {
-            follow(&mut history, &[2, if change % 2 == 0 { 3 } else { 4 }], 10 + change * HOUR / 2);
+            note(&mut history, &[2, if change % 2 == 0 { 3 } else { 4 }], 10 + change * HOUR / 2);
         }
         let now = 10 + 400 * HOUR / 2;
         assert!(!stays(&history, 1, 5, now));
@@ -203,8 +203,8 @@ mod tests {
     #[test]
     fn a_record_is_read_as_it_was_written_and_a_damaged_one_keeps_everything() {
         let mut history = History::default();
-        follow(&mut history, &[1, 2], 0);
-        follow(&mut history, &[2], 10);
+        note(&mut history, &[1, 2], 0);
+        note(&mut history, &[2], 10);
         assert_eq!(History::parse(&history.record()), history);
         assert_eq!(History::parse(b"{"), History::default());
     }

@@ -36,10 +36,10 @@ impl Pruning {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Follows the file of names, and keeps the record in the storage.
-    pub(super) async fn follow(&self, stored: &LimitedStore, read: &ReadNames) {
+    /// Takes note of the file of names, and keeps the record in the storage.
+    pub(super) async fn update(&self, stored: &LimitedStore, read: &ReadNames) {
         if self.lock().history.is_none() {
-            match stored.run(quinistry_store::Store::named_images_record).await {
+            match stored.run(Store::named_images_record).await {
                 Ok(record) => {
                     let history = record.map_or_else(History::default, |record| History::parse(&record));
                     self.lock().history = Some(history);
@@ -55,7 +55,7 @@ impl Pruning {
             pruned.is_valid = read.is_valid;
             let Pruned { history: Some(history), is_recorded, .. } = &mut *pruned else { return };
             if let Some(names) = read.digest.as_ref().filter(|_| read.is_valid)
-                && history.follow(names, || read.names.images(), SystemTime::now())
+                && history.note_names(names, || read.names.images(), SystemTime::now())
             {
                 *is_recorded = false;
             }

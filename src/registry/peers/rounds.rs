@@ -26,7 +26,7 @@ const MAX_BUSY_ROUNDS: u8 = 8;
 pub(super) enum Miss {
     /// The peer says that it does not have the content. Another store behind its address may have it.
     Denied,
-    /// The peer has no valid content, or is left out now.
+    /// The peer has no valid content, or refuses the question.
     Absent,
     /// The peer has not answered in time.
     Unanswered,
