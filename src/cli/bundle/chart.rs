@@ -1,7 +1,7 @@
 //! Charts, which the real helm renders.
 
 use std::ffi::OsStr;
-use std::io::{ErrorKind, Read};
+use std::io::ErrorKind;
 use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, bail};
@@ -62,10 +62,7 @@ fn render(program: &OsStr, arguments: &[String], name: &str) -> anyhow::Result<S
         _ => anyhow::Error::new(error)
             .context(format!("failed to render {name}: cannot start {}", program.display())),
     })?;
-    let output: Box<dyn Read> = match child.stdout.take() {
-        Some(output) => Box::new(output),
-        None => Box::new(std::io::empty()),
-    };
+    let output = child.stdout.take().expect("the output is piped");
     // The end of a text that is too long is not read: the program then cannot write to its end.
     let text = sources::text(name, output);
     let status = child.wait().with_context(|| format!("failed to render {name}"))?;

@@ -7,9 +7,9 @@ mod pods;
 mod route;
 mod tunnel;
 
-use self::pods::{choose, running};
 use serde_json::Value;
 
+use self::pods::{choose, running};
 use super::api::{Cluster, POD, QUINISTRY};
 use super::bundle;
 use super::error::InstallError;
