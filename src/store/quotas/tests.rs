@@ -10,6 +10,7 @@ use bytes::Bytes;
 use quinistry_oci::{Manifest, media_type, to_json};
 
 use super::*;
+use crate::retention::{NoPulls, RetentionInputs};
 use crate::tests::shared::storage::SharedMemory;
 use crate::tests::{name, push_blob};
 use crate::{Access, Filesystem, Memory, Tagged};
@@ -116,6 +117,28 @@ fn content_is_charged_once_and_freed_when_it_goes() {
         );
         assert_eq!(used().bytes, 200 + manifest);
         assert_eq!(used(), scanned(store, "a/"));
+    }
+}
+
+#[test]
+fn tags_that_retention_removes_are_free_for_others() {
+    let folder = tempfile::tempdir().unwrap();
+    let stores = [
+        folder_store(folder.path()),
+        Store::open(Memory::new(1 << 20), false).unwrap(),
+        Store::open(SharedMemory::new(), false).unwrap(),
+    ];
+    for store in &stores {
+        store.set_quotas(vec![quota("a/", None, Some(2))]);
+        put(store, "a/app", &index("old"), &["v1", "v2"]).unwrap();
+        assert!(is_refused(put(store, "a/app", &index("new"), &["v3"])));
+        let inputs = RetentionInputs { pulls: &NoPulls, is_protected: &|_, _| false };
+        for (judged, link) in store.retention_facts(&name("a/app"), &inputs).unwrap().tags {
+            assert!(store.remove_judged_tag(&name("a/app"), &judged.tag, &link).unwrap());
+            assert!(!store.remove_judged_tag(&name("a/app"), &judged.tag, &link).unwrap());
+        }
+        assert_eq!(store.quota_usage()[0].1.unwrap(), scanned(store, "a/"));
+        put(store, "a/app", &index("new"), &["v3", "v4"]).unwrap();
     }
 }
 

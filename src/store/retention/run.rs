@@ -14,6 +14,7 @@ use super::facts::{PullRecords, RepositoryFacts};
 use super::plan::{JudgedTag, RepositoryPlan, TagFacts, Verdict, plan};
 use super::policy::Policies;
 use crate::layout::RepositoryKeys;
+use crate::quotas::Usage;
 use crate::storage::{Meta, Removed};
 use crate::{DeletedSubject, Deletion, DeletionActor, Lead, Page, Store, StoreError};
 
@@ -231,17 +232,19 @@ impl Store {
     ) -> Result<bool, StoreError> {
         let mut is_removed = false;
         self.changing_manifests(name, || {
-            is_removed = if self.is_shared() {
-                self.remove_shared_tag_if(name, tag, judged)?
-            } else {
-                let place = RepositoryKeys(name);
-                let link = place.tag_link(tag);
-                let is_removed = self.storage().remove_if(&link, &judged.tag)? == Removed::Removed;
-                if is_removed {
-                    self.remove_tag(name, tag)?;
-                }
-                is_removed
-            };
+            is_removed = self.freeing_quota(name, || {
+                let is_removed = if self.is_shared() {
+                    self.remove_shared_tag_if(name, tag, judged)?
+                } else {
+                    let link = RepositoryKeys(name).tag_link(tag);
+                    let is_removed = self.storage().remove_if(&link, &judged.tag)? == Removed::Removed;
+                    if is_removed {
+                        self.remove_tag(name, tag)?;
+                    }
+                    is_removed
+                };
+                Ok((is_removed, Usage { bytes: 0, tags: u64::from(is_removed) }))
+            })?;
             Ok(())
         })?;
         Ok(is_removed)
