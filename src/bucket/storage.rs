@@ -27,8 +27,8 @@ use tokio::runtime::Handle;
 use crate::objects::present;
 use crate::probe::FORMAT;
 use crate::{
-    Object, ObjectError, ObjectErrorKind, ObjectMeta, Objects, RemovalFence, StoreAbilities, StoreTime,
-    TransferMemory,
+    BucketUploads, Object, ObjectError, ObjectErrorKind, ObjectMeta, Objects, RemovalFence, StoreAbilities,
+    StoreTime, TransferMemory,
 };
 
 /// Greatest number of requests of one call that are in flight at the same time.
@@ -44,7 +44,7 @@ struct Inner {
     abilities: StoreAbilities,
     /// Memory for bytes that are read ahead, shared with uploads.
     memory: TransferMemory,
-    uploads: Arc<dyn Uploads + Send + Sync>,
+    uploads: BucketUploads,
 }
 
 impl fmt::Debug for Bucket {
@@ -62,7 +62,7 @@ impl Bucket {
         runtime: Handle,
         abilities: StoreAbilities,
         memory: TransferMemory,
-        uploads: Arc<dyn Uploads + Send + Sync>,
+        uploads: BucketUploads,
     ) -> Self {
         Self(Arc::new(Inner { objects, runtime, abilities, memory, uploads }))
     }
@@ -250,7 +250,7 @@ impl Storage for Bucket {
     }
 
     fn uploads(&self) -> &dyn Uploads {
-        &*self.0.uploads
+        &self.0.uploads
     }
 }
 

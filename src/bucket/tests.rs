@@ -60,5 +60,5 @@ fn able_bucket(objects: Arc<dyn Objects>, abilities: StoreAbilities) -> Bucket {
         is_exclusive: false,
     };
     let uploads = BucketUploads::new(objects.clone(), RUNTIME.handle().clone(), memory.clone(), options);
-    Bucket::new(objects, RUNTIME.handle().clone(), abilities, memory, Arc::new(uploads))
+    Bucket::new(objects, RUNTIME.handle().clone(), abilities, memory, uploads)
 }

@@ -99,6 +99,11 @@ impl BucketUploads {
             ended: EndedSessions::default(),
         }))
     }
+
+    /// Copies an object of `length` bytes within the bucket, of any length and whether or not the store copies objects.
+    pub(crate) async fn copy(&self, from: &str, to: &str, length: u64) -> Result<(), StorageError> {
+        copy::copy(&self.0, from, to, length).await
+    }
 }
 
 // === impl Shared ===

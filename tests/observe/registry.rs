@@ -148,7 +148,7 @@ fn bucket() -> Bucket {
     let options =
         UploadOptions { transfers, parts_may_differ: true, copies_parts: true, is_exclusive: false };
     let uploads = BucketUploads::new(objects.clone(), runtime.clone(), memory.clone(), options);
-    Bucket::new(objects, runtime, StoreAbilities::ALL, memory, Arc::new(uploads))
+    Bucket::new(objects, runtime, StoreAbilities::ALL, memory, uploads)
 }
 
 /// Set of all repositories.

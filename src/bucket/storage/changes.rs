@@ -159,14 +159,18 @@ impl Bucket {
         Err(ObjectError::new(ObjectErrorKind::Denied, message))
     }
 
-    /// Copies an object within the store.
+    /// Copies an object of any length within the bucket, as uploads are copied.
     pub(super) async fn copy_object(&self, from: &Key, to: &Key) -> Result<bool, StorageError> {
         let found = present(self.objects().head(from.as_str()).await).map_err(failed("look up", from))?;
-        if found.is_none() {
-            return Ok(false);
+        let Some(found) = found else { return Ok(false) };
+        match self.0.uploads.copy(from.as_str(), to.as_str(), found.length).await {
+            Ok(()) => Ok(true),
+            // Removed in between.
+            Err(StorageError::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {
+                Ok(false)
+            }
+            Err(error) => Err(error),
         }
-        let copied = present(self.objects().copy(from.as_str(), to.as_str()).await);
-        Ok(copied.map_err(failed("copy", from))?.is_some())
     }
 
     /// Removes all objects beneath a folder, a page at a time.

@@ -36,7 +36,7 @@ fn bench(memory_bytes: u64) -> Bench {
     let shared: Arc<dyn Objects> = objects.clone();
     let handle = RUNTIME.handle();
     let uploads = BucketUploads::new(shared.clone(), handle.clone(), memory.clone(), options);
-    let bucket = Bucket::new(shared, handle.clone(), StoreAbilities::ALL, memory.clone(), Arc::new(uploads));
+    let bucket = Bucket::new(shared, handle.clone(), StoreAbilities::ALL, memory.clone(), uploads);
     Bench { objects, bucket, memory, bytes: bytes.into() }
 }
 

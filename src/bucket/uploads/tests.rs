@@ -1,5 +1,6 @@
 //! Behaviours of uploads into a bucket in memory.
 
+mod copies;
 mod interrupted;
 mod memory;
 mod properties;

@@ -83,7 +83,7 @@ fn open_within(
         is_exclusive: options.is_exclusive,
     };
     let memory = TransferMemory::new(options.transfers.memory_bytes);
-    let uploads = Arc::new(BucketUploads::new(objects.clone(), runtime.clone(), memory.clone(), uploads));
+    let uploads = BucketUploads::new(objects.clone(), runtime.clone(), memory.clone(), uploads);
     let bucket = Bucket::new(objects, runtime.clone(), abilities, memory, uploads);
     Ok(OpenedBucket { bucket, is_writable, probe })
 }

@@ -43,7 +43,7 @@ async fn in_bucket() -> TestStore {
             UploadOptions { transfers, parts_may_differ: true, copies_parts: true, is_exclusive: false };
         let memory = TransferMemory::new(4 * transfers.part_bytes);
         let uploads = BucketUploads::new(objects.clone(), runtime.clone(), memory.clone(), options);
-        let bucket = Bucket::new(objects, runtime, StoreAbilities::ALL, memory, Arc::new(uploads));
+        let bucket = Bucket::new(objects, runtime, StoreAbilities::ALL, memory, uploads);
         Store::open(bucket, false).unwrap()
     };
     let store = tokio::task::spawn_blocking(open).await.unwrap();

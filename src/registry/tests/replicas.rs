@@ -31,7 +31,7 @@ pub(crate) fn storage(objects: SharedBucket, runtime: Handle, parts: u64) -> Buc
         UploadOptions { transfers, parts_may_differ: true, copies_parts: true, is_exclusive: false };
     let memory = TransferMemory::new(parts * transfers.part_bytes);
     let uploads = BucketUploads::new(objects.clone(), runtime.clone(), memory.clone(), options);
-    Bucket::new(objects, runtime, StoreAbilities::ALL, memory, Arc::new(uploads))
+    Bucket::new(objects, runtime, StoreAbilities::ALL, memory, uploads)
 }
 
 /// Starts a replica with memory for one part.
