@@ -418,6 +418,10 @@ impl Objects for Governed {
         self.objects().settings()
     }
 
+    fn throttlings(&self) -> u64 {
+        self.inner.limit.throttlings()
+    }
+
     fn now(&self) -> Option<StoreTime> {
         self.objects().now()
     }

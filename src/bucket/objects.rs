@@ -126,6 +126,11 @@ pub trait Objects: fmt::Debug + Send + Sync + 'static {
         Box::pin(std::future::ready(Ok(BucketSettings::default())))
     }
 
+    /// Returns the number of answers so far by which the store asked for fewer requests; 0 where they are not counted.
+    fn throttlings(&self) -> u64 {
+        0
+    }
+
     /// Returns the time of the store: that of its last answer, and the time since; `None` before the first.
     fn now(&self) -> Option<StoreTime>;
 }

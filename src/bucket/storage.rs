@@ -249,6 +249,18 @@ impl Storage for Bucket {
         })
     }
 
+    fn removal_requests(&self) -> usize {
+        match self.objects().removal_fence() {
+            RemovalFence::Expiry => 1,
+            // The version is looked up.
+            RemovalFence::Version => 2,
+        }
+    }
+
+    fn throttlings(&self) -> u64 {
+        self.objects().throttlings()
+    }
+
     fn uploads(&self) -> &dyn Uploads {
         &self.0.uploads
     }

@@ -255,6 +255,14 @@ impl<S: Storage> Storage for ObservedStorage<S> {
         self.storage.space()
     }
 
+    fn throttlings(&self) -> u64 {
+        self.storage.throttlings()
+    }
+
+    fn removal_requests(&self) -> usize {
+        self.storage.removal_requests()
+    }
+
     fn uploads(&self) -> &dyn Uploads {
         self
     }

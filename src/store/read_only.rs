@@ -142,6 +142,14 @@ impl<S: Storage> Storage for ReadOnlyStorage<S> {
         self.0.space()
     }
 
+    fn throttlings(&self) -> u64 {
+        self.0.throttlings()
+    }
+
+    fn removal_requests(&self) -> usize {
+        self.0.removal_requests()
+    }
+
     fn uploads(&self) -> &dyn Uploads {
         self
     }

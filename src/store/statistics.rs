@@ -78,6 +78,12 @@ impl Store {
         self.storage().now()
     }
 
+    /// Returns the number of answers so far by which the storage asked for fewer requests.
+    #[must_use]
+    pub fn throttlings(&self) -> u64 {
+        self.storage().throttlings()
+    }
+
     /// Returns the room in the storage. Reads the storage's state, so that it may block.
     pub fn space(&self) -> Result<Space, StorageError> {
         self.storage().space()

@@ -293,6 +293,17 @@ pub trait Storage: fmt::Debug + Send + Sync + 'static {
         Ok(Space::default())
     }
 
+    /// Returns the number of answers so far by which the backend has asked for fewer requests, such as 429, 503 and
+    /// `SlowDown` of an object store.
+    fn throttlings(&self) -> u64 {
+        0
+    }
+
+    /// Returns the number of requests to the backend that remove one key within a fence.
+    fn removal_requests(&self) -> usize {
+        1
+    }
+
     /// Returns the way in which the backend receives uploads.
     fn uploads(&self) -> &dyn Uploads;
 }

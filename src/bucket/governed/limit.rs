@@ -39,6 +39,8 @@ struct State {
     excess: usize,
     /// Time of the last decrease. Requests that began before it say nothing new.
     decreased: Option<Instant>,
+    /// Number of answers so far by which the store asked for fewer requests.
+    throttlings: u64,
 }
 
 /// Permission of one request.
@@ -55,7 +57,8 @@ impl Limit {
     /// Creates a limit that is never greater than a number, nor than [`MAX_IN_FLIGHT`].
     pub(super) fn new(greatest: usize) -> Self {
         let greatest = greatest.clamp(MIN_IN_FLIGHT, MAX_IN_FLIGHT);
-        let state = State { limit: greatest, greatest, successes: 0, excess: 0, decreased: None };
+        let state =
+            State { limit: greatest, greatest, successes: 0, excess: 0, decreased: None, throttlings: 0 };
         Self(Arc::new(Inner { free: Arc::new(Semaphore::new(greatest)), state: Mutex::new(state) }))
     }
 
@@ -68,6 +71,11 @@ impl Limit {
             return Err(ObjectError::new(ObjectErrorKind::Throttled, message));
         };
         Ok(Permit { limit: self.clone(), slot: Some(permit), begun: Instant::now() })
+    }
+
+    /// Returns the number of answers so far by which the store asked for fewer requests.
+    pub(super) fn throttlings(&self) -> u64 {
+        self.state().throttlings
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -101,6 +109,7 @@ impl Permit {
     /// Ends a request to which the store answered that there are too many.
     pub(super) fn throttled(self) {
         let mut state = self.limit.state();
+        state.throttlings += 1;
         if state.decreased.is_none_or(|decreased| self.begun > decreased) {
             let lower = (state.limit / 2).max(MIN_IN_FLIGHT);
             state.excess += state.limit - lower;

@@ -1,11 +1,13 @@
 //! Faults that repetitions hide, and those that they do not.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::TryStreamExt as _;
+use quinistry_store::{Key, ObservedStorage, ReadOnlyStorage, Storage as _, StorageAction, StorageObserver};
 
-use super::{HASTY, RUNTIME};
+use super::{HASTY, RUNTIME, bucket};
 use crate::testing::{Fault, FaultPlan, Faulty, Mem, RequestKind};
 use crate::{Condition, Governed, Multipart, ObjectErrorKind, Objects};
 
@@ -117,4 +119,25 @@ fn row_224_a_store_in_trouble_gets_few_repetitions() {
         let sent = faulty.log().counts().of(RequestKind::Head);
         assert!((1150..=1210).contains(&sent), "{sent}");
     });
+}
+
+/// Observer of calls that needs none of them.
+#[derive(Debug)]
+struct NoObserver;
+
+impl StorageObserver for NoObserver {
+    fn called(&self, _: StorageAction, _: Duration) {}
+
+    fn flushed(&self, _: Duration) {}
+}
+
+#[test]
+fn a_storage_tells_how_often_its_store_asked_for_fewer_requests() {
+    let faulty = Arc::new(Faulty::new(Mem::default(), FaultPlan::default()));
+    let storage = ReadOnlyStorage::new(ObservedStorage::new(bucket(faulty.clone()), Arc::new(NoObserver)));
+    let key = Key::of_path("k".to_owned()).unwrap();
+    assert_eq!((storage.head(&key).unwrap(), storage.throttlings()), (None, 0));
+    faulty.plan().spoil(RequestKind::Head, "k", Fault::Unavailable, 2);
+    faulty.plan().spoil(RequestKind::Head, "k", Fault::Held(Duration::ZERO), 1);
+    assert_eq!((storage.head(&key).unwrap(), storage.throttlings()), (None, 2));
 }

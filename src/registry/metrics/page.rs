@@ -185,6 +185,11 @@ fn write_store(page: &mut Exposition, store: &Store) {
             "Whether this replica does the work of all that need not be done twice.",
             u64::from(store.lead().is_some()),
         );
+        page.counter(
+            "quinistry_storage_throttled_total",
+            "Answers by which the object store asked for fewer requests.",
+            store.throttlings(),
+        );
     }
     page.gauge(
         "quinistry_store_uploads_open",

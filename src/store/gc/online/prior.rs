@@ -160,6 +160,10 @@ impl Prior {
         self.extras.lock().unwrap_or_else(PoisonError::into_inner).entry(hash).or_default().extend(keys);
     }
 
+    pub(super) fn count_extras(&self, hash: SubjectHash) -> usize {
+        self.extras.lock().unwrap_or_else(PoisonError::into_inner).get(&hash).map_or(0, Vec::len)
+    }
+
     pub(super) fn take_extras(&self, hash: SubjectHash) -> Vec<Key> {
         self.extras.lock().unwrap_or_else(PoisonError::into_inner).remove(&hash).unwrap_or_default()
     }

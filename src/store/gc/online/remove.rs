@@ -85,7 +85,9 @@ impl Store {
         }
         let mut unchanged = Vec::new();
         for subject in subjects {
-            context.take(1);
+            if !self.is_shared() {
+                context.take(1);
+            }
             let meta = self.storage().head(&subject.subject_key(kind))?;
             if meta.is_none_or(|meta| !prior.is_written_since(meta.modified)) {
                 unchanged.push(*subject);

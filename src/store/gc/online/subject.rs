@@ -129,8 +129,8 @@ impl<'a> Subject<'a> {
 /// Shard of an epoch: neighbours by hash, of one kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Shard {
-    pub(super) kind: SubjectKind,
-    pub(super) number: usize,
+    pub(crate) kind: SubjectKind,
+    pub(crate) number: usize,
 }
 
 impl Shard {

@@ -36,6 +36,12 @@ const MAX_REMOVALS: usize = 10;
 /// Time between two attempts to remove keys.
 const REMOVAL_PAUSE: Duration = Duration::from_secs(1);
 
+/// Requests that decide a shard: its registers, and a list of the revivals.
+const SHARD_REQUESTS: usize = 5;
+
+/// Requests that copy bytes to the trash of a shared storage: one to look them up, and one to copy them.
+const COPY_REQUESTS: usize = 2;
+
 /// State of a sweep.
 #[derive(Debug, Default)]
 pub(super) struct Sweep {
@@ -115,16 +121,15 @@ impl Store {
             context.take(1);
             return Ok(Some(Decision { doomed, alive: self.revived(epoch, shard)? }));
         }
+        self.take_shard(context, prior, shard);
         let of_term = to_json(&json!({"term": context.lead.term()}));
         let doom = || {
-            context.take(1);
             self.create_register(&keys.doom(shard), &of_term)?;
             failpoint("gc.doom")
         };
         if self.has(Safeguard::DoomBeforeList) {
             doom()?;
         }
-        context.take(2);
         let alive = self.revived(epoch, shard)?;
         if !self.has(Safeguard::DoomBeforeList) {
             doom()?;
@@ -167,13 +172,29 @@ impl Store {
         for subject in removed {
             self.record_removal(shard.kind, subject, prior.epoch.number);
         }
-        context.take(1);
         self.create_register(&keys.done(shard), b"{}")?;
         if let Some(term) = &term {
             self.create_register(&keys.ended(shard, term), b"{}")?;
         }
         failpoint("gc.done")?;
         Ok(Some(Decision { doomed, alive }))
+    }
+
+    /// Takes the requests that decide a shard, before that begins: from then on pushes of its subjects wait for the end.
+    /// Those that remove the subjects of a shared storage are taken as well: removals must reach the store within their
+    /// fence.
+    fn take_shard(&self, context: &Context<'_>, prior: &Prior, shard: Shard) {
+        context.take(SHARD_REQUESTS);
+        if !self.is_shared() {
+            return;
+        }
+        let is_trashed = shard.kind == SubjectKind::Bytes && context.options.trash_lifetime().is_some();
+        let looked_up = usize::from(!context.is_alone()) + if is_trashed { COPY_REQUESTS } else { 0 };
+        let removal = self.storage().removal_requests();
+        let removable =
+            prior.of_shard(shard).filter(|(at, _)| prior.state(shard.kind, *at) == State::Removable);
+        let requests = |subject: &Condemned| looked_up + removal * (1 + prior.count_extras(subject.hash));
+        context.take(removable.map(|(_, subject)| requests(subject)).sum());
     }
 
     /// Removes keys of a shared storage. A removal that comes late, after another leader has ended the shard,
@@ -191,7 +212,6 @@ impl Store {
                 if self.has(Safeguard::LeadCheck) && !context.lead.still() {
                     return Ok(Progress::LostLead);
                 }
-                context.take(left.len().div_ceil(100));
                 failpoint("gc.deletes")?;
                 left = if self.has(Safeguard::Fence) {
                     self.storage().remove_fenced(&left, fence)?

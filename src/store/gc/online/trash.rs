@@ -46,7 +46,9 @@ impl Store {
             if !context.lead.still() {
                 return Ok(Progress::LostLead);
             }
-            context.take(1);
+            if !self.is_shared() {
+                context.take(1);
+            }
             let canonical = subject.content.digest();
             self.storage().copy(&blob(&canonical), &trashed(epoch, &canonical))?;
         }

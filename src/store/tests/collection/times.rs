@@ -1,6 +1,7 @@
 //! Clocks that are set, and answers that come late.
 
 use std::fs::File;
+use std::num::NonZeroU32;
 use std::sync::mpsc;
 use std::sync::{Arc, Mutex};
 use std::thread;
@@ -10,9 +11,12 @@ use quinistry_oci::Digest;
 
 use super::super::{name, push_blob};
 use super::online::{GRACE, KeepTagged, NAME, Scene, options};
+use crate::gc::online::subject::{Shard, SubjectKind};
 use crate::layout::collection::EpochKeys;
 use crate::waiting::set_yielding;
-use crate::{Access, Cycle, Filesystem, LocalClock, Store, StoreError, StoreOptions};
+use crate::{
+    Access, Cycle, Filesystem, GcOptions, LocalClock, Storage as _, Store, StoreError, StoreOptions,
+};
 
 /// Lifetime of a view.
 const LIFETIME: Duration = Duration::from_mins(1);
@@ -42,6 +46,40 @@ fn on_a_folder_the_grace_is_not_ended_by_a_clock_that_is_set_forward() {
     File::options().write(true).open(&sealed).unwrap().set_modified(SystemTime::now() - 2 * GRACE).unwrap();
     drop(store);
     assert!(matches!(cycle(&open()), Cycle::Done(report) if report.epoch == 3));
+}
+
+#[test]
+fn a_removal_that_has_begun_does_not_wait_for_the_rate() {
+    let scene = Scene::new();
+    let (waits, waiting) = (Arc::<Mutex<Vec<_>>>::default(), scene.clone());
+    let is_removing = {
+        let storage = scene.storage.view();
+        move || {
+            let keys = EpochKeys(1);
+            [SubjectKind::Revision, SubjectKind::Link, SubjectKind::Bytes].into_iter().any(|kind| {
+                let shard = Shard { kind, number: 0 };
+                storage.exists(&keys.doom(shard)).unwrap() && !storage.exists(&keys.done(shard)).unwrap()
+            })
+        }
+    };
+    let seen = waits.clone();
+    let store = scene.replica_waiting(move |by| {
+        seen.lock().unwrap().push((by, is_removing()));
+        waiting.advance(by);
+    });
+    for i in 0..60_u8 {
+        push_blob(&store, NAME, &[i]).unwrap();
+    }
+    scene.advance(GRACE);
+    assert_eq!(scene.cycle(&store).links.condemned, 60);
+    waits.lock().unwrap().clear();
+    scene.advance(GRACE);
+    let slow = GcOptions { rate: NonZeroU32::new(20).unwrap(), ..options() };
+    let report = scene.cycle_by(&store, &slow, &KeepTagged).unwrap();
+    assert_eq!((report.links.doomed, report.blobs.doomed), (60, 60));
+    let waits = waits.lock().unwrap();
+    assert!(waits.iter().map(|(by, _)| *by).sum::<Duration>() > Duration::from_secs(6), "{waits:?}");
+    assert!(waits.iter().all(|(_, is_removing)| !is_removing), "{waits:?}");
 }
 
 /// Sends HEADs of a blob while the first of them refreshes a view that is too old, by requests that take longer than a
