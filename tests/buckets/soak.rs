@@ -56,6 +56,11 @@ const LATE: usize = 5;
 /// waits for the term of one that was killed.
 const REST_TIMEOUT: Duration = Duration::from_mins(4);
 
+/// Returns [`REST_TIMEOUT`], or more after a long load, whose garbage takes longer to remove than a cycle's interval.
+fn rest_timeout() -> Duration {
+    REST_TIMEOUT.max(duration() * 2)
+}
+
 /// Length of a part, as is the default.
 const PART_BYTES: usize = 10 << 20;
 
@@ -183,7 +188,7 @@ fn load(setup: &Setup<'_>, ledger: &Ledger, events: &mut Events) -> Vec<Replica>
 fn await_cycles(setup: &Setup<'_>, events: &mut Events, since: u64, count: usize) {
     let begun = Instant::now();
     while events.cycles.values().filter(|cycle| cycle.begun > since).count() < count {
-        assert!(begun.elapsed() < REST_TIMEOUT, "waiting for {count} cycles since {since}: {events:?}");
+        assert!(begun.elapsed() < rest_timeout(), "waiting for {count} cycles since {since}: {events:?}");
         thread::sleep(Duration::from_millis(200));
         events.cycles.extend(cycles(setup.root));
     }
@@ -196,7 +201,7 @@ fn await_end_of_uploads(name: &str, setup: &Setup<'_>) {
         if left.is_empty() {
             return;
         }
-        assert!(begun.elapsed() < REST_TIMEOUT, "{name}: {} files of uploads stay: {left:#?}", left.len());
+        assert!(begun.elapsed() < rest_timeout(), "{name}: {} files of uploads stay: {left:#?}", left.len());
         thread::sleep(Duration::from_millis(200));
     }
 }
@@ -218,7 +223,10 @@ fn await_end_of_parts(name: &str, setup: &Setup<'_>) {
             return;
         }
         let waited = begun.elapsed();
-        assert!(waited < REST_TIMEOUT, "{name}: uploads in parts older than {UPLOAD_AGE:?} stay: {left:#?}");
+        assert!(
+            waited < rest_timeout(),
+            "{name}: uploads in parts older than {UPLOAD_AGE:?} stay: {left:#?}"
+        );
         thread::sleep(Duration::from_millis(200));
     }
 }
