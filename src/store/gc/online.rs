@@ -71,6 +71,7 @@ mod remove;
 pub(super) mod report;
 mod repository;
 pub(crate) mod safeguard;
+mod scans;
 mod state;
 pub(crate) mod subject;
 mod sweep;

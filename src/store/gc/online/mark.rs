@@ -19,8 +19,6 @@ use super::report::{MAX_REPORTED, UnknownNeeds};
 use super::subject::{ContentId, Subject, SubjectHash, SubjectKind};
 use super::{DamagedManifests, GcOptions, Writers};
 use crate::gc::rules::RevisionRules;
-use crate::layout::{Key, blobs};
-use crate::storage::{Meta, SCAN_PAGE_SIZE};
 use crate::{Lead, Store, StoreError, content_digest};
 
 /// Number of repositories of a shared storage that are marked at once.
@@ -141,25 +139,6 @@ impl Mark {
 }
 
 impl Store {
-    /// Calls `visit` with each key beneath a folder, at the pace of the cycle.
-    pub(super) fn scan_slowly(
-        &self,
-        context: &Context<'_>,
-        folder: &Key,
-        mut visit: impl FnMut(Key, Meta) -> Result<(), StoreError>,
-    ) -> Result<(), StoreError> {
-        let mut after = None;
-        loop {
-            context.take(1);
-            let page = self.storage().scan(folder, after.as_ref(), SCAN_PAGE_SIZE)?;
-            page.entries.into_iter().try_for_each(|(key, meta)| visit(key, meta))?;
-            after = page.next;
-            if after.is_none() {
-                return Ok(());
-            }
-        }
-    }
-
     /// Marks all repositories. Returns `None` if the lead was lost.
     pub(super) fn mark(
         &self,
@@ -229,8 +208,7 @@ impl Store {
         let mut oldest: BinaryHeap<(SystemTime, ContentId, u64)> = BinaryHeap::new();
         let mut has_more = false;
         let mut has_lead = true;
-        let folder = blobs();
-        self.scan_slowly(context, &folder, |key, meta| {
+        self.scan_content_slowly(context, |key, meta| {
             has_lead &= context.lead.still();
             let Some(id) = content_digest(key.as_str()).as_ref().and_then(ContentId::of) else {
                 return Ok(());

@@ -502,3 +502,20 @@ fn content_with_a_sha512_is_one_subject_with_all_of_its_names() {
     assert!(content_keys(&scene.storage).iter().all(|key| !key.contains(long.hex())));
     assert!(!has_bytes(&store, b"layer"));
 }
+
+#[test]
+fn content_of_many_pages_is_found_and_freed_whole() {
+    const COUNT: u64 = 2500;
+    let scene = Scene::new();
+    let store = scene.replica();
+    for i in 0..COUNT {
+        push_blob(&store, NAME, &i.to_be_bytes()).unwrap();
+    }
+    let kept = push(&store, b"layer", "kept", &["v1"]).unwrap();
+    scene.advance(GRACE);
+    let found = scene.cycle(&store).blobs.found;
+    assert_eq!(found, COUNT + 3);
+    let report = scene.cycle(&store);
+    assert_eq!((report.blobs.found, report.blobs.doomed), (3, COUNT));
+    assert_eq!(resolve_tag(&store, NAME, "v1"), Some(kept));
+}
