@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
-use futures_util::TryStreamExt as _;
+use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
 use quinistry_oci::{Content, Digest};
 use quinistry_store::{
     Abilities, Created, Entry, Fence, Key, LookedUp, Meta, ObjectTag, Removed, ScanPage, Storage,
@@ -161,6 +161,17 @@ impl Storage for Bucket {
 
     fn look_up(&self, pairs: &[(Key, Key)], max_bytes: u64) -> Result<Vec<LookedUp>, StorageError> {
         self.wait(self.look_up_pairs(pairs, max_bytes))
+    }
+
+    fn head_all(&self, keys: &[Key]) -> Result<Vec<Option<Meta>>, StorageError> {
+        self.wait(async {
+            let heads = keys.iter().map(|key| async move {
+                let found =
+                    present(self.objects().head(key.as_str()).await).map_err(failed("look up", key))?;
+                Ok(found.as_ref().map(meta))
+            });
+            stream::iter(heads).buffered(REQUESTS_AT_ONCE).try_collect().await
+        })
     }
 
     fn read_all(&self, keys: &[Key], max_bytes: u64) -> Result<Vec<Option<Bytes>>, StorageError> {

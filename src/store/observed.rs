@@ -129,6 +129,10 @@ impl<S: Storage> Storage for ObservedStorage<S> {
         self.measured(StorageAction::Stat, |storage| storage.head(key))
     }
 
+    fn head_all(&self, keys: &[Key]) -> Result<Vec<Option<Meta>>, StorageError> {
+        self.measured(StorageAction::Stat, |storage| storage.head_all(keys))
+    }
+
     fn look_up(&self, pairs: &[(Key, Key)], max_bytes: u64) -> Result<Vec<LookedUp>, StorageError> {
         self.measured(StorageAction::GetContent, |storage| storage.look_up(pairs, max_bytes))
     }

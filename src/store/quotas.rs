@@ -21,10 +21,13 @@ use quinistry_oci::{Algorithm, Digest, RepositoryName, Tag};
 use serde::{Deserialize, Serialize};
 
 use self::exchange::Exchange;
-use super::layout::{RepositoryKeys, TAG_LINK, blob};
+use super::layout::{Key, RepositoryKeys, TAG_LINK, blob};
 use super::{Store, StoreError};
 
 pub use self::exceeded::QuotaExceeded;
+
+/// Number of blobs and manifests whose length is looked up at once.
+const CONTENT_AT_ONCE: usize = 1000;
 
 /// Set of repositories. Must not wait.
 pub trait RepositoryMatcher: fmt::Debug + Send + Sync {
@@ -435,14 +438,28 @@ impl Store {
     fn scan_usage(&self, name: &RepositoryName) -> Result<Usage, StoreError> {
         let place = RepositoryKeys(name);
         let mut usage = Usage::default();
+        let mut add = |content: &[Key]| -> Result<(), StoreError> {
+            for meta in self.storage().head_all(content)?.into_iter().flatten() {
+                usage.bytes = usage.bytes.saturating_add(meta.length);
+            }
+            Ok(())
+        };
         // Content with another name is linked by its SHA-256, too.
         for folder in [place.layers(Algorithm::Sha256), place.revisions(Algorithm::Sha256)] {
-            for digest in self.digests_in(&folder, Algorithm::Sha256)? {
-                let link = folder.child(digest.hex()).child("link");
-                if self.storage().head(&link)?.is_some() {
-                    usage.bytes = usage.bytes.saturating_add(self.stored_bytes(&digest)?);
+            let mut content = Vec::new();
+            self.scan(&folder, |key, _| {
+                if let Some((hex, "link")) = key.beneath(&folder)
+                    && let Ok(digest) = format!("{}:{hex}", Algorithm::Sha256.as_str()).parse()
+                {
+                    content.push(blob(&digest));
+                    if content.len() == CONTENT_AT_ONCE {
+                        add(&content)?;
+                        content.clear();
+                    }
                 }
-            }
+                Ok(())
+            })?;
+            add(&content)?;
         }
         let is_tag = |name: &str| name.parse::<Tag>().is_ok();
         let tags = self.storage().list_with(&place.tags(), TAG_LINK, is_tag)?.unwrap_or_default();

@@ -48,6 +48,10 @@ impl<S: Storage> Storage for ReadOnlyStorage<S> {
         self.0.head(key)
     }
 
+    fn head_all(&self, keys: &[Key]) -> Result<Vec<Option<Meta>>, StorageError> {
+        self.0.head_all(keys)
+    }
+
     fn look_up(&self, pairs: &[(Key, Key)], max_bytes: u64) -> Result<Vec<LookedUp>, StorageError> {
         self.0.look_up(pairs, max_bytes)
     }

@@ -64,6 +64,12 @@ pub trait Storage: fmt::Debug + Send + Sync + 'static {
     /// Returns the metadata of the bytes under a key; `None` if there are none.
     fn head(&self, key: &Key) -> Result<Option<Meta>, StorageError>;
 
+    /// Returns the metadata of the bytes under several keys; `None` for those that are absent. A backend whose answers
+    /// take long asks for all at once.
+    fn head_all(&self, keys: &[Key]) -> Result<Vec<Option<Meta>>, StorageError> {
+        keys.iter().map(|key| self.head(key)).collect()
+    }
+
     /// Writes entries in stages, replacing existing ones; readers never see a part of an entry. The entries
     /// of a stage become visible in any order, after those of the stages before: a reference must be in a
     /// later stage than its target. After an error or a power failure any of them may be present and others

@@ -54,10 +54,14 @@ pub fn a_page_begins_after_any_key(backend: Backend) {
 
 pub fn a_scan_tells_the_same_metadata_as_a_look_up(backend: Backend) {
     filled(&backend);
+    let (mut keys, mut found) = (vec![key("f/absent")], vec![None]);
     for (key, meta) in backend.storage.scan(&key("f"), None, 100).unwrap().entries {
         assert_eq!(meta.length, key.as_str().len() as u64);
-        assert_eq!(backend.storage.head(&key).unwrap(), Some(meta));
+        assert_eq!(backend.storage.head(&key).unwrap().as_ref(), Some(&meta));
+        keys.push(key);
+        found.push(Some(meta));
     }
+    assert_eq!(backend.storage.head_all(&keys).unwrap(), found);
 }
 
 pub fn names_are_listed_once_and_sorted(backend: Backend) {

@@ -12,6 +12,7 @@ use crate::gc::offline::blob_folder;
 use crate::intents::Intent;
 use crate::layout::{Key, RepositoryKeys, aliases, blob};
 use crate::quotas::Usage;
+use crate::storage::Meta;
 use crate::{Store, StoreError};
 
 /// Number of aliases that are read at once.
@@ -83,17 +84,15 @@ impl Store {
         if context.is_alone() {
             return Ok(subjects.to_vec());
         }
-        let mut unchanged = Vec::new();
-        for subject in subjects {
-            if !self.is_shared() {
-                context.take(1);
-            }
-            let meta = self.storage().head(&subject.subject_key(kind))?;
-            if meta.is_none_or(|meta| !prior.is_written_since(meta.modified)) {
-                unchanged.push(*subject);
-            }
+        if !self.is_shared() {
+            context.take(subjects.len());
         }
-        Ok(unchanged)
+        let keys: Vec<Key> = subjects.iter().map(|subject| subject.subject_key(kind)).collect();
+        let found = self.storage().head_all(&keys)?;
+        let is_unchanged =
+            |meta: Option<Meta>| meta.is_none_or(|meta| !prior.is_written_since(meta.modified));
+        let unchanged = subjects.iter().zip(found).filter(|(_, meta)| is_unchanged(meta.clone()));
+        Ok(unchanged.map(|(subject, _)| *subject).collect())
     }
 
     /// Removes subjects of a storage that this process has to itself, one by one: each under the lock of its
