@@ -135,10 +135,10 @@ impl Store {
     /// Notes that a client got a manifest, by tag or by digest. Never waits for the storage.
     ///
     /// A pull of an index is that of the index, and a pull of one of its manifests is that of the manifest.
-    /// Clients get an index before its manifests, so that both are noted; [`Pulls::newest`] judges an index
-    /// by its manifests, too.
+    /// Clients get an index before its manifests, so that both are noted. The time is that of the storage, by whose clock
+    /// retention judges.
     pub fn note_pull(&self, name: &RepositoryName, digest: &Digest, tag: Option<&Tag>) {
-        self.0.pulls.note(name, digest, tag, hour_of(SystemTime::now()));
+        self.0.pulls.note(name, digest, tag, hour_of(self.storage().now()));
     }
 
     /// Waits until so many pulls are noted that [`flush_pulls`](Self::flush_pulls) shall be called at once.

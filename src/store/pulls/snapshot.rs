@@ -83,12 +83,6 @@ impl Pulls {
         self.last_pull(self.last.manifests.get(digest))
     }
 
-    /// Returns the last pull of any of these manifests, such as an index and its manifests.
-    #[must_use]
-    pub fn newest<'a>(&self, digests: impl IntoIterator<Item = &'a Digest>) -> LastPull {
-        self.last_pull(digests.into_iter().filter_map(|digest| self.last.manifests.get(digest)).max())
-    }
-
     /// Adds later pulls. Those before `unknown_until` may have been lost.
     pub(super) fn add(&mut self, later: Option<&RepositoryPulls>, unknown_until: Option<SystemTime>) {
         if let Some(later) = later {

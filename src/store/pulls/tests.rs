@@ -5,6 +5,7 @@ use std::path::Path;
 use super::*;
 use crate::layout::{pull_logs, pull_snapshot};
 use crate::retention::PullRecords as _;
+use crate::tests::shared::storage::SharedMemory;
 use crate::{Access, Filesystem, Key, Memory, ObservedStorage, StorageAction};
 
 fn open(folder: &Path) -> Store {
@@ -106,7 +107,6 @@ fn last_pulls_are_those_of_all_processes_and_survive_them() {
         assert_eq!(pulls.tag(&v1), end_of(now + 7));
         assert_eq!(pulls.manifest(&digest(1)), end_of(now + 7));
         assert_eq!((pulls.tag(&v2), pulls.manifest(&digest(2))), (LastPull::Unknown, LastPull::Unknown));
-        assert_eq!(pulls.newest([&digest(2), &digest(1)]), end_of(now + 7));
         let since = pulls.recording_since().unwrap();
         assert!(hour_of(since) == now || hour_of(since) == now + 1);
     }
@@ -225,4 +225,16 @@ fn current_pulls_are_known_before_a_leader_folds_them_and_after() {
     store.storage().write(&[&[(pull_logs().child("2030-01-01").child("x-1"), b"torn")]]).unwrap();
     let since = store.current_pulls().unwrap().of(&app).unwrap().recording_since();
     assert!(since >= Some(begin), "{since:?}");
+}
+
+#[test]
+fn pulls_are_noted_by_the_clock_of_the_storage() {
+    let storage = SharedMemory::new();
+    storage.stop_clock();
+    storage.advance(Duration::from_hours(48));
+    let store = Store::open(storage.view(), false).unwrap();
+    store.note_pull(&name("team/app"), &digest(1), None);
+    let noted: Vec<u64> = store.0.pulls.take().iter().map(|pull| pull.hour).collect();
+    // A stopped clock begins at the end of the first day of 1970.
+    assert_eq!(noted, [72]);
 }
