@@ -56,6 +56,7 @@ mod support;
 mod two_operators;
 mod unreadable;
 mod up;
+mod upstream_mirror;
 
 use std::process::ExitCode;
 
@@ -72,6 +73,7 @@ fn main() -> ExitCode {
         private_registry::story(),
         registry_chart::story(),
         registry_bucket::story(),
+        upstream_mirror::story(),
         ports::story(),
         ports_of_nodes::story(),
         changes_midway::story(),

@@ -1,18 +1,15 @@
 //! The registry's chart on a bucket of versitygw. Two equal pods are replaced while clients push new images and
 //! pull: none fails, and every acknowledged push is there afterwards.
 
-use std::process::Stdio;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use futures_util::future::{try_join, try_join_all};
-use k8s_openapi::api::core::v1 as core;
-use kube::Api;
 use serde_json::json;
-use tokio::process::Child;
 
+use super::support::node_process::NodeProcess;
 use super::support::registry_release::{RegistryClient, RegistryRelease, create_secret, folder, uninstall};
 use super::support::{Node, Stage, Story, When, wait};
 
@@ -127,29 +124,22 @@ async fn replace_under_load(
 struct Gateway {
     /// URL by which pods reach the server.
     url: String,
-    _process: Child,
+    _process: NodeProcess,
 }
 
 impl Gateway {
     /// Starts versitygw with an empty bucket on the node's address.
     async fn start(stage: &Stage, node: &dyn Node, program: &std::path::Path) -> Result<Self> {
-        let nodes = Api::<core::Node>::all(stage.world.client.clone());
-        let addresses = nodes.get(node.name()).await?.status.and_then(|status| status.addresses);
-        let address = addresses.into_iter().flatten().find(|address| address.type_ == "InternalIP");
-        let address = address.context("the node has an address")?.address;
+        let address = stage.world.address_of(node).await?;
         let port = stage.base_port + 20;
         let url = format!("http://{address}:{port}");
         let (program, folder) = (node.copy(program).await?, folder(stage));
         // The server's buckets are the folders in its own.
         node.run(&["mkdir", "-p", &format!("{folder}/{BUCKET}")]).await?;
-        // The script ends when its standard input is closed. Killing `docker exec` would leave the server behind.
-        let script =
-            "\"$0\" --access \"$1\" --secret \"$2\" --port \"$3\" posix \"$4\" & cat >/dev/null; kill $!";
         let listen = format!("{address}:{port}");
-        let words = ["sh", "-c", script, &program, ACCESS_KEY, SECRET_KEY, &listen, &folder];
-        let mut command = node.command(&words);
-        command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null()).kill_on_drop(false);
-        let process = command.spawn().context("failed to start versitygw")?;
+        let keys = ["--access", ACCESS_KEY, "--secret", SECRET_KEY];
+        let words = [&[program.as_str()], &keys[..], &["--port", &listen, "posix", &folder]].concat();
+        let process = NodeProcess::start(node, &words, "/dev/null")?;
         // Without credentials the answer is a refusal, which curl takes for a success.
         let ask = ["curl", "-sS", "-o", "/dev/null", &url];
         wait::eventually(Duration::from_secs(20), "versitygw answers", || node.run(&ask)).await?;

@@ -68,6 +68,10 @@ impl Node for ClusterNode {
         async { Ok(file.to_string_lossy().into_owned()) }.boxed()
     }
 
+    fn containerd_root(&self) -> String {
+        format!("/var/lib/quinistry-e2e/{}/{}", self.cluster, self.name)
+    }
+
     fn stop(&self) -> BoxFuture<'_, Result<()>> {
         self.script("stop")
     }

@@ -85,6 +85,10 @@ impl Node for KindNode {
         .boxed()
     }
 
+    fn containerd_root(&self) -> String {
+        "/".into()
+    }
+
     fn stop(&self) -> BoxFuture<'_, Result<()>> {
         self.script(STOP_SCRIPT)
     }

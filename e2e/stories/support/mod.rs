@@ -14,6 +14,7 @@ pub mod kind;
 pub mod kubeconfig;
 pub mod lease;
 pub mod node;
+pub mod node_process;
 pub mod observer;
 pub mod operator;
 pub mod outage;

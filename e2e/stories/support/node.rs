@@ -7,6 +7,7 @@ use anyhow::{Context as _, Result};
 use futures_util::future::BoxFuture;
 use tokio::process::Command;
 
+use super::node_process::NodeProcess;
 use super::{shell, wait};
 
 /// Deadline for a command on a node.
@@ -29,6 +30,9 @@ pub trait Node: Send + Sync {
 
     /// Copies a file to the node, and returns its path there.
     fn copy<'a>(&'a self, file: &'a Path) -> BoxFuture<'a, Result<String>>;
+
+    /// Returns the folder in which the node's containerd looks for `etc/containerd/certs.d`.
+    fn containerd_root(&self) -> String;
 
     /// Ends kubelet, containers and runtime abruptly, as a power failure would.
     fn stop(&self) -> BoxFuture<'_, Result<()>>;
@@ -97,26 +101,16 @@ impl dyn Node + '_ {
     }
 
     /// Serves an executable's own image on a port of the node's localhost, until the guard is dropped.
-    pub async fn serve(&self, executable: &Path, port: i32) -> Result<NodeRegistry> {
+    pub async fn serve(&self, executable: &Path, port: i32) -> Result<NodeProcess> {
         let path = self.copy(executable).await?;
         let listen = format!("127.0.0.1:{port}");
-        // The script ends when its standard input is closed. Killing `docker exec` would leave the server
-        // behind.
-        let script = "\"$0\" serve --listen \"$1\" & cat >/dev/null; kill $!";
-        let mut command = self.command(&["sh", "-c", script, &path, &listen]);
-        let process = command
-            .stdin(std::process::Stdio::piped())
-            .stdout(std::process::Stdio::null())
-            .stderr(std::process::Stdio::null())
-            .kill_on_drop(false)
-            .spawn()
-            .with_context(|| format!("failed to start {}", executable.display()))?;
+        let process = NodeProcess::start(self, &[&path, "serve", "--listen", &listen], "/dev/null")?;
         let url = format!("http://localhost:{port}/v2/");
         wait::eventually(Duration::from_secs(20), &format!("{url} answers on {}", self.name()), || async {
             self.run(&["curl", "-sf", "-o", "/dev/null", &url]).await
         })
         .await?;
-        Ok(NodeRegistry { _process: process })
+        Ok(process)
     }
 }
 
@@ -131,9 +125,4 @@ fn network_rules(verb: &str) -> String {
 /// to its pod.
 fn loopback_rule(verb: &str, port: i32) -> String {
     format!("iptables -w -t mangle {verb} OUTPUT -o lo -p tcp --dport {port} -j DROP")
-}
-
-/// A registry on a node, which stops when this value is dropped.
-pub struct NodeRegistry {
-    _process: tokio::process::Child,
 }

@@ -13,7 +13,7 @@ use kube::{Api, Client};
 
 use super::cluster::ClusterNode;
 use super::kind::KindNode;
-use super::node::NodeRegistry;
+use super::node_process::NodeProcess;
 use super::{Node, shell, wait};
 
 /// An executable, its image, and its bootstrap image as loaded onto every node.
@@ -115,8 +115,16 @@ impl World {
         })))
     }
 
+    /// Returns the address at which pods and other nodes reach a node.
+    pub async fn address_of(&self, node: &dyn Node) -> Result<String> {
+        let object = Api::<core::Node>::all(self.client.clone()).get(node.name()).await?;
+        let addresses = object.status.and_then(|status| status.addresses).into_iter().flatten();
+        let address = addresses.into_iter().find(|address| address.type_ == "InternalIP");
+        Ok(address.with_context(|| format!("node {} has no address", node.name()))?.address)
+    }
+
     /// Serves an executable's own image on a port of every node's localhost, until the guards are dropped.
-    pub async fn serve(&self, executable: &Executable, port: i32) -> Result<Vec<NodeRegistry>> {
+    pub async fn serve(&self, executable: &Executable, port: i32) -> Result<Vec<NodeProcess>> {
         try_join_all(self.nodes.iter().map(|node| node.serve(&executable.path, port))).await
     }
 
