@@ -50,7 +50,7 @@ use crate::upstreams::clock::Clock;
 use crate::upstreams::flights::Flights;
 
 pub(crate) use self::completeness::{MAX_DEPTH, MAX_PARTS, find_stored, verify_manifest};
-pub(crate) use self::names::RepositoryTags;
+pub(crate) use self::names::{Names, RepositoryTags};
 pub(crate) use self::names_file::ReadNames;
 pub(crate) use self::rounds::Busy;
 

@@ -156,6 +156,13 @@ pub mod annotations {
     /// their `DaemonSet`.
     pub const STORE_NODES: &str = "quinistry.dev/store-nodes";
 
+    /// On the `DaemonSet` of stores: hash of the settings that its template was made of, without the image. Tells a
+    /// change of settings from the form that another version of the operator gives them.
+    pub const STORE_SETTINGS: &str = "quinistry.dev/store-settings";
+
+    /// On the Service of stores: outages of their nodes, which outlast the operator that has seen them.
+    pub const STORE_OUTAGES: &str = "quinistry.dev/store-outages";
+
     /// On a node without a carrier: hash of the candidates that were tried.
     pub const CARRIERS_TRIED: &str = "quinistry.dev/carriers-tried";
 

@@ -69,7 +69,7 @@ pub const fn advice_for(reason: Reason) -> Option<&'static str> {
         R::StoresNotReady => "look at the pods of the nodes that the message names",
         R::NameTaken => "delete the object that the message names, or give the resource another name",
         R::RightsMissing => "set store.enabled=true in the values of the operator's chart",
-        R::Contested => "look for a second operator, or for a tool that edits the DaemonSets",
+        R::Contested => "look for a second operator, or for a tool that edits the DaemonSets or their pods",
         R::InvalidSpec => "change the specification as the message says",
         R::ApplyRejected => "the message has the API server's words: a quota, a policy, a webhook",
     })

@@ -4,7 +4,7 @@
 //! Service comes first: its address is among the arguments of generations and stores. The `DaemonSet` follows
 //! when generation 1 serves the digest, since the stores are pulled from it. No generation depends on a store.
 //!
-//! `plan`, `nodes`, `objects`, `set`, `replacement` and `report` are pure; `live` and `apply` take a client.
+//! `plan`, `nodes`, `outages`, `objects`, `set`, `replacement` and `report` are pure; `live` and `apply` take a client.
 //! Called by `reconcile`.
 
 pub(super) mod access;
@@ -13,6 +13,7 @@ mod live;
 mod memory;
 mod nodes;
 mod objects;
+mod outages;
 mod plan;
 mod replacement;
 mod report;
@@ -20,7 +21,7 @@ mod set;
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use k8s_openapi::jiff::Timestamp;
 use kube::Api;
@@ -158,7 +159,8 @@ impl Operator {
         self.stores.memory.mark_accepted(&quinistry.identity, &mut stores.live);
         // Two steps: a headless Service is deleted and created again.
         for _ in 0..2 {
-            let step = plan::service(quinistry, &stores.live);
+            let outages = plan::outages(&stores.live);
+            let step = plan::service(quinistry, &stores.live, &outages);
             if stores.problem.is_some() || quinistry.spec.suspend || step == Step::Keep {
                 break;
             }
@@ -197,12 +199,14 @@ impl Operator {
             .pods
             .select(|pod| pod.resource == identity.uid && pod.namespace == identity.namespace);
         let before = live.clone();
+        let contested = self.stores.memory.contested(identity, Instant::now());
         let input = StoreInput {
             quinistry,
             store,
             nodes: &observed.nodes,
             live: &before,
             pods: &pods,
+            contested: &contested,
             url: url.as_deref(),
             first: chain.generations.iter().find(|one| one.generation == 1),
             digest: chain.digest.as_deref(),
@@ -233,8 +237,8 @@ impl Operator {
                 }
             }
         }
-        // The Service remembers the nodes that the DaemonSet has now.
-        let step = plan::service(quinistry, &live);
+        // The Service remembers the nodes that the DaemonSet has now, and their outages.
+        let step = plan::service(quinistry, &live, &plan.outages);
         if may_write && problem.is_none() && result.is_ok() && matches!(step, Step::Apply(_, Some(_))) {
             match self.take_step(quinistry, &mut live, step).await {
                 Ok(found) => problem = found,
@@ -305,23 +309,12 @@ impl Operator {
         }
     }
 
-    /// Replaces a pod of an earlier template, unless pods of the present one keep coming without its hash.
+    /// Replaces a pod of an earlier template.
     async fn replace_store(&self, quinistry: &ValidResource, pod: &Replacement) -> Result<(), OperatorError> {
         let identity = &quinistry.identity;
         let (namespace, name) = (&identity.namespace, &identity.name);
-        let key = format!("store on {}", pod.node);
-        if let Some((times, _)) = self.histories.contested(identity, &key, &pod.template) {
-            tracing::warn!(
-                namespace,
-                name,
-                node = pod.node,
-                times,
-                "store's pod is outdated again after its replacement"
-            );
-            return Ok(());
-        }
         apply::replace(&self.client, quinistry, pod).await?;
-        self.histories.record_apply(identity, &key, &pod.template);
+        self.stores.memory.record_replaced(identity, pod, Instant::now());
         self.metrics.wrote(Write::Replace);
         let event = events::of_replaced_store(&pod.name, &pod.node);
         tracing::info!(namespace, name, "{}", event.note.as_deref().unwrap_or_default());

@@ -3,7 +3,8 @@
 //! An image goes only by a decision that was made after the image came. So each change of the file counts as
 //! the decision about all that was pushed before it, and only changes that are a whole grace old count: a
 //! load comes before the names of its images, and a mistake in the names is mended within the grace. An
-//! operator that is away changes nothing, so that nothing that comes while it is away goes.
+//! operator that is away changes nothing, so that nothing that comes while it is away goes. A file that is not
+//! complete decides nothing, and takes back what earlier changes have decided: what it lacks may be any image.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -12,7 +13,7 @@ use quinistry_oci::{Digest, RepositoryName};
 use serde::{Deserialize, Serialize};
 
 use super::roots::NamedRoots;
-use crate::peers::ContentKey;
+use crate::peers::{ContentKey, Names};
 
 /// Least time between a change of the names and the removal of what was pushed before it and is not named.
 /// Images that are loaded on a Friday evening are named on Monday morning.
@@ -75,17 +76,12 @@ impl History {
     /// Takes note of a valid file of names. Returns true if the file is another one than before.
     ///
     /// The first file is no change: nothing tells when it was written.
-    pub(super) fn note_names(
-        &mut self,
-        names: &Digest,
-        images: impl FnOnce() -> BTreeSet<ContentKey>,
-        now: SystemTime,
-    ) -> bool {
-        if self.names.as_ref() == Some(names) {
+    pub(super) fn note_names(&mut self, digest: &Digest, names: &Names, now: SystemTime) -> bool {
+        if self.names.as_ref() == Some(digest) {
             return false;
         }
-        let images = images();
-        let is_first = self.names.replace(names.clone()).is_none();
+        let images = names.images();
+        let is_first = self.names.replace(digest.clone()).is_none();
         let former = std::mem::replace(&mut self.images, images);
         if is_first {
             return true;
@@ -93,7 +89,9 @@ impl History {
         self.dropped.extend(former.into_iter().map(|image| (image, now)));
         let Self { images, dropped, changes, .. } = self;
         dropped.retain(|image, at| !images.contains(image) && !is_old(*at, now));
-        if changes.last().is_none_or(|last| now >= *last + CHANGES_APART) {
+        if names.is_partial() {
+            changes.clear();
+        } else if changes.last().is_none_or(|last| now >= *last + CHANGES_APART) {
             changes.push(now);
         }
         let old = changes.iter().take_while(|at| is_old(**at, now)).count();
@@ -138,8 +136,18 @@ mod tests {
     }
 
     fn note(history: &mut History, images: &[u8], at: u64) -> bool {
-        let names = Digest::sha256(images);
-        history.note_names(&names, || images.iter().copied().map(image).collect(), time(at))
+        note_with(history, images, false, at)
+    }
+
+    fn note_with(history: &mut History, images: &[u8], is_partial: bool, at: u64) -> bool {
+        let kept = |number: &u8| {
+            let (repository, digest) = image(*number);
+            serde_json::json!({"repository": repository.as_str(), "digest": digest.as_str()})
+        };
+        let keep: Vec<_> = images.iter().map(kept).collect();
+        let text = serde_json::json!({"names": [], "keep": keep, "partial": is_partial}).to_string();
+        let names = Names::parse(text.as_bytes()).unwrap();
+        history.note_names(&Digest::sha256(text.as_bytes()), &names, time(at))
     }
 
     /// Returns true if a manifest stays that was pushed at a time.
@@ -166,6 +174,19 @@ mod tests {
         assert!(stays(&history, 1, 5, 100 * GRACE));
         note(&mut history, &[2], 10);
         assert!(stays(&history, 1, 5, 100 * GRACE), "the first file tells nothing");
+    }
+
+    #[test]
+    fn a_list_that_is_not_complete_decides_nothing_and_takes_back_earlier_decisions() {
+        let mut history = History::default();
+        note(&mut history, &[1], 10);
+        note(&mut history, &[2], 20);
+        assert!(note_with(&mut history, &[2], true, GRACE), "the same images, and not all of them");
+        for now in [GRACE + 20, 9 * GRACE] {
+            assert!([1, 3].iter().all(|number| stays(&history, *number, 5, now)), "{now}");
+        }
+        note(&mut history, &[2], 9 * GRACE);
+        assert!(stays(&history, 3, 5, 10 * GRACE - 1) && !stays(&history, 3, 5, 10 * GRACE));
     }
 
     #[test]

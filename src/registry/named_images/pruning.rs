@@ -55,7 +55,7 @@ impl Pruning {
             pruned.is_valid = read.is_valid;
             let Pruned { history: Some(history), is_recorded, .. } = &mut *pruned else { return };
             if let Some(names) = read.digest.as_ref().filter(|_| read.is_valid)
-                && history.note_names(names, || read.names.images(), SystemTime::now())
+                && history.note_names(names, &read.names, SystemTime::now())
             {
                 *is_recorded = false;
             }

@@ -15,6 +15,8 @@ pub(crate) struct Names {
     /// Tags of the repositories that a name or a kept image is in. Those of kept images alone have no tags.
     repositories: BTreeMap<RepositoryName, Arc<RepositoryTags>>,
     kept: BTreeSet<ContentKey>,
+    /// True if images are wanted that the document has no room for.
+    is_partial: bool,
 }
 
 /// Tags of one repository.
@@ -27,6 +29,8 @@ struct NamesDocument {
     names: Vec<NamedDigest>,
     #[serde(default)]
     keep: Vec<KeptImage>,
+    #[serde(default)]
+    partial: bool,
 }
 
 #[derive(Deserialize)]
@@ -69,7 +73,7 @@ impl Names {
         let text = str::from_utf8(bytes).map_err(|_| NamesError::Encoding)?;
         let document: NamesDocument = quinistry_yaml::from_str(text)
             .map_err(|error| NamesError::Form(Escaped(&error.to_string()).to_string()))?;
-        let mut names = Self::default();
+        let mut names = Self { is_partial: document.partial, ..Self::default() };
         for NamedDigest { name, digest } in document.names {
             let (repository, tag) = split(&name)?;
             let Ok(digest) = digest.parse::<Digest>() else {
@@ -108,6 +112,11 @@ impl Names {
             tags.0.values().map(|digest| (repository.clone(), digest.clone())).collect()
         };
         self.repositories.iter().flat_map(of_tags).chain(self.kept.iter().cloned()).collect()
+    }
+
+    /// Returns true if images are wanted that the document does not list.
+    pub(crate) const fn is_partial(&self) -> bool {
+        self.is_partial
     }
 
     /// Returns the number of names.
@@ -179,6 +188,14 @@ mod tests {
             assert_eq!(tags.iter().map(Tag::as_str).collect::<Vec<_>>(), ["1.3.0", "1.4.0"]);
             assert_eq!((names.repositories().count(), names.len()), (1, 2));
         }
+    }
+
+    #[test]
+    fn a_document_may_say_that_it_is_not_complete() {
+        let partial =
+            |more: &str| Names::parse(format!(r#"{{"names":[]{more}}}"#).as_bytes()).unwrap().is_partial();
+        assert_eq!(["", r#","partial":false"#, r#","partial":true"#].map(partial), [false, false, true]);
+        assert!(Names::parse(br#"{"names":[],"partial":"yes"}"#).is_err());
     }
 
     #[test]

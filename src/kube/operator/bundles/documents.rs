@@ -26,6 +26,9 @@ pub(super) struct NamesDocument {
     pub names: Vec<NamedDigest>,
     /// Further images that stores keep.
     pub keep: Vec<Image>,
+    /// True if bundles have images that are not listed here: then stores remove nothing.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub partial: bool,
 }
 
 /// A name with its digest.
@@ -156,16 +159,18 @@ mod tests {
     fn the_sizes_are_those_of_the_documents() {
         let list = images(&[1, 2, 3]);
         let name = NamedDigest { name: "ghcr.io/a:1".into(), digest: list[0].digest.to_string() };
-        let names = NamesDocument { names: vec![name.clone()], keep: list.clone() };
+        let names = NamesDocument { names: vec![name.clone()], keep: list.clone(), partial: true };
         let one = BundleHistory { current: list.clone(), former: vec![list.clone()] };
         let history = HistoryDocument([("u".to_owned(), one.clone())].into());
         let told = EMPTY_BYTES + name.bytes() + one.bytes("u") + former_bytes(&list);
         let real = names.to_json().len() + history.to_json().len();
         assert!((real..real + 64).contains(&told), "{told} for {real}");
         assert!(
-            NamesDocument::default().to_json().len() + HistoryDocument::default().to_json().len()
+            NamesDocument { partial: true, ..NamesDocument::default() }.to_json().len()
+                + HistoryDocument::default().to_json().len()
                 <= EMPTY_BYTES
         );
+        assert_eq!(NamesDocument::default().to_json(), r#"{"names":[],"keep":[]}"#);
     }
 
     #[test]

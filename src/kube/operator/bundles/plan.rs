@@ -5,7 +5,7 @@ mod fit;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use fit::{Former, fit};
@@ -20,6 +20,10 @@ use crate::operator::resource::ResourceIdentity;
 
 /// Number of names that a message lists.
 const MAX_LISTED_NAMES: usize = 3;
+
+/// Words about a bundle with images that no list has. Stores could not tell them from what nothing needs.
+const NOTHING_REMOVED: &str =
+    "; until then stores remove no image, so that those of this bundle stay where they were loaded";
 
 /// A `Quinistry` that can serve bundles.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -99,7 +103,7 @@ pub(super) fn plan(
     let mut by_registry: BTreeMap<&str, Vec<Candidate<'_>>> = BTreeMap::new();
     let documents: Vec<Former> =
         registries.iter().map(|registry| documents(former.get(&registry.identity.name))).collect();
-    let mut unserved = Vec::new();
+    let (mut unserved, mut unlisted) = (Vec::new(), BTreeSet::new());
     for bundle in &bundles {
         match candidate(bundle, registries, &documents) {
             Ok((registry, spec)) => {
@@ -107,7 +111,7 @@ pub(super) fn plan(
                 by_registry.entry(name).or_default().push(Candidate { bundle, spec });
             }
             Err(verdict) => {
-                unserved.push(bundle.uid.as_str());
+                unserved.push(*bundle);
                 plan.bundles.push(BundlePlan::refused(bundle, None, verdict));
             }
         }
@@ -121,7 +125,12 @@ pub(super) fn plan(
         }
         let fitted = fit(registry, &candidates, documents, &unserved);
         plan.bundles.extend(fitted.bundles);
+        unlisted.extend(fitted.unlisted);
         plan.maps.push(wanted(registry, &fitted.names, &fitted.history, fitted.images, present));
+    }
+    let kept = plan.bundles.iter_mut().filter(|bundle| unlisted.contains(&bundle.uid));
+    for refusal in kept.filter_map(|bundle| bundle.refusal.as_mut()) {
+        refusal.message.push_str(NOTHING_REMOVED);
     }
     plan
 }

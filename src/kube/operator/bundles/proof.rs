@@ -24,10 +24,10 @@ pub(super) const NODES_PER_ROUND: usize = 5;
 /// the others from being asked.
 const FAILING_NODES_PER_ROUND: usize = 2;
 
-/// Number of requests to the nodes of one registry within [`BUDGET_PERIOD`].
+/// Greatest number of requests to the nodes of one registry within any [`BUDGET_PERIOD`].
 pub(super) const REQUESTS_PER_PERIOD: usize = 300;
 
-/// Period of [`REQUESTS_PER_PERIOD`].
+/// Period of [`REQUESTS_PER_PERIOD`], which may begin at any time.
 pub(super) const BUDGET_PERIOD: Duration = Duration::from_mins(1);
 
 /// Age at which a node's answer is renewed.

@@ -11,7 +11,7 @@ use serde_json::Value;
 use super::nodes;
 use super::objects::{StoreKind, WantedObject};
 use crate::api::names::STORE_ROLE;
-use crate::api::names::annotations::{APPLIED, STORE_NODES, TEMPLATE};
+use crate::api::names::annotations::{APPLIED, STORE_NODES, STORE_OUTAGES, STORE_SETTINGS, TEMPLATE};
 use crate::api::names::labels::{RESOURCE, ROLE};
 use crate::api::types::{self, Metadata as _};
 use crate::lenient::Guarded;
@@ -51,6 +51,10 @@ pub(super) struct LiveObject {
     pub labels: BTreeMap<String, String>,
     /// Nodes with stores, as the object's annotation says.
     pub nodes: Option<String>,
+    /// Outages of these nodes, as the object's annotation says.
+    pub outages: Option<String>,
+    /// Hash of the settings of a `DaemonSet`, as its annotation says.
+    pub settings: Option<String>,
     /// Specification of the object.
     pub spec: Value,
     /// True if the object is unchanged since this operator's last apply, with all that admission made of that.
@@ -119,6 +123,8 @@ impl LiveObject {
             is_controlled: metadata.controller().is_some_and(|owner| owner.uid == resource),
             applied: metadata.annotation(APPLIED).map(str::to_owned),
             nodes: metadata.annotation(STORE_NODES).map(str::to_owned),
+            outages: metadata.annotation(STORE_OUTAGES).map(str::to_owned),
+            settings: metadata.annotation(STORE_SETTINGS).map(str::to_owned),
             uid: metadata.uid.unwrap_or_default(),
             version: metadata.resource_version.unwrap_or_default(),
             generation: metadata.generation.unwrap_or_default(),
@@ -136,11 +142,18 @@ impl LiveObject {
     /// Returns true if the object is as it was applied: its hash, its labels, and what another writer could have
     /// edited.
     pub(super) fn matches(&self, wanted: &WantedObject) -> bool {
-        self.is_controlled
+        self.is_marked_as(wanted)
             && self.applied.as_deref() == Some(wanted.hash())
             && self.nodes.as_deref() == wanted.nodes()
-            && wanted.labels().all(|(key, value)| self.labels.get(key).is_some_and(|label| label == value))
+            && self.outages.as_deref() == wanted.outages()
+            && self.settings.as_deref() == wanted.settings()
             && (self.is_accepted || self.has_spec_of(wanted))
+    }
+
+    /// Returns true if the object belongs to the resource, and has its labels.
+    pub(super) fn is_marked_as(&self, wanted: &WantedObject) -> bool {
+        let has = |(key, value): (&str, &str)| self.labels.get(key).is_some_and(|label| label == value);
+        self.is_controlled && wanted.labels().all(has)
     }
 
     fn has_spec_of(&self, wanted: &WantedObject) -> bool {

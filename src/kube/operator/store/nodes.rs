@@ -10,6 +10,7 @@ use std::time::Duration;
 use k8s_openapi::jiff::Timestamp;
 use serde_json::Value;
 
+use super::outages::{Outage, Outages};
 use crate::api::names::{labels, taints};
 use crate::crd::{QuinistrySpec, StoreSpec};
 use crate::operator::observed::ObservedNode;
@@ -56,7 +57,7 @@ enum Class {
     Lost,
 }
 
-/// Chooses nodes. `earlier` has the nodes that hold stores now.
+/// Chooses nodes. `earlier` has the nodes that hold stores now, and `outages` those of them that are not Ready.
 ///
 /// A node stays chosen while the resource selects it and it is Ready, or has not been so for less than
 /// [`OUTAGE_SECONDS`]. A taint that evicts no pods takes no place away. Free places go to Ready nodes,
@@ -69,6 +70,7 @@ pub(super) fn choose(
     store: &StoreSpec,
     nodes: &[Arc<ObservedNode>],
     earlier: &EarlierStores,
+    outages: &Outages,
     now: Timestamp,
 ) -> Choice {
     let is_earlier = |node: &ObservedNode| earlier.contains_key(&node.name);
@@ -85,8 +87,10 @@ pub(super) fn choose(
     let class = |node: &ObservedNode| match (earlier.get(&node.name), node.ready) {
         (Some(Some(_)), true) => Some(Class::Complete),
         (Some(None), true) => Some(Class::Copying),
-        (Some(_), false) if !complete.iter().any(|since| is_before(*since, node)) => Some(Class::Needed),
-        (Some(_), false) if left(node, now).is_some() => Some(Class::Away),
+        (Some(_), false) if !complete.iter().any(|since| is_before(*since, outages.get(&node.name))) => {
+            Some(Class::Needed)
+        }
+        (Some(_), false) if left(outages.get(&node.name), now).is_some() => Some(Class::Away),
         (Some(_), false) => Some(Class::Lost),
         (None, true) => Some(Class::Free),
         (None, false) => None,
@@ -110,7 +114,7 @@ pub(super) fn choose(
         count <= copies || keeps_place
     });
     let waiting = selected.iter().filter(|node| class(node) == Some(Class::Away));
-    let due = waiting.filter_map(|node| left(node, now)).min();
+    let due = waiting.filter_map(|node| left(outages.get(&node.name), now)).min();
     let mut nodes: Vec<String> = selected.into_iter().map(|node| node.name.clone()).collect();
     nodes.sort_unstable();
     Choice { nodes, candidates, due }
@@ -133,17 +137,15 @@ fn has_labels(store: &StoreSpec, node: &ObservedNode) -> bool {
     store.node_selector.iter().all(|(key, value)| node.labels.get(key) == Some(value))
 }
 
-/// Returns true if a store that is Ready since then was so well before a node's outage. The outage began at the
-/// earlier of two times: that of the node's condition moves when its status changes from Unknown to False.
-fn is_before(since: Timestamp, outage: &ObservedNode) -> bool {
-    since.as_second() + TRUST_SECONDS <= outage.since.min(outage.seen).as_second()
+/// Returns true if a store that is Ready since then was so well before an outage. Without a known begin of the
+/// outage, no store was.
+fn is_before(since: Timestamp, outage: Option<&Outage>) -> bool {
+    outage.is_some_and(|outage| since.as_second() + TRUST_SECONDS <= outage.began)
 }
 
-/// Returns the time until a node that is not Ready loses its store; `None` if that time is over. Counted from
-/// the later of two clocks, since the node's own may be wrong.
-fn left(node: &ObservedNode, now: Timestamp) -> Option<Duration> {
-    let outage = now.as_second() - node.since.max(node.seen).as_second();
-    let left = OUTAGE_SECONDS - outage;
+/// Returns the time until a node that is not Ready loses its store; `None` if that time is over.
+fn left(outage: Option<&Outage>, now: Timestamp) -> Option<Duration> {
+    let left = OUTAGE_SECONDS - (now.as_second() - outage?.absent_since?);
     u64::try_from(left).ok().filter(|left| *left > 0).map(Duration::from_secs)
 }
 

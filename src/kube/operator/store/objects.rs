@@ -9,7 +9,7 @@ use kube::core::ApiResource;
 use serde_json::{Value, json};
 
 use super::access::PORT;
-use crate::api::names::annotations::{APPLIED, STORE_NODES};
+use crate::api::names::annotations::{APPLIED, STORE_NODES, STORE_OUTAGES, STORE_SETTINGS};
 use crate::api::names::{APP, STORE_ROLE, labels, managers};
 use crate::operator::resource::ValidResource;
 use crate::operator::{build, naming};
@@ -74,6 +74,16 @@ impl WantedObject {
         self.object["metadata"]["annotations"][STORE_NODES].as_str()
     }
 
+    /// Returns the outages in the annotation of a Service.
+    pub(super) fn outages(&self) -> Option<&str> {
+        self.object["metadata"]["annotations"][STORE_OUTAGES].as_str()
+    }
+
+    /// Returns the hash of the settings in the annotation of a `DaemonSet`.
+    pub(super) fn settings(&self) -> Option<&str> {
+        self.object["metadata"]["annotations"][STORE_SETTINGS].as_str()
+    }
+
     /// Returns the hash of the content.
     pub(super) fn hash(&self) -> &str {
         self.object["metadata"]["annotations"][APPLIED].as_str().unwrap_or_default()
@@ -108,8 +118,8 @@ pub(super) fn all_labels(quinistry: &ValidResource) -> BTreeMap<String, String> 
 }
 
 /// Returns the Service. Its address is a literal one in the arguments of registries, so that no name is
-/// resolved. Its annotation has the nodes with stores, which outlast the `DaemonSet` there.
-pub(super) fn service(quinistry: &ValidResource, nodes: Option<&str>) -> WantedObject {
+/// resolved. Its annotations have the nodes with stores, which outlast the `DaemonSet` there, and their outages.
+pub(super) fn service(quinistry: &ValidResource, nodes: Option<&str>, outages: Option<&str>) -> WantedObject {
     let spec = json!({
         "type": "ClusterIP",
         "selector": selector(quinistry),
@@ -118,8 +128,10 @@ pub(super) fn service(quinistry: &ValidResource, nodes: Option<&str>) -> WantedO
         "publishNotReadyAddresses": false,
     });
     let mut service = object(quinistry, "v1", StoreKind::Service, &spec);
-    if let Some(nodes) = nodes {
-        service["metadata"]["annotations"] = json!({STORE_NODES: nodes});
+    for (key, value) in [(STORE_NODES, nodes), (STORE_OUTAGES, outages)] {
+        if let Some(value) = value {
+            service["metadata"]["annotations"][key] = json!(value);
+        }
     }
     WantedObject::new(StoreKind::Service, service)
 }

@@ -9,6 +9,7 @@ use k8s_openapi::jiff::Timestamp;
 use super::live::{LiveObject, LiveObjects, Ownership, StorePod};
 use super::nodes::{self, Choice, EarlierStores};
 use super::objects::{self, StoreKind, WantedObject};
+use super::outages::{self, Outages};
 use super::replacement::{self, Replacement};
 use super::set::{self, SetInput};
 use crate::crd::{GenerationState, GenerationStatus, Reason, StoreSpec};
@@ -49,6 +50,8 @@ pub(super) struct StoreInput<'a> {
     pub live: &'a LiveObjects,
     /// Pods that claim to be stores of the resource.
     pub pods: &'a [Arc<StorePod>],
+    /// Nodes whose pods were replaced in vain: they keep coming without the hash of their template.
+    pub contested: &'a BTreeSet<String>,
     /// URL of the Service, if it has an address.
     pub url: Option<&'a str>,
     /// Status of generation 1, if the chain has it.
@@ -65,6 +68,8 @@ pub(super) struct StorePlan {
     pub steps: Vec<Step>,
     /// Chosen nodes.
     pub choice: Choice,
+    /// Outages of nodes with stores, which the Service is to remember.
+    pub outages: Outages,
     /// True if the stores wait for generation 1.
     pub is_waiting: bool,
 }
@@ -76,8 +81,8 @@ impl StorePlan {
     }
 }
 
-/// Plans the Service, whose address the generations must know before they are built.
-pub(super) fn service(quinistry: &ValidResource, live: &LiveObjects) -> Step {
+/// Plans the Service, whose address the generations must know before they are built, and which remembers outages.
+pub(super) fn service(quinistry: &ValidResource, live: &LiveObjects, outages: &Outages) -> Step {
     let present = live.get(&StoreKind::Service);
     // The address of a Service is immutable, and a headless one has none.
     if let Some(present) = present.filter(|live| live.is_own() && live.spec["clusterIP"] == "None") {
@@ -85,7 +90,14 @@ pub(super) fn service(quinistry: &ValidResource, live: &LiveObjects) -> Step {
     }
     let nodes: Vec<String> = remembered(live).into_iter().collect();
     let nodes = Some(nodes.join(",")).filter(|nodes| !nodes.is_empty());
-    step(quinistry, objects::service(quinistry, nodes.as_deref()), present)
+    let outages = outages::annotation(outages);
+    step(quinistry, objects::service(quinistry, nodes.as_deref(), outages.as_deref()), present)
+}
+
+/// Returns the outages that the Service remembers.
+pub(super) fn outages(live: &LiveObjects) -> Outages {
+    let service = live.get(&StoreKind::Service).filter(|service| service.is_own());
+    outages::parse(service.and_then(|service| service.outages.as_deref()))
 }
 
 /// Returns the nodes with stores: those of the `DaemonSet`, or without one those that the Service remembers.
@@ -108,7 +120,10 @@ pub(super) fn written_nodes(live: &LiveObjects) -> BTreeSet<String> {
 /// Plans the other objects.
 pub(super) fn plan(input: &StoreInput<'_>) -> StorePlan {
     let live = input.live.get(&StoreKind::DaemonSet).filter(|live| live.is_own());
-    let choice = nodes::choose(&input.quinistry.spec, input.store, input.nodes, &earlier(input), input.now);
+    let earlier = earlier(input);
+    let outages = outages::follow(&outages(input.live), input.nodes, &earlier, input.now);
+    let spec = &input.quinistry.spec;
+    let choice = nodes::choose(spec, input.store, input.nodes, &earlier, &outages, input.now);
     let policy = objects::network_policy(input.quinistry);
     let policy = step(input.quinistry, policy, input.live.get(&StoreKind::NetworkPolicy));
     let image = image(input, live);
@@ -118,7 +133,10 @@ pub(super) fn plan(input: &StoreInput<'_>) -> StorePlan {
         (Some(image), Some(url)) => {
             let wanted =
                 set::daemon_set(input.quinistry, input.store, SetInput { image, url, nodes: &choice.nodes });
-            step(input.quinistry, wanted, input.live.get(&StoreKind::DaemonSet))
+            match live.filter(|live| keeps_template(input, live, &wanted)) {
+                Some(live) => nodes_step(input.quinistry, wanted, live),
+                None => step(input.quinistry, wanted, input.live.get(&StoreKind::DaemonSet)),
+            }
         }
         _ => Step::Keep,
     };
@@ -127,7 +145,7 @@ pub(super) fn plan(input: &StoreInput<'_>) -> StorePlan {
     if let (Step::Keep, Some(live)) = (&steps[1], live) {
         steps.extend(replacement::replacements(input, &live.spec, &choice).into_iter().map(Step::Replace));
     }
-    StorePlan { steps, is_waiting: live.is_none() && image.is_none(), choice }
+    StorePlan { steps, is_waiting: live.is_none() && image.is_none(), choice, outages }
 }
 
 /// Returns the nodes with stores, each with the time since which its store is Ready.
@@ -141,13 +159,38 @@ fn earlier(input: &StoreInput<'_>) -> EarlierStores {
 /// Returns the image of the stores: that of generation 1 once it serves somewhere. Live stores change to
 /// another image only when generation 1 serves that on all nodes; until then their pods could not pull it.
 fn image(input: &StoreInput<'_>, live: Option<&LiveObject>) -> Option<String> {
-    let present = live.and_then(|live| live.spec["template"]["spec"]["containers"][0]["image"].as_str());
+    let present = live.and_then(|live| set::image_of(&live.spec));
     let serves = |first: &GenerationStatus| match present {
-        Some(_) => first.state == GenerationState::Ready,
+        Some(_) => is_ready(first),
         None => first.available > 0,
     };
     let digest = input.digest.filter(|_| input.first.is_some_and(serves));
     digest.map(|digest| set::image(input.quinistry, digest)).or_else(|| present.map(str::to_owned))
+}
+
+/// Returns true if generation 1 serves on all nodes.
+fn is_ready(first: &GenerationStatus) -> bool {
+    first.state == GenerationState::Ready
+}
+
+/// Returns true if the live `DaemonSet` keeps its template, with the image that it has: its arguments were made for
+/// that image by an operator of another version, and the executable in it may not know those of this one. They come
+/// with the next image, or with another setting while generation 1 serves.
+fn keeps_template(input: &StoreInput<'_>, live: &LiveObject, wanted: &WantedObject) -> bool {
+    let spec = &wanted.object["spec"];
+    if set::image_of(&live.spec) != set::image_of(spec) || set::template(&live.spec) == set::template(spec) {
+        return false;
+    }
+    let is_same_setting = live.settings.as_deref() == wanted.settings();
+    is_same_setting || input.digest.is_none() || !input.first.is_some_and(is_ready)
+}
+
+/// Plans another choice of nodes for a `DaemonSet` that keeps its template.
+fn nodes_step(quinistry: &ValidResource, wanted: WantedObject, live: &LiveObject) -> Step {
+    if live.is_marked_as(&wanted) && nodes::chosen(&live.spec) == nodes::chosen(&wanted.object["spec"]) {
+        return Step::Keep;
+    }
+    step(quinistry, set::with_live_template(wanted, live), Some(live))
 }
 
 /// Compares an object with the live one in its place.

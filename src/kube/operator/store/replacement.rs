@@ -9,6 +9,7 @@ use serde_json::Value;
 
 use super::live::StorePod;
 use super::nodes::Choice;
+use super::objects::StoreKind;
 use super::plan::{StoreInput, own_pods, ready_nodes};
 use super::set;
 
@@ -26,7 +27,8 @@ pub(super) struct Replacement {
 }
 
 /// Returns the pods to replace now, of those that were made of another template than that of the live
-/// `DaemonSet`: all that are not Ready, or else one, if each chosen node that is Ready has a Ready store.
+/// `DaemonSet`: all that are not Ready, or else one, if each chosen node that is Ready has a Ready store. Pods of
+/// contested nodes are left alone.
 pub(super) fn replacements(input: &StoreInput<'_>, set: &Value, choice: &Choice) -> Vec<Replacement> {
     // A DaemonSet of an earlier version has no hash, and is about to be applied.
     let Some(template) = set::template(set) else { return Vec::new() };
@@ -37,11 +39,8 @@ pub(super) fn replacements(input: &StoreInput<'_>, set: &Value, choice: &Choice)
         .filter(|node| node.ready && is_chosen(&node.name))
         .map(|node| node.name.as_str())
         .collect();
-    let is_outdated = |pod: &StorePod| !pod.is_leaving && pod.template.as_deref() != Some(template);
-    let mut outdated: Vec<(&str, &StorePod)> = own_pods(input)
-        .filter(|pod| is_outdated(pod))
-        .filter_map(|pod| Some((pod.node.as_deref()?, pod)))
-        .filter(|(node, _)| up.contains(node))
+    let mut outdated: Vec<(&str, &StorePod)> = outdated(input, template)
+        .filter(|(node, _)| up.contains(node) && !input.contested.contains(*node))
         .collect();
     // The same pod comes first until the watch shows that it leaves.
     outdated.sort_by(|(one, pod), (other, next)| (one, &pod.uid).cmp(&(other, &next.uid)));
@@ -59,4 +58,18 @@ pub(super) fn replacements(input: &StoreInput<'_>, set: &Value, choice: &Choice)
         template: template.to_owned(),
     };
     next.into_iter().map(replace).collect()
+}
+
+/// Returns the contested nodes whose pods have another template than that of the live `DaemonSet`.
+pub(super) fn contested<'a>(input: &StoreInput<'a>) -> BTreeSet<&'a str> {
+    let set = input.live.get(&StoreKind::DaemonSet).filter(|live| live.is_own());
+    let Some(template) = set.and_then(|live| set::template(&live.spec)) else { return BTreeSet::new() };
+    outdated(input, template).map(|(node, _)| node).filter(|node| input.contested.contains(*node)).collect()
+}
+
+/// Returns the pods that were made of another template than this one, with their nodes.
+fn outdated<'a>(input: &StoreInput<'a>, template: &str) -> impl Iterator<Item = (&'a str, &'a StorePod)> {
+    own_pods(input)
+        .filter(move |pod| !pod.is_leaving && pod.template.as_deref() != Some(template))
+        .filter_map(|pod| Some((pod.node.as_deref()?, pod)))
 }

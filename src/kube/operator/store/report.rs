@@ -3,6 +3,8 @@
 use std::fmt::Write as _;
 
 use super::plan::{StoreInput, StorePlan, StoreProblem, own_pods, ready_nodes, written_nodes};
+use super::replacement;
+use crate::api::names::annotations::TEMPLATE;
 use crate::crd::{Reason, StoreStatus};
 use crate::operator::plan::{PlannedCondition, counted, names, shorten};
 
@@ -47,6 +49,16 @@ fn verdict(input: &StoreInput<'_>, plan: &StorePlan, ready: usize, wanted: usize
         let message = "no store can be started before generation 1 serves its digest on a node, from where the \
                        stores pull their image";
         return (false, Reason::WaitingForGeneration, message.into());
+    }
+    let contested = replacement::contested(input);
+    if !contested.is_empty() {
+        let message = format!(
+            "pods of stores do not stay as they were made on {}: they keep coming without their annotation \
+             {TEMPLATE}; look for an admission webhook that removes annotations. They are replaced less and less often; \
+             delete them yourself when it leaves the annotation alone",
+            names(contested.into_iter().collect())
+        );
+        return (false, Reason::Contested, message);
     }
     if ready < chosen {
         let served = ready_nodes(input, &plan.choice);

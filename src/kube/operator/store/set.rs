@@ -12,11 +12,12 @@ use k8s_openapi::api::core::v1 as core;
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
 use quinistry_quine::REPOSITORY;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::access;
+use super::live::LiveObject;
 use super::objects::{StoreKind, WantedObject, all_labels, selector};
-use crate::api::names::annotations::TEMPLATE;
+use crate::api::names::annotations::{APPLIED, STORE_SETTINGS, TEMPLATE};
 use crate::api::names::{CONTAINER, STORE_PUSH_PORT};
 use crate::crd::StoreSpec;
 use crate::operator::build::{self, to_owned_pair};
@@ -83,6 +84,7 @@ pub(super) fn daemon_set(quinistry: &ValidResource, store: &StoreSpec, input: Se
             name: Some(naming::store_name(quinistry.name())),
             namespace: Some(quinistry.namespace().into()),
             labels: Some(all_labels(quinistry)),
+            annotations: Some([(STORE_SETTINGS.to_owned(), settings(quinistry, store, input.url))].into()),
             owner_references: Some(vec![quinistry.identity.controller()]),
             ..ObjectMeta::default()
         },
@@ -99,6 +101,30 @@ pub(super) fn daemon_set(quinistry: &ValidResource, store: &StoreSpec, input: Se
         status: None,
     };
     WantedObject::new(StoreKind::DaemonSet, serde_json::to_value(set).expect("a DaemonSet is JSON"))
+}
+
+/// Returns the hash of the settings that a template is made of, beside the image.
+fn settings(quinistry: &ValidResource, store: &StoreSpec, url: &str) -> String {
+    let spec = &quinistry.spec;
+    build::hash(&json!([quinistry.name(), store.path, spec.tolerations, spec.priority_class_name, url]))
+}
+
+/// Returns a wanted `DaemonSet` with the template of the live one, and the nodes of its own.
+pub(super) fn with_live_template(wanted: WantedObject, live: &LiveObject) -> WantedObject {
+    let WantedObject { kind, mut object } = wanted;
+    let affinity = object["spec"]["template"]["spec"]["affinity"].take();
+    object["spec"]["template"] = live.spec["template"].clone();
+    object["spec"]["template"]["spec"]["affinity"] = affinity;
+    if let Some(annotations) = object["metadata"]["annotations"].as_object_mut() {
+        annotations.remove(APPLIED);
+    }
+    object["metadata"]["annotations"][STORE_SETTINGS] = json!(live.settings);
+    WantedObject::new(kind, object)
+}
+
+/// Returns the image of a `DaemonSet` with this specification.
+pub(super) fn image_of(set: &Value) -> Option<&str> {
+    set["template"]["spec"]["containers"][0]["image"].as_str()
 }
 
 /// Returns the hash of a pod template without its nodes, as its pods have it in an annotation.

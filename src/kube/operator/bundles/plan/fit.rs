@@ -11,7 +11,8 @@ use crate::crd::BundleReason;
 use crate::operator::bundles::documents::{
     BundleHistory, EMPTY_BYTES, HistoryDocument, MAX_DOCUMENT_BYTES, NamedDigest, NamesDocument, former_bytes,
 };
-use crate::operator::bundles::parse::{Image, ParsedName};
+use crate::operator::bundles::observed::ObservedBundle;
+use crate::operator::bundles::parse::{Image, ParsedBundle, ParsedName};
 use crate::operator::naming::names_map_name;
 
 /// Documents of one registry, and the judgements about its bundles.
@@ -21,6 +22,8 @@ pub(super) struct Fitted {
     /// Images that names stand for, sorted.
     pub images: Vec<Image>,
     pub bundles: Vec<BundlePlan>,
+    /// UIDs of bundles with images that are not listed.
+    pub unlisted: BTreeSet<String>,
 }
 
 /// Documents of one registry as they are now.
@@ -64,7 +67,7 @@ pub(super) fn fit(
     registry: &Registry,
     candidates: &[Candidate<'_>],
     before: &Former,
-    unserved: &[&str],
+    unserved: &[&ObservedBundle],
 ) -> Fitted {
     let mut holders = Holders::new();
     let mut names = NamesDocument::default();
@@ -92,14 +95,15 @@ pub(super) fn fit(
     let mut used = room.used;
     let mut history = HistoryDocument::default();
     let mut kept = BTreeSet::new();
-    for uid in unserved {
-        let Some(entry) = before.history.0.get(*uid) else { continue };
+    for bundle in unserved {
+        let uid = &bundle.uid;
+        let Some(entry) = before.history.0.get(uid) else { continue };
         let lists = || std::iter::once(&entry.current).chain(&entry.former);
         let bytes = entry.bytes(uid) + lists().map(|list| former_bytes(list)).sum::<usize>();
         if used + bytes <= MAX_DOCUMENT_BYTES {
             used += bytes;
             kept.extend(lists().flatten().cloned());
-            history.0.insert((*uid).to_owned(), entry.clone());
+            history.0.insert(uid.clone(), entry.clone());
         }
     }
     // Former lists, the last one of each bundle first.
@@ -125,9 +129,19 @@ pub(super) fn fit(
         }
         bundles.push(plan);
     }
+    // Of an unreadable specification nothing is known.
+    let is_listed = |spec: &ParsedBundle| {
+        spec.names.iter().all(|name| images.contains(&name.image) || kept.contains(&name.image))
+    };
+    let served = candidates.iter().filter(|candidate| !is_listed(candidate.spec));
+    let others = unserved.iter().filter(|bundle| !bundle.spec.as_ref().is_ok_and(is_listed));
+    let mut unlisted = BTreeSet::new();
+    unlisted.extend(served.map(|candidate| candidate.bundle.uid.clone()));
+    unlisted.extend(others.map(|bundle| bundle.uid.clone()));
+    names.partial = !unlisted.is_empty();
     names.names.sort();
     names.keep = kept.into_iter().filter(|image| !images.contains(image)).collect();
-    Fitted { names, history, images: images.into_iter().collect(), bundles }
+    Fitted { names, history, images: images.into_iter().collect(), bundles, unlisted }
 }
 
 /// Judges the names of a bundle, and takes their room. Returns the judgement, and the names to serve.

@@ -103,6 +103,43 @@ fn names_of_all_bundles_are_in_one_sorted_document() {
 }
 
 #[test]
+fn stores_remove_nothing_while_no_registry_serves_a_new_bundle() {
+    let mut lost = bundle("lost", 2, &[("ghcr.io/b:1", 2)]);
+    lost.spec.as_mut().unwrap().registry = Some("lader".into());
+    let mut unreadable = bundle("unreadable", 3, &[("ghcr.io/c:1", 3)]);
+    unreadable.spec = Err("names stand for two digests".into());
+    let served = bundle("a", 1, &[("ghcr.io/a:1", 1)]);
+    for (other, why) in [(&lost, BundleReason::RegistryNotFound), (&unreadable, BundleReason::InvalidSpec)] {
+        let plan = planned(&[served.clone(), other.clone()], None);
+        assert_eq!(reason(&plan, &other.uid), Some(why));
+        assert!(document(&plan).partial);
+        assert!(message(&plan, &other.uid).ends_with(NOTHING_REMOVED), "{}", message(&plan, &other.uid));
+        assert!(!document(&planned(&[served.clone()], Some(&plan))).partial);
+    }
+    // Its images are listed: it was served before.
+    let mut known = bundle("known", 2, &[("ghcr.io/b:1", 2)]);
+    let first = planned(&[served.clone(), known.clone()], None);
+    known.spec.as_mut().unwrap().registry = Some("lader".into());
+    let second = planned(&[served.clone(), known.clone()], Some(&first));
+    assert!(!document(&second).partial && kept(&second) == [image("ghcr.io/b", 2)]);
+    known
+        .spec
+        .as_mut()
+        .unwrap()
+        .names
+        .push(bundle("x", 1, &[("ghcr.io/d:1", 4)]).spec.unwrap().names.remove(0));
+    assert!(document(&planned(&[served, known], Some(&second))).partial, "it has another image now");
+}
+
+#[test]
+fn images_of_a_taken_name_are_kept_and_so_the_list_is_complete() {
+    let plan = planned(&[bundle("a", 1, &[("ghcr.io/a:1", 1)]), bundle("b", 2, &[("ghcr.io/a:1", 2)])], None);
+    assert_eq!(reason(&plan, "b"), Some(BundleReason::NameTaken));
+    assert!(!document(&plan).partial && kept(&plan) == [image("ghcr.io/a", 2)]);
+    assert!(!message(&plan, "b").contains(NOTHING_REMOVED));
+}
+
+#[test]
 fn the_same_bundles_are_not_written_again_and_drift_is() {
     let bundles = [bundle("a", 1, &[("ghcr.io/a:1", 1)])];
     let first = planned(&bundles, None);

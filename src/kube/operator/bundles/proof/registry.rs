@@ -1,6 +1,6 @@
 //! Answers of the nodes of one registry.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -17,8 +17,8 @@ pub(in crate::operator::bundles) struct RegistryProof {
     /// this operator.
     images: BTreeMap<Arc<Image>, Option<Instant>>,
     nodes: BTreeMap<String, NodeAnswers>,
-    /// Begin of the present period, and the number of requests in it.
-    spent: Option<(Instant, usize)>,
+    /// Rounds of the last [`BUDGET_PERIOD`]: their times and numbers of requests.
+    spent: VecDeque<(Instant, usize)>,
 }
 
 /// Answers of one node.
@@ -115,8 +115,10 @@ impl RegistryProof {
         }
         for question in &round {
             self.nodes.entry(question.node.node.clone()).or_default().asked = Some(now);
-            let spent = self.spent.get_or_insert((now, 0));
-            spent.1 += question.images.len();
+        }
+        let requests: usize = round.iter().map(|question| question.images.len()).sum();
+        if requests > 0 {
+            self.spent.push_back((now, requests));
         }
         round
     }
@@ -224,11 +226,12 @@ impl RegistryProof {
         ranked.into_iter().take(limit).map(|(.., image)| image.clone()).collect()
     }
 
-    /// Returns the number of requests that are left in the present period.
+    /// Returns the number of requests that are left now: any period of this length has its limit, whenever it begins.
     fn budget(&mut self, now: Instant) -> usize {
-        if self.spent.is_some_and(|(begin, _)| now.duration_since(begin) >= BUDGET_PERIOD) {
-            self.spent = None;
+        while self.spent.front().is_some_and(|(at, _)| now.duration_since(*at) >= BUDGET_PERIOD) {
+            self.spent.pop_front();
         }
-        REQUESTS_PER_PERIOD - self.spent.map_or(0, |(_, spent)| spent)
+        let spent: usize = self.spent.iter().map(|(_, requests)| requests).sum();
+        REQUESTS_PER_PERIOD.saturating_sub(spent)
     }
 }

@@ -89,6 +89,27 @@ fn fifty_nodes_and_twenty_bundles_cost_three_hundred_requests_a_minute_at_most()
 }
 
 #[test]
+fn no_period_has_more_requests_than_the_page_says() {
+    let page = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/bundle-resource.md");
+    let page = std::fs::read_to_string(page).unwrap();
+    let sentence =
+        format!("send at most {REQUESTS_PER_PERIOD} requests in any {} seconds", BUDGET_PERIOD.as_secs());
+    assert!(page.contains(&sentence), "docs/bundle-resource.md lacks: {sentence}");
+    let (start, nodes) = (Instant::now(), nodes(50));
+    let mut proof = begun(240, start);
+    let mut sent: Vec<(Instant, usize)> = Vec::new();
+    // A small round begins a period, and large ones follow at its end and behind it.
+    for seconds in [0, 59, 61, 75, 119, 121, 135, 181] {
+        let now = start + Duration::from_secs(seconds);
+        let asked = if seconds == 0 { &nodes[..1] } else { &nodes[..] };
+        sent.push((now, round(&mut proof, asked, now, |_, _| true).1));
+        let recent = sent.iter().filter(|(at, _)| now.duration_since(*at) < BUDGET_PERIOD);
+        let requests: usize = recent.map(|(_, requests)| requests).sum();
+        assert!(requests <= REQUESTS_PER_PERIOD, "{sent:?}");
+    }
+}
+
+#[test]
 fn a_new_image_is_asked_for_alone_and_first() {
     let (start, nodes) = (Instant::now(), nodes(3));
     let mut proof = begun(10, start);

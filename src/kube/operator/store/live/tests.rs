@@ -21,7 +21,7 @@ fn wanted(kind: StoreKind) -> WantedObject {
     let store: &StoreSpec = quinistry.spec.store.as_ref().unwrap();
     let nodes = ["a".to_owned(), "b".to_owned()];
     match kind {
-        StoreKind::Service => service(&quinistry, None),
+        StoreKind::Service => service(&quinistry, None, None),
         StoreKind::NetworkPolicy => network_policy(&quinistry),
         StoreKind::DaemonSet => {
             daemon_set(&quinistry, store, SetInput { image: "i", url: "http://10.0.0.1:8080", nodes: &nodes })

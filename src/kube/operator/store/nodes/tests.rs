@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::json;
 
+use super::super::outages;
 use super::*;
 
 const NOW: i64 = 1_800_000_000;
@@ -50,7 +51,12 @@ fn choice(nodes: &[ObservedNode], copies: i32, earlier: &[&str]) -> Choice {
 
 fn chosen_of(nodes: &[ObservedNode], copies: i32, earlier: &EarlierStores) -> Choice {
     let nodes: Vec<_> = nodes.iter().cloned().map(Arc::new).collect();
-    choose(&spec(&json!({})), &store(copies), &nodes, earlier, at(0))
+    choose(&spec(&json!({})), &store(copies), &nodes, earlier, &outages(&nodes, earlier), at(0))
+}
+
+/// Returns the outages as an operator sees them that knows of no earlier ones.
+fn outages(nodes: &[Arc<ObservedNode>], earlier: &EarlierStores) -> Outages {
+    outages::follow(&Outages::new(), nodes, earlier, at(0))
 }
 
 /// Returns the choice of nodes whose stores are Ready since then; `None`: not.
@@ -236,7 +242,8 @@ fn only_nodes_that_both_selectors_and_the_tolerations_allow_are_chosen() {
     store.node_selector.insert("disk".into(), "large".into());
     let choose = |spec: &Value, store: &StoreSpec, earlier: &[&str]| {
         let plain: Vec<ObservedNode> = nodes.iter().map(|node| (**node).clone()).collect();
-        choose(&self::spec(spec), store, &nodes, &complete(&plain, earlier), at(0)).nodes
+        let earlier = complete(&plain, earlier);
+        choose(&self::spec(spec), store, &nodes, &earlier, &outages(&nodes, &earlier), at(0)).nodes
     };
     let earlier = ["excluded", "tainted", "plain"];
     assert_eq!(choose(&json!({}), &store, &earlier), ["disk"], "a choice ends with the selection");

@@ -22,6 +22,8 @@ struct Scene {
     pods: Vec<Arc<StorePod>>,
     first: GenerationStatus,
     digest: Option<&'static str>,
+    contested: BTreeSet<String>,
+    now: i64,
 }
 
 fn node(name: &str) -> ObservedNode {
@@ -57,6 +59,8 @@ impl Scene {
             pods: Vec::new(),
             first: serde_json::from_value(first).unwrap(),
             digest: Some(DIGEST),
+            contested: BTreeSet::new(),
+            now: NOW,
         }
     }
 
@@ -67,15 +71,20 @@ impl Scene {
             nodes: &self.nodes,
             live: &self.live,
             pods: &self.pods,
+            contested: &self.contested,
             url: Some("http://10.96.0.7:8080"),
             first: Some(&self.first),
             digest: self.digest,
-            now: Timestamp::from_second(NOW).unwrap(),
+            now: Timestamp::from_second(self.now).unwrap(),
         }
     }
 
     fn plan(&self) -> StorePlan {
         plan(&self.input())
+    }
+
+    fn service(&self) -> Step {
+        service(&self.quinistry, &self.live, &self.plan().outages)
     }
 
     fn report(&self) -> StoreReport {
@@ -89,7 +98,7 @@ impl Scene {
 
     /// Carries out the plan; no pod starts by it.
     fn apply(&mut self) {
-        let steps = [vec![service(&self.quinistry, &self.live)], self.plan().steps].concat();
+        let steps = [vec![self.service()], self.plan().steps].concat();
         for step in steps {
             match step {
                 Step::Apply(wanted, _) => {
@@ -136,10 +145,12 @@ impl Scene {
     }
 
     fn set_down(&mut self, name: &str, seconds: i64) {
-        let since = Timestamp::from_second(NOW - seconds).unwrap();
-        let down = ObservedNode { ready: false, since, seen: since, ..node(name) };
-        let place = self.nodes.iter_mut().find(|node| node.name == name).unwrap();
-        *place = Arc::new(down);
+        let since = Timestamp::from_second(self.now - seconds).unwrap();
+        *self.node(name) = ObservedNode { ready: false, since, seen: since, ..node(name) };
+    }
+
+    fn node(&mut self, name: &str) -> &mut ObservedNode {
+        Arc::make_mut(self.nodes.iter_mut().find(|node| node.name == name).expect("the node is there"))
     }
 
     /// Returns the UIDs of the running pods by node.
@@ -217,6 +228,70 @@ fn another_image_comes_when_generation_1_serves_it_on_all_nodes() {
     scene.first.state = GenerationState::Ready;
     assert_eq!(actions(&scene.plan()), ["~DaemonSet"]);
     assert!(scene.set().to_string().contains(NEXT));
+}
+
+/// Returns stores that an operator of another version has applied, with another argument.
+fn of_another_version() -> Scene {
+    let mut scene = Scene::new(&json!({}), &["a", "b", "c"]);
+    scene.apply();
+    let set = &mut scene.live.get_mut(&StoreKind::DaemonSet).unwrap().spec["template"];
+    set["spec"]["containers"][0]["args"] = json!(["serve", "--as-then"]);
+    set["metadata"]["annotations"]["quinistry.dev/template"] = json!("another");
+    scene.run();
+    scene
+}
+
+#[test]
+fn arguments_of_another_version_stay_with_their_image() {
+    const NEXT: &str = "sha256:01ba4719c80b6fe911b091a7c05124b64eeece964e09c058ef8f9805daca546b";
+    let mut scene = of_another_version();
+    assert_eq!(actions(&scene.plan()), Vec::<String>::new(), "the image is the same");
+    scene.digest = Some(NEXT);
+    scene.first.state = GenerationState::Rolling;
+    assert_eq!(actions(&scene.plan()), Vec::<String>::new(), "its image could not be pulled yet");
+    scene.first.state = GenerationState::Ready;
+    assert_eq!(actions(&scene.plan()), ["~DaemonSet"]);
+    let set = scene.set().to_string();
+    assert!(set.contains(NEXT) && !set.contains("--as-then"), "{set}");
+}
+
+#[test]
+fn a_node_is_replaced_with_the_arguments_that_its_image_has() {
+    let mut scene = of_another_version();
+    scene.digest = None;
+    scene.first.state = GenerationState::Rolling;
+    scene.nodes[0] = Arc::new(node("d"));
+    let set = scene.set();
+    assert_eq!(nodes::chosen(&set["spec"]), ["b", "c", "d"].map(String::from).into());
+    assert_eq!(set["spec"]["template"]["spec"]["containers"][0]["args"], json!(["serve", "--as-then"]));
+    assert!(set.to_string().contains(DIGEST));
+    scene.apply();
+    scene.run();
+    assert_eq!(actions(&scene.plan()), Vec::<String>::new(), "no other pod is replaced");
+}
+
+#[test]
+fn another_setting_is_applied_once_generation_1_serves() {
+    let mut scene = of_another_version();
+    let mut spec = (*scene.quinistry.spec).clone();
+    spec.priority_class_name = "higher".into();
+    scene.quinistry.spec = spec.into();
+    scene.first.state = GenerationState::Rolling;
+    assert_eq!(actions(&scene.plan()), Vec::<String>::new());
+    scene.nodes[0] = Arc::new(node("d"));
+    scene.apply();
+    scene.first.state = GenerationState::Ready;
+    assert_eq!(actions(&scene.plan()), ["~DaemonSet"], "another node has not made it forgotten");
+    assert_eq!(scene.set()["spec"]["template"]["spec"]["priorityClassName"], "higher");
+}
+
+#[test]
+fn an_edited_template_is_restored() {
+    let mut scene = Scene::new(&json!({}), &["a", "b", "c"]);
+    scene.apply();
+    let set = &mut scene.live.get_mut(&StoreKind::DaemonSet).unwrap().spec["template"];
+    set["spec"]["containers"][0]["args"] = json!(["serve"]);
+    assert_eq!(actions(&scene.plan()), ["~DaemonSet"]);
 }
 
 #[test]
@@ -307,7 +382,9 @@ fn a_foreign_object_is_reported_and_left_alone() {
     let metadata = serde_json::from_value(json!({"name": "larder-store"})).unwrap();
     let foreign = LiveObject::new(metadata, json!({}), "u1", &BTreeSet::new());
     let live = LiveObjects::from([(StoreKind::Service, foreign)]);
-    let Step::Refuse(problem) = service(&scene.quinistry, &live) else { panic!("it is refused") };
+    let Step::Refuse(problem) = service(&scene.quinistry, &live, &Outages::new()) else {
+        panic!("it is refused")
+    };
     assert_eq!(problem.reason, Reason::NameTaken);
     assert!(problem.message.starts_with("Service larder-store is there already"), "{}", problem.message);
     let condition = report(&scene.input(), &scene.plan(), Some(problem)).condition;
@@ -336,14 +413,14 @@ fn another_resource_whose_name_ends_in_store_is_named() {
 #[test]
 fn a_headless_service_is_deleted_to_be_created_again() {
     let scene = Scene::new(&json!({}), &["a"]);
-    let Step::Apply(wanted, None) = service(&scene.quinistry, &LiveObjects::new()) else {
+    let Step::Apply(wanted, None) = service(&scene.quinistry, &LiveObjects::new(), &Outages::new()) else {
         panic!("it is created")
     };
     let planned = |edit: &dyn Fn(&mut Value)| {
         let mut live = applied(&wanted);
         live.spec["clusterIP"] = json!("10.96.0.7");
         edit(&mut live.spec);
-        service(&scene.quinistry, &LiveObjects::from([(StoreKind::Service, live)]))
+        service(&scene.quinistry, &LiveObjects::from([(StoreKind::Service, live)]), &Outages::new())
     };
     assert_eq!(planned(&|_| {}), Step::Keep);
     assert!(matches!(planned(&|spec| spec["selector"] = json!({"a": "b"})), Step::Apply(_, Some(_))));

@@ -29,6 +29,20 @@ fn what_does_not_fit_is_refused_and_the_documents_stay_small() {
 }
 
 #[test]
+fn stores_remove_nothing_while_a_bundle_does_not_fit() {
+    let (mut bundles, first) = full();
+    assert!(!document(&first).partial);
+    bundles.push(large("late", 99, 1));
+    let second = planned(&bundles, Some(&first));
+    assert_eq!(reason(&second, "late"), Some(BundleReason::TooLarge));
+    assert!(document(&second).partial && second.maps[0].needs_write);
+    assert!(message(&second, "late").ends_with(NOTHING_REMOVED), "{}", message(&second, "late"));
+    bundles.pop();
+    let third = planned(&bundles, Some(&second));
+    assert!(!document(&third).partial && third.maps[0].needs_write, "what nothing needs may go again");
+}
+
+#[test]
 fn names_come_before_the_history_of_any_bundle() {
     let of = |version| -> Vec<_> { (0..5).map(|at| large(&format!("b{at:02}"), at, version)).collect() };
     let mut plan = planned(&of(1), None);
@@ -91,7 +105,8 @@ fn an_upgrade_that_does_not_fit_keeps_the_former_names_and_the_history() {
     let plan = third.bundles.iter().find(|bundle| bundle.uid == "b00").unwrap();
     assert_eq!((plan.names.len(), plan.total), (256, 1024));
     assert_eq!(plan.previous, former);
-    assert!(!third.maps[0].needs_write, "nothing has changed for the nodes");
+    assert!(third.maps[0].needs_write && document(&third).partial, "stores must keep what was loaded");
+    assert!(!planned(&bundles, Some(&third)).maps[0].needs_write, "nothing has changed for the nodes");
     // It fits when there is room again.
     let alone = planned(&bundles[..1], Some(&third));
     assert_eq!((reason(&alone, "b00"), names(&alone).len()), (None, 1024));

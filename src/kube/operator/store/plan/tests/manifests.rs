@@ -6,7 +6,7 @@ use super::*;
 fn the_service_and_the_policy_lead_to_the_stores_alone() {
     let scene = Scene::new(&json!({}), &["a"]);
     let selector = json!({"quinistry.dev/resource": "u1", "quinistry/role": "store"});
-    let service = crate::operator::store::objects::service(&scene.quinistry, None).object;
+    let service = crate::operator::store::objects::service(&scene.quinistry, None, None).object;
     assert_eq!(
         service["spec"],
         json!({"type": "ClusterIP", "selector": selector, "publishNotReadyAddresses": false,

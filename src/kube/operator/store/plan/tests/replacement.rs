@@ -71,3 +71,22 @@ fn an_upgrade_goes_on_while_a_chosen_node_is_down() {
     scene.pod("a").ready = None;
     assert_eq!(actions(&scene.plan()), ["replace b"]);
 }
+
+#[test]
+fn pods_that_come_without_their_hash_again_are_reported_and_hold_up_no_other() {
+    let mut scene = Scene::new(&json!({}), &["a", "b", "c"]);
+    scene.apply();
+    scene.run();
+    for node in ["a", "b"] {
+        scene.pod(node).template = None;
+    }
+    scene.contested = ["a".to_owned(), "c".to_owned()].into();
+    assert_eq!(actions(&scene.plan()), ["replace b"]);
+    let condition = scene.report().condition;
+    assert_eq!((condition.status, condition.reason), ("False", Reason::Contested));
+    let message = condition.message;
+    assert!(message.contains("on a:") && message.contains("admission webhook"), "{message}");
+    scene.run();
+    scene.pod("a").template = scene.pod("c").template.clone();
+    assert_eq!(scene.verdict(), ("True", Reason::StoresReady), "the annotation is there again");
+}
