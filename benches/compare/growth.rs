@@ -66,7 +66,7 @@ pub(crate) fn measure(comparison: &mut Comparison, data: &PeerData, persistent: 
             }
             folder
         });
-        comparison.rows_of_one_measurement(works.clone(), options.long_rounds(), persistent, |peer| {
+        comparison.rows_of_one_measurement(works.clone(), options.rounds(), persistent, |peer| {
             let target = format!("/v2/{REPOSITORY}/manifests/{}", tag(0));
             let (server, start) = start_and_get(|| peer.start(&options.quinistry, &folder), &target);
             let window = options.window();
