@@ -54,8 +54,8 @@ impl Event {
     }
 }
 
-/// Runs `work`, and returns how often each of the events, which must be available, happens in the server
-/// meanwhile.
+/// Runs `work`, and returns how often the server had each of the events, which must be available, until the
+/// end of `work`.
 pub(crate) fn count(events: &[Event], server: &Process, scratch: &Path, work: impl FnOnce()) -> Vec<f64> {
     let ids = server.ids().iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
     // perf counts until this program ends.
