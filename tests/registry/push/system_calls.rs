@@ -80,6 +80,18 @@ fn put_blob(peer: Peer, bytes: &[u8]) -> Digest {
 }
 
 #[test]
+fn the_disk_is_written_to_while_a_long_blob_arrives() {
+    if lacks(&[Need::Root, Need::Tool("strace")]) {
+        return;
+    }
+    let server = Server::launch(command(PROGRAM).args(SERVE).args(["--storage", "storage"]));
+    let bytes = vec![b'x'; 20 << 20];
+    let calls = calls(&server, || drop(put_blob(server.peer, &bytes)));
+    // Once for each 8 MiB.
+    assert_eq!(calls.get("fadvise64"), Some(&2), "{calls:?}");
+}
+
+#[test]
 fn a_request_makes_few_system_calls() {
     if lacks(&[Need::Root, Need::Tool("strace")]) {
         return;
