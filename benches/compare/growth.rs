@@ -66,12 +66,14 @@ pub(crate) fn measure(comparison: &mut Comparison, data: &PeerData, persistent: 
             }
             folder
         });
-        comparison.rows_of_one_measurement(works.clone(), options.long_rounds(), persistent, |peer| {
+        comparison.rows_of_one_measurement(works.clone(), options.rounds(), persistent, |peer| {
             let target = format!("/v2/{REPOSITORY}/manifests/{}", tag(0));
             let (server, start) = start_and_get(|| peer.start(&options.quinistry, &folder), &target);
             let window = options.window();
             let gets = gets(&server, *count, window);
             let list = format!("/v2/{REPOSITORY}/tags/list");
+            // The first list after a start is read from the disk, and would be the only one in the window.
+            read_pages(&mut server.connect(), &list);
             let tags = mean_time(&server, window / 2, |connection| read_pages(connection, &list));
             File::create(pushed_marker(&folder)).unwrap();
             let (rate, begun) = push_images(&server, &pushed, &pattern, window * 2);

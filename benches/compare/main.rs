@@ -10,6 +10,7 @@
 
 mod comparison;
 mod content;
+mod costs;
 mod data;
 mod growth;
 mod json;
@@ -32,9 +33,11 @@ use std::path::Path;
 
 use comparison::Comparison;
 use data::PeerData;
-use options::Options;
+use json::MachineLoad;
+use options::{MAX_QUIET_LOAD, Options};
 use peers::{PERSISTENT, Peer, REGISTRIES, SERVERS};
-use support::{load_average, wrk};
+use support::foreign_load::{ForeignLoad, load_of_last_minute};
+use support::{cores, load_average, wrk};
 use table::ComparisonTable;
 
 /// Explanation of the table.
@@ -44,13 +47,24 @@ not measured.
 quinistry flushes pushed files and their folders before it responds. docker-registry 2.8 and distribution 3.1 flush all
 files, but no folders (distribution only those of links): blobs may be lost in a power failure. crane flushes nothing.
 crane keeps manifests in memory, and hashes a blob at each request, so that it is not measured with many large blobs.
-nginx is not a registry: it serves the same responses as static files, with sendfile. dd: conv=fsync, of the same bytes.
+nginx is not a registry: it serves the same responses as static files, with sendfile and one worker. dd: conv=fsync, of the
+same bytes, as many processes as clients. System calls are those of one connection; processor time is that of the server.
 Pushes of many blobs end after a few seconds: the rate is that of the blobs pushed by then.";
 
 fn main() {
     let options = Options::parse();
     fs::create_dir_all(&options.dir).unwrap();
-    let before = load_average();
+    if options.needs_quiet_machine && load_of_last_minute() > MAX_QUIET_LOAD {
+        eprintln!(
+            "error: the load of this machine is {}, more than {MAX_QUIET_LOAD}, and goals would not be judged; wait, or leave \
+             out --quiet-machine",
+            load_of_last_minute()
+        );
+        std::process::exit(1);
+    }
+    let (before, foreign) = (load_average(), ForeignLoad::begin());
+    let cores = std::thread::available_parallelism().map_or(0, usize::from);
+    let pinned = if options.is_pinned { cores::pin() } else { None };
     let installed = |all: &[Peer]| all.iter().copied().filter(|peer| peer.is_installed()).collect::<Vec<_>>();
     for peer in SERVERS.iter().filter(|peer| !peer.is_installed()) {
         eprintln!("{} is not installed and is left out", peer.name());
@@ -75,16 +89,26 @@ fn main() {
 
     let took = comparison.elapsed();
     let Comparison { options, rows, skipped, .. } = comparison;
-    print!("\n{}\n{NOTES}\n", ComparisonTable(&rows));
-    let cores = std::thread::available_parallelism().unwrap();
-    let after = load_average();
-    println!("{cores} cores, load before {before}, after {after}; figures from a busy machine say little");
+    let load = MachineLoad { cores, before, after: load_average(), foreign: foreign.average() };
+    let is_judged = !options.needs_quiet_machine || load.foreign <= MAX_QUIET_LOAD;
+    print!("\n{}\n{NOTES}\n", ComparisonTable { rows: &rows, is_judged });
+    match pinned {
+        Some(cores) => println!("servers on 1 core, load on {cores}"),
+        None => println!("servers and load share all cores"),
+    }
+    println!(
+        "load before {}, after {}; other programs took {:.2} cores; figures from a busy machine say little",
+        load.before, load.after, load.foreign
+    );
+    if !is_judged {
+        println!("goals are not judged: other programs took more than {MAX_QUIET_LOAD} cores");
+    }
     let is_complete = options.is_full() && skipped.is_empty();
     for name in skipped {
         println!("not measured for lack of time: {name}");
     }
     let results = options.dir.join("compare.json");
-    fs::write(&results, json::document(&rows, &before, &after, took)).unwrap();
+    fs::write(&results, json::document(&rows, &load, took, is_judged)).unwrap();
     println!("all figures: {}", results.display());
     if !panels.is_empty() {
         let plot = plot_file(&options, is_complete);

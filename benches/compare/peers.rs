@@ -181,7 +181,7 @@ fn nginx(folder: &Path, listen: &str, protection: Protection<'_>) -> String {
     format!(
         "daemon off;
 user root;
-worker_processes auto;
+worker_processes 1;
 pid {scratch}/pid;
 error_log stderr crit;
 events {{ worker_connections 1024; }}

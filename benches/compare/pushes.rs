@@ -15,6 +15,7 @@ use super::options::Options;
 use super::peers::Peer;
 use super::push::{self, PushCount};
 use super::row::Work;
+use super::support::cores::start_measured;
 use super::support::process::Process;
 
 const REPOSITORY: &str = "pushed";
@@ -35,7 +36,7 @@ fn small(comparison: &mut Comparison, pattern: &Pattern, registries: &[Peer]) {
         let name = format!("push {count} × 4 KB, {clients} clients");
         let work = Work::rate(name, "blobs/s");
         let work = if clients == MANY_CLIENTS { work.relative_to(Peer::DockerRegistry, 5.0) } else { work };
-        let (rounds, limit) = (comparison.options.long_rounds(), comparison.options.push_limit());
+        let (rounds, limit) = (comparison.options.rounds(), comparison.options.push_limit());
         let options = comparison.options.clone();
         comparison.row(work, rounds, registries, |peer| {
             with_empty_folder(&options, peer, Cleanup::AtTheEnd, |folder| {
@@ -56,7 +57,7 @@ fn middle(comparison: &mut Comparison, pattern: &Pattern, registries: &[Peer]) {
     }
     let blobs = pattern.blobs(size, count, 0);
     for (clients, work) in works {
-        let (rounds, limit) = (comparison.options.long_rounds(), comparison.options.push_limit());
+        let (rounds, limit) = (comparison.options.rounds(), comparison.options.push_limit());
         let options = comparison.options.clone();
         comparison.row(work, rounds, registries, |peer| {
             with_empty_folder(&options, peer, Cleanup::Immediate, |folder| {
@@ -78,22 +79,19 @@ fn large(comparison: &mut Comparison, pattern: &Pattern, registries: &[Peer]) {
     let many = Work::rate(
         format!("push {MANY_CLIENTS} × {} MB, {MANY_CLIENTS} clients", size / MANY_CLIENTS / 1_000_000),
         "MB/s",
-    );
+    )
+    .relative_to(Peer::Distribution, 1.2)
+    .relative_to(Peer::Dd, 0.9);
     let options = comparison.options.clone();
-    let rounds = options.long_rounds();
+    let rounds = options.rounds();
+    let with_dd: Vec<Peer> = registries.iter().copied().chain([Peer::Dd]).collect();
     if comparison.selects(&[&one.name]) {
         let blob = pattern.blobs(size, 1, 0);
-        let source = options.dir.join("source");
-        let mut file = File::create(&source).unwrap();
-        for chunk in pattern.chunks(&blob[0]) {
-            file.write_all(chunk).unwrap();
-        }
-        file.sync_all().unwrap();
-        let with_dd: Vec<Peer> = registries.iter().copied().chain([Peer::Dd]).collect();
+        let sources = write_sources(&options, pattern, &blob);
         comparison.row(one, rounds, &with_dd, |peer| {
             with_empty_folder(&options, peer, Cleanup::Immediate, |folder| {
                 let time = if peer == Peer::Dd {
-                    dd(&source, folder)
+                    dd(&sources, folder)
                 } else {
                     let server = peer.start(&options.quinistry, folder);
                     push_all(&server, 1, &blob, pattern, Duration::MAX).time
@@ -101,26 +99,53 @@ fn large(comparison: &mut Comparison, pattern: &Pattern, registries: &[Peer]) {
                 size as f64 / time.as_secs_f64() / 1e6
             })
         });
-        fs::remove_file(source).unwrap();
+        sources.iter().for_each(|source| fs::remove_file(source).unwrap());
     }
     if comparison.selects(&[&many.name]) {
         let blobs = pattern.blobs(size / MANY_CLIENTS, MANY_CLIENTS, 0);
-        comparison.row(many, rounds, registries, |peer| {
+        let sources = write_sources(&options, pattern, &blobs);
+        comparison.row(many, rounds, &with_dd, |peer| {
             with_empty_folder(&options, peer, Cleanup::Immediate, |folder| {
-                let server = peer.start(&options.quinistry, folder);
-                let done = push_all(&server, MANY_CLIENTS, &blobs, pattern, Duration::MAX);
-                done.rate() * (size / MANY_CLIENTS) as f64 / 1e6
+                let time = if peer == Peer::Dd {
+                    dd(&sources, folder)
+                } else {
+                    let server = peer.start(&options.quinistry, folder);
+                    push_all(&server, MANY_CLIENTS, &blobs, pattern, Duration::MAX).time
+                };
+                (size / MANY_CLIENTS * MANY_CLIENTS) as f64 / time.as_secs_f64() / 1e6
             })
         });
+        sources.iter().for_each(|source| fs::remove_file(source).unwrap());
     }
 }
 
-fn dd(source: &Path, folder: &Path) -> Duration {
-    let mut command = Command::new("dd");
-    command.arg(format!("if={}", source.display())).arg(format!("of={}", folder.join("data").display()));
-    command.args(["bs=1M", "conv=fsync"]).stderr(Stdio::null());
+/// Writes the files that `dd` copies. They are on disk and in memory then.
+fn write_sources(options: &Options, pattern: &Pattern, blobs: &[GeneratedBlob]) -> Vec<PathBuf> {
+    let write = |(number, blob): (usize, &GeneratedBlob)| {
+        let path = options.dir.join(format!("source-{number}"));
+        let mut file = File::create(&path).unwrap();
+        pattern.chunks(blob).iter().for_each(|chunk| file.write_all(chunk).unwrap());
+        file.sync_all().unwrap();
+        path
+    };
+    blobs.iter().enumerate().map(write).collect()
+}
+
+/// Copies each file to a folder by a process of its own, all at once, and returns the time until all are on
+/// disk.
+fn dd(sources: &[PathBuf], folder: &Path) -> Duration {
     let begin = Instant::now();
-    assert!(command.status().unwrap().success(), "{command:?}");
+    let start = |(number, source): (usize, &PathBuf)| {
+        let mut command = Command::new("dd");
+        let target = folder.join(number.to_string());
+        command.arg(format!("if={}", source.display())).arg(format!("of={}", target.display()));
+        command.args(["bs=1M", "conv=fsync"]).stderr(Stdio::null());
+        start_measured(|| command.spawn().unwrap())
+    };
+    let copies: Vec<_> = sources.iter().enumerate().map(start).collect();
+    for mut copy in copies {
+        assert!(copy.wait().unwrap().success(), "dd");
+    }
     begin.elapsed()
 }
 
@@ -132,7 +157,7 @@ fn mixed(comparison: &mut Comparison, pattern: &Pattern, registries: &[Peer]) {
         return;
     }
     let blobs = pattern.blobs(65_536, comparison.options.scaled(20_000), 0);
-    let (rounds, limit) = (comparison.options.long_rounds(), comparison.options.push_limit());
+    let (rounds, limit) = (comparison.options.rounds(), comparison.options.push_limit());
     let options = comparison.options.clone();
     comparison.row(work, rounds, registries, |peer| {
         with_empty_folder(&options, peer, Cleanup::AtTheEnd, |folder| {

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use quinistry::oci::Digest;
 
 use super::comparison::Comparison;
+use super::costs::{self, Costs};
 use super::data::{IMAGE, PeerData, REFERRERS, TAGS};
 use super::peers::{Peer, SERVERS};
 use super::row::Work;
@@ -18,6 +19,9 @@ const CONNECTIONS: usize = 8;
 
 /// Duration of a run of `wrk`, which accepts only whole seconds.
 const WRK_SECONDS: u64 = 1;
+
+/// Longest body of requests whose costs are counted, in bytes.
+const MAX_COUNTED_BYTES: usize = 1_000_000;
 
 /// Time after which responses come from the same cache as all later ones.
 const WARM_UP_TIME: Duration = Duration::from_millis(100);
@@ -32,11 +36,15 @@ enum LoadGenerator {
 }
 
 struct Get {
+    /// Name without the number of connections.
+    name: String,
     work: Work,
     target: String,
     /// Header field with its line break, or empty.
     range: &'static str,
     connections: usize,
+    /// Length of the body in bytes.
+    length: usize,
     /// True for a blob of 100 MB.
     is_large: bool,
     generator: LoadGenerator,
@@ -45,6 +53,7 @@ struct Get {
 pub(crate) fn measure(comparison: &mut Comparison, data: &PeerData, peers: &[Peer]) {
     let options = &comparison.options;
     let window = options.window();
+    let costs = Costs::new(comparison);
     let servers: LazyCell<Vec<(Peer, Process)>, _> = {
         let all: Vec<Peer> = SERVERS.iter().copied().filter(|peer| peers.contains(peer)).collect();
         let options = options.clone();
@@ -61,11 +70,29 @@ pub(crate) fn measure(comparison: &mut Comparison, data: &PeerData, peers: &[Pee
         for peer in &answering_peers {
             get.warm_up(server(&servers, *peer));
         }
-        comparison
-            .row(get.work.clone(), rounds, &answering_peers, |peer| get.rate(server(&servers, peer), window));
+        let works = vec![get.work.clone(), costs::processor_time(&get.work.name)];
+        comparison.rows_of_one_measurement(works, rounds, &answering_peers, |peer| {
+            let server = server(&servers, peer);
+            let (rate, time) = costs::with_processor_time(server, || get.rate(server, window));
+            vec![rate, time]
+        });
+        if get.connections == CONNECTIONS && get.length <= MAX_COUNTED_BYTES {
+            costs.count(
+                comparison,
+                &get.name,
+                &answering_peers,
+                |peer| server(&servers, peer),
+                |server, count| {
+                    let mut connection = server.connect();
+                    for _ in 0..count {
+                        get.ask(&mut connection);
+                    }
+                },
+            );
+        }
     }
     lists(comparison, data, &servers);
-    heads(comparison, data, &servers);
+    heads(comparison, data, &servers, &costs);
 }
 
 fn server(servers: &[(Peer, Process)], peer: Peer) -> &Process {
@@ -80,6 +107,8 @@ fn answering_peers(servers: &[(Peer, Process)], answers: impl Fn(&mut Connection
 fn gets(data: &PeerData) -> Vec<Get> {
     let image = |rest: &str| format!("/v2/{IMAGE}/{rest}");
     let manifest = |name: &str, reference: &str| Get {
+        name: format!("manifest GET by {name}"),
+        length: data.image.len(),
         work: Work::rate(format!("manifest GET by {name}, {CONNECTIONS} connections"), "k/s")
             .relative_to(Peer::DockerRegistry, 20.0)
             .relative_to(Peer::Distribution, 20.0)
@@ -93,17 +122,22 @@ fn gets(data: &PeerData) -> Vec<Get> {
     let mut all = vec![manifest("tag", "latest"), manifest("digest", Digest::sha256(&data.image).as_str())];
     for (layer, size) in data.layers.iter().zip(["1 KB", "1 MB", "100 MB"]) {
         for connections in [1, 8, 64] {
-            let name = format!("blob GET {size}, {connections} connections");
+            let name = format!("blob GET {size}");
             let (is_short, is_large) = (size == "1 KB", size == "100 MB");
-            let work = Work::rate(name, if is_short { "k/s" } else { "GB/s" });
-            let work = if is_large && connections == 8 { work.relative_to(Peer::Nginx, 1.0) } else { work };
+            let unit = if is_short { "k/s" } else { "GB/s" };
+            let work =
+                Work::rate(format!("{name}, {connections} connections"), unit).relative_to(Peer::Nginx, 1.0);
             let generator = if is_short { LoadGenerator::Wrk } else { LoadGenerator::Threads };
             let target = image(&format!("blobs/{}", layer.digest));
-            all.push(Get { work, target, range: "", connections, is_large, generator });
+            let length = layer.size;
+            all.push(Get { name, work, target, range: "", connections, length, is_large, generator });
         }
     }
     all.push(Get {
-        work: Work::rate(format!("64 KB Ranges of a 100 MB blob, {CONNECTIONS} connections"), "GB/s"),
+        name: String::from("64 KB range"),
+        length: 65_536,
+        work: Work::rate(format!("64 KB Ranges of a 100 MB blob, {CONNECTIONS} connections"), "GB/s")
+            .relative_to(Peer::Nginx, 1.0),
         target: image(&format!("blobs/{}", data.layers[2].digest)),
         // The range begins at a page boundary: elsewhere 64 KiB touch one page more than Linux sends at once,
         // and every server that uses sendfile over loopback waits 40 ms for each.
@@ -117,22 +151,32 @@ fn gets(data: &PeerData) -> Vec<Get> {
 
 impl Get {
     fn is_answered(&self, connection: &mut Connection) -> bool {
-        let status = connection.ask("GET", &self.target, self.range, &[], |_| ()).status;
-        status == if self.range.is_empty() { 200 } else { 206 }
+        self.ask(connection) == if self.range.is_empty() { 200 } else { 206 }
+    }
+
+    /// Asks once, and returns the status.
+    fn ask(&self, connection: &mut Connection) -> u16 {
+        connection.ask("GET", &self.target, self.range, &[], |_| ()).status
     }
 
     fn warm_up(&self, server: &Process) {
         self.bytes_per_second(server, WARM_UP_TIME);
     }
 
-    fn rate(&self, server: &Process, window: Duration) -> f64 {
+    /// Returns the rate, and the number of requests.
+    fn rate(&self, server: &Process, window: Duration) -> (f64, f64) {
         match self.generator {
             LoadGenerator::Wrk => {
                 let url = format!("http://{}{}", server.address(), self.target);
                 let accept = format!("Accept: {}", quinistry::oci::media_type::OCI_MANIFEST);
-                wrk::rate(&url, &[accept], self.connections, WRK_SECONDS) / 1e3
+                let (rate, count) = wrk::rate_and_count(&url, &[accept], self.connections, WRK_SECONDS);
+                (rate / 1e3, count)
             }
-            LoadGenerator::Threads => self.bytes_per_second(server, window) / 1e9,
+            LoadGenerator::Threads => {
+                let begin = Instant::now();
+                let rate = self.bytes_per_second(server, window);
+                (rate / 1e9, rate * begin.elapsed().as_secs_f64() / self.length as f64)
+            }
         }
     }
 
@@ -191,8 +235,9 @@ pub(crate) fn read_pages(connection: &mut Connection, target: &str) {
 }
 
 /// Measures HEAD without `wrk`, which waits for the body whose length the response declares.
-fn heads(comparison: &mut Comparison, data: &PeerData, servers: &[(Peer, Process)]) {
-    let work = Work::rate(format!("blob HEAD, {CONNECTIONS} connections"), "k/s");
+fn heads(comparison: &mut Comparison, data: &PeerData, servers: &[(Peer, Process)], costs: &Costs) {
+    let work =
+        Work::rate(format!("blob HEAD, {CONNECTIONS} connections"), "k/s").relative_to(Peer::Nginx, 1.0);
     if !comparison.selects(&[&work.name]) {
         return;
     }
@@ -205,4 +250,16 @@ fn heads(comparison: &mut Comparison, data: &PeerData, servers: &[(Peer, Process
         let one = |connection: &mut Connection, _| usize::from(head(connection));
         parallel::rate(CONNECTIONS, window, || server.connect(), one) / 1e3
     });
+    costs.count(
+        comparison,
+        "blob HEAD",
+        &answering_peers,
+        |peer| self::server(servers, peer),
+        |server, count| {
+            let mut connection = server.connect();
+            for _ in 0..count {
+                head(&mut connection);
+            }
+        },
+    );
 }

@@ -70,20 +70,29 @@ impl ComparisonRow {
         Some(if self.work.better == Better::More { own / other } else { other / own })
     }
 
+    /// Describes each goal, and whether it is met if goals are judged. Leaves out those whose peer was not
+    /// measured.
+    pub(crate) fn verdicts(&self, is_judged: bool) -> Vec<String> {
+        let describe = |(goal, met)| {
+            if is_judged { format!("{goal} {}", verdict(met)) } else { format!("{goal} not judged") }
+        };
+        self.work.goals.iter().filter_map(|goal| self.compare(*goal)).map(describe).collect()
+    }
+
     /// Describes a goal and whether it is met. Returns `None` if a required peer was not measured.
-    pub(crate) fn verdict(&self, goal: Goal) -> Option<String> {
+    fn compare(&self, goal: Goal) -> Option<(String, bool)> {
         match goal {
             Goal::AtMost(most) => {
                 let median = self.spread(Peer::Quinistry)?.median();
-                Some(format!("≤ {most} {} {}", self.work.unit, verdict(median <= most)))
+                Some((format!("≤ {most} {}", self.work.unit), median <= most))
             }
             Goal::AtLeast(least) => {
                 let median = self.spread(Peer::Quinistry)?.median();
-                Some(format!("≥ {least} {} {}", self.work.unit, verdict(median >= least)))
+                Some((format!("≥ {least} {}", self.work.unit), median >= least))
             }
             Goal::RelativeTo(peer, times) => {
                 let ratio = self.ratio(peer)?;
-                Some(format!("≥ {times}× {} {}", peer.name(), verdict(ratio >= times)))
+                Some((format!("≥ {times}× {}", peer.name()), ratio >= times))
             }
         }
     }

@@ -69,13 +69,12 @@ fn over_tls(comparison: &mut Comparison, data: &PeerData, peers: &[Peer]) {
     let protection = Protection { tls: Some((&certificate, &key)), passwords: None };
     let (peers, servers) = start(comparison, data, &OVER_TLS, peers, protection);
     let rounds = comparison.options.rounds();
-    let long_rounds = comparison.options.long_rounds();
     let url = |peer: Peer, rest: &str| format!("https://{}/v2/{IMAGE}/{rest}", address(&servers, peer));
     comparison.row(manifest, rounds, &peers, |peer| {
         wrk::rate(&url(peer, "manifests/latest"), &[accept()], CONNECTIONS, WRK_SECONDS) / 1e3
     });
     let layer = &data.layers[2];
-    comparison.row(blob, long_rounds, &peers, |peer| {
+    comparison.row(blob, rounds, &peers, |peer| {
         gigabytes_per_second(&url(peer, &format!("blobs/{}", layer.digest)))
     });
 }

@@ -52,7 +52,7 @@ pub(crate) fn measure(comparison: &mut Comparison, data: &PeerData, servers: &[P
     );
     let generation = Work::cost(format!("one generation of {GENERATIONS}, local chain"), "ms").at_most(60.0);
     let mut generations = Vec::new();
-    comparison.row(generation, (GENERATIONS - 1) * options.long_rounds(), &own, |_| {
+    comparison.row(generation, (GENERATIONS - 1) * options.rounds(), &own, |_| {
         if generations.is_empty() {
             generations = bootstrap::generations(&options.quinistry, GENERATIONS);
         }
@@ -62,7 +62,7 @@ pub(crate) fn measure(comparison: &mut Comparison, data: &PeerData, servers: &[P
 
 pub(crate) fn memory(comparison: &mut Comparison, data: &PeerData, registries: &[Peer]) {
     let options = comparison.options.clone();
-    let rounds = options.long_rounds();
+    let rounds = options.rounds();
     let quine = vec![
         Work::cost("memory high-water at first answer, own image only", "MB"),
         Work::cost(format!("memory high-water, {MANY_CLIENTS} downloads of the own layer"), "MB")

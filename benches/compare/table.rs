@@ -17,13 +17,17 @@ const COLUMNS: [(&str, &[Peer]); 5] = [
 
 /// Formats the rows as a text table.
 #[derive(Debug)]
-pub(crate) struct ComparisonTable<'a>(pub(crate) &'a [ComparisonRow]);
+pub(crate) struct ComparisonTable<'a> {
+    pub(crate) rows: &'a [ComparisonRow],
+    /// True if the table says which goals are met.
+    pub(crate) is_judged: bool,
+}
 
 impl fmt::Display for ComparisonTable<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let heads = ["work", "unit", "n"].into_iter().chain(COLUMNS.map(|(head, _)| head)).chain(["goal"]);
         let mut lines = vec![heads.map(String::from).collect::<Vec<_>>()];
-        lines.extend(self.0.iter().flat_map(cells));
+        lines.extend(self.rows.iter().flat_map(|row| cells(row, self.is_judged)));
         let widths: Vec<usize> = (0..lines[0].len())
             .map(|column| lines.iter().map(|line| line[column].chars().count()).max().unwrap_or_default())
             .collect();
@@ -36,8 +40,8 @@ impl fmt::Display for ComparisonTable<'_> {
 }
 
 /// Formats a row as lines of cells.
-fn cells(row: &ComparisonRow) -> Vec<Vec<String>> {
-    let goals: Vec<String> = row.work.goals.iter().filter_map(|goal| row.verdict(*goal)).collect();
+fn cells(row: &ComparisonRow, is_judged: bool) -> Vec<Vec<String>> {
+    let goals = row.verdicts(is_judged);
     let count = row.of.iter().map(|(_, spread)| spread.count()).max().unwrap_or_default();
     let mut first = vec![row.work.name.clone(), row.work.unit.to_owned(), count.to_string()];
     let mut second = vec![String::new(); 3];

@@ -58,7 +58,7 @@ pub(crate) fn measure(comparison: &mut Comparison, data: &PeerData, peers: &[Pee
     let (short, long) = (options.window(), options.window() * 5);
     let right = || Load { is_wrong: false, ..Load::default() };
     let wrong = || Load { is_wrong: true, ..Load::default() };
-    comparison.rows_of_one_measurement(works, options.long_rounds(), &peers, |peer| {
+    comparison.rows_of_one_measurement(works, options.rounds(), &peers, |peer| {
         // A new process has not seen the attacker.
         let server = peer.start_protected(&options.quinistry, &data.folder(peer), file.protection());
         let pulls = |window| pulls_per_second(&server, data, window);

@@ -14,6 +14,9 @@ mod http;
 
 pub(crate) mod bootstrap;
 pub(crate) mod connection;
+pub(crate) mod cores;
+pub(crate) mod counters;
+pub(crate) mod foreign_load;
 pub(crate) mod image_push;
 pub(crate) mod parallel;
 pub(crate) mod process;

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 
 use super::connection::Connection;
-use super::guard;
+use super::{cores, guard};
 
 /// Unit of processor times in `/proc`, on every architecture.
 const TICKS_PER_SECOND: f64 = 100.0;
@@ -42,12 +42,21 @@ impl Process {
     /// Starts a server that will listen on an address.
     pub(crate) fn start(mut command: Command, address: SocketAddr) -> Self {
         let silent = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-        let guard = guard::Process::start(silent).unwrap_or_else(|error| panic!("{silent:?}: {error}"));
+        let guard = cores::start_measured(|| guard::Process::start(silent))
+            .unwrap_or_else(|error| panic!("{silent:?}: {error}"));
         Self { guard, address, command: format!("{command:?}") }
     }
 
     fn id(&self) -> i32 {
         self.guard.pid().as_raw_nonzero().get()
+    }
+
+    /// Returns the process IDs of the server and its children.
+    pub(crate) fn ids(&self) -> Vec<i32> {
+        let id = self.id();
+        let children = children(id);
+        let children = children.split_whitespace().map(|child| child.parse().expect("a number"));
+        std::iter::once(id).chain(children).collect()
     }
 
     pub(crate) fn address(&self) -> SocketAddr {
@@ -76,13 +85,9 @@ impl Process {
         memory(self.id(), "VmHWM:")
     }
 
-    /// Returns the processor time in seconds that the process has taken.
+    /// Returns the processor time in seconds that the server and its children have taken.
     pub(crate) fn processor_seconds(&self) -> f64 {
-        let stat = fs::read_to_string(format!("/proc/{}/stat", self.id())).expect("the process runs");
-        // The name, in parentheses, may have spaces. User and system time are the fields 14 and 15, in ticks.
-        let fields = stat.rsplit_once(") ").expect("the name is in parentheses").1;
-        let ticks = fields.split(' ').skip(11).take(2).map(|field| field.parse::<f64>().expect("a number"));
-        ticks.sum::<f64>() / TICKS_PER_SECOND
+        self.ids().into_iter().map(processor_seconds).sum()
     }
 
     /// Returns the resident memory in megabytes, its children included.
@@ -91,22 +96,32 @@ impl Process {
     }
 }
 
+fn processor_seconds(process: i32) -> f64 {
+    let stat = fs::read_to_string(format!("/proc/{process}/stat")).expect("the process runs");
+    // The name, in parentheses, may have spaces. User and system time are the fields 14 and 15, in ticks.
+    let fields = stat.rsplit_once(") ").expect("the name is in parentheses").1;
+    let ticks = fields.split(' ').skip(11).take(2).map(|field| field.parse::<f64>().expect("a number"));
+    ticks.sum::<f64>() / TICKS_PER_SECOND
+}
+
 fn memory(process: i32, line: &str) -> f64 {
     // A process that has ended takes none.
     let status = fs::read_to_string(format!("/proc/{process}/status")).unwrap_or_default();
     let own = status.lines().find_map(|text| text.strip_prefix(line)).map_or(0.0, |text| {
         text.trim().trim_end_matches(" kB").parse::<f64>().expect("a number of kB") * 1024.0 / 1e6
     });
-    let children = fs::read_to_string(format!("/proc/{process}/task/{process}/children")).unwrap_or_default();
-    own + children.split_whitespace().map(|child| memory(child.parse().unwrap(), line)).sum::<f64>()
+    own + children(process).split_whitespace().map(|child| memory(child.parse().unwrap(), line)).sum::<f64>()
+}
+
+/// Returns the process IDs of the children, separated by spaces.
+fn children(process: i32) -> String {
+    fs::read_to_string(format!("/proc/{process}/task/{process}/children")).unwrap_or_default()
 }
 
 impl Drop for Process {
     fn drop(&mut self) {
-        let id = self.id();
-        let children = fs::read_to_string(format!("/proc/{id}/task/{id}/children")).unwrap_or_default();
         // A process with children must end them itself; the guard kills any other.
-        if !children.trim().is_empty() && self.guard.signal(Signal::TERM).is_ok() {
+        if !children(self.id()).trim().is_empty() && self.guard.signal(Signal::TERM).is_ok() {
             let _ = self.guard.wait();
         }
     }

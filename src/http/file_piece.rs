@@ -31,8 +31,8 @@ use tokio::task::JoinHandle;
 use super::response_state::ResponseState;
 
 /// Size in bytes of the blocks of a file of which one byte each is looked for in memory. The kernel reads and
-/// forgets neighbouring pages together.
-const PROBED_BLOCK_BYTES: u64 = 64 * 1024;
+/// forgets neighbouring pages together: by default it reads as many bytes ahead.
+const PROBED_BLOCK_BYTES: u64 = 128 * 1024;
 
 /// Most bytes that are looked for in memory before some are sent: a socket seldom takes more at once.
 const MAX_PROBED_BYTES: u64 = 512 * 1024;
@@ -308,10 +308,11 @@ fn log_fault(error: io::Error) -> io::Error {
 
 /// Returns the end of the first bytes of `range` that the kernel has in memory, if it has the first one, as
 /// far as some of them show: the last byte, and one byte of each block. Clients cannot foresee which one, and
-/// so cannot have the kernel read just that.
+/// so cannot have the kernel read just that. In a range of one block only the last byte is looked for: what
+/// may lack between both ends is read at once.
 fn cached_end(file: &File, range: &Range<u64>) -> io::Result<u64> {
     let (mut end, mut next) = (range.start, range.start);
-    while next < range.end {
+    while next < range.end && range.end - range.start > PROBED_BLOCK_BYTES {
         let block = next..range.end.min(next + PROBED_BLOCK_BYTES);
         let offset = random_offset(&block);
         if !is_cached_at(file, offset)? {

@@ -57,7 +57,8 @@ impl TestFile {
 
     /// Returns one offset of each block that is looked for in memory, and the last one.
     fn lone_offsets(&self) -> impl Iterator<Item = u64> {
-        (0..self.length).step_by(64 * 1024).chain([self.length - 1])
+        let blocks = (0..self.length).step_by(usize::try_from(PROBED_BLOCK_BYTES).unwrap());
+        blocks.chain([self.length - 1])
     }
 
     /// Has the kernel forget the file. Returns false if its filesystem keeps pages, or does not tell which it

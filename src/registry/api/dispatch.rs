@@ -374,8 +374,8 @@ async fn handle_builtin(
     let query = Query::from_uri(&request.uri);
     match route {
         Route::Tags { name } => listing::known_tags(&name, builtin.tags(), query, settings.pages).await,
-        Route::Manifest { reference, .. } => builtin.manifest(&reference)?.respond(request),
-        Route::Blob { digest, .. } => builtin.blob(&digest)?.respond(request),
+        Route::Manifest { reference, .. } => builtin.manifest(&reference)?.clone().respond(request),
+        Route::Blob { digest, .. } => builtin.blob(&digest)?.clone().respond(request),
         Route::Referrers { name, digest } => referrers::list(None, name, &digest, query).await,
         // The built-in repository has no upload sessions.
         Route::Uploads { .. } | Route::Upload { .. } => Err(Error::UploadUnknown),

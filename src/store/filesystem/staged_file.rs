@@ -2,14 +2,20 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::Write as _;
+use std::num::NonZeroU64;
 use std::path::{Path, PathBuf};
 
 use quinistry_oci::Content;
+use rustix::fs::{Advice, fadvise};
 
 use super::{Filesystem, Inner, failed, failpoint};
 use crate::failpoint::pass;
 use crate::layout::Key;
 use crate::storage::{Entry, StorageError};
+
+/// Bytes after which the kernel is told to begin to write them to the disk. Else it begins when the file is
+/// flushed, and the disk idles while the bytes arrive.
+const WRITE_OUT_BYTES: u64 = 8 * 1024 * 1024;
 
 /// Staged write in a file.
 #[derive(Debug)]
@@ -23,6 +29,8 @@ pub(super) struct StagedFile {
     length: u64,
     /// Number of bytes that are known to be durable.
     synced_bytes: u64,
+    /// Number of bytes that the kernel was told to write to the disk.
+    written_out_bytes: u64,
     /// The file stays when this value is dropped.
     is_persistent: bool,
     /// The file was published, or its content is unknown: it could not be flushed or truncated.
@@ -39,6 +47,7 @@ impl StagedFile {
             path,
             length,
             synced_bytes: 0,
+            written_out_bytes: length,
             is_persistent,
             is_spent: false,
         }
@@ -137,7 +146,23 @@ impl StagedFile {
             return Err(failed("write", &self.path, error));
         }
         self.length += bytes.len() as u64;
+        self.begin_write_out();
         Ok(())
+    }
+
+    /// Has the kernel begin to write the last bytes to the disk, once there are many. Flushes nothing.
+    fn begin_write_out(&mut self) {
+        let (start, length) = (self.written_out_bytes, self.length - self.written_out_bytes);
+        if length < WRITE_OUT_BYTES {
+            return;
+        }
+        self.written_out_bytes = self.length;
+        if let (Some(file), Some(length)) = (&self.file, NonZeroU64::new(length)) {
+            // Linux begins to write dirty pages, and forgets those only that are on the disk already: bytes
+            // that have just arrived stay in memory. A filesystem that does not know this call writes them
+            // when they are flushed.
+            let _ = fadvise(file, start, Some(length), Advice::DontNeed);
+        }
     }
 
     /// Makes the appended bytes durable.

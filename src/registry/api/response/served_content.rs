@@ -23,6 +23,9 @@ use super::verified_body::VerifiedBody;
 
 pub(crate) const DIGEST: HeaderName = HeaderName::from_static("docker-content-digest");
 
+/// Headers of a response for which there is room at once, with those that [`crate::api::dispatch`] adds.
+const HEADER_CAPACITY: usize = 10;
+
 /// Longest content that a store copies into memory for a response, in bytes. Longer content is read by
 /// pieces, or lies in memory without a copy.
 const MAX_COPIED_BYTES: usize = 256 * 1024;
@@ -131,12 +134,12 @@ impl ServedContent {
     }
 
     fn of_length(digest: &Digest, length: u64, content: &Content, content_type: HeaderValue) -> Self {
-        let headers = HeaderMap::from_iter([
-            (CONTENT_TYPE, content_type),
-            (CONTENT_LENGTH, length.into()),
-            (DIGEST, ascii(digest.to_string())),
-            (ETAG, ascii(format!("\"{digest}\""))),
-        ]);
+        // Room for all, since a table that grows is made again.
+        let mut headers = HeaderMap::with_capacity(HEADER_CAPACITY);
+        headers.insert(CONTENT_TYPE, content_type);
+        headers.insert(CONTENT_LENGTH, length.into());
+        headers.insert(DIGEST, ascii(digest.as_str().into()));
+        headers.insert(ETAG, ascii(["\"", digest.as_str(), "\""].concat()));
         Self {
             length,
             content: content.clone(),
@@ -147,15 +150,18 @@ impl ServedContent {
         }
     }
 
-    /// Responds to GET or HEAD.
-    pub(crate) fn respond(&self, request: &Parts) -> Result<Response, Error> {
+    /// Responds to GET or HEAD. Takes the content, since a copy of the headers costs as much as the headers.
+    pub(crate) fn respond(self, request: &Parts) -> Result<Response, Error> {
         let files = request.extensions.get::<FileSender>();
         match self.selection(request) {
             None => Ok(self.not_modified()),
             Some(RangeSelection::Whole) if request.method == Method::HEAD => {
                 Ok(self.with_headers(Body::empty()))
             }
-            Some(RangeSelection::Whole) => Ok(self.with_headers(self.whole(files))),
+            Some(RangeSelection::Whole) => {
+                let body = self.whole(files);
+                Ok(self.with_headers(body))
+            }
             Some(RangeSelection::One(range)) => {
                 let body = body::content(&self.content.slice(range.clone()), self.read_cost, files);
                 Ok(self.partial(&range, body))
@@ -168,7 +174,7 @@ impl ServedContent {
     /// Responds to GET or HEAD with a body that `body` makes of the selected range. A request for several ranges gets
     /// the whole (RFC 9110, 14.2).
     pub(crate) fn respond_with(
-        &self,
+        self,
         request: &Parts,
         body: impl FnOnce(std::ops::Range<u64>) -> Body,
     ) -> Result<Response, Error> {
@@ -176,7 +182,8 @@ impl ServedContent {
             None => Ok(self.not_modified()),
             _ if request.method == Method::HEAD => Ok(self.with_headers(Body::empty())),
             Some(RangeSelection::Whole | RangeSelection::Many(_)) => {
-                Ok(self.with_headers(body(0..self.length)))
+                let body = body(0..self.length);
+                Ok(self.with_headers(body))
             }
             Some(RangeSelection::One(range)) => Ok(self.partial(&range, body(range.clone()))),
             Some(RangeSelection::Unsatisfiable) => Err(Error::RangeNotSatisfiable { total: self.length }),
@@ -199,12 +206,13 @@ impl ServedContent {
         Some(range.map_or(RangeSelection::Whole, |header| select(header, self.length)))
     }
 
-    fn partial(&self, range: &std::ops::Range<u64>, body: Body) -> Response {
+    fn partial(self, range: &std::ops::Range<u64>, body: Body) -> Response {
+        let total = self.length;
         let mut response = self.with_headers(body);
         *response.status_mut() = StatusCode::PARTIAL_CONTENT;
         let headers = response.headers_mut();
         headers.insert(CONTENT_LENGTH, (range.end - range.start).into());
-        headers.insert(CONTENT_RANGE, ascii(content_range(range, self.length)));
+        headers.insert(CONTENT_RANGE, ascii(content_range(range, total)));
         response
     }
 
@@ -219,13 +227,13 @@ impl ServedContent {
         }
     }
 
-    fn with_headers(&self, body: Body) -> Response {
+    fn with_headers(self, body: Body) -> Response {
         let mut response = Response::new(body);
-        response.headers_mut().clone_from(&self.headers);
+        *response.headers_mut() = self.headers;
         response
     }
 
-    fn not_modified(&self) -> Response {
+    fn not_modified(self) -> Response {
         let mut response = self.with_headers(body::no_body());
         *response.status_mut() = StatusCode::NOT_MODIFIED;
         // A 304 has the headers of the 200, without those of the body (RFC 9110, 15.4.5).
@@ -236,7 +244,7 @@ impl ServedContent {
 
     /// Responds with several ranges (RFC 9110, 14.6). The digest is the boundary: only a collision could make
     /// content contain its own hash.
-    fn multipart(&self, ranges: &[std::ops::Range<u64>], files: Option<&FileSender>) -> Response {
+    fn multipart(self, ranges: &[std::ops::Range<u64>], files: Option<&FileSender>) -> Response {
         let boundary = self.headers[DIGEST].to_str().expect("a digest is ASCII").replace(':', "-");
         let content_type = self.headers[CONTENT_TYPE].to_str().expect("a media type is ASCII");
         let mut parts: Vec<Content> = Vec::new();
@@ -251,11 +259,13 @@ impl ServedContent {
         parts.push([format!("\r\n--{boundary}--\r\n").into()].into());
         let content: Content = parts.into_iter().collect();
         let length = content.len();
-        let mut response = self.with_headers(body::content(&content, self.read_cost, files));
+        let content_type = ascii(format!("multipart/byteranges; boundary={boundary}"));
+        let body = body::content(&content, self.read_cost, files);
+        let mut response = self.with_headers(body);
         *response.status_mut() = StatusCode::PARTIAL_CONTENT;
         let headers = response.headers_mut();
         headers.insert(CONTENT_LENGTH, length.into());
-        headers.insert(CONTENT_TYPE, ascii(format!("multipart/byteranges; boundary={boundary}")));
+        headers.insert(CONTENT_TYPE, content_type);
         response
     }
 }
