@@ -81,8 +81,8 @@ pub use self::prefix::{PathPrefix, PathPrefixError};
 pub use self::repository_set::RepositorySet;
 pub use self::settings::{
     Audit, ExtraHeaders, ExtraHeadersError, PageLimits, PullRecording, PullingClient, QuotaPolicies,
-    QuotaPolicy, Redirects, RepositoryClass, RequiredEntries, RequiredPlatform, Scrub, Settings, TagPolicies,
-    TagPolicy, UploadExpiry, UrlRules, Validation,
+    QuotaPolicy, Redirects, RepositoryClass, RepositoryNaming, RequiredEntries, RequiredPlatform, Scrub,
+    Settings, TagPolicies, TagPolicy, UploadExpiry, UrlRules, Validation,
 };
 pub use self::time_text::rfc3339;
 pub use self::upstreams::{

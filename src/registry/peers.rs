@@ -38,7 +38,6 @@ use tokio::sync::Semaphore;
 
 use self::claims::Claims;
 use self::member::Member;
-use self::names::Names;
 use self::names_file::NamesFile;
 use self::verdicts::{Verdict, Verdicts};
 use crate::api::query::Query;
@@ -178,8 +177,7 @@ impl Peers {
     ) -> Result<Option<PeerRepository>, Error> {
         let Some(asked) = route.name() else { return Ok(None) };
         let namespace = Namespace::of_request(query)?;
-        let within = namespace.as_ref().map(|host| host.as_str().replace(':', "_"));
-        let within: Option<RepositoryName> = within.and_then(|host| format!("{host}/{asked}").parse().ok());
+        let within: Option<RepositoryName> = namespace.as_ref().and_then(|host| host.repository(asked));
         let names: Option<Arc<Names>> = match &self.names {
             Some(file) => Some(file.current().await),
             None => None,

@@ -77,6 +77,8 @@ pub struct Settings {
     /// Images that the storage holds by a file of names, if there are any; the task is
     /// [`State::keep_named`](crate::State::keep_named).
     pub named: Option<Arc<NamedImages>>,
+    /// Form of the names of repositories.
+    pub naming: RepositoryNaming,
     /// Log of writes, refusals and failed logins, if there is one.
     pub audit: Option<Audit>,
     /// Endpoints that get events of pushes, pulls and deletions, if there are any.
@@ -110,11 +112,23 @@ impl Default for Settings {
             upstreams: None,
             peers: None,
             named: None,
+            naming: RepositoryNaming::default(),
             audit: None,
             notifier: None,
             observer: None,
         }
     }
+}
+
+/// Form of the names of repositories.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum RepositoryNaming {
+    /// Names as clients push them. Without upstreams and peers, `?ns=` is ignored.
+    #[default]
+    AsPushed,
+    /// Names that begin with the host of the images' registry, as those of a bundle: a client that names the host by
+    /// `?ns=` means the repository below it.
+    BelowHosts,
 }
 
 /// Redirects of clients that pull a blob to a storage that has URLs, such as a bucket.

@@ -25,8 +25,8 @@ use crate::registry::health::DEFAULT_INTERVAL;
 use crate::registry::notifications::{EventSettings, PreparedEndpoint};
 use crate::registry::retention::Retention;
 use crate::registry::{
-    CollectionSettings, ExtraHeaders, PageLimits, PathPrefix, QuotaPolicies, Redirects, Settings,
-    TagPolicies, UploadExpiry, UploadSecret, UrlRules, Validation,
+    CollectionSettings, ExtraHeaders, PageLimits, PathPrefix, QuotaPolicies, Redirects, RepositoryNaming,
+    Settings, TagPolicies, UploadExpiry, UploadSecret, UrlRules, Validation,
 };
 use crate::store::{AbsentParts, Coherence};
 use crate::telemetry;
@@ -166,6 +166,7 @@ impl ServePlan {
                     collection: collects.then(|| CollectionSettings::of(Writers::Ours)),
                     peers,
                     named,
+                    naming: naming(storage.as_ref()),
                     ..Settings::default()
                 },
                 access_log: args.access_log.then(|| access_log_format(log.format)),
@@ -389,10 +390,18 @@ fn validation(validation: &crate::registry::config::ValidationConfig) -> anyhow:
     Ok(Validation { urls: Some(urls), entries: validation.indexes.clone() })
 }
 
+fn is_bundle(storage: Option<&StoragePlan>) -> bool {
+    storage.is_some_and(|storage| matches!(storage.place, StoragePlace::Bundle(_)))
+}
+
+/// Returns the form of the names of repositories: those of an archive are full names of images.
+fn naming(storage: Option<&StoragePlan>) -> RepositoryNaming {
+    if is_bundle(storage) { RepositoryNaming::BelowHosts } else { RepositoryNaming::AsPushed }
+}
+
 /// Returns the check of an archive, which lies on removable media and shares: they vanish without a call to this program.
 fn bundle_check(storage: Option<&StoragePlan>) -> Option<HealthCheck> {
-    let is_bundle = storage.is_some_and(|storage| matches!(storage.place, StoragePlace::Bundle(_)));
-    is_bundle.then(|| HealthCheck {
+    is_bundle(storage).then(|| HealthCheck {
         name: "bundle".into(),
         kind: HealthCheckKind::Storage,
         interval: DEFAULT_INTERVAL,

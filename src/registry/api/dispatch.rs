@@ -39,6 +39,8 @@ use crate::entrance;
 use crate::notifications::Announcer;
 use crate::observer::Observation;
 use crate::peers::{PeerRepository, Peers};
+use crate::settings::RepositoryNaming;
+use crate::upstreams::Namespace;
 use crate::upstreams::client_shares::with_client;
 use crate::{LimitedStore, Settings, State, client_address};
 
@@ -116,18 +118,8 @@ async fn call_handler(
     if request.method == http::Method::OPTIONS && settings.headers.allow_other_origins() {
         return Ok(body::empty(StatusCode::NO_CONTENT));
     }
-    if let Some(control) = settings.access.as_ref()
-        && let Some(issuer) = &control.token_issuer
-        && let Some(route) = state.0.prefix.strip(path).and_then(TokenRoute::parse)
-    {
+    if let Some((endpoint, route)) = token_endpoint(state, settings, path) {
         // On the heap, so that other requests need no memory for it. Writes elsewhere need storage; this one does not.
-        let endpoint = TokenEndpoint {
-            control,
-            issuer,
-            prefix: &state.0.prefix,
-            has_builtin: state.0.builtin.is_some(),
-            upstreams: settings.upstreams.as_deref().filter(|_| state.0.stored.is_some()),
-        };
         return Ok(Box::pin(endpoint.handle(route, request, body, settings.body, trail)).await);
     }
     if let Some(named) = readyz::subject(settings, request) {
@@ -157,6 +149,8 @@ async fn call_handler(
         Some(peers) => Box::pin(locate_at_peers(peers, &mut route, request)).await?,
         None => None,
     };
+    let is_own = of_builtin.is_none() && located.is_none() && of_peers.is_none();
+    let namespace = if is_own { locate_below_host(settings, &mut route, request)? } else { None };
     let target = match stored {
         _ if of_builtin.is_some() => AccessTarget::Builtin,
         None => AccessTarget::NoStorage,
@@ -193,7 +187,10 @@ async fn call_handler(
             let announcer = Announcer::of(settings, request, id, &caller, &state.0.prefix);
             let client = (&caller, builtin.is_some(), &announcer);
             let Some(located) = located else {
-                return Box::pin(handle_stored(stored, settings, client, route, method, request, body)).await;
+                let handled = handle_stored(stored, settings, client, route, method, request, body);
+                let mut response = Box::pin(handled).await?;
+                upstreams::note_namespace(&mut response, namespace.as_ref());
+                return Ok(response);
             };
             let (caller, announcer, located) = (&caller, &announcer, &located);
             let asked = UpstreamRequest { stored, settings, caller, announcer, located, request };
@@ -209,6 +206,42 @@ async fn call_handler(
         }
         None => handle_without_storage(settings, builtin.is_some(), &caller, route, request).await,
     }
+}
+
+/// Returns the endpoint that issues tokens, if the path is one of it.
+fn token_endpoint<'a>(
+    state: &'a State,
+    settings: &'a Settings,
+    path: &str,
+) -> Option<(TokenEndpoint<'a>, TokenRoute)> {
+    let control = settings.access.as_ref()?;
+    let issuer = control.token_issuer.as_ref()?;
+    let route = state.0.prefix.strip(path).and_then(TokenRoute::parse)?;
+    let endpoint = TokenEndpoint {
+        control,
+        issuer,
+        prefix: &state.0.prefix,
+        has_builtin: state.0.builtin.is_some(),
+        upstreams: settings.upstreams.as_deref().filter(|_| state.0.stored.is_some()),
+    };
+    Some((endpoint, route))
+}
+
+/// Replaces the repository of a request whose client names a registry by the one below that registry's host, where
+/// repositories begin with hosts. A client that means another registry gets nothing of the same name without a host.
+fn locate_below_host(
+    settings: &Settings,
+    route: &mut Route,
+    request: &Parts,
+) -> Result<Option<Namespace>, Error> {
+    if settings.naming == RepositoryNaming::AsPushed {
+        return Ok(None);
+    }
+    let Some(asked) = route.name() else { return Ok(None) };
+    let Some(namespace) = Namespace::of_request(Query::from_uri(&request.uri))? else { return Ok(None) };
+    let repository = namespace.repository(asked).ok_or(Error::NameUnknown)?;
+    route.replace_name(repository);
+    Ok(Some(namespace))
 }
 
 /// Finds the repository of a request among those whose content peers may have.

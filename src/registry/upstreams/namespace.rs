@@ -4,13 +4,13 @@ use std::fmt;
 use std::net::Ipv6Addr;
 use std::str::FromStr;
 
-use quinistry_oci::{HostCharacters, is_host_name};
+use quinistry_oci::{HostCharacters, RepositoryName, is_host_name};
 
 use crate::api::query::Query;
 use crate::api::response::error::Error;
 
-/// Host of the registry that a client means, with a port unless it is the usual one. A namespace is looked up in the
-/// table of upstreams, and never dialled.
+/// Host of the registry that a client means, with a port unless it is the usual one. A namespace is looked up among
+/// upstreams and repositories, and never dialled.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Namespace(Box<str>);
 
@@ -24,6 +24,12 @@ impl Namespace {
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+
+    /// Returns the repository of an image of that registry, where repositories begin with a host. The colon in front of a
+    /// port is written as `_`. `None` if no repository can have that name.
+    pub(crate) fn repository(&self, name: &RepositoryName) -> Option<RepositoryName> {
+        format!("{}/{name}", self.0.replace(':', "_")).parse().ok()
     }
 
     /// Reads the namespace of a request, if it has one. Two namespaces are refused as ambiguous.
@@ -78,6 +84,16 @@ mod tests {
             assert_eq!(text.parse::<Namespace>().unwrap().as_str(), text);
         }
         assert_eq!("Docker.IO".parse::<Namespace>().unwrap().as_str(), "docker.io");
+    }
+
+    #[test]
+    fn the_repository_of_a_namespace_begins_with_its_host() {
+        let name = "acme/shop".parse().unwrap();
+        let repository =
+            |host: &str| Some(host.parse::<Namespace>().ok()?.repository(&name)?.as_str().to_owned());
+        assert_eq!(repository("ghcr.io").as_deref(), Some("ghcr.io/acme/shop"));
+        assert_eq!(repository("registry.lan:5000").as_deref(), Some("registry.lan_5000/acme/shop"));
+        assert_eq!(repository("[::1]:5000"), None);
     }
 
     #[test]

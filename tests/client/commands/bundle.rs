@@ -273,7 +273,7 @@ fn crane_pushes_a_bundle_that_was_unpacked() {
 fn a_bundle_is_served_from_where_it_lies_and_takes_no_writes() {
     let (_server, host) = registry();
     let name = format!("{host}/acme/shop:1");
-    let (index, _) = push_index(&name);
+    let (index, images) = push_index(&name);
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("a.tar");
     let archive = path.to_str().unwrap();
@@ -289,6 +289,17 @@ fn a_bundle_is_served_from_where_it_lies_and_takes_no_writes() {
     bad(&["push", "--self", &format!("{repository}:2")], 1);
     bad(&["delete", &format!("{repository}:1")], 1);
     assert_eq!(fs::read(&path).unwrap(), before);
+
+    // As the mirrors of containerd, k3s and Talos ask.
+    let blob = &images[0].layers[0].0.digest;
+    for place in ["manifests/1".to_owned(), format!("manifests/{index}"), format!("blobs/{blob}")] {
+        let answer = serving.peer.get(&format!("/v2/acme/shop/{place}?ns={host}"));
+        assert_eq!((answer.status, answer.header("oci-namespace")), (200, Some(host.as_str())), "{place}");
+    }
+    for query in ["", "?ns=ghcr.io", "?ns=%5B::1%5D:5000"] {
+        let answer = serving.peer.get(&format!("/v2/acme/shop/manifests/1{query}"));
+        answer.assert_refused(404, "NAME_UNKNOWN");
+    }
 
     bad(&["serve", "--bundle", archive, "--storage", "memory"], 2);
     let error = bad(&["serve", "--listen", "127.0.0.1:0", "--bundle", folder.path().to_str().unwrap()], 1);

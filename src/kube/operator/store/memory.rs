@@ -176,7 +176,8 @@ mod tests {
         let mut pauses = Vec::new();
         for pod in 1..12 {
             replace(&format!("p{pod}"), "t", now);
-            let minutes = (0..).find(|minutes| !is_contested(now + Duration::from_mins(*minutes))).unwrap();
+            let minutes =
+                (0..2000).find(|minutes| !is_contested(now + Duration::from_mins(*minutes))).unwrap();
             pauses.push(minutes);
             now += Duration::from_mins(minutes);
         }

@@ -114,7 +114,7 @@ fn stores_remove_nothing_while_no_registry_serves_a_new_bundle() {
         assert_eq!(reason(&plan, &other.uid), Some(why));
         assert!(document(&plan).partial);
         assert!(message(&plan, &other.uid).ends_with(NOTHING_REMOVED), "{}", message(&plan, &other.uid));
-        assert!(!document(&planned(&[served.clone()], Some(&plan))).partial);
+        assert!(!document(&planned(std::slice::from_ref(&served), Some(&plan))).partial);
     }
     // Its images are listed: it was served before.
     let mut known = bundle("known", 2, &[("ghcr.io/b:1", 2)]);
