@@ -1,4 +1,4 @@
-//! Support for both benches: processes, connections to them, `wrk`, and statistics of repeated figures.
+//! Support for the benches: processes, connections to them, `wrk`, and statistics of repeated figures.
 //!
 //! Little but the standard library is used: a load generator shares its processors with the measured program,
 //! and must not share its code.
@@ -14,6 +14,7 @@ mod http;
 
 pub(crate) mod bootstrap;
 pub(crate) mod connection;
+pub(crate) mod image_push;
 pub(crate) mod parallel;
 pub(crate) mod process;
 pub(crate) mod spread;

@@ -26,10 +26,10 @@ impl Program {
         }
     }
 
-    /// Starts the program on an empty folder, as a cache of `upstream`. Both read the same configuration.
-    pub(crate) fn start(self, folder: &Path, upstream: SocketAddr) -> Process {
+    /// Starts the program on an empty folder of a name, as a cache of `upstream`. Both read the same configuration.
+    pub(crate) fn start(self, folder: &Path, name: &str, upstream: SocketAddr) -> Process {
         let proxy = format!("proxy: {{remoteurl: 'http://{upstream}'}}\n");
-        serve(self.command(), &folder.join(self.name()), &proxy)
+        serve(self.command(), &folder.join(format!("{name}-{self:?}")), &proxy)
     }
 
     fn command(self) -> Command {

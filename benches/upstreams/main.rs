@@ -1,5 +1,5 @@
-//! Pulls through an upstream: one client and fifty, of blobs that are not stored yet and of stored ones, beside
-//! distribution's proxy on the same files.
+//! Pulls through an upstream: one client and fifty, of blobs that are not stored yet and of stored ones, first of a long
+//! blob, and then beside distribution's proxy on the same shorter ones.
 //!
 //! `benches/upstreams/run` builds the release binary, installs distribution and calls the bench.
 
@@ -12,6 +12,8 @@ mod line;
 #[path = "../support/mod.rs"]
 mod support;
 
+use std::fmt;
+use std::path::Path;
 use std::sync::Barrier;
 use std::thread;
 use std::time::Instant;
@@ -24,8 +26,11 @@ use self::support::load_average;
 use self::support::process::Process;
 use self::support::spread::{Spread, verdict};
 
-/// Length of a blob in bytes.
-const BLOB: f64 = (1_u64 << 30) as f64;
+/// Length of the long blobs in bytes.
+const LONG_BLOB: f64 = (1_u64 << 30) as f64;
+
+/// Length of the shorter blobs in bytes. Distribution fetches one for each client that waits, which takes minutes.
+const SHORT_BLOB: f64 = (100 << 20) as f64;
 
 /// Clients that pull at once.
 const CLIENTS: usize = 50;
@@ -49,6 +54,32 @@ struct Times {
     end: f64,
 }
 
+/// Figures of pulls at the same time.
+#[derive(Debug)]
+struct Pulls {
+    /// Times of the clients in seconds, until the first byte and the last one.
+    first_bytes: Spread,
+    ends: Spread,
+    /// Processor time of the cache, in seconds.
+    processor: f64,
+    /// Requests to the upstream, and bytes of its answers.
+    requests: u64,
+    bytes: u64,
+}
+
+/// Figures of one program.
+#[derive(Debug)]
+struct Figures {
+    /// Pulls of blobs that are not stored, by one client and by many, and the same of stored ones.
+    pulls: [Pulls; 4],
+    /// Most memory of the cache, in megabytes.
+    memory: f64,
+}
+
+/// What the clients of [`Figures::pulls`] do.
+const WORK: [&str; 4] =
+    ["1 client, not stored", "50 clients, not stored", "1 client, stored", "50 clients, stored"];
+
 fn main() {
     let before = load_average();
     let mut arguments: Vec<_> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
@@ -60,35 +91,81 @@ fn main() {
     println!("pulls through an upstream that sends {:.0} MB/s; load before {before}", rate / 1e6);
     let folder = tempfile::tempdir().unwrap();
     let upstream = start_upstream(folder.path());
-    #[expect(
-        clippy::cast_possible_truncation,
-        clippy::cast_sign_loss,
-        reason = "shares are small and positive"
-    )]
-    let length = (BLOB * share) as usize;
-    let blobs: Vec<Digest> = (1..=2).map(|seed| push(&upstream, seed, length)).collect();
-    for program in Program::ALL {
-        let line = Line::to(upstream.address(), rate);
-        let cache = program.start(folder.path(), line.address());
-        println!("{}:", program.name());
-        let alone = measure(&cache, &line, "not stored", &blobs[0], 1);
-        let all = measure(&cache, &line, "not stored", &blobs[1], CLIENTS);
-        let ratio = all.0.most() / alone.0.most();
+    let long = [1, 2].map(|seed| push(&upstream, seed, LONG_BLOB * share));
+    let short = [3, 4].map(|seed| push(&upstream, seed, SHORT_BLOB * share));
+
+    let figures = measure(Program::Quinistry, "long", folder.path(), &upstream, rate, &long);
+    let [alone, all, ..] = &figures.pulls;
+    let ratio = all.ends.most() / alone.ends.most();
+    println!(
+        "  the last of {CLIENTS} took {ratio:.3} times as long as one alone ({}); first byte after {:.3} s at most ({})",
+        verdict(ratio <= GOAL),
+        all.first_bytes.most(),
+        verdict(all.first_bytes.most() < FIRST_BYTE_GOAL)
+    );
+
+    let [ours, theirs] =
+        Program::ALL.map(|program| measure(program, "short", folder.path(), &upstream, rate, &short));
+    println!("{} as a multiple of {}:", Program::Distribution.name(), Program::Quinistry.name());
+    for (work, (ours, theirs)) in WORK.iter().zip(ours.pulls.iter().zip(&theirs.pulls)) {
         println!(
-            "  the last of {CLIENTS} took {ratio:.3} times as long as one alone ({}); first byte after {:.3} s at most ({})",
-            verdict(ratio <= GOAL),
-            all.1.most(),
-            verdict(all.1.most() < FIRST_BYTE_GOAL)
+            "  {work}: last client {:.2}, processor {:.2}",
+            theirs.ends.most() / ours.ends.most(),
+            theirs.processor / ours.processor
         );
-        measure(&cache, &line, "stored", &blobs[0], 1);
-        measure(&cache, &line, "stored", &blobs[1], CLIENTS);
-        println!("  {:.0} MB of memory at most", cache.high_water());
     }
-    println!("load after {}", load_average());
+    println!("  memory {:.2}; load after {}", theirs.memory / ours.memory, load_average());
+}
+
+/// Has clients of an empty cache pull two blobs, and prints the figures.
+fn measure(
+    program: Program,
+    name: &str,
+    folder: &Path,
+    upstream: &Process,
+    rate: f64,
+    [first, second]: &[(Digest, usize); 2],
+) -> Figures {
+    let line = Line::to(upstream.address(), rate);
+    let cache = program.start(folder, name, line.address());
+    println!("{}, blobs of {:.0} MB:", program.name(), first.1 as f64 / 1e6);
+    let blobs = [(first, 1), (second, CLIENTS), (first, 1), (second, CLIENTS)];
+    let mut work = WORK.iter();
+    let pulls = blobs.map(|((blob, _), clients)| {
+        let pulls = measure_pulls(&cache, &line, blob, clients);
+        println!("  {}: {pulls}", work.next().expect("each pull has a name"));
+        pulls
+    });
+    let memory = cache.high_water();
+    println!("  {memory:.0} MB of memory at most");
+    Figures { pulls, memory }
+}
+
+impl fmt::Display for Pulls {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "first bytes {:.3} to {:.3} s, ends {:.2} to {:.2} s; processor {:.2} s; {} requests to the upstream, {:.0} MB \
+             from it",
+            self.first_bytes.least(),
+            self.first_bytes.most(),
+            self.ends.least(),
+            self.ends.most(),
+            self.processor,
+            self.requests,
+            self.bytes as f64 / 1e6
+        )
+    }
 }
 
 /// Pushes a blob of bytes that no compression shortens.
-fn push(upstream: &Process, seed: u64, length: usize) -> Digest {
+fn push(upstream: &Process, seed: u64, length: f64) -> (Digest, usize) {
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "lengths are positive, and fit into memory"
+    )]
+    let length = length as usize;
     let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15);
     let mut bytes = Vec::with_capacity(length + 8);
     while bytes.len() < length {
@@ -105,28 +182,23 @@ fn push(upstream: &Process, seed: u64, length: usize) -> Digest {
     let octets = "content-type: application/octet-stream\r\n";
     let answer = connection.ask("PUT", &format!("{location}&digest={digest}"), octets, &[&bytes], |_| ());
     assert_eq!(answer.status, 201, "{answer:?}");
-    digest
+    (digest, length)
 }
 
-/// Has clients pull a blob at once, prints what it took, and returns the times of ends and of first bytes.
-fn measure(cache: &Process, line: &Line, state: &str, blob: &Digest, clients: usize) -> (Spread, Spread) {
+/// Has clients pull a blob at once.
+fn measure_pulls(cache: &Process, line: &Line, blob: &Digest, clients: usize) -> Pulls {
     line.take_counts();
     let processor = cache.processor_seconds();
     let times = pull(cache, blob, clients);
     let processor = cache.processor_seconds() - processor;
     let (requests, bytes) = line.take_counts();
-    let ends = Spread::of(times.iter().map(|times| times.end).collect());
-    let first_bytes = Spread::of(times.iter().map(|times| times.first_byte).collect());
-    println!(
-        "  {clients:2} clients, {state}: first bytes {:.3} to {:.3} s, ends {:.2} to {:.2} s; processor {processor:.2} s; \
-         {requests} requests to the upstream, {:.0} MB from it",
-        first_bytes.least(),
-        first_bytes.most(),
-        ends.least(),
-        ends.most(),
-        bytes as f64 / 1e6
-    );
-    (ends, first_bytes)
+    Pulls {
+        first_bytes: Spread::of(times.iter().map(|times| times.first_byte).collect()),
+        ends: Spread::of(times.iter().map(|times| times.end).collect()),
+        processor,
+        requests,
+        bytes,
+    }
 }
 
 fn pull(cache: &Process, blob: &Digest, clients: usize) -> Vec<Times> {
