@@ -33,7 +33,7 @@ const FIRST_ROUNDS: usize = 100;
 /// Greatest time with a receiver that is away, as a share of that without an endpoint.
 const GOAL: f64 = 1.01;
 
-/// Measured registry.
+/// Registry that is measured, with its only client.
 struct Registry {
     name: &'static str,
     /// Greatest time of a push, as a share of that of the first registry.
