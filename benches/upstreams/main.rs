@@ -76,7 +76,7 @@ struct Figures {
     memory: f64,
 }
 
-/// What the clients of [`Figures::pulls`] do.
+/// Names of [`Figures::pulls`].
 const WORK: [&str; 4] =
     ["1 client, not stored", "50 clients, not stored", "1 client, stored", "50 clients, stored"];
 

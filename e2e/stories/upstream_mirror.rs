@@ -46,7 +46,7 @@ pub fn story() -> Story {
     Story {
         name: "upstream_mirror",
         when: When::Together,
-        operator: false,
+        operator: true,
         play: |stage| Box::pin(play(stage)),
     }
 }

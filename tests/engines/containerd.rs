@@ -28,7 +28,7 @@ const CONFIG_3: &str = "version = 3\ndisabled_plugins = [\"io.containerd.grpc.v1
 const TLS_FIRST: &str =
     "server = \"http://localhost:5000\"\n[host.\"https://localhost:5000\"]\nskip_verify = true\n";
 
-fn debian() -> Version {
+pub(crate) fn debian() -> Version {
     Version { daemon: "/usr/bin/containerd", ctr: "/usr/bin/ctr", shim: None, config: CONFIG_2, ways: &[] }
 }
 

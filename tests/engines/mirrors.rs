@@ -16,7 +16,15 @@ fn serve(machine: &mut Machine, name: &str) {
 
 #[test]
 fn containerd_pulls_through_the_mirror() {
-    let version = containerd::newest();
+    pulls_by_containerd(&containerd::newest());
+}
+
+#[test]
+fn containerd_1_6_pulls_through_the_mirror() {
+    pulls_by_containerd(&containerd::debian());
+}
+
+fn pulls_by_containerd(version: &containerd::Version) {
     if version.is_missing() {
         return;
     }

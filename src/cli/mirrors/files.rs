@@ -88,6 +88,10 @@ fn containerd(mirror: &Mirror) -> (Vec<EngineFile>, Vec<String>) {
             write!(content, "\n[host.{:?}]\n", mirror.host.url()).expect("writing to a string does not fail");
         }
         content.push_str(&properties);
+        if mirror.no_fallback {
+            // Without a table of hosts, containerd 1.6 ignores the file, and asks the origin.
+            content.push_str("\n[host]\n");
+        }
         EngineFile { path: format!("{FOLDER}/{origin}/hosts.toml"), content }
     };
     let mut files: Vec<EngineFile> = mirror.origins.iter().map(file_of).collect();
@@ -233,7 +237,7 @@ mod tests {
         assert_eq!(
             content,
             "server = \"https://registry.lan:5000\"\ncapabilities = [\"pull\", \"resolve\"]\n\
-             ca = \"/etc/containerd/certs.d/registry.lan:5000/ca.crt\"\n"
+             ca = \"/etc/containerd/certs.d/registry.lan:5000/ca.crt\"\n\n[host]\n"
         );
         assert_eq!(paths[2], "/etc/containerd/certs.d/registry.lan:5000/ca.crt");
     }
