@@ -18,7 +18,7 @@ const REPLACEMENTS_WITHOUT_PAUSE: u32 = 2;
 /// First pause before such a pod is replaced again. Each further one is twice as long.
 const FIRST_REPLACEMENT_PAUSE: Duration = Duration::from_mins(10);
 
-/// Longest pause.
+/// Longest pause before such a pod is replaced again.
 const MAX_REPLACEMENT_PAUSE: Duration = Duration::from_hours(24);
 
 /// Memory of all resources, by UID.

@@ -1,8 +1,9 @@
 //! Outages of nodes with stores, as an annotation of the Service remembers them. Pure.
 //!
-//! What an operator has seen ends with it, and the time of a node's condition changes with each of its states. So
-//! both would let an outage begin anew: a store that became Ready alone would count as complete, and a node that
-//! is Ready for a moment now and then would never be replaced. The annotation outlasts both.
+//! What an operator has seen ends with it, and the time of a node's condition changes with each of its states. By
+//! these alone an outage would have a later beginning after each of them: a store that became Ready alone would count
+//! as complete, and a node that is Ready for a moment now and then would never be replaced. The annotation outlasts
+//! both.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
