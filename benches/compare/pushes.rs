@@ -99,7 +99,7 @@ fn large(comparison: &mut Comparison, pattern: &Pattern, registries: &[Peer]) {
                 size as f64 / time.as_secs_f64() / 1e6
             })
         });
-        sources.iter().for_each(|source| fs::remove_file(source).unwrap());
+        remove(&sources);
     }
     if comparison.selects(&[&many.name]) {
         let blobs = pattern.blobs(size / MANY_CLIENTS, MANY_CLIENTS, 0);
@@ -115,7 +115,7 @@ fn large(comparison: &mut Comparison, pattern: &Pattern, registries: &[Peer]) {
                 (size / MANY_CLIENTS * MANY_CLIENTS) as f64 / time.as_secs_f64() / 1e6
             })
         });
-        sources.iter().for_each(|source| fs::remove_file(source).unwrap());
+        remove(&sources);
     }
 }
 
@@ -124,11 +124,19 @@ fn write_sources(options: &Options, pattern: &Pattern, blobs: &[GeneratedBlob]) 
     let write = |(number, blob): (usize, &GeneratedBlob)| {
         let path = options.dir.join(format!("source-{number}"));
         let mut file = File::create(&path).unwrap();
-        pattern.chunks(blob).iter().for_each(|chunk| file.write_all(chunk).unwrap());
+        for chunk in pattern.chunks(blob) {
+            file.write_all(chunk).unwrap();
+        }
         file.sync_all().unwrap();
         path
     };
     blobs.iter().enumerate().map(write).collect()
+}
+
+fn remove(files: &[PathBuf]) {
+    for file in files {
+        fs::remove_file(file).unwrap();
+    }
 }
 
 /// Copies each file to a folder by a process of its own, all at once, and returns the time until all are on
