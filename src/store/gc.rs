@@ -14,6 +14,6 @@ pub use online::report::{CycleReport, KindReport, RepositoryReport, UnknownNeeds
 #[cfg(any(test, feature = "testing"))]
 pub use online::safeguard::Safeguard;
 pub use online::{Cycle, DamagedManifests, GcOptions, Writers};
-pub use rules::{KeepAll, LooseRevision, RevisionRules};
+pub use rules::{KeepAll, LooseRevision, RemoveUntagged, RevisionRules};
 
 use offline::blob_folder;

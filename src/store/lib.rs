@@ -93,7 +93,8 @@ pub use filesystem::{Access, Filesystem, FilesystemKind, Locking, OpenError};
 pub use gc::Safeguard;
 pub use gc::{
     Collected, Collection, Cycle, CycleReport, DamagedManifest, DamagedManifests, GcOptions, KeepAll,
-    KindReport, LooseRevision, NotUnderstood, RepositoryReport, RevisionRules, UnknownNeeds, Writers,
+    KindReport, LooseRevision, NotUnderstood, RemoveUntagged, RepositoryReport, RevisionRules, UnknownNeeds,
+    Writers,
 };
 pub use layout::{
     Key, content_digest, content_folder, repositories_folder, scratch_folder, upload_folder, uploads_folder,

@@ -298,6 +298,18 @@ fn loose_manifests_stay_as_long_as_no_policy_says_otherwise() {
         assert_eq!(rules.kept(&name, &loose).len(), usize::from(stays), "{repository} {is_dry}");
         assert_eq!((rules.keeps_all(&name), rules.keeps_referrers(&name)), (stays, stays));
     }
+    // Without a tag, manifests go that no policy decides about; a policy that only runs dry keeps its own.
+    for (policies, is_dry, repository, stays) in [
+        (&with, false, "team/app", false),
+        (&with, true, "team/app", true),
+        (&with, true, "other/app", false),
+        (&without, true, "team/app", false),
+    ] {
+        let rules = RetentionRules::new(store.clone(), Arc::new(policies.clone()), is_dry);
+        let (rules, name) = (rules.removing_unpoliced(true), name(repository));
+        assert_eq!(rules.kept(&name, &loose).len(), usize::from(stays), "{repository} {is_dry}");
+        assert_eq!((rules.keeps_all(&name), rules.keeps_referrers(&name)), (stays, stays));
+    }
 }
 
 #[test]
