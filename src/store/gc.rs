@@ -10,7 +10,8 @@ pub(super) mod online;
 mod rules;
 
 pub use offline::{Collected, Collection, DamagedManifest, NotUnderstood};
-pub use online::report::{CycleReport, KindReport, RepositoryReport, UnknownNeeds};
+pub use online::phase::GcPhase;
+pub use online::report::{CycleReport, KindReport, RepositoryReport, SubjectReport, UnknownNeeds};
 #[cfg(any(test, feature = "testing"))]
 pub use online::safeguard::Safeguard;
 pub use online::{Cycle, DamagedManifests, GcOptions, Writers};

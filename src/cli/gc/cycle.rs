@@ -54,7 +54,8 @@ pub(in crate::cli) fn collect_bucket(
         let hooks = options.hooks();
         let state = State::stored(store.clone(), options.settings);
         let collected = async {
-            let lead = if options.is_preview { Lead::of_reader() } else { lead(&state, &store, bucket).await? };
+            let lead =
+                if options.is_preview { Lead::of_reader() } else { lead(&state, &store, bucket).await? };
             let cycle = state.lead_cycle(hooks, lead.until(stop.clone())).await;
             let cycle = cycle.context("failed to run a cycle of collection")?;
             cycle.with_context(|| format!("failed to collect {bucket}"))

@@ -54,7 +54,8 @@ impl CycleOptions {
         let name = &configured.name;
         let collection = match (configured.config.collection, given.writers) {
             (Some(settings), Some(writers)) if settings.writers != writers => {
-                let message = format!("--writers differs from quinistry.gc.writers of {name}; omit --writers");
+                let message =
+                    format!("--writers differs from quinistry.gc.writers of {name}; omit --writers");
                 return Err(UsageError(message).into());
             }
             (Some(settings), _) => settings,
@@ -131,7 +132,8 @@ mod tests {
         let error = given.apply(CollectionSettings::of(Writers::Ours)).unwrap_err();
         assert!(error.to_string().contains("not be less than 10 minutes"), "{error}");
         let given = GivenOptions { trash: Some(Duration::ZERO), ..GivenOptions::default() };
-        let settings = CollectionSettings { trash: Some(minutes(9)), ..CollectionSettings::of(Writers::Ours) };
+        let settings =
+            CollectionSettings { trash: Some(minutes(9)), ..CollectionSettings::of(Writers::Ours) };
         assert_eq!(given.apply(settings).unwrap().trash, None);
     }
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use quinistry_store::{KeepAll, Lead, RemoveUntagged, RevisionRules, Store, StoreError};
 
+use crate::metrics::{CollectionMetrics, RetentionMetrics};
 use crate::settings::Settings;
 
 /// Work of the leader beside a cycle of collection. Blocks; checks the lead before each of its steps.
@@ -27,8 +28,21 @@ impl Default for CollectionHooks {
     /// Returns the work of a registry: retention by its settings, removal of what no name needs, and records
     /// of what was deleted.
     fn default() -> Self {
+        Self::counting(Arc::default())
+    }
+}
+
+impl CollectionHooks {
+    /// Returns the work of a registry, as by default, which counts in `metrics` what retention does.
+    #[must_use]
+    pub fn counting(metrics: Arc<CollectionMetrics>) -> Self {
         let before: Vec<(&'static str, LeaderWork)> = vec![
-            ("apply retention", Arc::new(apply_retention)),
+            (
+                "apply retention",
+                Arc::new(move |store, settings, lead| {
+                    apply_retention(store, settings, lead, &metrics.retention)
+                }),
+            ),
             ("remove tags that no name needs", Arc::new(remove_unnamed_tags)),
         ];
         let after: Vec<(&'static str, LeaderWork)> = vec![
@@ -37,9 +51,7 @@ impl Default for CollectionHooks {
         ];
         Self { before, after, rules }
     }
-}
 
-impl CollectionHooks {
     /// Returns the hooks of a cycle that only reports, and that need not lead: they change nothing. Tags that retention
     /// would delete count as tags that stay.
     #[must_use]
@@ -61,8 +73,16 @@ impl fmt::Debug for CollectionHooks {
     }
 }
 
-fn apply_retention(store: &Store, settings: &Settings, lead: &Lead) -> Result<(), StoreError> {
-    settings.retention.as_ref().map_or(Ok(()), |retention| retention.run(store, lead).map(drop))
+fn apply_retention(
+    store: &Store,
+    settings: &Settings,
+    lead: &Lead,
+    metrics: &RetentionMetrics,
+) -> Result<(), StoreError> {
+    let Some(retention) = &settings.retention else { return Ok(()) };
+    let report = retention.run(store, lead).inspect_err(|_| metrics.failed())?;
+    metrics.ran(&report);
+    Ok(())
 }
 
 fn remove_unnamed_tags(store: &Store, settings: &Settings, lead: &Lead) -> Result<(), StoreError> {

@@ -4,9 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use quinistry_oci::WithCauses;
-use quinistry_store::{
-    Cycle, CycleReport, Lead, LeadGains, Store, StoreError, Writers,
-};
+use quinistry_store::{Cycle, CycleReport, Lead, LeadGains, Store, StoreError, Writers};
 use tokio::sync::watch;
 use tokio::task::spawn_blocking;
 use tokio::time::sleep;
@@ -128,7 +126,7 @@ impl Collector {
         loop {
             let settings = self.settings.borrow_and_update().clone();
             let in_force = InForce::of(&settings);
-            self.metrics.set_enabled(in_force.collection.is_some());
+            self.metrics.follow(in_force.collection.as_ref());
             let Ok(pause) = self.turn(&settings, in_force).await else { return };
             let pause = pause.map(|pause| pause.clamp(MIN_PAUSE, MAX_PAUSE));
             if self.wait(pause, &mut gains, in_force).await.is_none() {
@@ -187,7 +185,8 @@ impl Collector {
     /// Collects if it is time to. Returns the pause until the next step; `None` at the end of the runtime.
     async fn step(&mut self, settings: &Arc<Settings>, wanted: &CollectionSettings) -> Option<Duration> {
         let Some(lead) = self.store.lead() else {
-            // The lead comes with a notice, and the times of the other leader are not this one's.
+            // The lead comes with a notice, and neither the times nor the runs of the other leader are this one's.
+            self.metrics.retention.forget();
             self.last = None;
             self.has_ended_others = false;
             return Some(MAX_PAUSE);
