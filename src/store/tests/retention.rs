@@ -351,7 +351,7 @@ fn children_and_referrers_of_what_stays_stay_in_the_collection_after() {
         })
         .collect();
     let inputs = RetentionInputs { pulls: &NoPulls, is_protected: &|_, _| false };
-    let mut freed = None;
+    let mut freed: Option<Vec<u64>> = None;
     let visit = &mut |name: &RepositoryName, plan: crate::retention::RepositoryPlan| {
         freed = store.bytes_freed_by(&policies(), name, &plan)?;
         Ok(())
@@ -372,5 +372,5 @@ fn children_and_referrers_of_what_stays_stay_in_the_collection_after() {
     // The estimate leaves out the signature, which no tag reaches.
     let bytes: u64 = collected.blobs.iter().map(|(_, length)| length).sum();
     let signature = collected.blobs.iter().find(|(digest, _)| *digest == gone_image[2]);
-    assert_eq!(freed, Some(bytes - signature.unwrap().1));
+    assert_eq!(freed, Some(vec![bytes - signature.unwrap().1]));
 }
