@@ -282,7 +282,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Some(Command::Logout(args)) => args.run().map(done),
         Some(Command::Storage(args)) => args.run().map(done),
         Some(Command::PrepareStorage(args)) => args.run().map(done),
-        Some(Command::Gc(args)) => args.run().map(done),
+        Some(Command::Gc(args)) => args.run(),
         Some(Command::Fsck(args)) => args.run(),
         Some(Command::Migrate(args)) => args.run(),
         Some(Command::GarbageCollect(args)) => args.run(),

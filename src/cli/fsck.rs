@@ -6,7 +6,6 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use clap::ValueHint;
 use serde::Serialize;
 
 use super::exit::Exit;
@@ -16,6 +15,7 @@ use super::serve::opened_bucket;
 use super::serve::plan::FolderAccess;
 use super::storage::folder_or_bucket::FolderOrBucket;
 use super::storage::open_folder;
+use super::storage::source::StorageSource;
 use super::{gc, sanitize};
 use crate::escape::Escaped;
 use crate::oci::Digest;
@@ -31,13 +31,8 @@ const DEFAULT_UPLOAD_AGE_MINUTES: u64 = 7 * 24 * 60;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    #[arg(
-        value_name = "STORAGE",
-        value_hint = ValueHint::DirPath,
-        help = "Folder of `serve --storage`, or a bucket: s3://BUCKET/PREFIX, gs://BUCKET/PREFIX or \
-                az://ACCOUNT/CONTAINER/PREFIX"
-    )]
-    storage: FolderOrBucket,
+    #[command(flatten)]
+    source: StorageSource,
 
     /// Read all bytes, and compare them with their digests
     #[arg(long)]
@@ -106,7 +101,8 @@ struct Printer {
 impl Args {
     pub(super) fn run(self) -> anyhow::Result<ExitCode> {
         match self.examine() {
-            Ok(report) => {
+            Ok(None) => Ok(Exit::Usage.into()),
+            Ok(Some(report)) => {
                 self.output.print(&report)?;
                 let is_clean = report.errors + report.warnings == 0;
                 Ok(if is_clean { Exit::Success } else { Exit::Failure }.into())
@@ -119,9 +115,11 @@ impl Args {
         }
     }
 
-    fn examine(&self) -> anyhow::Result<FsckReport> {
+    /// Examines the storage. Returns `None` if the configuration names no valid one, which was printed.
+    fn examine(&self) -> anyhow::Result<Option<FsckReport>> {
+        let Some(place) = self.source.find("fsck")? else { return Ok(None) };
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-        let (place, output) = (self.storage.clone(), self.output);
+        let output = self.output;
         let shown = place.to_string();
         let options = FsckOptions {
             hash: self.hash,
@@ -142,7 +140,7 @@ impl Args {
         });
         runtime.shutdown_background();
         let (summary, rows) = examined.with_context(|| format!("failed to examine {shown}"))?;
-        Ok(FsckReport::new(&shown, hash, repair, &summary, rows))
+        Ok(Some(FsckReport::new(&shown, hash, repair, &summary, rows)))
     }
 }
 

@@ -10,7 +10,7 @@ use clap::ValueHint;
 use super::configuration::Configuration;
 use super::configured::Configured;
 use super::exit::{Exit, UsageError};
-use super::gc::{self, CycleOptions};
+use super::gc::{self, CycleOptions, GivenOptions};
 use super::output::{self, Report as _};
 use super::storage::bucket;
 use crate::registry::config::{BucketConfig, StorageLocation};
@@ -26,7 +26,8 @@ pub(super) struct Args {
     #[arg(long, short)]
     dry_run: bool,
 
-    /// Also remove manifests that no tag and no index refers to, unless their subject stays
+    /// Also remove manifests that no tag and no index refers to, unless their subject stays. In a bucket, policies of
+    /// the configuration decide first
     #[arg(long, short = 'm')]
     delete_untagged: bool,
 
@@ -70,22 +71,20 @@ impl Args {
         Ok(Exit::Success.into())
     }
 
-    /// Leads one cycle of collection of a bucket, as `quinistry.gc` of the configuration says.
+    /// Leads one cycle of collection of a bucket, as a registry with the configuration does.
     fn collect_bucket(self, configuration: &Configuration, place: &BucketConfig) -> anyhow::Result<ExitCode> {
         let place = bucket::options(place)?;
         // The storage alone does not say which programs write to it.
-        let Some(Configured { config, .. }) = Configured::read(configuration)? else {
+        let Some(configured) = Configured::read(configuration)? else {
             return Ok(Exit::Failure.into());
         };
-        let settings = config.collection.with_context(|| {
-            format!(
-                "{configuration} does not say which programs write to the bucket; set quinistry.gc.writers to ours if only \
-                 quinistry does, else to foreign"
-            )
-        })?;
-        let mut options = CycleOptions { settings, untagged: self.delete_untagged };
-        options.settings.dry_run |= self.dry_run;
-        let result = gc::collect_bucket(&place, &options)?;
+        let given = GivenOptions {
+            removes_untagged: self.delete_untagged,
+            is_preview: self.dry_run,
+            ..GivenOptions::default()
+        };
+        let options = CycleOptions::configured(&configured, given)?;
+        let result = gc::collect_bucket(&place, options)?;
         if !self.quiet {
             output::print(result.text())?;
         }

@@ -3,68 +3,80 @@
 
 mod cycle;
 mod offline;
+mod options;
 mod report;
-mod rules;
 mod status;
 
 use std::num::NonZeroU32;
+use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Subcommand, ValueEnum};
 
 use self::status::StatusArgs;
-use super::exit::UsageError;
+use super::configuration::Configuration;
+use super::configured::Configured;
+use super::exit::{Exit, UsageError};
 use super::output::OutputArgs;
 use super::storage::folder_or_bucket::FolderOrBucket;
+use super::storage::source::StorageSource;
+use crate::bucket::BucketOptions;
 use crate::store::{Collection, DamagedManifests, Writers};
 
-pub(super) use self::cycle::{CycleOptions, collect_bucket};
+pub(super) use self::cycle::collect_bucket;
 pub(super) use self::offline::{collect as collect_folder, ensure_store, warn_of_other_machines};
+pub(super) use self::options::{CycleOptions, GivenOptions};
 
 /// Time of grace of a folder that no registry serves, in minutes.
 const FOLDER_GRACE_MINUTES: u64 = 60;
 
 #[derive(Debug, clap::Args)]
-#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
+#[command(args_conflicts_with_subcommands = true)]
 pub(super) struct Args {
     #[command(subcommand)]
     command: Option<GcCommand>,
 
-    #[arg(
-        value_name = "DIR|URL",
-        value_hint = clap::ValueHint::DirPath,
-        required = true,
-        help = "Folder of `serve --storage`, or distribution's root directory; or a bucket: s3://BUCKET/PREFIX, \
-                gs://BUCKET/PREFIX or az://ACCOUNT/CONTAINER/PREFIX"
-    )]
-    place: Option<FolderOrBucket>,
+    #[command(flatten)]
+    source: StorageSource,
 
     /// Show what would be removed, and remove nothing
     #[arg(long)]
     dry_run: bool,
 
     /// Folder: leave content that is younger than this, because a push may be about to refer to it
-    /// [default: 60]. Bucket: leave what a cycle has condemned for at least this time [default: 720; with
-    /// --writers foreign 1440]
+    /// [default: 60]. Bucket: leave what a cycle has condemned for at least this time [default: that of the
+    /// configuration, or 720; with --writers foreign 1440]
     #[arg(long, value_name = "MINUTES")]
     grace: Option<u64>,
 
-    /// Also remove manifests that no tag and no index refers to, unless their subject stays
+    /// Also remove manifests that no tag and no index refers to, unless their subject stays. In a bucket, policies of
+    /// the configuration decide first
     #[arg(long)]
     delete_untagged: bool,
 
-    /// On a manifest whose parts cannot be read: stop, or leave alone its repository and all bytes
-    #[arg(long, value_name = "ACTION", value_enum, default_value = "stop")]
-    damaged: DamagedArg,
+    /// On a manifest whose parts cannot be read: stop, or leave alone its repository and all bytes [default: that of
+    /// the configuration of a bucket, or stop]
+    #[arg(long, value_name = "ACTION", value_enum)]
+    damaged: Option<DamagedArg>,
 
     /// Programs that write to the bucket: only this one, or others too, such as distribution. Needed for a
-    /// bucket
+    /// bucket, unless the configuration says it
     #[arg(long, value_name = "WRITERS", value_enum)]
     writers: Option<WritersArg>,
 
-    /// Requests to a bucket per second
-    #[arg(long, value_name = "NUMBER", default_value = "100")]
-    rate: NonZeroU32,
+    /// Requests to a bucket per second [default: those of the configuration, or 100]
+    #[arg(long, value_name = "NUMBER")]
+    rate: Option<NonZeroU32>,
+
+    /// Bucket: time for which removed bytes can be put back [default: that of the configuration, or 0; with --writers
+    /// foreign 2880]
+    #[arg(long, value_name = "MINUTES")]
+    trash: Option<u64>,
+
+    /// Bucket: greatest length of the filter of what is needed, in MiB; less keeps more garbage for a cycle longer
+    /// [default: that of the configuration, or 128]
+    #[arg(long, value_name = "MIB", value_parser = clap::value_parser!(u64).range(16..=1_048_576))]
+    memory: Option<u64>,
 
     #[command(flatten)]
     output: OutputArgs,
@@ -119,47 +131,68 @@ impl From<WritersArg> for Writers {
 // === impl Args ===
 
 impl Args {
-    pub(super) fn run(self) -> anyhow::Result<()> {
-        match (&self.command, &self.place) {
-            (Some(GcCommand::Status(args)), _) => args.run(),
-            (None, Some(FolderOrBucket::Folder(folder))) => {
-                if self.writers.is_some() {
-                    let message =
-                        "--writers is for a bucket alone; a folder is collected while no registry serves it";
-                    return Err(UsageError(message.into()).into());
-                }
+    pub(super) fn run(self) -> anyhow::Result<ExitCode> {
+        if let Some(GcCommand::Status(args)) = &self.command {
+            return args.run();
+        }
+        let configuration = self.source.configuration("gc")?;
+        match self.source.storage(configuration.as_ref())? {
+            None => Ok(Exit::Failure.into()),
+            Some(FolderOrBucket::Folder(folder)) => {
+                self.refuse_options_of_buckets()?;
                 let wanted = Collection {
                     grace: minutes(self.grace.unwrap_or(FOLDER_GRACE_MINUTES)),
                     untagged: self.delete_untagged,
                     dry_run: self.dry_run,
-                    damaged: self.damaged.into(),
+                    damaged: self.damaged.map_or(DamagedManifests::Stop, Into::into),
                 };
-                self.output.print(&collect_folder(folder, &wanted)?)
+                self.output.print(&collect_folder(&folder, &wanted)?)?;
+                Ok(Exit::Success.into())
             }
-            (None, Some(FolderOrBucket::Bucket(bucket))) => {
-                self.output.print(&collect_bucket(bucket, &self.cycle_options()?)?)
-            }
-            (None, None) => Err(UsageError("gc needs a folder or the URL of a bucket".into()).into()),
+            Some(FolderOrBucket::Bucket(bucket)) => self.collect_bucket(&bucket, configuration.as_ref()),
         }
     }
 
-    fn cycle_options(&self) -> Result<CycleOptions, UsageError> {
-        let Some(writers) = self.writers else {
-            return Err(UsageError(
-                "a bucket needs --writers ours if only quinistry writes to it, or --writers foreign if distribution or \
-                 another program does; a wrong answer loses content"
-                    .into(),
-            ));
-        };
-        let mut options = CycleOptions::of(writers.into());
-        options.untagged = self.delete_untagged;
-        options.settings.dry_run = self.dry_run;
-        options.settings.damaged = self.damaged.into();
-        options.settings.rate = self.rate;
-        if let Some(grace) = self.grace.map(minutes) {
-            options.set_grace(grace).map_err(UsageError)?;
+    fn refuse_options_of_buckets(&self) -> Result<(), UsageError> {
+        let given = [
+            (self.writers.is_some(), "--writers"),
+            (self.rate.is_some(), "--rate"),
+            (self.trash.is_some(), "--trash"),
+            (self.memory.is_some(), "--memory"),
+            (self.source.place.is_some() && self.source.config.is_some(), "--config beside a storage"),
+        ];
+        match given.iter().find(|(is_given, _)| *is_given) {
+            None => Ok(()),
+            Some((_, option)) => Err(UsageError(format!(
+                "{option} is for a bucket alone; a folder is collected at once, while no registry serves it"
+            ))),
         }
-        Ok(options)
+    }
+
+    fn collect_bucket(
+        &self,
+        bucket: &BucketOptions,
+        configuration: Option<&Configuration>,
+    ) -> anyhow::Result<ExitCode> {
+        let given = GivenOptions {
+            writers: self.writers.map(Into::into),
+            grace: self.grace.map(minutes),
+            rate: self.rate,
+            trash: self.trash.map(minutes),
+            memory: self.memory.map(|mebibytes| mebibytes << 20),
+            damaged: self.damaged.map(Into::into),
+            removes_untagged: self.delete_untagged,
+            is_preview: self.dry_run,
+        };
+        let options = match configuration {
+            None => CycleOptions::new(given)?,
+            Some(configuration) => match Configured::read(configuration)? {
+                None => return Ok(Exit::Failure.into()),
+                Some(configured) => CycleOptions::configured(&configured, given)?,
+            },
+        };
+        self.output.print(&collect_bucket(bucket, options)?)?;
+        Ok(Exit::Success.into())
     }
 }
 

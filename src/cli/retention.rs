@@ -3,18 +3,18 @@
 mod place;
 mod report;
 
-use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::Context as _;
-use clap::{Subcommand, ValueHint};
+use clap::Subcommand;
 
 use self::report::{RetentionOutcome, Scope};
 use super::configured::Configured;
 use super::exit::Exit;
 use super::output::OutputArgs;
 use super::storage::folder_or_bucket::FolderOrBucket;
+use super::storage::source::StorageSource;
 use crate::registry::{TagPolicies, retention};
 use crate::store::Store;
 use crate::store::retention::{Percentage, Policies, RetentionInputs, RetentionRun};
@@ -34,24 +34,9 @@ enum RetentionCommand {
 }
 
 #[derive(Debug, clap::Args)]
-struct SourceArgs {
-    #[arg(
-        value_name = "STORAGE",
-        value_hint = ValueHint::DirPath,
-        help = "Folder of `serve --storage`, or bucket s3://BUCKET/PREFIX, gs://… or az://… [default: the storage of the \
-                configuration]"
-    )]
-    place: Option<FolderOrBucket>,
-
-    #[arg(long, value_name = "CONFIG", value_hint = ValueHint::FilePath)]
-    #[arg(help = "Configuration file with the policies [default: $REGISTRY_CONFIGURATION_PATH]")]
-    config: Option<PathBuf>,
-}
-
-#[derive(Debug, clap::Args)]
 struct PlanArgs {
     #[command(flatten)]
-    source: SourceArgs,
+    source: StorageSource,
 
     #[command(flatten)]
     output: OutputArgs,
@@ -60,7 +45,7 @@ struct PlanArgs {
 #[derive(Debug, clap::Args)]
 struct RunArgs {
     #[command(flatten)]
-    source: SourceArgs,
+    source: StorageSource,
 
     /// Apply policies that have changed since the last run at once, and not after a dry run
     #[arg(long)]
@@ -99,19 +84,19 @@ impl Args {
     }
 }
 
-// === impl SourceArgs ===
+// === impl Source ===
 
-impl SourceArgs {
+impl Source {
     /// Reads the policies; prints the findings and returns `None` if the configuration is not accepted.
-    fn read(self) -> anyhow::Result<Option<Source>> {
-        let Some(configured) = Configured::find("retention", self.config)? else { return Ok(None) };
+    fn read(source: StorageSource) -> anyhow::Result<Option<Self>> {
+        let Some(configured) = Configured::find("retention", source.config)? else { return Ok(None) };
         let Some(retention) = &configured.config.retention else {
             let name = &configured.name;
             anyhow::bail!("{name} has no policies; add quinistry.retention, as docs/retention.md says");
         };
         let policies = retention::compile(retention)?;
-        let (tags, place) = (configured.tag_policies()?, configured.place(self.place)?);
-        Ok(Some(Source { policies, tags, place }))
+        let (tags, place) = (configured.tag_policies()?, configured.place(source.place)?);
+        Ok(Some(Self { policies, tags, place }))
     }
 }
 
@@ -119,7 +104,7 @@ impl SourceArgs {
 
 impl PlanArgs {
     fn run(self) -> anyhow::Result<ExitCode> {
-        let Some(Source { policies, tags, place }) = self.source.read()? else {
+        let Some(Source { policies, tags, place }) = Source::read(self.source)? else {
             return Ok(Exit::Failure.into());
         };
         let outcome = place.with_store(false, |store| {
@@ -135,7 +120,7 @@ impl PlanArgs {
 
 impl RunArgs {
     fn run(self) -> anyhow::Result<ExitCode> {
-        let Some(Source { mut policies, tags, place }) = self.source.read()? else {
+        let Some(Source { mut policies, tags, place }) = Source::read(self.source)? else {
             return Ok(Exit::Failure.into());
         };
         policies.max_delete = self.max_delete.unwrap_or(policies.max_delete);

@@ -15,6 +15,7 @@ mod push_listener;
 mod reload;
 mod renewal;
 mod running;
+pub(super) mod settings;
 mod shared_folder;
 mod tls_args;
 pub(super) mod upstreams;

@@ -2,6 +2,7 @@
 
 pub(super) mod bucket;
 pub(super) mod folder_or_bucket;
+pub(super) mod source;
 
 use std::path::{Path, PathBuf};
 use std::str::FromStr;

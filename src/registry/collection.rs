@@ -5,6 +5,8 @@
 //! Other work of the leader that decides about content, such as retention, goes right before it.
 
 pub(crate) mod bounds;
+mod cycle;
+mod hooks;
 mod schedule;
 mod settings;
 mod task;
@@ -12,7 +14,8 @@ mod task;
 mod tests;
 mod window;
 
+pub(crate) use self::cycle::leading;
+pub use self::hooks::{CollectionHooks, LeaderWork};
 pub use self::settings::CollectionSettings;
-pub use self::task::{CollectionHooks, LeaderWork};
-pub(crate) use self::task::{leading, run};
+pub(crate) use self::task::run;
 pub use self::window::{DailyWindow, DailyWindowError};

@@ -13,6 +13,7 @@ mod named_images;
 mod notifications;
 mod page;
 mod peers;
+mod retention;
 mod scrub;
 mod upstreams;
 
@@ -39,6 +40,7 @@ pub use self::labels::Driver;
 pub(crate) use self::labels::{Code, EndpointLabel, MethodLabel};
 pub(crate) use self::peers::PeerCounts;
 pub use self::peers::PeerMetrics;
+pub(crate) use self::retention::RetentionMetrics;
 pub use self::upstreams::UpstreamMetrics;
 pub(crate) use self::upstreams::{ContentCounts, ContentSums, UpstreamCounts};
 

@@ -72,8 +72,15 @@ impl Retention {
         Ok(report)
     }
 
+    /// Finds out whether the next run is dry, and deletes nothing: for a collection that only reports. Blocks.
+    pub fn preview(&self, store: &Store) -> Result<(), StoreError> {
+        self.ran_dry.store(true, Ordering::Relaxed);
+        self.ran_dry.store(store.would_run_dry(&self.policies)?, Ordering::Relaxed);
+        Ok(())
+    }
+
     /// Returns the rules by which the collection after [`run`](Self::run) keeps manifests without a tag.
-    /// After a dry run all of them stay.
+    /// After a dry run, those stay that a policy is for.
     #[must_use]
     pub fn rules(&self, store: &Store) -> RetentionRules {
         RetentionRules::new(store.clone(), self.policies.clone(), self.ran_dry.load(Ordering::Relaxed))

@@ -203,8 +203,13 @@ impl Store {
     /// [`flush_deletions`](Self::flush_deletions). Many records are flushed at once, and then the call
     /// blocks.
     pub fn record_deletion(&self, deletion: Deletion) {
-        let time = self.storage().now();
         deletion.log();
+        self.note_deletion(deletion);
+    }
+
+    /// Records a deletion as [`record_deletion`](Self::record_deletion) does, without a log line.
+    pub(crate) fn note_deletion(&self, deletion: Deletion) {
+        let time = self.storage().now();
         let observer = self.0.deletions.observer.lock().unwrap_or_else(PoisonError::into_inner).clone();
         if let Some(observer) = observer {
             observer.deleted(&deletion, time);

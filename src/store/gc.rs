@@ -10,10 +10,11 @@ pub(super) mod online;
 mod rules;
 
 pub use offline::{Collected, Collection, DamagedManifest, NotUnderstood};
-pub use online::report::{CycleReport, KindReport, RepositoryReport, UnknownNeeds};
+pub use online::phase::GcPhase;
+pub use online::report::{CycleReport, KindReport, RepositoryReport, SubjectReport, UnknownNeeds};
 #[cfg(any(test, feature = "testing"))]
 pub use online::safeguard::Safeguard;
 pub use online::{Cycle, DamagedManifests, GcOptions, Writers};
-pub use rules::{KeepAll, LooseRevision, RevisionRules};
+pub use rules::{KeepAll, LooseRevision, RemoveUntagged, RevisionRules};
 
 use offline::blob_folder;

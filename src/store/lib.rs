@@ -92,8 +92,9 @@ pub use filesystem::{Access, Filesystem, FilesystemKind, Locking, OpenError};
 #[cfg(any(test, feature = "testing"))]
 pub use gc::Safeguard;
 pub use gc::{
-    Collected, Collection, Cycle, CycleReport, DamagedManifest, DamagedManifests, GcOptions, KeepAll,
-    KindReport, LooseRevision, NotUnderstood, RepositoryReport, RevisionRules, UnknownNeeds, Writers,
+    Collected, Collection, Cycle, CycleReport, DamagedManifest, DamagedManifests, GcOptions, GcPhase,
+    KeepAll, KindReport, LooseRevision, NotUnderstood, RemoveUntagged, RepositoryReport, RevisionRules,
+    SubjectReport, UnknownNeeds, Writers,
 };
 pub use layout::{
     Key, content_digest, content_folder, repositories_folder, scratch_folder, upload_folder, uploads_folder,

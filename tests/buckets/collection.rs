@@ -112,6 +112,84 @@ fn condemn_wait_and_free(stub: &StubStore) {
     assert!(!has(stub, &garbage));
 }
 
+/// Policies of a registry that collects, but not by itself in these tests.
+const POLICIES: &str = "quinistry: {gc: {writers: ours}, retention: {dryrun: false, maxdelete: 100%, policies: \
+     [{repositories: [app], keeptags: [{patterns: ['v.*']}], untagged: {keepfor: 1h}}]}, protect: [{repositories: [app], \
+     tags: [pr-protected]}], quotas: [{repositories: [app], bytes: 1GiB}]}\n";
+
+/// Runs a command with a configuration file of a stub's bucket, an hour of grace after the former one.
+fn configured(stub: &StubStore, arguments: &[&str]) -> Output {
+    stub.mem().clock().advance(Duration::from_hours(13));
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("config.yml");
+    let text = format!(
+        "version: 0.1\nlog: {{level: info}}\nstorage: {{{}}}\nhttp: {{addr: '127.0.0.1:0'}}\n{POLICIES}",
+        stub.section("")
+    );
+    std::fs::write(&file, text).unwrap();
+    let mut command = isolated_command(PROGRAM);
+    output(command.args(arguments).arg(&file)).unwrap()
+}
+
+/// Returns true if some key has all of these parts.
+fn has_key(stub: &StubStore, parts: &[&str]) -> bool {
+    stub.mem().keys().iter().any(|key| parts.iter().all(|part| key.contains(part)))
+}
+
+#[test]
+fn cycles_with_a_configuration_follow_its_policies_as_a_registry_does() {
+    let stub = StubStore::start(Shape::S3);
+    let replica = Replica::start(&stub.section(""));
+    let (app, other) = (Client::new(&[replica.peer()], "app"), Client::new(&[replica.peer()], "other"));
+    let image = |name: &str| Image::new(name, &[name], Packing::Plain);
+    for tag in ["pr-7", "pr-protected", "v1"] {
+        app.push(Way::Put, tag, &image(tag));
+    }
+    let untagged = image("untagged");
+    let digest = Digest::sha256(&untagged.manifest).to_string();
+    app.push(Way::Put, &digest, &untagged);
+    other.push(Way::Put, &digest, &untagged);
+    drop(replica);
+    let is_tagged = |tag: &str| has_key(&stub, &["/app/_manifests/tags/", &format!("/{tag}/current/link")]);
+    // A preview changes nothing, and policies that are new are only judged once.
+    let keys = stub.mem().keys();
+    let preview = configured(&stub, &["garbage-collect", "--dry-run"]);
+    assert!(preview.status.success(), "{}", String::from_utf8_lossy(&preview.stderr));
+    assert_eq!(stub.mem().keys(), keys);
+    let first = json(&configured(&stub, &["gc", "-o", "json", "--config"]));
+    assert_eq!(first["report"]["revisions"]["condemned"], 0, "{first}");
+    assert!(is_tagged("pr-7"));
+    // The next cycle deletes the tag that no rule keeps, and condemns by the policies.
+    let second = json(&configured(&stub, &["gc", "-o", "json", "--config"]));
+    assert!(!is_tagged("pr-7") && is_tagged("pr-protected") && is_tagged("v1"));
+    let condemned = |report: &Value, repository: &str| {
+        report["report"]["byRepository"][repository]["revisions"]["condemned"].as_u64().unwrap_or(0)
+    };
+    assert_eq!((condemned(&second, "app"), condemned(&second, "other")), (2, 0), "{second}");
+    assert!(has_key(&stub, &["/_quinistry/audit/"]), "the deletion has a record");
+    assert!(has_key(&stub, &["/_quinistry/usage/marked"]), "quotas have a base");
+    // With -m, manifests without a tag go where no policy decides.
+    let third = configured(&stub, &["garbage-collect", "-m"]);
+    assert!(third.status.success(), "{}", String::from_utf8_lossy(&third.stderr));
+    let report = json(&gc(&stub, &["status"], &["-o", "json"]));
+    assert_eq!(report["byRepository"]["app"]["revisions"]["doomed"], 2, "{report}");
+    assert_eq!(report["byRepository"]["other"]["revisions"]["condemned"], 1, "{report}");
+    // A configuration names the storage of the other commands, too.
+    let status = json(&configured(&stub, &["gc", "status", "-o", "json", "--config"]));
+    assert_eq!(status, report);
+    let fsck = configured(&stub, &["fsck", "--config"]);
+    assert!(fsck.status.success(), "{}", String::from_utf8_lossy(&fsck.stdout));
+}
+
+#[test]
+fn a_command_refuses_writers_that_differ_from_its_configuration() {
+    let stub = StubStore::start(Shape::S3);
+    let refused = configured(&stub, &["gc", "--writers", "foreign", "--config"]);
+    let said = String::from_utf8_lossy(&refused.stderr);
+    assert_eq!(refused.status.code(), Some(2), "{said}");
+    assert!(said.contains("--writers differs from quinistry.gc.writers"), "{said}");
+}
+
 /// Collection whose cycles follow each other soon.
 const SHORT: &str = "quinistry: {gc: {writers: ours, interval: 8s, grace: 8s, rate: 1000}}\n";
 const SHORT_LIMITS: [(&str, &str); 2] =

@@ -144,3 +144,45 @@ fn a_registry_stops_within_a_cycle() {
         "the registry has waited for the cycle"
     );
 }
+
+/// Runs the program, and returns its standard output and standard error, and whether it ended well.
+fn run(arguments: &[&str]) -> (String, String, bool) {
+    let done = output(isolated_command(PROGRAM).args(arguments)).unwrap();
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+    (text(done.stdout), text(done.stderr), done.status.success())
+}
+
+#[test]
+fn commands_find_a_folder_by_the_configuration_and_record_what_they_remove() {
+    let place = Place::new();
+    let registry = serve(&place, "");
+    push(registry.peer, "kept", "v1");
+    let garbage = Digest::sha256(b"garbage");
+    push_blob(registry.peer, "", "app", &garbage, b"garbage");
+    registry.stop();
+    let (file, root) = (place.path("config.yml"), place.root());
+    let (file, shown) = (file.to_str().unwrap(), root.to_str().unwrap());
+    let (said, _, is_clean) = run(&["fsck", "--config", file]);
+    assert!(is_clean && said.contains("1 repository"), "{said}");
+    let (said, _, _) = run(&["gc", "status", "--config", file]);
+    assert!(said.contains("no cycle of collection has ended here"), "{said}");
+    let (said, error, _) = run(&["gc", "--grace", "0", "--config", file]);
+    assert!(said.contains("0 manifests, 1 link and 1 blob") && error.is_empty(), "{said}{error}");
+    let mut records = Vec::new();
+    for day in std::fs::read_dir(root.join("docker/registry/v2/_quinistry/audit")).unwrap() {
+        for object in std::fs::read_dir(day.unwrap().path()).unwrap() {
+            let text = std::fs::read_to_string(object.unwrap().path()).unwrap();
+            records.extend(text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()));
+        }
+    }
+    let kinds: Vec<_> = records.iter().map(|record| (&record["actor"], &record["subject"]["kind"])).collect();
+    let (actor, blob, bytes) = (json!("collection"), json!("blob"), json!("bytes"));
+    assert_eq!(kinds, [(&actor, &blob), (&actor, &bytes)], "{records:?}");
+    assert!(records.iter().all(|record| record["subject"]["digest"] == garbage.as_str()), "{records:?}");
+    for command in [&["fsck"][..], &["gc", "status"], &["gc"]] {
+        let (_, error, is_done) = run(&[command, &[shown, "--config", file]].concat());
+        assert!(!is_done && error.contains("--config"), "{command:?}: {error}");
+        let (_, error, is_done) = run(command);
+        assert!(!is_done && error.contains("REGISTRY_CONFIGURATION_PATH"), "{command:?}: {error}");
+    }
+}

@@ -8,18 +8,16 @@ use std::time::{Duration, SystemTime};
 use anyhow::Context as _;
 use serde::Serialize;
 use tokio::runtime::Runtime;
-use tokio::task::spawn_blocking;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 
+use super::options::CycleOptions;
 use super::report::{self, timestamp};
-use super::rules::RemoveUntagged;
 use crate::bucket::BucketOptions;
 use crate::cli::output::Report;
 use crate::cli::serve::plan::{FolderAccess, StoragePlace, StoragePlan};
-use crate::registry::config::{CollectionSettings, Writers};
-use crate::registry::{Settings, State};
+use crate::registry::State;
 use crate::shutdown::Signals;
-use crate::store::{AbsentParts, Cycle, CycleReport, KeepAll, Lead, RevisionRules, Store};
+use crate::store::{AbsentParts, Cycle, CycleReport, Lead, Store};
 
 /// Longest wait for the lead: a replica that has stopped keeps it for 30 to 40 seconds.
 const LEAD_TIMEOUT: Duration = Duration::from_secs(50);
@@ -29,14 +27,6 @@ const END_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Pause between two looks at the lead.
 const LEAD_PAUSE: Duration = Duration::from_millis(200);
-
-/// Options of a cycle of collection.
-#[derive(Clone, Copy, Debug)]
-pub(in crate::cli) struct CycleOptions {
-    pub(in crate::cli) settings: CollectionSettings,
-    /// True if manifests go that no tag and no index refers to, unless their subject stays.
-    pub(in crate::cli) untagged: bool,
-}
 
 /// Result of a cycle.
 #[derive(Debug, Serialize)]
@@ -49,35 +39,37 @@ pub(in crate::cli) struct CycleResult {
     report: Option<CycleReport>,
 }
 
-/// Collects a bucket by one cycle.
+/// Collects a bucket by one cycle, with the work of a leading registry before and after it.
 pub(in crate::cli) fn collect_bucket(
     bucket: &BucketOptions,
-    options: &CycleOptions,
+    options: CycleOptions,
 ) -> anyhow::Result<CycleResult> {
-    let access = if options.settings.dry_run { FolderAccess::Read } else { FolderAccess::Write };
+    let access = if options.is_preview { FolderAccess::Read } else { FolderAccess::Write };
+    let dry_run = options.settings.collection.is_some_and(|collection| collection.dry_run);
     let runtime = runtime()?;
     let result = runtime.block_on(async {
         let mut signals = Signals::listen().context("failed to listen for signals")?;
         let stop = Arc::<AtomicBool>::default();
         let store = open(bucket, access)?;
+        let hooks = options.hooks();
+        let state = State::stored(store.clone(), options.settings);
         let collected = async {
             let lead =
-                if options.settings.dry_run { Lead::of_reader() } else { lead(&store, bucket).await? };
-            let (store, lead, options) = (store.clone(), lead.until(stop.clone()), *options);
-            let cycle = spawn_blocking(move || {
-                let rules: &dyn RevisionRules = if options.untagged { &RemoveUntagged } else { &KeepAll };
-                store.collect_online(&options.settings.options(), rules, &lead)
-            });
-            cycle.await?.with_context(|| format!("failed to collect {bucket}"))
+                if options.is_preview { Lead::of_reader() } else { lead(&state, &store, bucket).await? };
+            let cycle = state.lead_cycle(hooks, lead.until(stop.clone())).await;
+            let cycle = cycle.context("failed to run a cycle of collection")?;
+            cycle.with_context(|| format!("failed to collect {bucket}"))
         };
+        tokio::pin!(collected);
         let cycle = tokio::select! {
-            cycle = collected => cycle?,
+            cycle = &mut collected => cycle?,
             () = signals.next() => {
                 stop.store(true, Ordering::Relaxed);
+                // The work after the cycle writes the records of what was removed.
+                let _ = timeout(END_TIMEOUT, collected).await;
                 anyhow::bail!("interrupted; the next cycle goes on where this one ended")
             }
         };
-        let dry_run = options.settings.dry_run;
         Ok(match cycle {
             Cycle::Waits { until } => {
                 CycleResult { dry_run, waits_until: Some(timestamp(until)), report: None }
@@ -112,9 +104,9 @@ pub(super) fn open(bucket: &BucketOptions, access: FolderAccess) -> anyhow::Resu
 }
 
 /// Takes the lead, and keeps it for as long as the runtime lives.
-async fn lead(store: &Store, bucket: &BucketOptions) -> anyhow::Result<Lead> {
+async fn lead(state: &State, store: &Store, bucket: &BucketOptions) -> anyhow::Result<Lead> {
     // As a registry does: heartbeats, and renewals of the lead.
-    tokio::spawn(State::stored(store.clone(), Settings::default()).maintain_storage());
+    tokio::spawn(state.maintain_storage());
     let begin = Instant::now();
     loop {
         if let Some(lead) = store.lead() {
@@ -126,29 +118,6 @@ async fn lead(store: &Store, bucket: &BucketOptions) -> anyhow::Result<Lead> {
              and run this again; --dry-run and `quinistry gc status` work beside it"
         );
         sleep(LEAD_PAUSE).await;
-    }
-}
-
-// === impl CycleOptions ===
-
-impl CycleOptions {
-    /// Returns the default options for a storage with these writers.
-    pub(in crate::cli) const fn of(writers: Writers) -> Self {
-        Self { settings: CollectionSettings::of(writers), untagged: false }
-    }
-
-    /// Sets the time of grace, unless it is too short.
-    pub(super) fn set_grace(&mut self, grace: Duration) -> Result<(), String> {
-        let least = CollectionSettings::min_grace(self.settings.writers);
-        if grace < least {
-            return Err(format!(
-                "--grace of a bucket must not be less than {} minutes: pushes may rely for that long on content that \
-                 they found",
-                least.as_secs().div_ceil(60)
-            ));
-        }
-        self.settings.grace = grace;
-        Ok(())
     }
 }
 

@@ -1,12 +1,13 @@
 //! Text of the report of a cycle.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::time::{Duration, SystemTime};
 
 use jiff::Timestamp;
 
 use crate::cli::{format_bytes, sanitize};
-use crate::store::{CycleReport, KindReport};
+use crate::store::{CycleReport, KindReport, RepositoryReport};
 
 /// Most repositories that get a line of their own, those with the most subjects first.
 const MAX_REPOSITORIES: usize = 20;
@@ -41,19 +42,12 @@ pub(super) fn lines(report: &CycleReport, now: SystemTime) -> String {
         line(format_args!("kept {}@{}{tags}  ({reason})", unknown.repository, unknown.digest));
     }
     let mut repositories: Vec<_> = report.by_repository.iter().collect();
-    let weight = |of: &crate::store::RepositoryReport| {
-        of.condemned_revisions + of.condemned_links + of.doomed_revisions + of.doomed_links
+    let weight = |of: &RepositoryReport| {
+        of.revisions.condemned + of.links.condemned + of.revisions.doomed + of.links.doomed
     };
     repositories.sort_by_key(|(_, report)| std::cmp::Reverse(weight(report)));
     for (name, report) in repositories.iter().take(MAX_REPOSITORIES) {
-        line(format_args!(
-            "{}: removed {} and {}, condemned {} and {}",
-            sanitize(name),
-            count_of(report.doomed_revisions, "manifest", "manifests"),
-            count_of(report.doomed_links, "link", "links"),
-            count_of(report.condemned_revisions, "manifest", "manifests"),
-            count_of(report.condemned_links, "link", "links"),
-        ));
+        line(format_args!("{}: {}", sanitize(name), of_repository(report)));
     }
     if repositories.len() > MAX_REPOSITORIES {
         let more = repositories.len() - MAX_REPOSITORIES;
@@ -68,6 +62,36 @@ pub(super) fn lines(report: &CycleReport, now: SystemTime) -> String {
         ));
     }
     text
+}
+
+/// Returns the line of a repository.
+fn of_repository(RepositoryReport { revisions, links }: &RepositoryReport) -> String {
+    let oldest = revisions.oldest_seconds.max(links.oldest_seconds).map(Duration::from_secs);
+    let mut line = format!(
+        "removed {} and {}, condemned {} and {}{}",
+        count_of(revisions.doomed, "manifest", "manifests"),
+        count_of(links.doomed, "link", "links"),
+        count_of(revisions.condemned, "manifest", "manifests"),
+        count_of(links.condemned, "link", "links"),
+        in_brackets(oldest.map(|age| format!("the oldest {} old", rounded(age))).unwrap_or_default()),
+    );
+    let mut revived = revisions.revived.clone();
+    for (cause, count) in &links.revived {
+        *revived.entry(cause.clone()).or_default() += count;
+    }
+    line += &staying(&revived);
+    line
+}
+
+/// Returns the part of a line about condemned subjects that stay, with a comma before it; nothing if there are none.
+fn staying(revived: &BTreeMap<String, u64>) -> String {
+    let sum: u64 = revived.values().sum();
+    if sum == 0 {
+        return String::new();
+    }
+    let causes: Vec<_> =
+        revived.iter().map(|(cause, count)| format!("{count} {}", sanitize(cause))).collect();
+    format!(", {sum} stay after all ({})", causes.join(", "))
 }
 
 /// Returns the line of one kind of subjects.
@@ -89,13 +113,7 @@ fn of_kind(noun: &str, kind: &KindReport, is_dry_run: bool) -> String {
         kind.condemned,
         in_brackets(details.join(", ")),
     );
-    let revived: u64 = kind.revived.values().sum();
-    if revived > 0 {
-        let causes: Vec<_> =
-            kind.revived.iter().map(|(cause, count)| format!("{count} {}", sanitize(cause))).collect();
-        write!(line, ", {revived} stay after all ({})", causes.join(", "))
-            .expect("writing to a string does not fail");
-    }
+    line += &staying(&kind.revived);
     line
 }
 
@@ -140,12 +158,21 @@ mod tests {
         report.blobs.condemned = 4;
         report.blobs.oldest_seconds = Some(7_300);
         report.blobs.revived = [("touched".to_owned(), 5)].into();
+        let mut app = RepositoryReport::default();
+        app.revisions.doomed = 1;
+        app.links.condemned = 3;
+        app.links.oldest_seconds = Some(7_300);
+        app.revisions.revived = [("tag".to_owned(), 1)].into();
+        app.links.revived = [("head".to_owned(), 2), ("tag".to_owned(), 1)].into();
+        report.by_repository = [("app".to_owned(), app)].into();
         report.has_more = true;
         let text = lines(&report, SystemTime::UNIX_EPOCH + Duration::from_secs(1_100));
         for part in [
             "epoch 3, ended 1970-01-01T00:18:10Z (10 s ago) after 90 s, 1 repository\n",
             "blobs: 90 found, 2 removed (2.0 kB), 4 condemned (the oldest 2 h old), 5 stay after all (5 touched)\n",
             "manifests: 0 found, 0 removed, 0 condemned\n",
+            "app: removed 1 manifest and 0 links, condemned 0 manifests and 3 links (the oldest 2 h old), 4 stay after all (2 \
+             head, 2 tag)\n",
             "more garbage is left",
         ] {
             assert!(text.contains(part), "{part}: {text}");

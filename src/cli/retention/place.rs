@@ -1,26 +1,13 @@
-//! Storage that the command works on: a folder or a bucket.
+//! Work on the storage of a command: a folder or a bucket.
 
 use crate::cli::gc::ensure_store;
 use crate::cli::serve::plan::{FolderAccess, StoragePlace, StoragePlan};
-use crate::cli::storage::bucket;
 use crate::cli::storage::folder_or_bucket::FolderOrBucket;
-use crate::registry::config::{StorageConfig, StorageLocation};
 use crate::store::{AbsentParts, Store};
 
 // === impl FolderOrBucket ===
 
 impl FolderOrBucket {
-    /// Returns the storage of a configuration, which `shown` names.
-    pub(in crate::cli) fn of_config(config: &StorageConfig, shown: &str) -> anyhow::Result<Self> {
-        match &config.location {
-            StorageLocation::Folder(folder) => Ok(Self::Folder(folder.clone())),
-            StorageLocation::Bucket(config) => Ok(Self::Bucket(Box::new(bucket::options(config)?))),
-            StorageLocation::Memory => {
-                anyhow::bail!("{shown} keeps content in memory, which ends with the registry; name a storage")
-            }
-        }
-    }
-
     /// Opens the storage for reading or writing, and calls `work` with it on a thread that may block.
     pub(in crate::cli) fn with_store<T>(
         self,

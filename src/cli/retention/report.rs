@@ -1,5 +1,6 @@
 //! Result of `quinistry retention`, as a table and as JSON.
 
+use std::collections::HashMap;
 use std::fmt::Write as _;
 
 use serde::Serialize;
@@ -17,7 +18,7 @@ use crate::store::{Store, StoreError};
 const SHORT_DIGITS: usize = 12;
 
 /// Headings of the table.
-const HEADINGS: [&str; 6] = ["REPOSITORY", "TAG", "DIGEST", "PUSHED", "PULLED", "RULE"];
+const HEADINGS: [&str; 7] = ["REPOSITORY", "TAG", "DIGEST", "PUSHED", "PULLED", "FREES", "RULE"];
 
 /// Tags that a result lists.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,6 +62,8 @@ struct TagRow {
     pushed: String,
     pulled: Option<String>,
     deleted: bool,
+    /// Bytes that collection frees at most; `None` for a tag that stays, and if they are not known.
+    bytes: Option<u64>,
     rule: String,
 }
 
@@ -94,15 +97,18 @@ impl RetentionOutcome {
         let pulls = store.current_pulls()?;
         let inputs = RetentionInputs { pulls: &pulls, ..RetentionInputs::of(store) };
         store.plan_retention(policies, inputs, &mut |name, plan| {
-            let freed = if keeps_untagged { Some(0) } else { store.bytes_freed_by(policies, name, &plan)? };
-            outcome.bytes = outcome.bytes.zip(freed).map(|(sum, freed)| sum.saturating_add(freed));
-            outcome.add(name, plan, scope);
+            let freed = store.bytes_freed_by(policies, name, &plan)?;
+            let sum = freed.as_ref().map(|freed| freed.iter().sum::<u64>());
+            outcome.bytes = outcome.bytes.zip(sum).map(|(all, sum)| all.saturating_add(sum));
+            outcome.add(name, plan, freed.unwrap_or_default(), scope);
             Ok(())
         })?;
         Ok(outcome)
     }
 
-    fn add(&mut self, name: &RepositoryName, plan: RepositoryPlan, scope: Scope) {
+    /// Adds the tags of a repository; `freed` has the bytes of each deleted one, if they are known.
+    fn add(&mut self, name: &RepositoryName, plan: RepositoryPlan, freed: Vec<u64>, scope: Scope) {
+        let mut freed = freed.into_iter();
         self.judged += plan.tags.len();
         if let Some(deleted) = plan.excess {
             let tags = plan.tags.len();
@@ -112,14 +118,20 @@ impl RetentionOutcome {
             let is_deleted = judged.verdict.deletes();
             self.deleted += usize::from(is_deleted);
             if is_deleted || scope == Scope::AllTags {
-                self.tags.push(TagRow::new(name, &judged));
+                let bytes = if is_deleted { freed.next() } else { None };
+                self.tags.push(TagRow::new(name, &judged, bytes));
             }
         }
     }
 
     /// Returns the result of a run that followed.
     pub(super) fn applied(self, report: &RetentionReport) -> Self {
-        let row = |deleted: &DeletedTag| TagRow::new(&deleted.repository, &deleted.judged);
+        let planned = self.tags.iter().map(|row| ((row.repository.clone(), row.tag.clone()), row.bytes));
+        let planned: HashMap<_, _> = planned.collect();
+        let row = |DeletedTag { repository, judged }: &DeletedTag| {
+            let key = (repository.to_string(), judged.facts.tag.to_string());
+            TagRow::new(repository, judged, planned.get(&key).copied().flatten())
+        };
         Self {
             applied: report.dry_run.is_none(),
             dry_run: report.dry_run.map(|reason| reason.to_string()),
@@ -148,7 +160,7 @@ impl RetentionOutcome {
 // === impl TagRow ===
 
 impl TagRow {
-    fn new(repository: &RepositoryName, judged: &JudgedTag) -> Self {
+    fn new(repository: &RepositoryName, judged: &JudgedTag, bytes: Option<u64>) -> Self {
         let JudgedTag { facts, verdict } = judged;
         Self {
             repository: repository.to_string(),
@@ -157,11 +169,12 @@ impl TagRow {
             pushed: rfc3339(facts.pushed),
             pulled: facts.pulled.map(rfc3339),
             deleted: verdict.deletes(),
+            bytes,
             rule: verdict.to_string(),
         }
     }
 
-    fn cells(&self) -> [String; 6] {
+    fn cells(&self) -> [String; 7] {
         let hex = self.digest.hex();
         [
             self.repository.clone(),
@@ -169,6 +182,7 @@ impl TagRow {
             hex.get(..SHORT_DIGITS).unwrap_or(hex).to_owned(),
             self.pushed.clone(),
             self.pulled.clone().unwrap_or_else(|| "-".into()),
+            self.bytes.map_or_else(|| "-".into(), format_bytes),
             if self.deleted { format!("deleted: {}", self.rule) } else { self.rule.clone() },
         ]
     }

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::peers::PeerSettings;
-use super::{Flags, endpoints, upstreams};
+use super::{Flags, endpoints, settings, upstreams};
 use crate::bucket::BucketOptions;
 use crate::cli::configuration::{Configuration, Remarks};
 use crate::cli::exit::UsageError;
@@ -23,10 +23,9 @@ use crate::registry::config::{
 };
 use crate::registry::health::DEFAULT_INTERVAL;
 use crate::registry::notifications::{EventSettings, PreparedEndpoint};
-use crate::registry::retention::Retention;
 use crate::registry::{
-    CollectionSettings, ExtraHeaders, PageLimits, PathPrefix, QuotaPolicies, Redirects, RepositoryNaming,
-    Settings, TagPolicies, UploadExpiry, UploadSecret, UrlRules, Validation,
+    CollectionSettings, ExtraHeaders, PageLimits, PathPrefix, Redirects, RepositoryNaming, Settings,
+    UploadExpiry,
 };
 use crate::store::{AbsentParts, Coherence};
 use crate::telemetry;
@@ -324,33 +323,23 @@ impl Live {
         for (name, value) in &config.http.headers {
             headers.append(name.clone(), value.clone())?;
         }
-        let retention = config.retention.as_ref().map(Retention::new).transpose()?.map(Arc::new);
         Ok(Self {
             settings: Settings {
-                read_only: config.storage.is_read_only,
-                delete: config.storage.allows_delete,
                 headers,
                 pages: PageLimits {
                     repositories: config.max_catalog_entries.get(),
                     tags: config.max_tags.get(),
                 },
-                validation: validation(&config.validation)?,
+                validation: settings::validation(&config.validation)?,
                 classes: config.policy_classes.clone().unwrap_or_default(),
                 answers_root: true,
-                upload_expiry: config.storage.upload_purging,
-                scrub: config.scrub.scrub,
-                collection: config.collection,
                 redirects: config
                     .storage
                     .redirect
                     .map(|redirect| Redirects { lifetime: redirect.expiry, min_bytes: redirect.min_bytes }),
-                upload_secret: upload_secret(config),
-                tags: tag_policies(config)?,
-                quotas: quota_policies(config)?,
-                pulls: retention.as_ref().and_then(|retention| retention.recording()),
-                retention,
+                upload_secret: settings::upload_secret(config),
                 upstreams: upstreams::upstreams(&config.upstreams)?,
-                ..Settings::default()
+                ..settings::of_content(config)?
             },
             access_log: config.log.access_log.then(|| access_log_format(log.format)),
             trusted_proxies: config.http.trusted_proxies.clone(),
@@ -365,29 +354,6 @@ impl Live {
             log,
         })
     }
-}
-
-fn tag_policies(config: &Config) -> anyhow::Result<Option<Arc<TagPolicies>>> {
-    let policies = TagPolicies::new(&config.limits.immutable_tags, &config.limits.protected_tags)?;
-    Ok((!policies.are_absent()).then(|| Arc::new(policies)))
-}
-
-fn quota_policies(config: &Config) -> anyhow::Result<Option<Arc<QuotaPolicies>>> {
-    let quotas = &config.limits.quotas;
-    Ok(if quotas.is_empty() { None } else { Some(Arc::new(QuotaPolicies::new(quotas)?)) })
-}
-
-fn upload_secret(config: &Config) -> Option<UploadSecret> {
-    config.http.secret.as_ref().map(|secret| UploadSecret::derived_from(secret.0.as_bytes()))
-}
-
-fn validation(validation: &crate::registry::config::ValidationConfig) -> anyhow::Result<Validation> {
-    if validation.is_disabled {
-        return Ok(Validation::disabled());
-    }
-    let crate::registry::config::UrlPatterns { allow, deny } = &validation.urls;
-    let urls = UrlRules::new(allow.iter().map(String::as_str), deny.iter().map(String::as_str))?;
-    Ok(Validation { urls: Some(urls), entries: validation.indexes.clone() })
 }
 
 fn is_bundle(storage: Option<&StoragePlan>) -> bool {

@@ -229,7 +229,8 @@ impl RunningRegistry {
         if parts.opened.as_ref().is_some_and(|opened| opened.store.is_shared()) {
             tasks.push(tokio::spawn(state.maintain_storage()));
         }
-        tasks.push(tokio::spawn(state.collect_garbage(CollectionHooks::default(), parts.collection.clone())));
+        let hooks = CollectionHooks::counting(parts.collection.clone());
+        tasks.push(tokio::spawn(state.collect_garbage(hooks, parts.collection.clone())));
         tasks.push(tokio::spawn(state.evict_copies()));
         tasks.push(tokio::spawn(state.prefetch()));
         tasks.push(tokio::spawn(state.keep_named()));

@@ -4,7 +4,9 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
+use super::bucket;
 use crate::bucket::{BucketOptions, InvalidBucketUrl};
+use crate::registry::config::{StorageConfig, StorageLocation};
 
 /// Storage that outlives a registry: a folder, or a bucket by its URL.
 #[derive(Clone, Debug)]
@@ -14,6 +16,17 @@ pub(in crate::cli) enum FolderOrBucket {
 }
 
 impl FolderOrBucket {
+    /// Returns the storage of a configuration, which `shown` names.
+    pub(in crate::cli) fn of_config(config: &StorageConfig, shown: &str) -> anyhow::Result<Self> {
+        match &config.location {
+            StorageLocation::Folder(folder) => Ok(Self::Folder(folder.clone())),
+            StorageLocation::Bucket(config) => Ok(Self::Bucket(Box::new(bucket::options(config)?))),
+            StorageLocation::Memory => {
+                anyhow::bail!("{shown} keeps content in memory, which ends with the registry; name a storage")
+            }
+        }
+    }
+
     /// Returns the folder; `None` for a bucket.
     pub(in crate::cli) fn folder(&self) -> Option<&Path> {
         match self {

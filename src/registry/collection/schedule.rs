@@ -37,17 +37,28 @@ impl From<&CycleReport> for LastCycle {
 
 /// Returns the time until the next cycle may begin: zero if it may at once.
 pub(super) fn wait(settings: &CollectionSettings, last: Option<LastCycle>, now: SystemTime) -> Duration {
-    let left = |of: Duration, since: SystemTime| {
-        // A time in the future is that of a clock that was wrong.
-        of.saturating_sub(now.duration_since(since).unwrap_or_default())
-    };
     let wait = last.map_or(Duration::ZERO, |last| {
-        let interval = if last.has_more { Duration::ZERO } else { left(settings.interval, last.begin) };
+        let interval = if last.has_more { Duration::ZERO } else { left(settings.interval, last.begin, now) };
         // An earlier cycle would have to wait, after the work before it was done for nothing.
-        interval.max(if settings.dry_run { Duration::ZERO } else { left(settings.grace, last.end) })
+        interval.max(grace_left(settings, Some(last), now))
     });
     let begin = now.checked_add(wait).unwrap_or(now);
     wait + settings.window.map_or(Duration::ZERO, |window| window.wait(begin))
+}
+
+/// Returns the time until the grace of the last cycle has ended: zero if nothing waits for it.
+pub(super) fn grace_left(
+    settings: &CollectionSettings,
+    last: Option<LastCycle>,
+    now: SystemTime,
+) -> Duration {
+    let last = last.filter(|_| !settings.dry_run);
+    last.map_or(Duration::ZERO, |last| left(settings.grace, last.end, now))
+}
+
+fn left(of: Duration, since: SystemTime, now: SystemTime) -> Duration {
+    // A time in the future is that of a clock that was wrong.
+    of.saturating_sub(now.duration_since(since).unwrap_or_default())
 }
 
 /// Returns the pause after as many failures in a row.

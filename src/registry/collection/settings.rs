@@ -30,6 +30,8 @@ pub struct CollectionSettings {
     pub trash: Option<Duration>,
     /// Treatment of manifests whose parts cannot be read.
     pub damaged: DamagedManifests,
+    /// True if manifests without a tag go also where no policy of retention says how long they stay.
+    pub removes_untagged: bool,
     /// True if cycles report only.
     pub dry_run: bool,
 }
@@ -51,6 +53,7 @@ impl CollectionSettings {
             memory: 128 << 20,
             trash,
             damaged: DamagedManifests::Stop,
+            removes_untagged: false,
             dry_run: false,
         }
     }

@@ -1,18 +1,16 @@
 //! Task that collects while the registry serves.
 
-use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
 use quinistry_oci::WithCauses;
-use quinistry_store::{
-    Cycle, CycleReport, KeepAll, Lead, LeadGains, RevisionRules, Store, StoreError, Writers,
-};
+use quinistry_store::{Cycle, CycleReport, Lead, LeadGains, Store, StoreError, Writers};
 use tokio::sync::watch;
 use tokio::task::spawn_blocking;
 use tokio::time::sleep;
 
+use super::cycle::{lead_cycle, leading};
+use super::hooks::CollectionHooks;
 use super::schedule::{self, LastCycle};
 use super::settings::CollectionSettings;
 use crate::low_priority::at_low_priority;
@@ -24,20 +22,6 @@ const MIN_PAUSE: Duration = Duration::from_secs(1);
 
 /// Longest pause: times of the storage and of this machine may differ, and a clock may be set.
 const MAX_PAUSE: Duration = Duration::from_hours(1);
-
-/// Work of the leader beside a cycle of collection. Blocks; checks the lead before each of its steps.
-pub type LeaderWork = Arc<dyn Fn(&Store, &Settings, &Lead) -> Result<(), StoreError> + Send + Sync>;
-
-/// Work beside the cycles of collection, and the rules that they follow.
-#[derive(Clone)]
-pub struct CollectionHooks {
-    /// Work right before each cycle, with its name for the log: what it deletes is garbage of that cycle.
-    pub before: Vec<(&'static str, LeaderWork)>,
-    /// Work right after each cycle, with its name for the log.
-    pub after: Vec<(&'static str, LeaderWork)>,
-    /// Returns the rules that decide which manifests without a tag stay.
-    pub rules: fn(&Store, &Settings) -> Arc<dyn RevisionRules>,
-}
 
 /// End of one attempt to collect.
 enum Attempt {
@@ -55,9 +39,6 @@ struct InForce {
     /// Collection; `None` for a registry that is read-only.
     collection: Option<CollectionSettings>,
 }
-
-/// Sets the flag of running work when the task is dropped: a blocking thread ends only by itself.
-struct StopOnDrop(Arc<AtomicBool>);
 
 /// End of the runtime, or a panic, which is logged.
 struct RuntimeEnded;
@@ -128,65 +109,12 @@ async fn refresh(store: &Store, metrics: &CollectionMetrics) {
     }
 }
 
-// === impl CollectionHooks ===
-
-impl Default for CollectionHooks {
-    /// Returns the work of a registry: retention by its settings, removal of what no name needs, and records
-    /// of what was deleted.
-    fn default() -> Self {
-        let before: Vec<(&'static str, LeaderWork)> = vec![
-            ("apply retention", Arc::new(apply_retention)),
-            ("remove tags that no name needs", Arc::new(remove_unnamed_tags)),
-        ];
-        let after: Vec<(&'static str, LeaderWork)> = vec![
-            ("write records of deletions", Arc::new(|store, _, _| store.flush_deletions())),
-            ("find usage of quotas", Arc::new(|store, _, lead| store.renew_usage_base(lead))),
-        ];
-        Self { before, after, rules }
-    }
-}
-
-impl fmt::Debug for CollectionHooks {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let names =
-            |hooks: &[(&'static str, LeaderWork)]| hooks.iter().map(|(name, _)| *name).collect::<Vec<_>>();
-        f.debug_struct("CollectionHooks")
-            .field("before", &names(&self.before))
-            .field("after", &names(&self.after))
-            .finish_non_exhaustive()
-    }
-}
-
-fn apply_retention(store: &Store, settings: &Settings, lead: &Lead) -> Result<(), StoreError> {
-    settings.retention.as_ref().map_or(Ok(()), |retention| retention.run(store, lead).map(drop))
-}
-
-fn remove_unnamed_tags(store: &Store, settings: &Settings, lead: &Lead) -> Result<(), StoreError> {
-    settings.named.as_ref().map_or(Ok(()), |named| named.remove_tags(store, lead))
-}
-
-fn rules(store: &Store, settings: &Settings) -> Arc<dyn RevisionRules> {
-    match (&settings.named, &settings.retention) {
-        (Some(named), _) => named.rules(),
-        (None, Some(retention)) => Arc::new(retention.rules(store)),
-        (None, None) => Arc::new(KeepAll),
-    }
-}
-
 // === impl InForce ===
 
 impl InForce {
     fn of(settings: &Settings) -> Self {
         let is_read_only = settings.read_only;
         Self { is_read_only, collection: settings.collection.filter(|_| !is_read_only) }
-    }
-}
-
-// === impl StopOnDrop ===
-
-impl Drop for StopOnDrop {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
     }
 }
 
@@ -198,7 +126,7 @@ impl Collector {
         loop {
             let settings = self.settings.borrow_and_update().clone();
             let in_force = InForce::of(&settings);
-            self.metrics.set_enabled(in_force.collection.is_some());
+            self.metrics.follow(in_force.collection.as_ref());
             let Ok(pause) = self.turn(&settings, in_force).await else { return };
             let pause = pause.map(|pause| pause.clamp(MIN_PAUSE, MAX_PAUSE));
             if self.wait(pause, &mut gains, in_force).await.is_none() {
@@ -257,7 +185,8 @@ impl Collector {
     /// Collects if it is time to. Returns the pause until the next step; `None` at the end of the runtime.
     async fn step(&mut self, settings: &Arc<Settings>, wanted: &CollectionSettings) -> Option<Duration> {
         let Some(lead) = self.store.lead() else {
-            // The lead comes with a notice, and the times of the other leader are not this one's.
+            // The lead comes with a notice, and neither the times nor the runs of the other leader are this one's.
+            self.metrics.retention.forget();
             self.last = None;
             self.has_ended_others = false;
             return Some(MAX_PAUSE);
@@ -312,7 +241,14 @@ impl Collector {
         let (store, settings, wanted) = (self.store.clone(), settings.clone(), *wanted);
         let (hooks, metrics) = (self.hooks.clone(), self.metrics.clone());
         leading(lead, move |lead| {
-            at_low_priority(|| collect(&store, &settings, &wanted, lead, &hooks, &metrics))
+            at_low_priority(|| {
+                let _running = metrics.run();
+                Ok(match lead_cycle(&store, &settings, &wanted, lead, &hooks)? {
+                    Cycle::Waits { until } => Attempt::Waits(until),
+                    Cycle::LostLead => Attempt::Ended,
+                    Cycle::Done(report) => Attempt::Collected(Box::new(report)),
+                })
+            })
         })
         .await
     }
@@ -343,46 +279,4 @@ impl Collector {
         self.failure = Some(text);
         pause
     }
-}
-
-/// Runs work of the leader on a thread that may block, and stops it when this future is dropped. Returns `None` at the
-/// end of the runtime.
-pub(crate) async fn leading<T: Send + 'static>(
-    lead: Lead,
-    work: impl FnOnce(&Lead) -> T + Send + 'static,
-) -> Option<T> {
-    let stop = StopOnDrop(Arc::default());
-    let lead = lead.until(stop.0.clone());
-    let done = spawn_blocking(move || work(&lead)).await;
-    drop(stop);
-    done.ok()
-}
-
-/// Makes one cycle, with the work before and after it.
-fn collect(
-    store: &Store,
-    settings: &Settings,
-    wanted: &CollectionSettings,
-    lead: &Lead,
-    hooks: &CollectionHooks,
-    metrics: &CollectionMetrics,
-) -> Result<Attempt, StoreError> {
-    let work = |hooks: &[(&'static str, LeaderWork)]| {
-        for (name, hook) in hooks {
-            // Content that this work keeps too long is not lost, so that the cycle goes on.
-            if let Err(error) = hook(store, settings, lead) {
-                tracing::warn!(work = name, error = %WithCauses(&error), "work of the leader failed");
-            }
-        }
-    };
-    let _running = metrics.run();
-    work(&hooks.before);
-    let rules = (hooks.rules)(store, settings);
-    let cycle = store.collect_online(&wanted.options(), &*rules, lead);
-    work(&hooks.after);
-    Ok(match cycle? {
-        Cycle::Waits { until } => Attempt::Waits(until),
-        Cycle::LostLead => Attempt::Ended,
-        Cycle::Done(report) => Attempt::Collected(Box::new(report)),
-    })
 }

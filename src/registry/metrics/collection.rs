@@ -5,7 +5,10 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use quinistry_http::metrics::{Counter, Exposition, Gauge};
-use quinistry_store::{CycleReport, KindReport};
+use quinistry_store::{CycleReport, GcPhase, KindReport};
+
+use super::retention::RetentionMetrics;
+use crate::collection::CollectionSettings;
 
 /// Kinds of subjects, as values of the label `kind`.
 const KINDS: [&str; 3] = ["revision", "link", "blob"];
@@ -13,13 +16,18 @@ const KINDS: [&str; 3] = ["revision", "link", "blob"];
 /// Causes for which condemned subjects stay, as values of the label `cause`.
 ///
 /// A cause that this list lacks counts as `other`.
-const CAUSES: [&str; 5] = ["touched", "needed", "live", "absent", "other"];
+const CAUSES: [&str; 11] =
+    ["head", "get", "mount", "blob", "manifest", "tag", "touched", "needed", "live", "absent", "other"];
 
 /// Metrics of the collection of garbage. Counted also while no listener shows them.
 #[derive(Debug, Default)]
 pub struct CollectionMetrics {
     is_enabled: Gauge,
+    /// Time between the begins of two cycles, in seconds.
+    interval: Gauge,
     running: Gauge,
+    /// Work of the leader before each cycle.
+    pub(crate) retention: RetentionMetrics,
     /// Time of the last success in seconds since 1970.
     success: AtomicU64,
     failures: Counter,
@@ -52,9 +60,10 @@ impl Drop for RunningCycle<'_> {
 // === impl CollectionMetrics ===
 
 impl CollectionMetrics {
-    /// Records whether garbage is collected.
-    pub(crate) fn set_enabled(&self, is_enabled: bool) {
-        self.is_enabled.set(is_enabled.into());
+    /// Records whether garbage is collected, and at which interval.
+    pub(crate) fn follow(&self, settings: Option<&CollectionSettings>) {
+        self.is_enabled.set(settings.is_some().into());
+        self.interval.set(settings.map_or(0, |settings| settings.interval.as_secs()));
     }
 
     /// Records that a cycle is in progress, for as long as the returned value lives.
@@ -104,7 +113,8 @@ impl CollectionMetrics {
         self.cycles.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn write(&self, page: &mut Exposition) {
+    /// Shows the numbers, and the phase of the cycle that this replica is in.
+    pub(super) fn write(&self, page: &mut Exposition, phase: GcPhase) {
         let cycles = self.cycles();
         let last = cycles.last.clone().unwrap_or_default();
         page.gauge(
@@ -117,6 +127,16 @@ impl CollectionMetrics {
             "Whether this replica is in a cycle of collection.",
             self.running.get(),
         );
+        page.gauge(
+            "quinistry_gc_interval_seconds",
+            "Time between the begins of two cycles of collection, 0 if garbage is not collected.",
+            self.interval.get(),
+        );
+        page.gauges(
+            "quinistry_gc_phase",
+            "Phase of collection that this replica is in: 1 for the present one.",
+            GcPhase::ALL.map(|one| ([("phase", one.as_str())], u64::from(one == phase))),
+        );
         page.gauge("quinistry_gc_epoch", "Number of the last epoch of collection.", last.epoch);
         page.gauge(
             "quinistry_gc_last_success_timestamp_seconds",
@@ -128,7 +148,7 @@ impl CollectionMetrics {
             "Duration of the last cycle of collection.",
             last.ended.saturating_sub(last.begun),
         );
-        let states = |of: fn(&KindReport) -> [(&'static str, u64); 2]| {
+        let states = |of: fn(&KindReport) -> [(&'static str, u64); 4]| {
             let last = &last;
             kinds(last).into_iter().flat_map(move |(kind, report)| {
                 of(report).map(|(state, value)| ([("kind", kind), ("state", state)], value))
@@ -136,8 +156,16 @@ impl CollectionMetrics {
         };
         page.gauges(
             "quinistry_gc_subjects",
-            "Manifests, links and blobs that the last cycle of collection found, and condemned.",
-            states(|kind| [("found", kind.found), ("condemned", kind.condemned)]),
+            "Manifests, links and blobs of the last cycle of collection by what became of them.",
+            states(|kind| {
+                let revived = kind.revived.values().sum();
+                [
+                    ("found", kind.found),
+                    ("condemned", kind.condemned),
+                    ("revived", revived),
+                    ("removed", kind.doomed),
+                ]
+            }),
         );
         page.gauges(
             "quinistry_gc_condemned_bytes",
@@ -176,6 +204,7 @@ impl CollectionMetrics {
             "Failed reads of the list of what is condemned.",
             self.view_failures.get(),
         );
+        self.retention.write(page);
     }
 }
 
@@ -198,13 +227,13 @@ mod tests {
         report.blobs.doomed = 3;
         report.blobs.doomed_bytes = 50;
         report.blobs.condemned_bytes = 9;
-        report.links.revived = [("touched".to_owned(), 2), ("a later cause".to_owned(), 1)].into();
+        report.links.revived = [("head".to_owned(), 2), ("a later cause".to_owned(), 1)].into();
         let metrics = CollectionMetrics::default();
         metrics.show(&report);
         metrics.succeeded(&report, UNIX_EPOCH + std::time::Duration::from_secs(200));
         metrics.succeeded(&report, UNIX_EPOCH + std::time::Duration::from_mins(5));
         let mut page = Exposition::default();
-        metrics.write(&mut page);
+        metrics.write(&mut page, GcPhase::Sweep);
         let page = page.into_text();
         for line in [
             "quinistry_gc_epoch 7",
@@ -212,8 +241,12 @@ mod tests {
             "quinistry_gc_last_success_timestamp_seconds 300",
             "quinistry_gc_condemned_bytes{kind=\"blob\"} 9",
             "quinistry_gc_removed_total{kind=\"blob\"} 6",
+            "quinistry_gc_phase{phase=\"sweep\"} 1",
+            "quinistry_gc_phase{phase=\"mark\"} 0",
+            "quinistry_gc_subjects{kind=\"link\",state=\"revived\"} 3",
+            "quinistry_gc_subjects{kind=\"blob\",state=\"removed\"} 3",
             "quinistry_gc_removed_bytes_total{kind=\"blob\"} 100",
-            "quinistry_gc_revived_total{kind=\"link\",cause=\"touched\"} 4",
+            "quinistry_gc_revived_total{kind=\"link\",cause=\"head\"} 4",
             "quinistry_gc_revived_total{kind=\"link\",cause=\"other\"} 2",
         ] {
             assert!(page.lines().any(|found| found == line), "{line}: {page}");

@@ -6,7 +6,7 @@ use quinistry_http::connections;
 use quinistry_http::memory_budget::{MemoryBudget, READ_BUFFERS, RESPONSES};
 use quinistry_http::metrics::{Exposition, LabelValue as _};
 use quinistry_http::tls::{HANDSHAKES, TLS_READS, TLS_WRITES, TlsServer};
-use quinistry_store::{Quota, Store, Usage};
+use quinistry_store::{GcPhase, Quota, Store, Usage};
 
 use super::{HttpMetrics, RegistryMetrics, ReloadMetrics, StorageMetrics};
 use crate::memory_budgets::{MANIFEST_BEGINNINGS, MANIFEST_REMAINDERS, UPLOAD_BATCHES};
@@ -67,7 +67,8 @@ impl RegistryMetrics {
             auth.write(&mut page);
         }
         if let Some(collection) = self.collection.get() {
-            collection.write(&mut page);
+            let phase = self.store.get().map_or(GcPhase::Idle, Store::gc_phase);
+            collection.write(&mut page, phase);
         }
         if let Some(reloads) = self.reloads.get() {
             reloads.write(&mut page);

@@ -128,7 +128,7 @@ async fn head_of_a_condemned_blob_revives_and_holds_it() {
     assert_eq!((report.links.condemned, report.blobs.condemned), (2, 2));
     assert_eq!(status(&registry, Method::HEAD, &blob(b"layer")).await, StatusCode::OK);
     let report = scene.cycle(&leader).await;
-    assert_eq!((report.links.revived["touched"], report.blobs.revived["touched"]), (1, 1), "{report:?}");
+    assert_eq!((report.links.revived["head"], report.blobs.revived["head"]), (1, 1), "{report:?}");
     assert_eq!(status(&registry, Method::GET, &blob(b"layer")).await, StatusCode::OK);
     assert_eq!(status(&registry, Method::HEAD, &blob(b"other")).await, StatusCode::NOT_FOUND);
     for _ in 0..2 {

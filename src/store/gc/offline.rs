@@ -14,7 +14,7 @@ use quinistry_oci::{Algorithm, Digest, Manifest, RepositoryName, Tag};
 use super::needs::{Needs, needs_of};
 use super::online::DamagedManifests;
 use crate::layout::{Key, RepositoryKeys, aliases, blob, blobs};
-use crate::{Meta, Store, StoreError};
+use crate::{DeletedSubject, Deletion, DeletionActor, Meta, Store, StoreError};
 
 /// Options of a collection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -141,7 +141,10 @@ impl Store {
             }
         }
         if !wanted.dry_run {
-            self.remove_collected(&collected)?;
+            let removed = self.remove_collected(&collected);
+            // Also of what was removed before a failure.
+            let recorded = self.flush_deletions();
+            removed.and(recorded)?;
         }
         Ok(collected)
     }
@@ -149,17 +152,28 @@ impl Store {
     fn remove_collected(&self, collected: &Collected) -> Result<(), StoreError> {
         for (name, digest) in &collected.manifests {
             self.collect_manifest(name, digest)?;
+            let (repository, digest) = (name.clone(), digest.clone());
+            self.note_collected(DeletedSubject::Manifest { repository, digest });
         }
         for (name, digest) in &collected.links {
             let place = RepositoryKeys(name);
             self.0
                 .blob_cache
                 .invalidate_during(name, || self.clear(&place.layer_link(digest), &place.layer(digest)))?;
+            let (repository, digest) = (name.clone(), digest.clone());
+            self.note_collected(DeletedSubject::Blob { repository, digest });
         }
-        for (digest, _) in &collected.blobs {
+        for (digest, length) in &collected.blobs {
             self.clear(&blob(digest), &blob_folder(digest))?;
+            self.note_collected(DeletedSubject::Bytes { digest: digest.clone(), length: *length });
         }
         self.remove_aliases(&collected.blobs.iter().map(|(digest, _)| digest).collect())
+    }
+
+    /// Keeps the record of a removal. The caller of the collection has all of them in the result, and logs none.
+    fn note_collected(&self, subject: DeletedSubject) {
+        let reason = "not needed when the storage was collected offline".to_owned();
+        self.note_deletion(Deletion { actor: DeletionActor::Collection, subject, policy: None, reason });
     }
 
     /// Removes the aliases of content that was removed.

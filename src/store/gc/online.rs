@@ -60,12 +60,14 @@
 //! waited for as in a cycle (5). What is left is that of a crash right after `done`.
 
 mod condemn;
+mod count;
 mod cut_off;
 mod edges;
 pub(crate) mod epoch;
 mod filter;
 mod mark;
 mod pace;
+pub(super) mod phase;
 mod prior;
 mod remove;
 pub(super) mod report;
@@ -88,6 +90,7 @@ use uuid::Uuid;
 use self::condemn::{Selection, unix_seconds};
 use self::epoch::{Epochs, Owner, failpoint};
 use self::mark::{Context, Mark};
+use self::phase::GcPhase;
 use self::prior::State;
 use self::report::CycleReport;
 use self::safeguard::Safeguard;
@@ -306,25 +309,32 @@ impl Store {
             is_dry_run: context.options.dry_run,
             ..CycleReport::default()
         };
+        let phases = self.phases();
+        phases.enter(GcPhase::Mark);
         let expected = self.last_collection()?.map_or(0, |last| last.blobs.found + last.blobs.found / 4);
         let Some(mut mark) = self.mark(context, expected)? else { return Ok(None) };
         report.count_found(&mark.found);
         report.unknown = std::mem::take(&mut mark.unknown);
+        phases.enter(GcPhase::Sweep);
         let mut sweep = Sweep::default();
         let in_order = self.has(Safeguard::SealAfterSwept);
         if in_order && self.sweep_links(context, &mut mark, &mut sweep, &mut report)? == Progress::LostLead {
             return Ok(None);
         }
         let places = context.options.max_condemned.saturating_sub(mark.candidates.len());
+        phases.enter(GcPhase::Mark);
         if let Some(prior) = &context.prior {
             self.note_aliases(context, prior)?;
         }
         let Some((bytes, has_more)) = self.mark_bytes(context, &mut mark, places)? else { return Ok(None) };
         report.count_found_bytes(&mark.found);
         report.has_more = has_more || mark.resume.is_some();
+        phases.enter(GcPhase::Sweep);
         if in_order && self.sweep_bytes(context, &mut mark, &mut sweep, &mut report)? == Progress::LostLead {
             return Ok(None);
         }
+        phases.enter(GcPhase::Condemn);
+        self.name_acts(context, &sweep, &mut report);
         let candidates = std::mem::take(&mut mark.candidates).into_iter().chain(bytes);
         let selection = Selection::new(context, candidates, &sweep, &mut report);
         if !context.options.dry_run {

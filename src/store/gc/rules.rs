@@ -36,6 +36,20 @@ pub struct LooseRevision {
     pub pushed: SystemTime,
 }
 
+/// Rules by which no manifest stays that no tag, index or subject holds.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct RemoveUntagged;
+
+impl RevisionRules for RemoveUntagged {
+    fn kept(&self, _: &RepositoryName, _: &[LooseRevision]) -> HashSet<Digest> {
+        HashSet::new()
+    }
+
+    fn keeps_referrers(&self, _: &RepositoryName) -> bool {
+        false
+    }
+}
+
 /// Rules by which every manifest stays, as distribution's collection does by default.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct KeepAll;

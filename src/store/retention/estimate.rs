@@ -12,9 +12,9 @@ use crate::{Store, StoreError};
 type Lengths = HashMap<Digest, u64>;
 
 impl Store {
-    /// Returns the bytes of a repository's content that deleted tags reach and no other tag does: what
-    /// collection frees at most, since other repositories may share the content. `None` if a manifest cannot
-    /// be read.
+    /// Returns the bytes of a repository's content that each deleted tag of a plan reaches, in the plan's order, and no
+    /// tag that stays: what collection frees at most, since other repositories may share the content. What several
+    /// deleted tags reach is counted for the first of them. `None` if a manifest cannot be read.
     ///
     /// 0 where manifests without a tag stay.
     pub fn bytes_freed_by(
@@ -22,25 +22,35 @@ impl Store {
         policies: &Policies,
         name: &RepositoryName,
         plan: &RepositoryPlan,
-    ) -> Result<Option<u64>, StoreError> {
+    ) -> Result<Option<Vec<u64>>, StoreError> {
         let is_collected = policies.of(name).is_some_and(|(_, policy)| policy.untagged.is_some());
-        if !is_collected || plan.digests(true).next().is_none() {
-            return Ok(Some(0));
+        let deleted: Vec<&Digest> = plan.digests(true).collect();
+        if !is_collected || deleted.is_empty() {
+            return Ok(Some(vec![0; deleted.len()]));
         }
-        let Some(kept) = self.reached_content(name, plan.digests(false))? else { return Ok(None) };
-        let Some(deleted) = self.reached_content(name, plan.digests(true))? else { return Ok(None) };
-        let freed = deleted.iter().filter(|(digest, _)| !kept.contains_key(digest));
-        Ok(Some(freed.map(|(_, length)| length).sum()))
+        let kept = self.reached_content(name, plan.digests(false), &mut HashSet::new())?;
+        let Some(kept) = kept else { return Ok(None) };
+        let mut counted: HashSet<Digest> = kept.into_keys().collect();
+        let mut seen = HashSet::new();
+        let mut freed = Vec::with_capacity(deleted.len());
+        for root in deleted {
+            let reached = self.reached_content(name, std::iter::once(root), &mut seen)?;
+            let Some(reached) = reached else { return Ok(None) };
+            let new = reached.into_iter().filter(|(digest, _)| counted.insert(digest.clone()));
+            freed.push(new.map(|(_, length)| length).sum());
+        }
+        Ok(Some(freed))
     }
 
-    /// Returns manifests with their children, configurations and layers; `None` if a manifest cannot be read.
+    /// Returns manifests that were not seen before, with their children, configurations and layers; `None` if a manifest
+    /// cannot be read.
     fn reached_content<'a>(
         &self,
         name: &RepositoryName,
         roots: impl Iterator<Item = &'a Digest>,
+        seen: &mut HashSet<Digest>,
     ) -> Result<Option<Lengths>, StoreError> {
         let mut open: Vec<Digest> = roots.cloned().collect();
-        let mut seen = HashSet::new();
         let mut reached = Lengths::new();
         while let Some(digest) = open.pop() {
             let Some(canonical) = self.revision(name, &digest)? else { continue };

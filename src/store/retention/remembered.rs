@@ -4,6 +4,7 @@
 use quinistry_oci::{Digest, to_json};
 use serde::{Deserialize, Serialize};
 
+use super::policy::Policies;
 use crate::layout::retention_policies;
 use crate::{Store, StoreError};
 
@@ -18,6 +19,11 @@ struct AppliedPolicies {
 }
 
 impl Store {
+    /// Returns true if a run of policies would delete nothing: they say so, or have changed since the last run.
+    pub fn would_run_dry(&self, policies: &Policies) -> Result<bool, StoreError> {
+        Ok(policies.dry_run || !self.knows_policies(&policies.hash)?)
+    }
+
     /// Returns true if the last run applied policies with this hash.
     pub(super) fn knows_policies(&self, hash: &Digest) -> Result<bool, StoreError> {
         let note = self.read_note(&retention_policies(), MAX_NOTE_BYTES)?;

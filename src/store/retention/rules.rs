@@ -15,6 +15,16 @@ pub struct RetentionRules {
     store: Store,
     policies: Arc<Policies>,
     is_dry: bool,
+    removes_unpoliced: bool,
+}
+
+/// Decision on the manifests of a repository that no tag, index or subject holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Untagged {
+    Kept,
+    /// The policy of the repository decides.
+    Policed,
+    Removed,
 }
 
 // === impl RetentionRules ===
@@ -23,7 +33,23 @@ impl RetentionRules {
     /// Creates the rules of policies. All manifests stay if `is_dry`, as after a run that deleted no tags.
     #[must_use]
     pub const fn new(store: Store, policies: Arc<Policies>, is_dry: bool) -> Self {
-        Self { store, policies, is_dry }
+        Self { store, policies, is_dry, removes_unpoliced: false }
+    }
+
+    /// Returns rules by which manifests without a tag go also where no policy says how long they stay, if
+    /// `removes_unpoliced`. A policy that is only judged, as in a dry run, still keeps its own.
+    #[must_use]
+    pub fn removing_unpoliced(self, removes_unpoliced: bool) -> Self {
+        Self { removes_unpoliced, ..self }
+    }
+
+    fn untagged(&self, repository: &RepositoryName) -> Untagged {
+        match self.policies.of(repository).and_then(|(_, policy)| policy.untagged) {
+            Some(_) if self.is_dry => Untagged::Kept,
+            Some(_) => Untagged::Policed,
+            None if self.removes_unpoliced => Untagged::Removed,
+            None => Untagged::Kept,
+        }
     }
 
     fn kept_of(
@@ -31,8 +57,10 @@ impl RetentionRules {
         repository: &RepositoryName,
         loose: &[LooseRevision],
     ) -> Result<HashSet<Digest>, StoreError> {
-        if self.keeps_all(repository) {
-            return Ok(loose.iter().map(|revision| revision.digest.clone()).collect());
+        match self.untagged(repository) {
+            Untagged::Kept => return Ok(loose.iter().map(|revision| revision.digest.clone()).collect()),
+            Untagged::Removed => return Ok(HashSet::new()),
+            Untagged::Policed => {}
         }
         let pulls = self.store.last_pulls(repository)?;
         let facts = |LooseRevision { digest, pushed }: &LooseRevision| LooseFacts {
@@ -62,7 +90,6 @@ impl RevisionRules for RetentionRules {
     }
 
     fn keeps_all(&self, repository: &RepositoryName) -> bool {
-        let untagged = self.policies.of(repository).and_then(|(_, policy)| policy.untagged);
-        self.is_dry || untagged.is_none()
+        self.untagged(repository) == Untagged::Kept
     }
 }

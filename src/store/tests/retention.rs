@@ -298,6 +298,18 @@ fn loose_manifests_stay_as_long_as_no_policy_says_otherwise() {
         assert_eq!(rules.kept(&name, &loose).len(), usize::from(stays), "{repository} {is_dry}");
         assert_eq!((rules.keeps_all(&name), rules.keeps_referrers(&name)), (stays, stays));
     }
+    // Without a tag, manifests go that no policy decides about; a policy that only runs dry keeps its own.
+    for (policies, is_dry, repository, stays) in [
+        (&with, false, "team/app", false),
+        (&with, true, "team/app", true),
+        (&with, true, "other/app", false),
+        (&without, true, "team/app", false),
+    ] {
+        let rules = RetentionRules::new(store.clone(), Arc::new(policies.clone()), is_dry);
+        let (rules, name) = (rules.removing_unpoliced(true), name(repository));
+        assert_eq!(rules.kept(&name, &loose).len(), usize::from(stays), "{repository} {is_dry}");
+        assert_eq!((rules.keeps_all(&name), rules.keeps_referrers(&name)), (stays, stays));
+    }
 }
 
 #[test]
@@ -339,7 +351,7 @@ fn children_and_referrers_of_what_stays_stay_in_the_collection_after() {
         })
         .collect();
     let inputs = RetentionInputs { pulls: &NoPulls, is_protected: &|_, _| false };
-    let mut freed = None;
+    let mut freed: Option<Vec<u64>> = None;
     let visit = &mut |name: &RepositoryName, plan: crate::retention::RepositoryPlan| {
         freed = store.bytes_freed_by(&policies(), name, &plan)?;
         Ok(())
@@ -360,5 +372,5 @@ fn children_and_referrers_of_what_stays_stay_in_the_collection_after() {
     // The estimate leaves out the signature, which no tag reaches.
     let bytes: u64 = collected.blobs.iter().map(|(_, length)| length).sum();
     let signature = collected.blobs.iter().find(|(digest, _)| *digest == gone_image[2]);
-    assert_eq!(freed, Some(bytes - signature.unwrap().1));
+    assert_eq!(freed, Some(vec![bytes - signature.unwrap().1]));
 }

@@ -60,6 +60,7 @@ fn each_key_has_its_place() {
             memory: 64 << 20,
             trash: Some(Duration::from_hours(48)),
             damaged: DamagedManifests::KeepRepository,
+            removes_untagged: false,
             dry_run: true,
         }
     );

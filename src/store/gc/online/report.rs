@@ -63,20 +63,40 @@ pub struct KindReport {
     pub revived: BTreeMap<String, u64>,
 }
 
-/// Subjects of one repository.
+/// Subjects of one repository. Bytes are in none, since several can have them.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, from = "StoredRepositoryReport")]
+pub struct RepositoryReport {
+    /// Manifests of the repository.
+    pub revisions: SubjectReport,
+    /// Links of the repository to blobs.
+    pub links: SubjectReport,
+}
+
+/// Subjects of one kind in a repository.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
-pub struct RepositoryReport {
-    /// Number of condemned manifests.
-    pub condemned_revisions: u64,
-    /// Number of condemned links.
-    pub condemned_links: u64,
-    /// Number of removed manifests.
-    pub doomed_revisions: u64,
-    /// Number of removed links.
-    pub doomed_links: u64,
-    /// Number of condemned manifests and links that stay.
-    pub revived: u64,
+pub struct SubjectReport {
+    /// Number of subjects that the next cycle removes, unless they are used.
+    pub condemned: u64,
+    /// Age of the oldest condemned subject, in seconds.
+    pub oldest_seconds: Option<u64>,
+    /// Number of subjects that were removed.
+    pub doomed: u64,
+    /// Number of condemned subjects that stay, by cause.
+    pub revived: BTreeMap<String, u64>,
+}
+
+/// Report of a repository as this version or an earlier one has written it.
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct StoredRepositoryReport {
+    revisions: SubjectReport,
+    links: SubjectReport,
+    condemned_revisions: u64,
+    condemned_links: u64,
+    doomed_revisions: u64,
+    doomed_links: u64,
 }
 
 /// Manifest whose needs are not known exactly.
@@ -92,4 +112,34 @@ pub struct UnknownNeeds {
     pub tags: Vec<Tag>,
     /// The bytes are damaged, so that the whole repository and all bytes stay.
     pub is_damaged: bool,
+}
+
+// === impl RepositoryReport ===
+
+impl From<StoredRepositoryReport> for RepositoryReport {
+    fn from(stored: StoredRepositoryReport) -> Self {
+        let StoredRepositoryReport { mut revisions, mut links, .. } = stored;
+        revisions.condemned += stored.condemned_revisions;
+        revisions.doomed += stored.doomed_revisions;
+        links.condemned += stored.condemned_links;
+        links.doomed += stored.doomed_links;
+        Self { revisions, links }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_report_of_an_earlier_version_is_read() {
+        let text = r#"{"epoch":3,"byRepository":{"app":{"condemnedRevisions":1,"condemnedLinks":2,"doomedRevisions":3,
+            "doomedLinks":4,"revived":5}}}"#;
+        let report: CycleReport = serde_json::from_str(text).unwrap();
+        let app = &report.by_repository["app"];
+        let numbers = [app.revisions.condemned, app.links.condemned, app.revisions.doomed, app.links.doomed];
+        assert_eq!((report.epoch, numbers), (3, [1, 2, 3, 4]));
+        let again: CycleReport = serde_json::from_slice(&quinistry_oci::to_json(&report)).unwrap();
+        assert_eq!(again, report);
+    }
 }

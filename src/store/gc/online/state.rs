@@ -7,6 +7,7 @@ use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use super::phase::PhaseCell;
 use super::view::{VIEW_LIFETIME, View};
 use crate::boottime::LocalClock;
 use crate::{Store, StoreError};
@@ -26,6 +27,7 @@ pub(crate) struct Collector {
     pub(super) refreshments: AtomicU64,
     /// Held during a cycle.
     pub(super) running: Mutex<()>,
+    pub(super) phase: PhaseCell,
     /// Safeguards that a test has removed, a bit for each.
     #[cfg(any(test, feature = "testing"))]
     pub(super) removed: AtomicU32,
@@ -52,6 +54,7 @@ impl Collector {
             refreshing: Mutex::default(),
             refreshments: AtomicU64::new(0),
             running: Mutex::default(),
+            phase: PhaseCell::default(),
             #[cfg(any(test, feature = "testing"))]
             removed: AtomicU32::new(0),
         }

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use quinistry_oci::{Algorithm, Digest, RepositoryName, WithCauses, to_json};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::epoch::parse_hashes;
@@ -43,7 +43,7 @@ const MAX_REMOVAL_WAIT: Duration = Duration::from_secs(20);
 const MAX_TOUCHES: usize = 3;
 
 /// Cause of a touch, for the report.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Cause {
     Head,
@@ -78,6 +78,22 @@ pub(super) enum Touched {
 struct Hold {
     view: Option<Arc<View>>,
     at: Duration,
+}
+
+// === impl Cause ===
+
+impl Cause {
+    /// Returns the name in reports.
+    pub(super) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Head => "head",
+            Self::Get => "get",
+            Self::Mount => "mount",
+            Self::Blob => "blob",
+            Self::Manifest => "manifest",
+            Self::Tag => "tag",
+        }
+    }
 }
 
 impl Store {

@@ -45,7 +45,7 @@ fn a_head_holds_a_blob_for_one_more_cycle() {
     scene.cycle(&store);
     head_blob(&other, &name(NAME), &digest).unwrap();
     let report = scene.cycle(&store);
-    assert_eq!((report.links.revived["touched"], report.blobs.revived["touched"]), (1, 1), "{report:?}");
+    assert_eq!((report.links.revived["head"], report.blobs.revived["head"]), (1, 1), "{report:?}");
     assert!(has_bytes(&store, b"layer") && has_link(&store, &digest));
     scene.cycle(&store);
     scene.cycle(&store);
@@ -506,7 +506,7 @@ fn a_sparse_manifest_holds_the_parts_behind_any_number_of_unknown_ones() {
     scene.cycle(&store);
     put(&store, NAME, &bytes.into(), &["v1"]).unwrap();
     let report = scene.cycle(&store);
-    assert_eq!(report.links.revived.get("touched"), Some(&1), "{report:?}");
+    assert_eq!(report.links.revived.get("manifest"), Some(&1), "{report:?}");
 }
 
 #[test]
@@ -526,7 +526,7 @@ fn a_manifest_that_may_be_sparse_protects_its_parts_in_any_store() {
     }
     // What a commit does not touch is removed here.
     let report = scene.cycle(&store);
-    assert!(report.links.revived.contains_key("touched"), "{report:?}");
+    assert!(report.links.revived.contains_key("manifest"), "{report:?}");
     for _ in 0..2 {
         scene.cycle(&store);
     }
