@@ -12,6 +12,7 @@ mod task;
 mod tests;
 mod window;
 
+pub(crate) use self::bounds::shortened;
 pub use self::settings::CollectionSettings;
 pub use self::task::{CollectionHooks, LeaderWork};
 pub(crate) use self::task::{leading, run};
