@@ -14,6 +14,7 @@ mod task;
 mod tests;
 mod window;
 
+pub(crate) use self::bounds::shortened;
 pub(crate) use self::cycle::leading;
 pub use self::hooks::{CollectionHooks, LeaderWork};
 pub use self::settings::CollectionSettings;

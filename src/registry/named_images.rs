@@ -10,7 +10,7 @@
 //! | what is told to the operator and to metrics (pure) | `report.rs` |
 //! | questions to stores behind one address | `sources.rs` |
 //! | what an image needs, and its copy | `walk.rs` |
-//! | what was named lately (pure) | `history.rs` |
+//! | what was named lately (pure), and the times that count | `history.rs`, `times.rs` |
 //! | what stays in a collection (pure), and the removal of the rest | `roots.rs`, `pruning.rs` |
 //!
 //! Blobs are fetched by [`Fetches`] with the storage, which hashes, resumes and stores them; so this module only decides
@@ -25,6 +25,7 @@ mod shared_ledger;
 mod sources;
 #[cfg(test)]
 mod tests;
+mod times;
 mod walk;
 
 use std::sync::Arc;

@@ -8,6 +8,7 @@ use futures_util::future::try_join_all;
 use quinistry::oci::{Descriptor, ImageManifest};
 
 use crate::support::application::{Carried, store_folder, store_pods};
+use crate::support::bundles::until_served;
 use crate::support::image_observer::ImageObserver;
 use crate::support::{Node, Stage, shell, wait};
 
@@ -48,6 +49,8 @@ pub async fn check(stage: &Stage, resource: &str, carried: &Carried, observer: &
         Ok(())
     })
     .await?;
+    // For ten seconds, a node does not believe the address of the stores about a blob that came wrong.
+    until_served(stage, carried).await?;
     drop(silence);
     Ok(())
 }

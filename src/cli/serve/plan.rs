@@ -19,7 +19,7 @@ use crate::http::tls::{LoadedTls, TlsSettings};
 use crate::registry::auth::load::{self, LoadedAccess, UserState};
 use crate::registry::config::{
     AuditConfig, CoherenceConfig, Config, Debug as DebugListener, HealthCheck, HealthCheckKind,
-    ListenAddress, ListenHost, StorageLocation, Writers,
+    ListenAddress, ListenHost, StorageLocation,
 };
 use crate::registry::health::DEFAULT_INTERVAL;
 use crate::registry::notifications::{EventSettings, PreparedEndpoint};
@@ -162,7 +162,7 @@ impl ServePlan {
                         interval: args.storage.upload_timeout().min(UploadExpiry::default().interval),
                         ..UploadExpiry::default()
                     },
-                    collection: collects.then(|| CollectionSettings::of(Writers::Ours)),
+                    collection: collects.then(CollectionSettings::without_configuration),
                     peers,
                     named,
                     naming: naming(storage.as_ref()),

@@ -32,12 +32,12 @@ pub(crate) fn min_age() -> Duration {
     shortened().unwrap_or(MIN_AGE)
 }
 
-/// Returns the time that a test sets in place of both.
+/// Returns the time that a test sets in place of both, and of the times of stores that keep named images.
 ///
 /// A test of the program would have to wait for hours. Debug builds, and those with the feature `failpoints`,
 /// take a number of seconds from `QUINISTRY_GC_MIN_GRACE`; the program that is released has no way around the
 /// bounds.
-fn shortened() -> Option<Duration> {
+pub(crate) fn shortened() -> Option<Duration> {
     #[cfg(any(debug_assertions, feature = "failpoints"))]
     return std::env::var("QUINISTRY_GC_MIN_GRACE").ok()?.parse().ok().map(Duration::from_secs);
     #[cfg(not(any(debug_assertions, feature = "failpoints")))]

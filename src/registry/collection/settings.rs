@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use quinistry_store::{DamagedManifests, GcOptions, Writers};
 
-use super::bounds::{TRASH_BESIDE_OTHERS, min_age, min_grace};
+use super::bounds::{TRASH_BESIDE_OTHERS, min_age, min_grace, shortened};
 use super::window::DailyWindow;
 
 /// Most subjects that one cycle condemns: their hashes are in the memory of each replica, 16 bytes each.
@@ -55,6 +55,17 @@ impl CollectionSettings {
             damaged: DamagedManifests::Stop,
             removes_untagged: false,
             dry_run: false,
+        }
+    }
+
+    /// Returns the settings of a registry without a configuration, which has no means to set times: those of a test, or
+    /// else the default ones.
+    #[must_use]
+    pub fn without_configuration() -> Self {
+        let settings = Self::of(Writers::Ours);
+        match shortened() {
+            Some(time) => Self { interval: time, grace: time, ..settings },
+            None => settings,
         }
     }
 

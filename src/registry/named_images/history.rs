@@ -13,14 +13,8 @@ use quinistry_oci::{Digest, RepositoryName};
 use serde::{Deserialize, Serialize};
 
 use super::roots::NamedRoots;
+use super::times::{changes_apart, names_grace};
 use crate::peers::{ContentKey, Names};
-
-/// Least time between a change of the names and the removal of what was pushed before it and is not named.
-/// Images that are loaded on a Friday evening are named on Monday morning.
-pub(super) const NAMES_GRACE: Duration = Duration::from_hours(72);
-
-/// Least time between two noted changes, which bounds their number. One that is not noted decides nothing.
-const CHANGES_APART: Duration = Duration::from_hours(1);
 
 /// Named images, and those that were named lately.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -91,7 +85,7 @@ impl History {
         dropped.retain(|image, at| !images.contains(image) && !is_old(*at, now));
         if names.is_partial() {
             changes.clear();
-        } else if changes.last().is_none_or(|last| now >= *last + CHANGES_APART) {
+        } else if changes.last().is_none_or(|last| now >= *last + changes_apart()) {
             changes.push(now);
         }
         let old = changes.iter().take_while(|at| is_old(**at, now)).count();
@@ -113,7 +107,7 @@ impl History {
 
 /// Returns true if a whole grace has passed.
 fn is_old(at: SystemTime, now: SystemTime) -> bool {
-    now.duration_since(at).is_ok_and(|age| age >= NAMES_GRACE)
+    now.duration_since(at).is_ok_and(|age| age >= names_grace())
 }
 
 fn time(seconds: u64) -> SystemTime {

@@ -1,16 +1,13 @@
 //! Roots of collection in a store that keeps named images. Pure.
 
 use std::collections::{HashMap, HashSet};
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use quinistry_oci::{Algorithm, Digest, RepositoryName};
 use quinistry_store::{LooseRevision, RevisionRules};
 
+use super::times::clock_tolerance;
 use crate::peers::ContentKey;
-
-/// Time by which the clock of the storage, which dates pushes, may be behind that of this machine, which dates changes of
-/// the names.
-const CLOCK_TOLERANCE: Duration = Duration::from_hours(1);
 
 /// Images that stay with all that they need, and the time until which the names have decided about others.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,7 +32,7 @@ impl NamedRoots {
     /// Returns true if a manifest stays: it is named, or was pushed after the names have decided.
     pub(super) fn hold(&self, repository: &RepositoryName, digest: &Digest, pushed: SystemTime) -> bool {
         let named = self.images.get(repository);
-        let is_later = pushed + CLOCK_TOLERANCE >= self.decided;
+        let is_later = pushed + clock_tolerance() >= self.decided;
         is_later || named.is_some_and(|named| named.contains(digest))
     }
 

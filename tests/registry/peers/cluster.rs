@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use quinistry::oci::{Descriptor, Digest};
 
-use crate::support::http::{Answer, Peer, TEST_TIMEOUT, request};
+use crate::support::http::{Answer, Connection, Peer, TEST_TIMEOUT, request};
 use crate::support::images::{Image, Packing};
 use crate::support::process::command;
 use crate::support::server::{PROGRAM, Server};
@@ -43,7 +43,7 @@ pub(super) fn path(kind: &str, digest: &Digest) -> String {
 }
 
 /// Waits for a condition.
-pub(super) fn until(what: &str, condition: impl Fn() -> bool) {
+pub(super) fn until(what: &str, mut condition: impl FnMut() -> bool) {
     let begun = Instant::now();
     while !condition() {
         assert!(begun.elapsed() < TEST_TIMEOUT, "{what}");
@@ -59,8 +59,18 @@ impl Generation {
     }
 
     pub(super) fn start_at(address: &str, peers: &[&str], arguments: &[&str]) -> Self {
+        Self::start_with(&[], address, peers, arguments)
+    }
+
+    /// Starts a registry with variables in its environment.
+    pub(super) fn start_with(
+        variables: &[(&str, &str)],
+        address: &str,
+        peers: &[&str],
+        arguments: &[&str],
+    ) -> Self {
         let mut serve = command(PROGRAM);
-        serve.args(["serve", "--listen", address]).args(arguments);
+        serve.args(["serve", "--listen", address]).args(arguments).envs(variables.iter().copied());
         for peer in peers {
             serve.args(["--peers", peer]);
         }
@@ -102,6 +112,15 @@ impl Generation {
             Ok(()) => Download::Whole(bytes),
             Err(_) => Download::Cut,
         }
+    }
+
+    /// Begins a download, and returns its connection and the headers of the answer.
+    pub(super) fn begin_download(&self, path: &str) -> (Connection, Vec<(String, String)>) {
+        let mut connection = self.peer().connect();
+        connection.send(&request("GET", path, &[], b"")).unwrap();
+        let (status, headers) = connection.head().unwrap();
+        assert_eq!(status, 200, "{path}");
+        (connection, headers)
     }
 
     /// Pulls an image by its digest, and compares all of its bytes.

@@ -1,5 +1,7 @@
 //! Stores that copy what the file of names names from each other, behind one address, as in a cluster.
 
+mod pruning;
+
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
@@ -51,9 +53,21 @@ impl Names {
 
 impl Keeper {
     fn start(address: SocketAddr, storage: &str, peers: &str, names: &Names) -> Self {
+        Self::start_with(&[], address, storage, peers, names)
+    }
+
+    /// Starts a store with variables in its environment.
+    fn start_with(
+        variables: &[(&str, &str)],
+        address: SocketAddr,
+        storage: &str,
+        peers: &str,
+        names: &Names,
+    ) -> Self {
         let file = names.file();
         let (listen, file) = (address.to_string(), file.to_str().unwrap());
-        let main = Generation::start_at(
+        let main = Generation::start_with(
+            variables,
             &listen,
             &[peers],
             &["--storage", storage, "--names", file, "--keep-named", "--push-listen", "127.0.0.1:0"],
