@@ -18,8 +18,8 @@ pub(in crate::cli) struct StorageSource {
     )]
     pub(in crate::cli) place: Option<FolderOrBucket>,
 
-    /// Configuration file of the registry [default: $REGISTRY_CONFIGURATION_PATH]
     #[arg(long, value_name = "CONFIG", value_hint = clap::ValueHint::FilePath)]
+    #[arg(help = "Configuration file of the registry [default: $REGISTRY_CONFIGURATION_PATH]")]
     pub(in crate::cli) config: Option<PathBuf>,
 }
 
