@@ -57,9 +57,8 @@ fn receive(mut stream: TcpStream, count: &(Mutex<usize>, Condvar)) -> io::Result
             }
             match line.trim_end().to_ascii_lowercase().split_once(": ") {
                 Some(("content-length", value)) => length = value.parse().expect("a length"),
-                Some(_) => {}
                 None if line == "\r\n" => break,
-                None => {}
+                Some(_) | None => {}
             }
         }
         io::copy(&mut reader.by_ref().take(length), &mut io::sink())?;
