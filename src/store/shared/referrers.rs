@@ -2,7 +2,7 @@
 //!
 //! A push writes the descriptor of its manifest. Manifests of other programs are found by one list of the revisions:
 //! `_referrers/stamp` names those whose descriptors exist. Of a repository with more revisions than one list has,
-//! only pushed descriptors are known.
+//! only pushed descriptors are known until the next mark of a collection makes the others.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
@@ -178,20 +178,8 @@ impl Store {
         if new.is_empty() && known.len() == revisions.len() {
             return Ok(Vec::new());
         }
-        let mut made = Vec::new();
-        for batch in new.chunks(READ_AT_ONCE) {
-            let targets = self.find_manifests(name, batch)?;
-            let mut rest = &targets[..];
-            while !rest.is_empty() {
-                let batch;
-                (batch, rest) = rest.split_at(batch_length(rest.iter().map(|target| target.length)));
-                made.extend(self.describe_batch(name, batch, revisions)?);
-            }
-        }
-        let rows: Vec<(Key, Vec<u8>)> = made
-            .iter()
-            .map(|(subject, row)| (RepositoryKeys(name).referrer(subject, &row.digest), to_json(row)))
-            .collect();
+        let made = self.describe_some(name, &new, revisions)?;
+        let rows = rows_of(name, &made);
         let rows: Vec<Entry<'_>> = rows.iter().map(|(key, row)| (key.clone(), &row[..])).collect();
         let digests: BTreeSet<&str> = revisions.keys().map(short).collect();
         let stamp = [STAMP_HEAD].into_iter().chain(digests).collect::<Vec<_>>().join("\n");
@@ -200,6 +188,41 @@ impl Store {
             Ok(()) | Err(StorageError::ReadOnly | StorageError::Full) => Ok(made),
             Err(error) => Err(error.into()),
         }
+    }
+
+    /// Writes the descriptors of manifests that have a subject. `manifests` tells of each whether a media type stands beside
+    /// its link. Returns the number of descriptors.
+    pub(crate) fn describe_manifests(
+        &self,
+        name: &RepositoryName,
+        manifests: &[(Digest, bool)],
+    ) -> Result<usize, StoreError> {
+        let revisions: Revisions = manifests.iter().cloned().collect();
+        let made = self.describe_some(name, &revisions.keys().collect::<Vec<_>>(), &revisions)?;
+        let rows = rows_of(name, &made);
+        let rows: Vec<Entry<'_>> = rows.iter().map(|(key, row)| (key.clone(), &row[..])).collect();
+        self.storage().write(&[&rows])?;
+        Ok(made.len())
+    }
+
+    /// Makes the descriptors of some revisions.
+    fn describe_some(
+        &self,
+        name: &RepositoryName,
+        digests: &[&Digest],
+        revisions: &Revisions,
+    ) -> Result<Vec<(Digest, Descriptor)>, StoreError> {
+        let mut made = Vec::new();
+        for batch in digests.chunks(READ_AT_ONCE) {
+            let targets = self.find_manifests(name, batch)?;
+            let mut rest = &targets[..];
+            while !rest.is_empty() {
+                let batch;
+                (batch, rest) = rest.split_at(batch_length(rest.iter().map(|target| target.length)));
+                made.extend(self.describe_batch(name, batch, revisions)?);
+            }
+        }
+        Ok(made)
     }
 
     /// Finds the bytes of revisions, but for those whose bytes are absent.
@@ -256,6 +279,13 @@ impl Store {
         }
         Ok(made)
     }
+}
+
+/// Returns descriptors as they are stored, each with its key.
+fn rows_of(name: &RepositoryName, made: &[(Digest, Descriptor)]) -> Vec<(Key, Vec<u8>)> {
+    made.iter()
+        .map(|(subject, row)| (RepositoryKeys(name).referrer(subject, &row.digest), to_json(row)))
+        .collect()
 }
 
 /// Returns the number of the first of these lengths in bytes that are read at once, which is at least one.

@@ -208,7 +208,8 @@ pub(super) const ROWS: [Row; 51] = [
         Kind::ReferrerUnbuilt,
         "referrer-unbuilt",
         Note,
-        "descriptors of referrers that another program pushed are not built yet; the next query builds them",
+        "descriptors of referrers that another program pushed are not built yet; the next query builds them, or, for \
+         more than 1,000 manifests in a repository of a bucket, the next collection",
         "leave it",
     )
     .repaired("writes the descriptor from its manifest"),

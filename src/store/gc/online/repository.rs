@@ -3,6 +3,7 @@
 mod doomed;
 mod lists;
 mod order;
+mod referrers;
 mod sessions;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -78,6 +79,11 @@ impl Revisions {
             Part::Named(digest) => self.others.get(digest).copied(),
         }
     }
+
+    /// Returns the content of a manifest's name.
+    fn content_of_name(&self, digest: &Digest) -> Option<ContentId> {
+        ContentId::of(digest).or_else(|| self.others.get(digest).copied())
+    }
 }
 
 // === impl RepositoryMark ===
@@ -90,6 +96,7 @@ impl RepositoryMark<'_> {
             revisions.is_damaged = true;
         }
         self.read_new(&mut revisions)?;
+        self.complete_referrers(&revisions)?;
         let keeps_all = self.context.rules.keeps_all(self.name);
         let tagged = if keeps_all { HashSet::new() } else { self.tagged(&mut revisions)? };
         self.check_sessions()?;

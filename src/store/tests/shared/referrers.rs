@@ -1,5 +1,7 @@
 //! Referrers on a storage without versions of folders.
 
+use std::num::NonZeroU32;
+
 use bytes::Bytes;
 use quinistry_oci::{Digest, media_type, to_json};
 use serde_json::json;
@@ -8,7 +10,7 @@ use super::storage::SharedMemory;
 use super::{NAME, name, put, replica};
 use crate::layout::{RepositoryKeys, blob};
 use crate::storage::Storage as _;
-use crate::{Page, Store};
+use crate::{GcOptions, KeepAll, Page, Store};
 
 fn subject() -> Digest {
     Digest::sha256(b"subject")
@@ -22,6 +24,15 @@ fn referrer(note: &str, artifact_type: &str) -> Bytes {
         "subject": {"mediaType": media_type::OCI_INDEX, "digest": subject(), "size": 7},
     }))
     .into()
+}
+
+/// Creates an index without a subject.
+fn index(number: usize) -> Bytes {
+    let note = number.to_string();
+    let index = json!({
+        "schemaVersion": 2, "mediaType": media_type::OCI_INDEX, "manifests": [], "annotations": {"note": note},
+    });
+    to_json(&index).into()
 }
 
 fn listed(store: &Store, wanted: &[&str], size: usize, last: &str) -> (Vec<Digest>, bool) {
@@ -100,4 +111,22 @@ fn long_manifests_of_another_program_are_not_all_read_at_once() {
     assert_eq!(listed(&replica(&view), &[], 10, "").0, all);
     let most = view.most_bytes();
     assert!((LENGTH..5 * LENGTH).contains(&most), "{most} bytes at once");
+}
+
+#[test]
+fn a_mark_describes_what_another_program_pushed_into_a_large_repository() {
+    let storage = SharedMemory::new();
+    let store = replica(&storage.view());
+    for number in 0..1001 {
+        push_as_another_program(&storage, &index(number));
+    }
+    let digest = push_as_another_program(&storage, &referrer("one", "a/sbom"));
+    // A catalog of other programs' repositories is made by a walk; a push is enough.
+    put(&store, NAME, &index(1001), &["v1"]).unwrap();
+    assert!(listed(&store, &[], 10, "").0.is_empty(), "one list does not have all revisions");
+    store.renew_lead().unwrap();
+    let options = GcOptions { rate: NonZeroU32::MAX, ..GcOptions::default() };
+    store.collect_online(&options, &KeepAll, &store.lead().unwrap()).unwrap();
+    let other = replica(&storage.view());
+    assert_eq!(listed(&other, &["a/sbom"], 10, ""), (vec![digest], false));
 }

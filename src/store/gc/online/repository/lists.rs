@@ -210,7 +210,7 @@ fn split_digest<'a>(key: &'a Key, folder: &Key) -> Option<(Digest, &'a str)> {
     Some((format!("{algorithm}:{hex}").parse().ok()?, file))
 }
 
-fn digest_of_path(path: &str) -> Option<Digest> {
+pub(super) fn digest_of_path(path: &str) -> Option<Digest> {
     let (algorithm, hex) = path.split_once('/')?;
     format!("{algorithm}:{hex}").parse().ok()
 }
