@@ -355,7 +355,11 @@ fn unmasked(reader: &mut BufReader<&TcpStream>) -> io::Result<(u8, Vec<u8>)> {
             reader.read_exact(&mut length)?;
             usize::from(u16::from_be_bytes(length))
         }
-        127 => panic!("a frame is longer than 64 KiB"),
+        127 => {
+            let mut length = [0; 8];
+            reader.read_exact(&mut length)?;
+            usize::try_from(u64::from_be_bytes(length)).unwrap()
+        }
         length => usize::from(length),
     };
     let (mut mask, mut payload) = ([0; 4], vec![0; length]);
