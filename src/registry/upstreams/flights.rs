@@ -35,7 +35,10 @@ impl<K: Eq + Hash, V> Drop for FlightEntry<K, V> {
         let mut table = self.flights.lock();
         if let Some(tasks) = table.get(&self.key) {
             // The end of a task concerns no request that waits for its admission.
-            tasks.send_if_modified(|tasks| tasks.remove(&self.hops).is_none());
+            tasks.send_if_modified(|tasks| {
+                tasks.remove(&self.hops);
+                false
+            });
         }
         remove_idle(&mut table, &self.key);
     }
