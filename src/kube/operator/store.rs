@@ -237,11 +237,12 @@ impl Operator {
                 }
             }
         }
-        // The Service remembers the nodes that the DaemonSet has now, and their outages.
+        // The Service remembers the nodes that the DaemonSet has now, and their outages. Another object that is refused
+        // must not make it forget an outage.
         let step = plan::service(quinistry, &live, &plan.outages);
-        if may_write && problem.is_none() && result.is_ok() && matches!(step, Step::Apply(_, Some(_))) {
+        if may_write && result.is_ok() && matches!(step, Step::Apply(_, Some(_))) {
             match self.take_step(quinistry, &mut live, step).await {
-                Ok(found) => problem = found,
+                Ok(found) => problem = problem.or(found),
                 Err(failure) => result = Err(failure),
             }
         }
@@ -287,13 +288,17 @@ impl Operator {
                     );
                     return Ok(Some(StoreProblem { reason: Reason::Contested, message }));
                 }
+                // Notes of outages alone are no event.
+                let is_note = live.get(&kind).is_some_and(|present| present.works_as(&wanted));
                 match apply::apply(&self.client, quinistry, &wanted, version.as_deref()).await {
                     Ok(object) => {
                         self.histories.record_apply(identity, &key, hash);
                         memory.record_accepted(identity, kind, &object);
                         live.insert(kind, object);
                         self.metrics.wrote(Write::Apply);
-                        self.announce(quinistry, kind, false).await;
+                        if !is_note {
+                            self.announce(quinistry, kind, false).await;
+                        }
                         Ok(None)
                     }
                     Err(failure) => {

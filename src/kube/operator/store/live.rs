@@ -156,6 +156,11 @@ impl LiveObject {
         self.is_controlled && wanted.labels().all(has)
     }
 
+    /// Returns true if the object differs from the wanted one by annotations at most.
+    pub(super) fn works_as(&self, wanted: &WantedObject) -> bool {
+        self.is_marked_as(wanted) && self.has_spec_of(wanted)
+    }
+
     fn has_spec_of(&self, wanted: &WantedObject) -> bool {
         let spec = &wanted.object["spec"];
         let same = |field: &str| self.spec.get(field) == spec.get(field);

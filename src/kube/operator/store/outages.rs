@@ -27,8 +27,8 @@ pub(super) struct Outage {
     /// Begin of the outage, by the earliest of all clocks: no store that became Ready later is known to be
     /// complete.
     pub began: i64,
-    /// Time from which the node's absence is counted, by the latest of all clocks; `None` once node and store were
-    /// Ready again for [`OUTAGE_SECONDS`].
+    /// Time from which the node's absence is counted, by the latest of all clocks; `None` once the node was Ready
+    /// again for [`OUTAGE_SECONDS`]. Its store may copy for longer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub absent_since: Option<i64>,
 }
@@ -82,10 +82,11 @@ impl Outage {
 
     /// Returns what is remembered of the outage of a node that is Ready, with the time since which its store is so.
     fn after_recovery(self, node: &ObservedNode, store: Option<Timestamp>, now: Timestamp) -> Option<Self> {
-        let Some(store) = store else { return Some(self) };
-        let ready = now.as_second() - node.since.max(node.seen).max(store).as_second();
-        let absent_since = self.absent_since.filter(|_| ready < OUTAGE_SECONDS);
-        (ready < RECOVERY_SECONDS).then_some(Self { absent_since, ..self })
+        let node = node.since.max(node.seen);
+        let seconds = |since: Timestamp| now.as_second() - since.as_second();
+        let absent_since = self.absent_since.filter(|_| seconds(node) < OUTAGE_SECONDS);
+        let is_over = store.is_some_and(|store| seconds(node.max(store)) >= RECOVERY_SECONDS);
+        (!is_over).then_some(Self { absent_since, ..self })
     }
 }
 
@@ -134,17 +135,20 @@ mod tests {
         for store in [None, Some(-20)] {
             assert_eq!(followed(&before, node(true, -30, -25), store), before, "{store:?}");
         }
-        assert_eq!(followed(&before, node(true, -4000, -4000), None), before, "its store is not back");
+        let absent = outage(-5000, None);
+        assert_eq!(followed(&before, node(true, -4000, -4000), None), absent, "its store still copies");
     }
 
     #[test]
     fn absence_is_counted_anew_after_ten_minutes_and_the_outage_forgotten_after_an_hour() {
         let before = outage(-9000, Some(-8900));
-        let ready = |seconds: i64| followed(&before, node(true, -8000, -8000), Some(-seconds));
+        let ready = |seconds: i64| followed(&before, node(true, -seconds, -seconds), Some(-seconds));
         assert_eq!(ready(OUTAGE_SECONDS - 1), before);
         assert_eq!(ready(OUTAGE_SECONDS), outage(-9000, None));
         assert_eq!(ready(RECOVERY_SECONDS - 1), outage(-9000, None));
         assert_eq!(ready(RECOVERY_SECONDS), Outages::new());
+        let copied = followed(&before, node(true, -8000, -8000), Some(1 - RECOVERY_SECONDS));
+        assert_eq!(copied, outage(-9000, None), "its store copied for long");
         let again = followed(&outage(-9000, None), node(false, -60, -50), None);
         assert_eq!(again, outage(-9000, Some(-50)));
     }

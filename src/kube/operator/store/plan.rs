@@ -178,7 +178,9 @@ fn is_ready(first: &GenerationStatus) -> bool {
 /// with the next image, or with another setting while generation 1 serves.
 fn keeps_template(input: &StoreInput<'_>, live: &LiveObject, wanted: &WantedObject) -> bool {
     let spec = &wanted.object["spec"];
-    if set::image_of(&live.spec) != set::image_of(spec) || set::template(&live.spec) == set::template(spec) {
+    // Another writer has replaced a template without its hash.
+    let Some(template) = set::template(&live.spec) else { return false };
+    if set::image_of(&live.spec) != set::image_of(spec) || Some(template) == set::template(spec) {
         return false;
     }
     let is_same_setting = live.settings.as_deref() == wanted.settings();
