@@ -85,8 +85,9 @@ async fn pull_three_times(stage: &Stage, registries: &Registries<'_>, files: &Pa
     stage.log("all nodes pulled again, without the upstream");
 
     mirror.kill().await?;
-    let _mirror = registries.mirror.start(registries.node).await?;
+    let mirror = registries.mirror.start(registries.node).await?;
     pull(stage, registries, &digest).await?;
+    mirror.kill().await?;
     stage.log("all nodes pulled again, from a mirror that was killed and started without the upstream");
     Ok(())
 }

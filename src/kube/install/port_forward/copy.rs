@@ -13,8 +13,8 @@ use super::ForwardError;
 use super::channels::{Channels, DATA_CHANNEL, Event};
 use super::frame::{FrameReader, Opcode, encode};
 
-/// Greatest number of bytes that are sent in one frame. The container runtime, which unpacks the frames, takes a quarter more
-/// processor time for each byte of frames of 32 KiB.
+/// Greatest number of bytes that are sent in one frame. Fewer, longer frames cost the container runtime, which unpacks
+/// them, less processor time; see docs/benchmarks.md.
 const SENT_BYTES: usize = 256 * 1024;
 
 /// Number of bytes that are read from the server at once.
