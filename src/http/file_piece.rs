@@ -306,10 +306,10 @@ fn log_fault(error: io::Error) -> io::Error {
     error
 }
 
-/// Returns the end of the first bytes of `range` that the kernel has in memory, if it has the first one, as
-/// far as some of them show: the last byte, and one byte of each block. Clients cannot foresee which one, and
-/// so cannot have the kernel read just that. In a range of one block only the last byte is looked for: what
-/// may lack between both ends is read at once.
+/// Returns the end of the first bytes of `range` that the kernel has in memory, as far as some of them show: the
+/// last byte, and one byte of each block. Clients cannot foresee which one, and so cannot have the kernel read just
+/// that. In a range of one block only the last byte is looked for: a client that reads that byte first can make one
+/// short read of the disk wait on this thread.
 fn cached_end(file: &File, range: &Range<u64>) -> io::Result<u64> {
     let (mut end, mut next) = (range.start, range.start);
     while next < range.end && range.end - range.start > PROBED_BLOCK_BYTES {

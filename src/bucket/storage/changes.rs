@@ -165,11 +165,12 @@ impl Bucket {
         let Some(found) = found else { return Ok(false) };
         match self.0.uploads.copy(from.as_str(), to.as_str(), found.length).await {
             Ok(()) => Ok(true),
-            // Removed in between.
-            Err(StorageError::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {
-                Ok(false)
+            Err(error) => {
+                // The object may have been removed in between. An upload in parts that is gone answers the same.
+                let again = self.objects().head(from.as_str()).await;
+                let is_there = present(again).map_err(failed("look up", from))?.is_some();
+                if is_there { Err(error) } else { Ok(false) }
             }
-            Err(error) => Err(error),
         }
     }
 

@@ -8,6 +8,7 @@ use std::time::{Duration, SystemTime};
 use anyhow::Context as _;
 use serde::Serialize;
 use tokio::runtime::Runtime;
+use tokio::task::spawn_blocking;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::options::CycleOptions;
@@ -58,6 +59,10 @@ pub(in crate::cli) fn collect_bucket(
                 if options.is_preview { Lead::of_reader() } else { lead(&state, &store, bucket).await? };
             let cycle = state.lead_cycle(hooks, lead.until(stop.clone())).await;
             let cycle = cycle.context("failed to run a cycle of collection")?;
+            // A registry keeps records that it could not write for later. This process ends.
+            let records = store.clone();
+            let written = spawn_blocking(move || records.flush_deletions()).await?;
+            written.context("failed to write the records of the deletions")?;
             cycle.with_context(|| format!("failed to collect {bucket}"))
         };
         tokio::pin!(collected);

@@ -72,7 +72,12 @@ impl CycleOptions {
 
     /// Returns the work beside the cycle.
     pub(super) fn hooks(&self) -> CollectionHooks {
-        if self.is_preview { CollectionHooks::of_preview() } else { CollectionHooks::default() }
+        if self.is_preview {
+            return CollectionHooks::of_preview();
+        }
+        let hooks = CollectionHooks::default();
+        // Where clients may not delete, retention does not either. Garbage may go, as with distribution's command.
+        if self.settings.read_only { CollectionHooks { before: Vec::new(), ..hooks } } else { hooks }
     }
 }
 

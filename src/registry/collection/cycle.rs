@@ -35,6 +35,9 @@ impl State {
         let (store, settings) = (self.0.stored.as_ref()?.store.clone(), self.0.settings.current());
         let wanted = settings.collection?;
         leading(lead, move |lead| {
+            if !lead.still() {
+                return Ok(Cycle::LostLead);
+            }
             // Else the work before the cycle is done, though the cycle has to wait.
             if let Some(until) = grace_end(&store, &wanted)? {
                 return Ok(Cycle::Waits { until });

@@ -79,7 +79,10 @@ fn apply_retention(
     lead: &Lead,
     metrics: &RetentionMetrics,
 ) -> Result<(), StoreError> {
-    let Some(retention) = &settings.retention else { return Ok(()) };
+    let Some(retention) = &settings.retention else {
+        metrics.forget();
+        return Ok(());
+    };
     let report = retention.run(store, lead).inspect_err(|_| metrics.failed())?;
     metrics.ran(&report);
     Ok(())

@@ -151,10 +151,11 @@ impl Collector {
                 Err(error) => return Ok(Some(self.failed("end of removals that were cut off", &error))),
             }
         }
-        match in_force.collection {
-            Some(wanted) => self.step(settings, &wanted).await.ok_or(RuntimeEnded).map(Some),
-            None => Ok(None),
-        }
+        let Some(wanted) = in_force.collection else {
+            self.metrics.retention.forget();
+            return Ok(None);
+        };
+        self.step(settings, &wanted).await.ok_or(RuntimeEnded).map(Some)
     }
 
     /// Waits for the end of a pause, the lead, or other settings. Returns `None` when the registry has ended.

@@ -9,7 +9,7 @@
 use std::collections::{BTreeMap, HashSet};
 use std::time::{Duration, SystemTime};
 
-use quinistry_oci::{Algorithm, Digest, Manifest, RepositoryName, Tag};
+use quinistry_oci::{Algorithm, Digest, Manifest, RepositoryName, Tag, WithCauses};
 
 use super::needs::{Needs, needs_of};
 use super::online::DamagedManifests;
@@ -142,9 +142,11 @@ impl Store {
         }
         if !wanted.dry_run {
             let removed = self.remove_collected(&collected);
-            // Also of what was removed before a failure.
-            let recorded = self.flush_deletions();
-            removed.and(recorded)?;
+            // The removals before a failure have records, too.
+            if let Err(error) = self.flush_deletions() {
+                tracing::warn!(error = %WithCauses(&error), "cannot write records of deletions, they are lost");
+            }
+            removed?;
         }
         Ok(collected)
     }

@@ -17,6 +17,7 @@ use super::pace::Pace;
 use super::prior::{Prior, State};
 use super::report::{MAX_REPORTED, UnknownNeeds};
 use super::subject::{ContentId, Subject, SubjectHash, SubjectKind};
+use super::sweep::Progress;
 use super::{DamagedManifests, GcOptions, Writers};
 use crate::gc::rules::RevisionRules;
 use crate::{Lead, Store, StoreError, content_digest};
@@ -72,6 +73,18 @@ impl Context<'_> {
     /// Takes the requests of the next calls.
     pub(super) fn take(&self, requests: usize) {
         self.pace.take(requests);
+    }
+
+    /// Takes the requests of the next calls, a second's worth at a time, as long as this process leads.
+    pub(super) fn take_while_leading(&self, requests: usize) -> Progress {
+        let rate = usize::try_from(self.options.rate.get()).unwrap_or(usize::MAX);
+        let mut left = requests;
+        while left > 0 && self.lead.still() {
+            let now = left.min(rate);
+            self.take(now);
+            left -= now;
+        }
+        if self.lead.still() { Progress::Complete } else { Progress::LostLead }
     }
 
     /// Returns true if a time is not as long ago as the least age.

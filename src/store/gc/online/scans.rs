@@ -18,9 +18,18 @@ impl Store {
         &self,
         context: &Context<'_>,
         folder: &Key,
+        visit: impl FnMut(Key, Meta) -> Result<(), StoreError>,
+    ) -> Result<(), StoreError> {
+        self.scan_slowly_after(context, folder, None, visit)
+    }
+
+    fn scan_slowly_after(
+        &self,
+        context: &Context<'_>,
+        folder: &Key,
+        mut after: Option<Key>,
         mut visit: impl FnMut(Key, Meta) -> Result<(), StoreError>,
     ) -> Result<(), StoreError> {
-        let mut after = None;
         loop {
             context.take(1);
             let page = self.storage().scan(folder, after.as_ref(), SCAN_PAGE_SIZE)?;
@@ -47,9 +56,9 @@ impl Store {
         let page = self.storage().scan(&folder, None, SCAN_PAGE_SIZE)?;
         page.entries.into_iter().try_for_each(|(key, meta)| visit(key, meta))?;
         let Some(after) = page.next else { return Ok(()) };
-        // The digits of the folder that the first page has not ended.
-        let open =
-            after.beneath(&folder).and_then(|(digits, _)| u8::from_str_radix(digits, 16).ok()).unwrap_or(0);
+        // The folder that the first page has not ended. Behind a key of another form, nothing tells which are left.
+        let open = after.beneath(&folder).and_then(|(digits, _)| folder_number(digits));
+        let Some(open) = open else { return self.scan_slowly_after(context, &folder, Some(after), visit) };
         let next = AtomicUsize::new(open.into());
         std::thread::scope(|scope| {
             // Each scan is a page ahead of the visits at most.
@@ -81,5 +90,26 @@ impl Store {
             }
             Ok(())
         })
+    }
+}
+
+/// Returns the number of a folder of content, which has two lower-case hexadecimal digits as its name.
+fn folder_number(digits: &str) -> Option<u8> {
+    let number = u8::from_str_radix(digits, 16).ok()?;
+    (format!("{number:02x}") == digits).then_some(number)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn folders_of_content_have_two_digits_in_lower_case() {
+        for (name, number) in [("00", Some(0)), ("0a", Some(10)), ("ff", Some(255))] {
+            assert_eq!(folder_number(name), number);
+        }
+        for name in ["", "a", "AB", "aB", "+1", "0x", "100", "zz"] {
+            assert_eq!(folder_number(name), None, "{name}");
+        }
     }
 }

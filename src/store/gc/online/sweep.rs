@@ -121,7 +121,9 @@ impl Store {
             context.take(1);
             return Ok(Some(Decision { doomed, alive: self.revived(epoch, shard)? }));
         }
-        self.take_shard(context, prior, shard);
+        if self.take_shard(context, prior, shard) == Progress::LostLead {
+            return Ok(None);
+        }
         let of_term = to_json(&json!({"term": context.lead.term()}));
         let doom = || {
             self.create_register(&keys.doom(shard), &of_term)?;
@@ -181,20 +183,20 @@ impl Store {
     }
 
     /// Takes the requests that decide a shard, before that begins: from then on pushes of its subjects wait for the end.
-    /// Those that remove the subjects of a shared storage are taken as well: removals must reach the store within their
-    /// fence.
-    fn take_shard(&self, context: &Context<'_>, prior: &Prior, shard: Shard) {
-        context.take(SHARD_REQUESTS);
-        if !self.is_shared() {
-            return;
+    /// Those that remove the subjects of a shared storage are taken as well: removals must reach the store within
+    /// their fence.
+    fn take_shard(&self, context: &Context<'_>, prior: &Prior, shard: Shard) -> Progress {
+        let mut requests = SHARD_REQUESTS;
+        if self.is_shared() {
+            let is_trashed = shard.kind == SubjectKind::Bytes && context.options.trash_lifetime().is_some();
+            let looked_up = usize::from(!context.is_alone()) + if is_trashed { COPY_REQUESTS } else { 0 };
+            let removal = self.storage().removal_requests();
+            let removable =
+                prior.of_shard(shard).filter(|(at, _)| prior.state(shard.kind, *at) == State::Removable);
+            let cost = |subject: &Condemned| looked_up + removal * (1 + prior.count_extras(subject.hash));
+            requests += removable.map(|(_, subject)| cost(subject)).sum::<usize>();
         }
-        let is_trashed = shard.kind == SubjectKind::Bytes && context.options.trash_lifetime().is_some();
-        let looked_up = usize::from(!context.is_alone()) + if is_trashed { COPY_REQUESTS } else { 0 };
-        let removal = self.storage().removal_requests();
-        let removable =
-            prior.of_shard(shard).filter(|(at, _)| prior.state(shard.kind, *at) == State::Removable);
-        let requests = |subject: &Condemned| looked_up + removal * (1 + prior.count_extras(subject.hash));
-        context.take(removable.map(|(_, subject)| requests(subject)).sum());
+        context.take_while_leading(requests)
     }
 
     /// Removes keys of a shared storage. A removal that comes late, after another leader has ended the shard,

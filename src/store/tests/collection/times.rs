@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::num::NonZeroU32;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
 use std::sync::{Arc, Mutex};
 use std::thread;
@@ -80,6 +81,34 @@ fn a_removal_that_has_begun_does_not_wait_for_the_rate() {
     let waits = waits.lock().unwrap();
     assert!(waits.iter().map(|(by, _)| *by).sum::<Duration>() > Duration::from_secs(6), "{waits:?}");
     assert!(waits.iter().all(|(_, is_removing)| !is_removing), "{waits:?}");
+}
+
+#[test]
+fn a_leader_that_loses_the_lead_while_it_waits_decides_nothing() {
+    let scene = Scene::new();
+    let stop = Arc::<AtomicBool>::default();
+    let (stopped, waiting) = (stop.clone(), scene.clone());
+    let is_over = Arc::<AtomicBool>::default();
+    let over = is_over.clone();
+    let store = scene.replica_waiting(move |by| {
+        stopped.store(over.load(Ordering::Relaxed), Ordering::Relaxed);
+        waiting.advance(by);
+    });
+    for i in 0..60_u8 {
+        push_blob(&store, NAME, &[i]).unwrap();
+    }
+    scene.advance(GRACE);
+    assert_eq!(scene.cycle(&store).links.condemned, 60);
+    scene.advance(GRACE);
+    let lead = scene.lead(&store).until(stop);
+    is_over.store(true, Ordering::Relaxed);
+    let slow = GcOptions { rate: NonZeroU32::new(20).unwrap(), ..options() };
+    let ended = store.collect_online(&slow, &KeepTagged, &lead).unwrap();
+    assert!(matches!(ended, Cycle::LostLead), "{ended:?}");
+    for kind in [SubjectKind::Revision, SubjectKind::Link, SubjectKind::Bytes] {
+        let doom = EpochKeys(1).doom(Shard { kind, number: 0 });
+        assert!(!scene.storage.view().exists(&doom).unwrap(), "{kind:?}");
+    }
 }
 
 /// Sends HEADs of a blob while the first of them refreshes a view that is too old, by requests that take longer than a
