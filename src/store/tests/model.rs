@@ -116,7 +116,7 @@ const KNOWN_SEEDS: [(Safeguard, u64); 5] = [
     (Safeguard::DoomBeforeList, 1933),
     (Safeguard::CreateStageFive, 2308),
     (Safeguard::FreshnessCheck, 425),
-    (Safeguard::DeepTouch, 2512),
+    (Safeguard::DeepTouch, 10982),
     (Safeguard::Recheck, 425),
 ];
 

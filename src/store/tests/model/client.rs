@@ -13,6 +13,7 @@ use super::plan::{Begin, GRACE, Operation, Planned, Way};
 use super::schedule::CLIENTS;
 use super::scheduler::Scheduler;
 use super::universe::{Image, universe};
+use crate::retention::{NoPulls, RetentionInputs};
 use crate::{Store, StoreError, Tagged};
 
 /// Time after which a client repeats a request that was refused for now.
@@ -60,6 +61,7 @@ impl Client {
                 }
                 Operation::Pull { repository, tag } => self.pull(store, repository, tag),
                 Operation::Untag { repository, tag } => self.untag(store, repository, tag),
+                Operation::Retain { repository, tag, pause } => self.retain(store, repository, tag, pause),
                 Operation::Remove { repository, image } => self.remove(store, repository, image),
                 Operation::Look { repository, blob } => self.look(store, repository, blob).map(drop),
             };
@@ -309,6 +311,32 @@ impl Client {
         match answer {
             Ok(()) | Err(StoreError::ManifestUnknown | StoreError::RepositoryUnknown) => Ok(()),
             Err(error) => self.unexpected("DELETE of a tag", &error),
+        }
+    }
+
+    fn retain(&self, store: &Store, repository: usize, tag: usize, pause: Begin) -> Result<(), Refused> {
+        let (name, tag_name) = (&universe().repositories[repository], &universe().tags[tag]);
+        let inputs = RetentionInputs { pulls: &NoPulls, is_protected: &|_, _| false };
+        let facts = match self.ask(|| store.retention_facts(name, &inputs))? {
+            Ok(facts) => facts,
+            Err(error) => self.unexpected("facts of retention", &error),
+        };
+        let judged = facts.tags.into_iter().find(|(facts, _)| facts.tag == *tag_name);
+        let Some((judged, link)) = judged else { return Ok(()) };
+        self.wait(pause);
+        let image = universe().image_of(judged.digest.as_str().as_bytes());
+        let removed = self.ask(|| {
+            let known = self.oracle.begin_retention(repository, tag);
+            let removed = store.remove_judged_tag(name, tag_name, &link);
+            let outcome = removed.as_ref().ok().copied();
+            if let Some(wrong) = self.oracle.end_retention((repository, tag), (known, image), outcome) {
+                self.scheduler.fail(wrong);
+            }
+            removed
+        })?;
+        match removed {
+            Ok(_) => Ok(()),
+            Err(error) => self.unexpected("removal of a tag by retention", &error),
         }
     }
 

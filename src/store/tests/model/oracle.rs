@@ -266,6 +266,43 @@ impl Oracle {
         self.note_change();
     }
 
+    /// Notes the begin of the removal of a tag that retention has judged. Returns the image that the tag is known to
+    /// refer to.
+    pub(super) fn begin_retention(&self, repository: usize, tag: usize) -> Option<usize> {
+        let known = match self.facts().tags[repository][tag].value {
+            TagValue::Known(image) => image,
+            _ => None,
+        };
+        self.begin_untag(repository, tag);
+        known
+    }
+
+    /// Notes the outcome of such a removal: true if the tag was removed, false if it is another one by now or the outcome
+    /// is unknown, `None` after an error. Returns a description of a removal of something else than was judged.
+    pub(super) fn end_retention(
+        &self,
+        (repository, tag): (usize, usize),
+        (known, judged): (Option<usize>, Option<usize>),
+        outcome: Option<bool>,
+    ) -> Option<String> {
+        let value = match outcome {
+            Some(true) => TagValue::Known(None),
+            Some(false) => TagValue::Any,
+            None => TagValue::Failed,
+        };
+        let is_alone = {
+            let facts = &mut self.facts().tags[repository][tag];
+            facts.end(value);
+            facts.value == value
+        };
+        self.note_change();
+        let is_wrong = outcome == Some(true) && is_alone && known.is_some() && known != judged;
+        is_wrong.then(|| {
+            let key = universe().tag_link(repository, tag);
+            format!("retention removed {}, which was pushed again since", universe().readable(&key))
+        })
+    }
+
     /// Notes the begin of a removal of an image by a client: nothing is owed for the image any more.
     pub(super) fn begin_removal(&self, repository: usize, image: usize, now: Duration) {
         let mut facts = self.facts();

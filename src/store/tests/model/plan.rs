@@ -125,6 +125,12 @@ pub(super) enum Operation {
         repository: usize,
         tag: usize,
     },
+    /// Judges a tag as retention does, and removes it if it is still what was judged.
+    Retain {
+        repository: usize,
+        tag: usize,
+        pause: Begin,
+    },
     Remove {
         repository: usize,
         image: usize,
@@ -299,7 +305,8 @@ fn client(focus: Focus, rng: &mut Rng) -> Vec<Planned> {
             5 => Operation::Retag { repository, tag, to: 1 - tag, pause: pause(phase, rng) },
             6 => Operation::TagByDigest { repository, image, tag, pause: pause(phase, rng) },
             7 => Operation::Pull { repository, tag },
-            8 => Operation::Untag { repository, tag },
+            8 if rng.chance(1, 2) => Operation::Untag { repository, tag },
+            8 => Operation::Retain { repository, tag, pause: pause(phase, rng) },
             9 | 10 => Operation::Remove { repository, image },
             _ => Operation::Look { repository, blob: rng.below(universe().blobs.len()) },
         }
