@@ -285,13 +285,15 @@ impl Oracle {
         (known, judged): (Option<usize>, Option<usize>),
         outcome: Option<bool>,
     ) -> Option<String> {
-        let value = match outcome {
-            Some(true) => TagValue::Known(None),
-            Some(false) => TagValue::Any,
-            None => TagValue::Failed,
-        };
         let is_alone = {
             let facts = &mut self.facts().tags[repository][tag];
+            let value = match (outcome, facts.value) {
+                (Some(true), _) => TagValue::Known(None),
+                (Some(false), TagValue::Known(_)) => TagValue::Any,
+                // What is owed for the tag is no more than before.
+                (Some(false), before) => before,
+                (None, _) => TagValue::Failed,
+            };
             facts.end(value);
             facts.value == value
         };
