@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
-use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
+use futures_util::TryStreamExt as _;
 use quinistry_oci::{Content, Digest};
 use quinistry_store::{
     Abilities, Created, Entry, Fence, Key, LookedUp, Meta, ObjectTag, Removed, ScanPage, Storage,
@@ -146,10 +146,7 @@ impl Storage for Bucket {
     }
 
     fn head(&self, key: &Key) -> Result<Option<Meta>, StorageError> {
-        self.wait(async {
-            let found = present(self.objects().head(key.as_str()).await).map_err(failed("look up", key))?;
-            Ok(found.as_ref().map(meta))
-        })
+        self.wait(self.look_up_one(key))
     }
 
     fn kept_sha256(&self, key: &Key) -> Result<Option<Digest>, StorageError> {
@@ -164,14 +161,7 @@ impl Storage for Bucket {
     }
 
     fn head_all(&self, keys: &[Key]) -> Result<Vec<Option<Meta>>, StorageError> {
-        self.wait(async {
-            let heads = keys.iter().map(|key| async move {
-                let found =
-                    present(self.objects().head(key.as_str()).await).map_err(failed("look up", key))?;
-                Ok(found.as_ref().map(meta))
-            });
-            stream::iter(heads).buffered(REQUESTS_AT_ONCE).try_collect().await
-        })
+        self.wait(self.look_up_all(keys))
     }
 
     fn read_all(&self, keys: &[Key], max_bytes: u64) -> Result<Vec<Option<Bytes>>, StorageError> {

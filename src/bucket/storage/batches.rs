@@ -20,14 +20,23 @@ impl Bucket {
         max_bytes: u64,
     ) -> Result<Vec<LookedUp>, StorageError> {
         let look_up = pairs.iter().map(|(link, target)| async move {
-            let found = async {
-                let found = present(self.objects().head(target.as_str()).await);
-                found.map_err(failed("look up", target))
-            };
-            let (link, target) = futures_util::try_join!(self.read_short(link, max_bytes), found)?;
-            Ok(LookedUp { link, target: target.as_ref().map(meta) })
+            let (link, target) =
+                futures_util::try_join!(self.read_short(link, max_bytes), self.look_up_one(target))?;
+            Ok(LookedUp { link, target })
         });
         stream::iter(look_up).buffered(REQUESTS_AT_ONCE).try_collect().await
+    }
+
+    /// Looks up an object; `None` if it is absent.
+    pub(super) async fn look_up_one(&self, key: &Key) -> Result<Option<Meta>, StorageError> {
+        let found = present(self.objects().head(key.as_str()).await).map_err(failed("look up", key))?;
+        Ok(found.as_ref().map(meta))
+    }
+
+    /// Looks up objects side by side; `None` for those that are absent.
+    pub(super) async fn look_up_all(&self, keys: &[Key]) -> Result<Vec<Option<Meta>>, StorageError> {
+        let heads = keys.iter().map(|key| self.look_up_one(key));
+        stream::iter(heads).buffered(REQUESTS_AT_ONCE).try_collect().await
     }
 
     /// Reads objects side by side.

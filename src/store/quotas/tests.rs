@@ -33,6 +33,15 @@ fn folder_store(folder: &std::path::Path) -> Store {
     Store::open(Filesystem::open(folder, Access::Write).unwrap(), false).unwrap()
 }
 
+/// Opens stores on a folder, in memory, and on a shared storage.
+fn stores_of_each_kind(folder: &std::path::Path) -> [Store; 3] {
+    [
+        folder_store(folder),
+        Store::open(Memory::new(1 << 20), false).unwrap(),
+        Store::open(SharedMemory::new(), false).unwrap(),
+    ]
+}
+
 /// Returns the bytes of an index without children.
 fn index(note: &str) -> Bytes {
     let index = serde_json::json!({
@@ -67,12 +76,7 @@ fn is_refused(result: Result<Digest, StoreError>) -> bool {
 #[test]
 fn content_is_charged_once_and_freed_when_it_goes() {
     let folder = tempfile::tempdir().unwrap();
-    let stores = [
-        folder_store(folder.path()),
-        Store::open(Memory::new(1 << 20), false).unwrap(),
-        Store::open(SharedMemory::new(), false).unwrap(),
-    ];
-    for store in &stores {
+    for store in &stores_of_each_kind(folder.path()) {
         // There before the quota.
         push_blob(store, "a/old", &[0; 100]).unwrap();
         put(store, "a/old", &index("old"), &["v1"]).unwrap();
@@ -123,12 +127,7 @@ fn content_is_charged_once_and_freed_when_it_goes() {
 #[test]
 fn tags_that_retention_removes_are_free_for_others() {
     let folder = tempfile::tempdir().unwrap();
-    let stores = [
-        folder_store(folder.path()),
-        Store::open(Memory::new(1 << 20), false).unwrap(),
-        Store::open(SharedMemory::new(), false).unwrap(),
-    ];
-    for store in &stores {
+    for store in &stores_of_each_kind(folder.path()) {
         store.set_quotas(vec![quota("a/", None, Some(2))]);
         put(store, "a/app", &index("old"), &["v1", "v2"]).unwrap();
         assert!(is_refused(put(store, "a/app", &index("new"), &["v3"])));

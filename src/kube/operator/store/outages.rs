@@ -1,9 +1,9 @@
 //! Outages of nodes with stores, as an annotation of the Service remembers them. Pure.
 //!
-//! What an operator has seen ends with it, and the time of a node's condition changes with each of its states. By
-//! these alone an outage would have a later beginning after each of them: a store that became Ready alone would count
-//! as complete, and a node that is Ready for a moment now and then would never be replaced. The annotation outlasts
-//! both.
+//! An operator forgets at its end what it has seen, and the time of a node's condition changes with each state of the
+//! node. By these two times alone an outage would begin again at each such change: a store that became Ready alone
+//! would count as complete, and a node that is Ready for a moment now and then would never be replaced. The annotation
+//! outlasts operator and state.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -89,9 +89,9 @@ impl Store {
         }
         let keys: Vec<Key> = subjects.iter().map(|subject| subject.subject_key(kind)).collect();
         let found = self.storage().head_all(&keys)?;
-        let is_unchanged =
-            |meta: Option<Meta>| meta.is_none_or(|meta| !prior.is_written_since(meta.modified));
-        let unchanged = subjects.iter().zip(found).filter(|(_, meta)| is_unchanged(meta.clone()));
+        let is_changed = |meta: &Meta| prior.is_written_since(meta.modified);
+        let unchanged =
+            subjects.iter().zip(&found).filter(|(_, meta)| !meta.as_ref().is_some_and(is_changed));
         Ok(unchanged.map(|(subject, _)| *subject).collect())
     }
 
